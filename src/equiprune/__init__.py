@@ -1,0 +1,1 @@
+"""Make equivariant interatomic potentials smaller and faster, with the numbers right."""

@@ -1,0 +1,16 @@
+"""What an architecture is: adapters over upstream models, found by entry points and loaded lazily."""
+
+from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps
+from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.registry import adapter_for, adapter_named, aliases
+
+__all__ = [
+    "Architecture",
+    "AtomicGraph",
+    "Checkpoint",
+    "ModelAdapter",
+    "Taps",
+    "adapter_for",
+    "adapter_named",
+    "aliases",
+]

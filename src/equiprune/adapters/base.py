@@ -1,0 +1,131 @@
+"""The contract of an architecture: what an adapter must say so that everything else works.
+
+An adapter does no pruning. It reads a checkpoint into plain data (hyperparameters and named weights), *declares* its
+feature spaces and weight layouts, says what a plan does to the hyperparameters, builds the ordinary upstream module,
+and evaluates its energy with *taps* on the feature spaces. The core does the rest.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from equiprune.adapters.graph import AtomicGraph
+from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
+from equiprune.errors import OutputError, TargetError
+
+Weights = Mapping[str, Tensor]
+Taps = Mapping[str, Callable[[Tensor], Tensor]]
+"""Space name to a function applied to that space's feature tensor where it is produced. A tap that returns its argument
+observes; a tap that multiplies masks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """The hyperparameters every architecture has; subclasses add their own. JSON-able field types only.
+
+    Attributes:
+        elements: atomic numbers in the order of the model's one-hot encoding.
+        cutoff: Angstrom.
+        heads: names of the levels of theory of a multi-head model, empty for a single one.
+    """
+
+    elements: tuple[int, ...]
+    cutoff: float
+    heads: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as data: what `ModelAdapter.read` returns and what the native format stores.
+
+    Attributes:
+        architecture: hyperparameters.
+        weights: every parameter by its upstream name.
+        licence: of the weights; travels with everything made from them.
+        sha256: of the file read, empty for a model that never was a file.
+        source: path or alias it came from.
+        history: pruning and training steps since the original checkpoint, oldest first.
+    """
+
+    architecture: Any
+    weights: Weights
+    licence: str
+    sha256: str = ""
+    source: str = ""
+    history: tuple[Mapping[str, Any], ...] = field(default=())
+
+
+class ModelAdapter(ABC):
+    """Everything equiprune knows about one architecture. Subclasses are final and hold no state."""
+
+    name: str
+    """Entry-point name, recorded in every file."""
+    architecture_type: type[Architecture]
+    """The frozen dataclass of hyperparameters."""
+    suffixes: tuple[str, ...] = ()
+    """File suffixes of upstream checkpoints this adapter opens and writes."""
+
+    def aliases(self) -> Mapping[str, str]:
+        """Short names of published models and what they stand for; must not import the backend."""
+        return {}
+
+    @abstractmethod
+    def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
+        """Open an upstream checkpoint or an alias, without executing anything it contains unless ``trust``.
+
+        Raises:
+            CheckpointError: missing, truncated, foreign or unsafe file.
+        """
+
+    @abstractmethod
+    def build(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
+        """An ordinary upstream module with freshly initialised weights, built in ``dtype``."""
+
+    @abstractmethod
+    def feature_spaces(self, architecture: Any) -> tuple[FeatureSpace, ...]:
+        """Every space a plan may prune."""
+
+    @abstractmethod
+    def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
+        """The layout of every parameter of the module that `build` returns, without building it."""
+
+    @abstractmethod
+    def shrink(self, architecture: Any, plan: PruningPlan) -> Any:
+        """The architecture that the plan leaves. Raises `PlanError` for what upstream cannot express."""
+
+    @abstractmethod
+    def energies(
+        self, module: nn.Module, architecture: Any, graph: AtomicGraph, head: str | None, taps: Taps
+    ) -> Tensor:
+        """Energies (structures,) in eV, differentiable with respect to ``graph.positions`` and ``graph.strain``.
+
+        Each tap is called once, where its space is produced, and its result is what the model goes on with.
+        """
+
+    def absorb(self, architecture: Any, weights: Weights, plan: PruningPlan) -> tuple[Any, Weights]:
+        """Rewrite the parent exactly where slicing alone cannot express the plan. The default changes nothing."""
+        return architecture, weights
+
+    def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
+        """Write an upstream checkpoint to ``path`` and companions beside it; the paths written."""
+        raise OutputError(f"The {self.name} adapter writes no upstream format. Save to a directory (no suffix).")
+
+    def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
+        """Energies (eV) that the stock upstream calculator gives after opening a written file."""
+        raise OutputError(f"The {self.name} adapter has no stock calculator.")
+
+    def check_head(self, architecture: Architecture, head: str | None) -> None:
+        """Raise `TargetError` unless ``head`` is one this model has (None for a single-head model)."""
+        if architecture.heads and head not in architecture.heads:
+            given = f"'{head}' is not a head of this model" if head else "This model has several heads"
+            raise TargetError(f"{given}. Choose one with --head: {', '.join(architecture.heads)}.")
+        if head is not None and not architecture.heads:
+            raise TargetError(f"This model has a single head; --head {head} means nothing. Leave it out.")

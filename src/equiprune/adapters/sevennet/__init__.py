@@ -1,0 +1,86 @@
+"""SevenNet (a NequIP): l3i5, 0, MF-0 and any checkpoint that sevenn loads. Upstream: sevenn 0.13, e3nn 0.5 or later."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
+from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.sevennet import checkpoint_file, export, forward, layouts, rewrites
+from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, to_config
+from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
+from equiprune.errors import CheckpointError
+
+
+class SevenNetAdapter(ModelAdapter):
+    """See the modules beside this one: architecture, layouts, checkpoint_file, forward, rewrites, export."""
+
+    name = "sevennet"
+    architecture_type = SevenNetArchitecture
+    suffixes = (".pth",)
+
+    def aliases(self) -> Mapping[str, str]:
+        return checkpoint_file.ALIASES
+
+    def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
+        return checkpoint_file.read(source, trust=trust)
+
+    def build(self, architecture: SevenNetArchitecture, dtype: torch.dtype) -> nn.Module:
+        try:
+            from sevenn.model_build import build_E3_equivariant_model
+        except ImportError as error:
+            raise CheckpointError(
+                f"SevenNet models need sevenn ({error}). Install it with: pip install 'equiprune[sevennet]'."
+            ) from error
+        with _upstream_defaults(dtype):
+            return build_E3_equivariant_model(to_config(architecture)).to(dtype)
+
+    def feature_spaces(self, architecture: SevenNetArchitecture) -> tuple[FeatureSpace, ...]:
+        return layouts.feature_spaces(architecture)
+
+    def weight_layouts(self, architecture: SevenNetArchitecture) -> Mapping[str, WeightLayout]:
+        return layouts.weight_layouts(architecture)
+
+    def shrink(self, architecture: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitecture:
+        return rewrites.shrink(architecture, plan)
+
+    def absorb(
+        self, architecture: SevenNetArchitecture, weights: Weights, plan: PruningPlan
+    ) -> tuple[SevenNetArchitecture, Weights]:
+        return rewrites.absorb(architecture, weights, plan)
+
+    def energies(
+        self,
+        module: nn.Module,
+        architecture: SevenNetArchitecture,
+        graph: AtomicGraph,
+        head: str | None,
+        taps: Taps,
+    ) -> Tensor:
+        return forward.energies(module, architecture, graph, head, taps)
+
+    def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
+        return export.write(checkpoint, path)
+
+    def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
+        return export.stock_energies(path, structures, head)
+
+
+@contextmanager
+def _upstream_defaults(dtype: torch.dtype) -> Iterator[None]:
+    """e3nn takes the precision of its constants from torch's default dtype while a module is constructed."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_default_dtype(before)

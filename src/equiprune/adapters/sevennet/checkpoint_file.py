@@ -1,0 +1,191 @@
+"""Reading SevenNet's ``.pth`` files without running what they contain, and in the layout of today's sevenn.
+
+A checkpoint is a pickle of dictionaries, tensors and a few numpy arrays. It is opened with ``weights_only=True`` and an
+allow-list, so that a hostile file is refused instead of executed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equiprune.adapters.base import Checkpoint
+from equiprune.adapters.e3nn_layouts import labelled, uvu_paths
+from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, from_config
+from equiprune.adapters.sevennet.layouts import weight_layouts
+from equiprune.blocks import Irrep
+from equiprune.errors import CheckpointError
+from equiprune.storage import sha256_of
+
+LICENCE = "MIT"
+"""Of the weights published with sevenn 0.13."""
+
+PROVENANCE_KEY = "equiprune"
+"""Where exported checkpoints carry their history; sevenn ignores unknown top-level keys."""
+
+_SHIPPED = {
+    "7net-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+    "7net-0_22may2024": "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
+    "7net-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
+    "7net-mf-0": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
+}
+ALIASES = {
+    "7net-0": "SevenNet-0 (11Jul2024)",
+    "7net-0_22may2024": "SevenNet-0 (22May2024)",
+    "7net-l3i5": "SevenNet-l3i5",
+    "7net-mf-0": "SevenNet-MF-0, heads R2SCAN and PBE",
+}
+
+
+def read(source: str | Path, *, trust: bool) -> Checkpoint:
+    """Open an alias or a file. Raises `CheckpointError`."""
+    path = _shipped(str(source).lower()) if str(source).lower() in _SHIPPED else Path(source)
+    content = _open(path, trust)
+    try:
+        config, state = content["config"], content["model_state_dict"]
+        state = _renamed(config["version"], state)
+        architecture = from_config(config, tuple(state["rescale_atomic_energy.shift"].shape))
+    except (KeyError, TypeError, IndexError) as error:
+        raise CheckpointError(
+            f"'{path}' is a torch file but not a SevenNet checkpoint: it lacks {error}. "
+            "Give a .pth that 'sevenn train' wrote."
+        ) from error
+    if _version(config["version"]) < (0, 11, 0):
+        state = _modern_convolutions(architecture, state)
+    weights = _parameters(architecture, state, path)
+    return Checkpoint(architecture, weights, _licence(content), sha256_of(path), str(source), _history(content))
+
+
+def _shipped(alias: str) -> Path:
+    spec = find_spec("sevenn")
+    if spec is None or spec.origin is None:
+        raise CheckpointError(f"'{alias}' comes with sevenn, which is not installed. pip install 'equiprune[sevennet]'.")
+    return Path(spec.origin).parent / "pretrained_potentials" / _SHIPPED[alias]
+
+
+def _open(path: Path, trust: bool) -> dict[str, Any]:
+    if not path.is_file():
+        raise CheckpointError(f"There is no file '{path}'.")
+    reconstruct = np.empty(0).__reduce__()[0]
+    allowed = [(reconstruct, "numpy.core.multiarray._reconstruct"), reconstruct, np.ndarray, np.dtype]
+    allowed += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            content = torch.load(path, map_location="cpu", weights_only=not trust)
+    except Exception as error:
+        if "weights_only" in str(error) or "Unsupported" in str(error):
+            raise CheckpointError(
+                f"'{path}' was not opened: it is a pickle that runs code, which no SevenNet checkpoint needs to "
+                f"({_first_line(error)}). If you trust where it comes from, add --trust."
+            ) from error
+        raise CheckpointError(
+            f"'{path}' is not a readable torch file; it may be truncated ({_first_line(error)}). Get it again."
+        ) from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"'{path}' holds a {type(content).__name__}, not a SevenNet checkpoint.")
+    return content
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0][:200]
+
+
+def _licence(content: Mapping[str, Any]) -> str:
+    return json.loads(content[PROVENANCE_KEY])["licence"] if PROVENANCE_KEY in content else LICENCE
+
+
+def _history(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
+    return tuple(json.loads(content[PROVENANCE_KEY])["history"]) if PROVENANCE_KEY in content else ()
+
+
+def _version(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(".")[:3])
+
+
+def _renamed(version: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Module names of sevenn before 0.10 (sevenn/scripts/backward_compatibility.py, ``map_old_model``)."""
+    if _version(version) >= (0, 10, 0):
+        return state
+    heads = {
+        "EdgeEmbedding": "edge_embedding",
+        "reducing nn input to hidden": "reduce_input_to_hidden",
+        "reducing nn hidden to energy": "reduce_hidden_to_energy",
+        "rescale atomic energy": "rescale_atomic_energy",
+    }
+    renamed = {}
+    for name, tensor in state.items():
+        head, _, rest = name.partition(".")
+        head = heads.get(head, head.replace(" ", "_"))
+        renamed[f"{head}.{rest.replace('denumerator', 'denominator')}"] = tensor
+    return renamed
+
+
+def _modern_convolutions(arch: SevenNetArchitecture, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Column order and Clebsch-Gordan signs of sevenn >= 0.11.
+
+    Until 0.11 the radial network's columns were in the order in which paths are enumerated; since then they are in
+    the order of the sorted outputs. Old files were also written with e3nn versions whose Wigner 3j symbols differ in
+    sign for some paths; the sign moves into the path's weights. Files do not say which order they are in except by
+    their version, so a converted state must never be saved under the old version.
+    """
+    converted = dict(state)
+    last = len(arch.radial_widths)
+    for t in range(arch.interactions):
+        name = f"{t}_convolution.weight_nn.layer{last}.weight"
+        pieces, start = {}, 0
+        for key, mul, sign in _old_paths(arch, t, state):
+            pieces[key] = sign * state[name][:, start : start + mul]
+            start += mul
+        converted[name] = torch.cat([pieces[key] for key in _sorted_paths(arch, t)], dim=1)
+    return converted
+
+
+def _old_paths(arch: SevenNetArchitecture, t: int, state: Mapping[str, Tensor]) -> Iterator[tuple[str, int, float]]:
+    for mul, ir in arch.irreps[t]:
+        for _, ir_edge in arch.edge_attrs:
+            for ir_out in ir * ir_edge:
+                if arch.message_allowed(t, ir_out):
+                    yield f"{ir}*{ir_edge}->{ir_out}", mul, _sign(t, ir, ir_edge, ir_out, state)
+
+
+def _sorted_paths(arch: SevenNetArchitecture, t: int) -> list[str]:
+    inputs = labelled("x", arch.irreps[t])
+    paths = uvu_paths(inputs, arch.edge_attrs, lambda ir: arch.message_allowed(t, ir))
+    return [axis[0].use for _, axis in paths]
+
+
+def _sign(t: int, a: Irrep, b: Irrep, c: Irrep, state: Mapping[str, Tensor]) -> float:
+    """+1, or -1 where the stored Wigner 3j symbol has the other sign; sevenn compares those with all l > 0."""
+    if not (a.l and b.l and c.l):
+        return 1.0
+    from e3nn.o3 import wigner_3j
+
+    stored = state[f"{t}_convolution.convolution._compiled_main_left_right._w3j_{a.l}_{b.l}_{c.l}"]
+    product = (stored * wigner_3j(a.l, b.l, c.l, dtype=stored.dtype)).sum().item()
+    if abs(abs(product) - 1) > 1e-4:
+        raise CheckpointError(f"Interaction {t} stores a Wigner 3j symbol ({a.l},{b.l},{c.l}) that e3nn does not know.")
+    return 1.0 if product > 0 else -1.0
+
+
+def _parameters(arch: SevenNetArchitecture, state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    layouts = weight_layouts(arch)
+    missing = sorted(layouts.keys() - state.keys())
+    if missing:
+        raise CheckpointError(
+            f"'{path}' lacks the weights {missing[:3]}{'...' if len(missing) > 3 else ''}. Checkpoints trained with "
+            "cuEquivariance, FlashTP or OpenEquivariance must be converted first: load one with "
+            "sevenn.util.load_checkpoint, build_model() and save."
+        )
+    weights = {}
+    for name, layout in layouts.items():
+        if tuple(state[name].shape) != layout.shape:
+            raise CheckpointError(f"'{path}': {name} has shape {tuple(state[name].shape)}, expected {layout.shape}.")
+        weights[name] = state[name].detach().clone()
+    return weights

@@ -1,0 +1,93 @@
+"""SevenNet's forward pass with taps on its feature spaces, in any precision.
+
+The stock model is a sequence of modules that pass a dictionary along; forces come from a last module that is left out
+here, so that one `torch.autograd.grad` outside gives forces, stress and feature gradients together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equiprune.adapters.base import Taps
+from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
+
+_FEATURES = "x"
+_NODE_ATTRS = "node_attr"
+
+
+def energies(
+    module: nn.Module, arch: SevenNetArchitecture, graph: AtomicGraph, head: str | None, taps: Taps
+) -> Tensor:
+    """Energies (structures,) in eV. Dictionary keys are those of sevenn/_keys.py."""
+    data: dict[str, Any] = {
+        _FEATURES: _species(arch, graph),
+        "edge_vec": graph.edge_vectors(),
+        "edge_index": graph.edge_index,
+        "batch": graph.structure_of_atom,
+        "num_atoms": torch.bincount(graph.structure_of_atom, minlength=graph.n_structures),
+    }
+    if arch.heads:
+        number = arch.heads.index(head or "")
+        data["modal_type"] = torch.full((graph.n_structures,), number, device=graph.positions.device)
+    with _inner_taps(module, arch, taps):
+        for name, layer in module.named_children():
+            if name == "force_output":
+                break
+            data = layer(data)
+            _after(name, data, taps, graph.positions.dtype)
+    return data["inferred_total_energy"]
+
+
+def _species(arch: SevenNetArchitecture, graph: AtomicGraph) -> Tensor:
+    table = torch.full((max(arch.elements) + 1,), -1, device=graph.numbers.device)
+    table[torch.tensor(arch.elements, device=table.device)] = torch.arange(len(arch.elements), device=table.device)
+    return table[graph.numbers]
+
+
+def _after(name: str, data: dict[str, Any], taps: Taps, dtype: torch.dtype) -> None:
+    """Apply the taps that belong behind a module."""
+    number, _, rest = name.partition("_")
+    match name, rest:
+        case ("onehot_idx_to_onehot", _):
+            # Upstream casts the one-hot to float32 whatever the model's precision is.
+            data[_FEATURES], data[_NODE_ATTRS] = data[_FEATURES].to(dtype), data[_NODE_ATTRS].to(dtype)
+        case ("edge_embedding", _):
+            _tap(data, "edge_attr", "edge_attrs", taps)
+            _tap(data, "edge_embedding", "radial_basis", taps)
+        case ("onehot_to_feature_x", _):
+            _tap(data, _FEATURES, "node_feats.0", taps)
+        case (_, "self_interaction_1"):
+            _tap(data, _FEATURES, f"edge_irreps.{number}", taps)
+        case (_, "equivariant_gate"):
+            _tap(data, _FEATURES, f"node_feats.{int(number) + 1}", taps)
+
+
+def _tap(data: dict[str, Any], key: str, space: str, taps: Taps) -> None:
+    if space in taps:
+        data[key] = taps[space](data[key])
+
+
+@contextmanager
+def _inner_taps(module: nn.Module, arch: SevenNetArchitecture, taps: Taps) -> Iterator[None]:
+    """Taps on hidden neurons, which live inside a module: forward hooks for the duration of one evaluation."""
+    layers = {
+        f"radial.{t}.{i}": f"{t}_convolution.weight_nn.layer{i}"
+        for t in range(arch.interactions)
+        for i in range(len(arch.radial_widths))
+    }
+    layers |= {f"readout.{i}": f"readout_FCN.fcn.layer{i}" for i in range(len(arch.readout_hidden))}
+    with ExitStack() as hooks:
+        for space in taps.keys() & layers.keys():
+            handle = module.get_submodule(layers[space]).register_forward_hook(_hook(taps[space]))
+            hooks.callback(handle.remove)
+        yield
+
+
+def _hook(tap: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any, Tensor], Tensor]:
+    return lambda _module, _inputs, output: tap(output)

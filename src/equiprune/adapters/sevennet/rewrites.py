@@ -1,0 +1,144 @@
+"""What a plan does to SevenNet's hyperparameters, and the exact rewrites that slicing alone cannot express.
+
+Two things do not slice. The readout is linear after linear with an inner width that upstream fixes to half of its
+input: the product is re-factorised exactly. And sevenn cannot build a multi-head model with one head: the head's
+constant one-hot becomes a bias.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import sqrt
+
+import torch
+from torch import Tensor
+
+from equiprune.adapters.base import Weights
+from equiprune.adapters.sevennet.architecture import HeadUse, Rescale, SevenNetArchitecture
+from equiprune.adapters.sevennet.layouts import feature_spaces, weight_layouts
+from equiprune.blocks import Irrep, Irreps, Path, PruningPlan, kept_positions, slice_weight
+from equiprune.blocks.weight_layout import axis_size
+from equiprune.errors import PlanError
+
+_SCALAR = Irrep(0, 1)
+
+
+def shrink(arch: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitecture:
+    """The hyperparameters that a plan leaves. Raises `PlanError` for what sevenn cannot build."""
+    kept = {space.name: plan.mask(space).kept_irreps for space in feature_spaces(arch)}
+    edge_lmax = kept["edge_attrs"].lmax
+    whole = Irreps.spherical_harmonics(edge_lmax, -1 if arch.parity else 1)
+    if kept["edge_attrs"] != whole:
+        raise PlanError(f"Spherical harmonics can only be removed from the highest l down, not to '{kept['edge_attrs']}'.")
+    if kept["radial_basis"].channels < arch.radial_basis and not arch.radial_basis_trainable:
+        raise PlanError("This model's Bessel frequencies are fixed by their number; none can be removed.")
+    hidden = tuple(kept[f"node_feats.{t}"] for t in range(arch.interactions + 1))
+    elements = plan.kept("elements", _SCALAR, len(arch.elements))
+    smaller = replace(
+        arch,
+        elements=tuple(arch.elements[i] for i in elements),
+        hidden_irreps=tuple(map(str, hidden)),
+        edge_lmax=edge_lmax,
+        radial_basis=kept["radial_basis"].channels,
+        radial_widths=tuple(kept[f"radial.0.{i}"].channels for i in range(len(arch.radial_widths))),
+        readout_hidden=tuple(kept[f"readout.{i}"].channels for i in range(len(arch.readout_hidden))),
+        readout_width=0 if arch.readout_hidden else hidden[-1].dim // 2,
+    )
+    heads = plan.kept("heads", _SCALAR, len(arch.heads))
+    if len(heads) == 1:
+        return _single_head(smaller)
+    return replace(smaller, heads=tuple(arch.heads[i] for i in heads))
+
+
+def absorb(arch: SevenNetArchitecture, weights: Weights, plan: PruningPlan) -> tuple[SevenNetArchitecture, Weights]:
+    """The same function with the head turned into biases and with the readout width that the plan will leave."""
+    heads = plan.kept("heads", _SCALAR, len(arch.heads))
+    if len(heads) == 1:
+        arch, weights = _absorb_head(arch, weights, heads[0])
+    width = shrink(arch, PruningPlan({n: m for n, m in plan.masks.items() if n != "heads"})).readout_width
+    if width != arch.readout_width:
+        arch, weights = _refactor_readout(arch, weights, width, plan)
+    return arch, weights
+
+
+def _single_head(arch: SevenNetArchitecture) -> SevenNetArchitecture:
+    use = arch.head_use
+    needs_bias = use.embedding or use.self_interaction_1 or use.self_interaction_2 or use.readout
+    return replace(
+        arch, heads=(), head_use=HeadUse(), bias=arch.bias or needs_bias, rescale=Rescale.PER_ELEMENT
+    )
+
+
+def _absorb_head(arch: SevenNetArchitecture, weights: Weights, head: int) -> tuple[SevenNetArchitecture, Weights]:
+    """Constant input ``one_hot(head)`` of a linear map equals a bias: row ``head`` of its effective weight."""
+    single = _single_head(arch)
+    old, new = weight_layouts(arch), weight_layouts(single)
+    result: dict[str, Tensor] = {}
+    for name, layout in new.items():
+        if name.endswith(".bias"):
+            result[name] = _bias(name, arch, weights, head, layout.numel)
+        elif name.startswith("rescale_atomic_energy"):
+            result[name] = weights[name][head] if weights[name].ndim == 2 else weights[name]
+        else:
+            result[name] = slice_weight(weights[name].double(), old[name], layout, PruningPlan.nothing())
+    return single, result
+
+
+def _bias(name: str, arch: SevenNetArchitecture, weights: Weights, head: int, numel: int) -> Tensor:
+    weight_name = name.removesuffix(".bias") + ".weight"
+    bias = weights[name].double() if name in weights else torch.zeros(numel, dtype=torch.float64)
+    start = 0
+    for path in weight_layouts(arch)[weight_name].paths:
+        if path.axes[0][0].space == "heads":
+            rows = weights[weight_name][start : start + path.numel].reshape(path.shape)
+            bias = bias + rows[head].double() * path.scale
+        start += path.numel
+    return bias
+
+
+def _refactor_readout(
+    arch: SevenNetArchitecture, weights: Weights, width: int, plan: PruningPlan
+) -> tuple[SevenNetArchitecture, Weights]:
+    """Rewrite y = (x A + a) B + b with another inner width, exactly.
+
+    The units that contribute most on the kept channels stay; what the others add is one vector and goes into one unit.
+    """
+    if width < 1:
+        raise PlanError("The last node features must keep at least 2 scalars: sevenn's readout is half as wide.")
+    first, second = "reduce_input_to_hidden.linear", "reduce_hidden_to_energy.linear"
+    changed = replace(arch, readout_width=width)
+    old, new = weight_layouts(arch), weight_layouts(changed)
+    paths = old[f"{first}.weight"].paths
+    matrix = torch.cat([p.reshape(-1, arch.readout_width) for p in _effective(weights[f"{first}.weight"], paths)])
+    vector = weights[f"{second}.weight"].double() * old[f"{second}.weight"].paths[0].scale
+    inner = weights[f"{first}.bias"].double() if arch.bias else torch.zeros(arch.readout_width, dtype=torch.float64)
+    contribution = (matrix[_kept_rows(paths, plan)] * vector).abs().sum(0)
+    order = contribution.argsort(descending=True, stable=True)
+    stay, go = order[: width - 1].sort().values, order[width - 1 :]
+    joined, joined_bias = matrix[:, go] @ vector[go], inner[go] @ vector[go]
+    scale = sqrt(joined.norm().item()) or 1.0
+    matrix = torch.cat([matrix[:, stay], joined[:, None] / scale], dim=1)
+    result = dict(weights)
+    rows = matrix.split([p.shape[0] for p in paths])
+    pieces = [r / p.scale for r, p in zip(rows, new[f"{first}.weight"].paths, strict=True)]
+    result[f"{first}.weight"] = torch.cat([piece.reshape(-1) for piece in pieces])
+    vector = torch.cat([vector[stay], torch.tensor([scale], dtype=torch.float64)])
+    result[f"{second}.weight"] = vector / new[f"{second}.weight"].paths[0].scale
+    if arch.bias:
+        result[f"{first}.bias"] = torch.cat([inner[stay], joined_bias[None] / scale])
+    return changed, result
+
+
+def _effective(weight: Tensor, paths: tuple[Path, ...]) -> list[Tensor]:
+    pieces = weight.double().split([path.numel for path in paths])
+    return [piece.reshape(path.shape) * path.scale for piece, path in zip(pieces, paths, strict=True)]
+
+
+def _kept_rows(paths: tuple[Path, ...], plan: PruningPlan) -> list[int]:
+    rows, start = [], 0
+    for path in paths:
+        [axis, _] = path.axes
+        kept = tuple(replace(s, mul=len(plan.kept(s.space, s.irrep, s.mul))) for s in axis)
+        rows += [start + row for row in kept_positions(axis, kept, plan)]
+        start += axis_size(axis)
+    return rows

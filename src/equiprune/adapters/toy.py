@@ -1,0 +1,226 @@
+"""A complete adapter in pure torch: the example to copy, and the model every core law is tested on.
+
+The model is a small NequIP: scalars and vectors with unequal channel counts, a channel-wise tensor product with
+spherical harmonics up to l = 1, a radial network, a gate, a self-connection, two-step linear readout. It is truly
+equivariant under rotations and inversion. Weights are stored flat and normalised by fan-in as e3nn does, so that
+slicing it wrongly shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import pi, sqrt
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from equiprune.adapters import e3nn_layouts
+from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps
+from equiprune.adapters.graph import AtomicGraph
+from equiprune.blocks import FeatureSpace, Irreps, PruningPlan, Role, Segment, Site, WeightLayout
+from equiprune.blocks.weight_layout import axis_size
+from equiprune.errors import CheckpointError, PlanError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToyArchitecture(Architecture):
+    """Hyperparameters of the toy model.
+
+    Attributes:
+        hidden_irreps: node features, one entry more than there are interactions; the last holds scalars only.
+        edge_lmax: 0 or 1.
+        radial_basis: number of radial functions.
+        radial_width: neurons of the radial network.
+    """
+
+    hidden_irreps: tuple[str, ...] = ("6x0e", "6x0e+4x1o", "5x0e")
+    edge_lmax: int = 1
+    radial_basis: int = 4
+    radial_width: int = 8
+
+    @property
+    def irreps(self) -> tuple[Irreps, ...]:
+        """``hidden_irreps``, parsed."""
+        return tuple(map(Irreps.parse, self.hidden_irreps))
+
+    @property
+    def interactions(self) -> int:
+        """Number of message-passing steps."""
+        return len(self.hidden_irreps) - 1
+
+
+class ToyAdapter(ModelAdapter):
+    """The toy architecture. ``toy`` is a model with fixed random weights for H, C, O and Si."""
+
+    name = "toy"
+    architecture_type = ToyArchitecture
+
+    def aliases(self) -> Mapping[str, str]:
+        return {"toy": "a small random model for trying things out"}
+
+    def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
+        if str(source) != "toy":
+            raise CheckpointError(f"The toy adapter opens only the alias 'toy', not '{source}'.")
+        return self.random_checkpoint(ToyArchitecture(elements=(1, 6, 8, 14), cutoff=4.0))
+
+    def random_checkpoint(self, architecture: ToyArchitecture, seed: int = 0) -> Checkpoint:
+        """Random weights, scaled so that every interaction contributes."""
+        generator = torch.Generator().manual_seed(seed)
+        layouts = self.weight_layouts(architecture)
+        weights = {n: torch.randn(lay.shape, generator=generator) for n, lay in layouts.items()}
+        weights["radial_centres"] = torch.linspace(0.3, 1, architecture.radial_basis)
+        return Checkpoint(architecture, weights, licence="MIT", source="toy")
+
+    def build(self, architecture: ToyArchitecture, dtype: torch.dtype) -> nn.Module:
+        return ToyModel(self, architecture).to(dtype)
+
+    def feature_spaces(self, architecture: ToyArchitecture) -> tuple[FeatureSpace, ...]:
+        spaces = [
+            FeatureSpace("elements", Irreps.scalars(len(architecture.elements)), Role.ELEMENTS, Site.NONE),
+            FeatureSpace(
+                "edge_attrs", Irreps.spherical_harmonics(architecture.edge_lmax, -1), Role.EDGE_ATTRS, Site.EDGE
+            ),
+            FeatureSpace("radial_basis", Irreps.scalars(architecture.radial_basis), Role.RADIAL_BASIS, Site.EDGE),
+        ]
+        for t, irreps in enumerate(architecture.irreps):
+            group = f"hidden.{t}" if t < architecture.interactions else ""
+            spaces.append(FeatureSpace(f"node_feats.{t}", irreps, Role.NODE_FEATS, size_group=group))
+            if t < architecture.interactions:
+                width = Irreps.scalars(architecture.radial_width)
+                spaces += [
+                    FeatureSpace(f"edge_irreps.{t}", irreps, Role.EDGE_IRREPS, size_group=group),
+                    FeatureSpace(f"radial.{t}", width, Role.RADIAL_WIDTH, Site.EDGE, size_group="radial"),
+                ]
+        return tuple(spaces)
+
+    def weight_layouts(self, architecture: ToyArchitecture) -> Mapping[str, WeightLayout]:
+        space = {s.name: e3nn_layouts.labelled(s) for s in self.feature_spaces(architecture)}
+        edge_attrs = Irreps.spherical_harmonics(architecture.edge_lmax, -1)
+        layouts = e3nn_layouts.linear("embedding", space["elements"], space["node_feats.0"])
+        for t in range(architecture.interactions):
+            after = architecture.irreps[t + 1]
+            gate_in = e3nn_layouts.gate_inputs(f"node_feats.{t + 1}", after)
+            paths = e3nn_layouts.uvu_paths(
+                space[f"edge_irreps.{t}"], edge_attrs, lambda ir, lmax=after.lmax: ir.l <= lmax and ir.p == (-1) ** ir.l
+            )
+            columns = tuple(s for _, axis in paths for s in axis)
+            radial = [space["radial_basis"][0][1], space[f"radial.{t}"][0][1], columns]
+            layouts |= e3nn_layouts.linear(f"self_connection_{t}", space[f"node_feats.{t}"], gate_in)
+            layouts |= e3nn_layouts.linear(f"linear_up_{t}", space[f"node_feats.{t}"], space[f"edge_irreps.{t}"])
+            layouts |= e3nn_layouts.fully_connected_net(f"radial_{t}", radial)
+            layouts |= e3nn_layouts.linear(f"linear_down_{t}", e3nn_layouts.simplified(paths), gate_in)
+        last = space[f"node_feats.{architecture.interactions}"]
+        layouts |= e3nn_layouts.linear("readout", last, ((last[0][0], (Segment.fixed(1),)),))
+        layouts["shift"] = WeightLayout.dense(space["elements"][0][1], trainable=False)
+        layouts["radial_centres"] = WeightLayout.dense(space["radial_basis"][0][1], trainable=False)
+        return {name.replace(".", "_"): layout for name, layout in layouts.items()}
+
+    def shrink(self, architecture: ToyArchitecture, plan: PruningPlan) -> ToyArchitecture:
+        spaces = {s.name: plan.mask(s).kept_irreps for s in self.feature_spaces(architecture)}
+        edge_lmax = spaces["edge_attrs"].lmax
+        if spaces["edge_attrs"] != Irreps.spherical_harmonics(edge_lmax, -1):
+            raise PlanError("Spherical harmonics can only be removed from the highest l downwards.")
+        elements = plan.kept("elements", spaces["elements"].entries[0][1], len(architecture.elements))
+        return ToyArchitecture(
+            elements=tuple(architecture.elements[i] for i in elements),
+            cutoff=architecture.cutoff,
+            hidden_irreps=tuple(str(spaces[f"node_feats.{t}"]) for t in range(architecture.interactions + 1)),
+            edge_lmax=edge_lmax,
+            radial_basis=spaces["radial_basis"].channels,
+            radial_width=spaces["radial.0"].channels,
+        )
+
+    def energies(
+        self, module: nn.Module, architecture: ToyArchitecture, graph: AtomicGraph, head: str | None, taps: Taps
+    ) -> Tensor:
+        assert isinstance(module, ToyModel)
+        return module(graph, taps)
+
+
+class ToyModel(nn.Module):
+    """Feature tensors are ``mul_ir``: all scalars, then vectors as (mul, 3) flattened."""
+
+    def __init__(self, adapter: ToyAdapter, architecture: ToyArchitecture) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.layouts = adapter.weight_layouts(architecture)
+        for name, layout in self.layouts.items():
+            self.register_parameter(name, nn.Parameter(torch.randn(layout.shape), requires_grad=layout.trainable))
+
+    def forward(self, graph: AtomicGraph, taps: Taps) -> Tensor:
+        """Energies (structures,)."""
+        arch = self.architecture
+
+        def tap(name: str, feature: Tensor) -> Tensor:
+            return taps[name](feature) if name in taps else feature
+
+        vectors = graph.edge_vectors()
+        length = vectors.norm(dim=-1, keepdim=True)
+        harmonics = torch.cat([torch.ones_like(length), sqrt(3) * vectors / length][: arch.edge_lmax + 1], dim=-1)
+        harmonics = tap("edge_attrs", harmonics)
+        basis = tap("radial_basis", self._radial_basis(length))
+        species = torch.tensor(arch.elements, device=graph.numbers.device).eq(graph.numbers[:, None]).long().argmax(-1)
+        one_hot = F.one_hot(species, len(arch.elements)).to(vectors.dtype)
+        h = tap("node_feats.0", self._linear("embedding", one_hot, Irreps.scalars(len(arch.elements)), arch.irreps[0]))
+        for t in range(arch.interactions):
+            h = tap(f"node_feats.{t + 1}", self._interaction(t, h, harmonics, basis, graph, tap))
+        site = self._linear("readout", h, arch.irreps[-1], Irreps.scalars(1))[:, 0] + self.shift[species]
+        return torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_atom, site)
+
+    def _radial_basis(self, length: Tensor) -> Tensor:
+        x = (length / self.architecture.cutoff).clamp(max=1)
+        envelope = 1 - 10 * x**3 + 15 * x**4 - 6 * x**5
+        return torch.exp(-20 * (x - self.radial_centres) ** 2) * envelope
+
+    def _interaction(self, t: int, h: Tensor, harmonics: Tensor, basis: Tensor, graph: AtomicGraph, tap) -> Tensor:  # type: ignore[no-untyped-def]
+        arch = self.architecture
+        before, after = arch.irreps[t], arch.irreps[t + 1]
+        scalars, vectors = after.entries[0][0], after.channels - after.entries[0][0]
+        gate_irreps = Irreps(((scalars + vectors, after.entries[0][1]), *after.entries[1:]))
+        skip = self._linear(f"self_connection_{t}", h, before, gate_irreps)
+        x = tap(f"edge_irreps.{t}", self._linear(f"linear_up_{t}", h, before, before))
+        hidden = F.silu(self._matrix(f"radial_{t}_layer0_weight", basis))
+        weights = self._matrix(f"radial_{t}_layer1_weight", tap(f"radial.{t}", hidden))
+        messages, irreps = self._tensor_product(x[graph.edge_index[1]], before, harmonics, weights, after.lmax)
+        pooled = torch.zeros(len(h), irreps.dim, dtype=h.dtype).index_add(0, graph.edge_index[0], messages) / 3
+        g = skip + self._linear(f"linear_down_{t}", pooled, irreps, gate_irreps)
+        gated = g[:, scalars + vectors :].reshape(len(g), vectors, 3) * torch.tanh(g[:, scalars : scalars + vectors, None])
+        return torch.cat([F.silu(g[:, :scalars]), gated.flatten(1)], dim=-1)
+
+    def _matrix(self, name: str, x: Tensor) -> Tensor:
+        return x @ getattr(self, name) * self.layouts[name].paths[0].scale
+
+    def _linear(self, name: str, x: Tensor, inputs: Irreps, outputs: Irreps) -> Tensor:
+        layout, weight, start = self.layouts[f"{name}_weight"], getattr(self, f"{name}_weight"), 0
+        mixed = {}
+        for path in layout.paths:
+            ir = next(ir for _, ir in inputs if path.key.startswith(str(ir)))
+            matrix = weight[start : start + path.numel].reshape(path.shape) * path.scale
+            span = next(span for _, i, span in inputs.slices() if i == ir)
+            mixed[ir] = torch.einsum("nim,io->nom", x[:, span].reshape(len(x), -1, ir.dim), matrix).flatten(1)
+            start += path.numel
+        return torch.cat([mixed.get(ir, x.new_zeros(len(x), mul * ir.dim)) for mul, ir in outputs], dim=-1)
+
+    @staticmethod
+    def _tensor_product(x: Tensor, irreps: Irreps, harmonics: Tensor, weights: Tensor, lmax: int) -> tuple[Tensor, Irreps]:
+        """Paths in e3nn's order: 0*0->0, 1*1->0, 0*1->1, 1*0->1."""
+        s = x[:, : irreps.entries[0][0]]
+        v = x[:, s.shape[1] :].reshape(len(x), -1, 3)
+        y0, y1 = harmonics[:, :1], harmonics[:, 1:]
+        scalars, vectors = [s * y0], []
+        if y1.shape[1]:
+            scalars += [torch.einsum("evm,em->ev", v, y1) / sqrt(3)] if v.shape[1] else []
+            vectors += [s[:, :, None] * y1[:, None, :]]
+        vectors += [v * y0[:, :, None]] if v.shape[1] else []
+        parts = scalars + (vectors if lmax > 0 else [])
+        out, start, muls = [], 0, [0, 0]
+        for part in parts:
+            w = weights[:, start : start + part.shape[1]]
+            start += part.shape[1]
+            muls[part.dim() - 2] += part.shape[1]
+            out.append((part * (w if part.dim() == 2 else w[:, :, None])).flatten(1))
+        scalar, vector = Irreps.parse("0e").entries[0][1], Irreps.parse("1o").entries[0][1]
+        return torch.cat(out, dim=-1), Irreps(tuple((m, ir) for m, ir in zip(muls, (scalar, vector), strict=True) if m))

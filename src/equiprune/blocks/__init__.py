@@ -1,0 +1,32 @@
+"""What a feature is: pure data, without a model and without a backend.
+
+Every architecture is a set of *feature spaces* and a table that says which axis of which weight each space indexes.
+A *block* is one channel of one irrep in one space: 2l + 1 numbers that rotate among themselves. Removing blocks is
+the only thing pruning does.
+
+Shape words used throughout: ``atoms``, ``edges``, ``structures``, ``mul`` (channels of one irrep), ``m`` = 2l + 1. A
+feature tensor has shape ``(sites, sum over irreps of mul * m)``, channels outermost (e3nn's ``mul_ir``).
+"""
+
+from equiprune.blocks.block_mask import BlockMask, PruningPlan
+from equiprune.blocks.feature_space import ChannelTying, FeatureSpace, Role, Site
+from equiprune.blocks.irreps import Irrep, Irreps
+from equiprune.blocks.weight_layout import Axis, Path, Segment, WeightLayout
+from equiprune.blocks.weight_slicing import kept_positions, slice_weight
+
+__all__ = [
+    "Axis",
+    "BlockMask",
+    "ChannelTying",
+    "FeatureSpace",
+    "Irrep",
+    "Irreps",
+    "Path",
+    "PruningPlan",
+    "Role",
+    "Segment",
+    "Site",
+    "WeightLayout",
+    "kept_positions",
+    "slice_weight",
+]

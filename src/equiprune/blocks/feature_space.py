@@ -1,0 +1,80 @@
+"""A feature space: a named place in a model where irreps features live."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from equiprune.blocks.irreps import Irreps
+
+
+class Role(StrEnum):
+    """What a space is for; targets name roles, never architectures."""
+
+    NODE_FEATS = "node_feats"
+    """Hidden node features between interactions (MACE and SevenNet: ``hidden_irreps``)."""
+    EDGE_IRREPS = "edge_irreps"
+    """Node features entering the convolution, after their own linear map."""
+    EDGE_ATTRS = "edge_attrs"
+    """Spherical harmonics of the edges; its channels are the degrees l up to ``max_ell``."""
+    RADIAL_WIDTH = "radial_width"
+    """Hidden neurons of the network that turns distances into convolution weights."""
+    RADIAL_BASIS = "radial_basis"
+    """Radial (Bessel) functions."""
+    READOUT = "readout"
+    """Hidden neurons between the last features and the energy."""
+    ELEMENTS = "elements"
+    """Chemical species the model knows."""
+    HEADS = "heads"
+    """Levels of theory a multi-head model knows (SevenNet: modalities)."""
+
+
+class Site(StrEnum):
+    """Where one row of the feature tensor sits."""
+
+    ATOM = "atom"
+    EDGE = "edge"
+    NONE = "none"
+    """Never seen as a tensor of its own (elements, heads)."""
+
+
+class ChannelTying(StrEnum):
+    """Whether the kept channels of the irreps of one space may differ."""
+
+    INDEPENDENT = "independent"
+    ACROSS_L = "across_l"
+    """One channel set for all l (MACE's A-basis, eSCN's sphere channels)."""
+
+
+@dataclass(frozen=True)
+class FeatureSpace:
+    """A named space, its irreps in the unpruned model, and the rules its masks obey.
+
+    Attributes:
+        name: unique in the model, e.g. ``node_feats.1``.
+        irreps: of the unpruned model, e.g. ``128x0e+64x1o``.
+        role: what a target calls it.
+        site: rows are atoms or edges.
+        tying: one channel set for all l, or one per l.
+        size_group: spaces of one group keep equally many channels of each irrep, whichever they are (a constructor
+            with a single argument for two layers); empty for none.
+        minimum: fewest channels of the first irrep that the architecture can be built with.
+        zero_preserving: the activation that produces the space maps zero to zero, so that a channel with zero
+            incoming weights is zero.
+
+    >>> space = FeatureSpace("node_feats.1", Irreps.parse("128x0e+64x1o"), Role.NODE_FEATS)
+    >>> space.irreps.dim
+    320
+    """
+
+    name: str
+    irreps: Irreps
+    role: Role
+    site: Site = Site.ATOM
+    tying: ChannelTying = ChannelTying.INDEPENDENT
+    size_group: str = ""
+    minimum: int = 1
+    zero_preserving: bool = True
+
+    @property
+    def scored(self) -> bool:
+        """True where an importance score means something: features that carry a gradient per channel."""
+        return self.role in (Role.NODE_FEATS, Role.EDGE_IRREPS, Role.RADIAL_WIDTH, Role.RADIAL_BASIS, Role.READOUT)

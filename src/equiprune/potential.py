@@ -1,0 +1,265 @@
+"""A potential: an upstream module with the data it was built from, ready to be evaluated.
+
+`Potential` is a value. Nothing here changes one in place: ``to`` and ``masked`` return new ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from torch import Tensor, nn
+
+from equiprune.adapters import AtomicGraph, Checkpoint, ModelAdapter, Taps
+from equiprune.blocks import FeatureSpace, PruningPlan, Site
+from equiprune.errors import CheckpointError, StructureError
+from equiprune.structures import check_structures
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a potential says of one structure.
+
+    ==========  ============  =============  ================================
+    field       shape         unit           convention
+    ==========  ============  =============  ================================
+    energy      ()            eV             total
+    forces      (atoms, 3)    eV/Angstrom    -dE/dr
+    stress      (3, 3)        eV/Angstrom^3  ASE's sign: (1/V) dE/dstrain;
+                                             nan unless periodic in 3-D
+    ==========  ============  =============  ================================
+    """
+
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor
+
+
+@dataclass(frozen=True)
+class Differentiated:
+    """One backward pass: predictions of a batch and the gradients of observed features.
+
+    Attributes:
+        energies: (structures,) eV.
+        forces: (atoms, 3) eV/Angstrom.
+        stress: (structures, 3, 3) eV/Angstrom^3.
+        features: space name to (feature, dE/dfeature), both (sites, irreps.dim).
+    """
+
+    energies: Tensor
+    forces: Tensor
+    stress: Tensor
+    features: Mapping[str, tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Potential:
+    """Module + architecture + adapter.
+
+    Attributes:
+        checkpoint: the hyperparameters, licence and history; its weights are those the module was built from.
+        module: the ordinary upstream module.
+        dtype: of its weights and arithmetic.
+        head: the level of theory evaluated, for a multi-head model.
+        taps: applied to feature spaces during evaluation; empty for a plain model (see `masked`).
+        elements: atomic numbers it accepts; a masked potential accepts fewer than its module.
+    """
+
+    adapter: ModelAdapter
+    checkpoint: Checkpoint
+    module: nn.Module
+    dtype: torch.dtype
+    head: str | None = None
+    taps: Taps = field(default_factory=dict)
+    elements: frozenset[int] = frozenset()
+
+    @classmethod
+    def create(
+        cls,
+        adapter: ModelAdapter,
+        checkpoint: Checkpoint,
+        dtype: torch.dtype = torch.float32,
+        head: str | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Potential:
+        """Build the upstream module and fill it with the checkpoint's weights.
+
+        Raises:
+            CheckpointError: a weight is missing, unexpected or of another shape.
+            TargetError: ``head`` is not one the model has.
+        """
+        adapter.check_head(checkpoint.architecture, head)
+        module = adapter.build(checkpoint.architecture, dtype)
+        fill(module, checkpoint.weights)
+        module.eval().to(device)
+        return cls(adapter, checkpoint, module, dtype, head, {}, frozenset(checkpoint.architecture.elements))
+
+    @property
+    def architecture(self) -> Any:
+        """Frozen hyperparameters."""
+        return self.checkpoint.architecture
+
+    @property
+    def spaces(self) -> tuple[FeatureSpace, ...]:
+        """Every space a plan may prune."""
+        return self.adapter.feature_spaces(self.architecture)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module lives."""
+        return next(self.module.parameters()).device
+
+    def to(self, dtype: torch.dtype) -> Potential:
+        """The same potential, rebuilt in another precision so that upstream constants have it too."""
+        if dtype == self.dtype:
+            return self
+        fresh = Potential.create(self.adapter, self.checkpoint, dtype, self.head, self.device)
+        return replace(fresh, taps=self.taps, elements=self.elements)
+
+    def parameters(self, *, trainable_only: bool = False) -> int:
+        """Numbers in the module's parameters."""
+        return sum(p.numel() for p in self.module.parameters() if p.requires_grad or not trainable_only)
+
+    def graph(self, structures: Sequence[Atoms]) -> AtomicGraph:
+        """The batch this potential evaluates. Raises `StructureError` for what it cannot evaluate."""
+        check_structures(structures, self.elements)
+        return AtomicGraph.from_structures(structures, self.architecture.cutoff, self.dtype, self.device)
+
+    def energies(self, graph: AtomicGraph) -> Tensor:
+        """Energies (structures,) in eV, differentiable in the graph's leaves."""
+        return self.adapter.energies(self.module, self.architecture, graph, self.head, self.taps)
+
+    def differentiate(self, graph: AtomicGraph, observe: Sequence[str] = ()) -> Differentiated:
+        """Energies, forces, stress and dE/dfeature of the observed spaces, in one backward pass."""
+        graph = graph.with_leaves()
+        seen: dict[str, Tensor] = {}
+        taps = {**self.taps, **{name: _recorder(name, seen, self.taps) for name in observe}}
+        energies = self.adapter.energies(self.module, self.architecture, graph, self.head, taps)
+        leaves = [graph.positions, graph.strain, *seen.values()]
+        by_position, by_strain, *by_feature = torch.autograd.grad(
+            energies.sum(), leaves, allow_unused=True, materialize_grads=True
+        )
+        features = {
+            name: (value.detach(), grad) for (name, value), grad in zip(seen.items(), by_feature, strict=True)
+        }
+        return Differentiated(
+            energies.detach(), -by_position, by_strain / graph.volume[:, None, None], features
+        )
+
+    def predict(self, structures: Sequence[Atoms], batch_atoms: int = 256) -> list[Prediction]:
+        """Energy, forces and stress of each structure, in batches of up to ``batch_atoms`` atoms.
+
+        Raises:
+            StructureError: NaN positions or an element the model does not know.
+        """
+        predictions: list[Prediction] = []
+        for batch in batches(structures, batch_atoms):
+            result = self.differentiate(self.graph(batch))
+            forces = result.forces.split([len(atoms) for atoms in batch])
+            predictions += map(Prediction, result.energies, forces, result.stress)
+        return predictions
+
+    def calculator(self) -> Calculator:
+        """An ASE calculator of this potential, in its own precision."""
+        return _PotentialCalculator(self)
+
+
+def masked(potential: Potential, plan: PruningPlan) -> Potential:
+    """The reference semantics of a plan: the unpruned module with removed blocks set to zero where they are produced.
+
+    A pruned model must agree with this to rounding. Removed elements are refused; a removed head cannot be evaluated.
+
+    Raises:
+        PlanError: the plan does not fit.
+    """
+    plan.check(potential.spaces)
+    taps = dict(potential.taps)
+    for space in potential.spaces:
+        if space.name in plan.masks and space.site is not Site.NONE:
+            taps[space.name] = _masker(plan, space, potential.taps)
+    kept = {z for name in plan.masks if name == "elements" for z in plan.masks[name].kept[0]}
+    elements = potential.elements
+    if kept:
+        elements = frozenset(z for i, z in enumerate(potential.architecture.elements) if i in kept)
+    return replace(potential, taps=taps, elements=elements)
+
+
+def _masker(plan: PruningPlan, space: FeatureSpace, before: Taps) -> Any:
+    mask, earlier = plan.mask(space), before.get(space.name, _unchanged)
+    return lambda feature: earlier(feature) * mask.as_tensor(feature)
+
+
+def _recorder(name: str, seen: dict[str, Tensor], before: Taps) -> Any:
+    earlier = before.get(name, _unchanged)
+
+    def record(feature: Tensor) -> Tensor:
+        feature = earlier(feature)
+        if not feature.requires_grad:
+            feature = feature.requires_grad_()
+        seen[name] = feature
+        return feature
+
+    return record
+
+
+def _unchanged(feature: Tensor) -> Tensor:
+    return feature
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into a module, every parameter exactly once. Raises `CheckpointError` naming what does not fit."""
+    parameters = dict(module.named_parameters())
+    missing, unexpected = parameters.keys() - weights.keys(), weights.keys() - parameters.keys()
+    if missing or unexpected:
+        raise CheckpointError(
+            f"The weights do not belong to this architecture: missing {sorted(missing)}, "
+            f"unexpected {sorted(unexpected)}."
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != weights[name].shape:
+                raise CheckpointError(
+                    f"Weight {name} has shape {tuple(weights[name].shape)}, "
+                    f"this architecture needs {tuple(parameter.shape)}."
+                )
+            parameter.copy_(weights[name])
+
+
+def batches(structures: Iterable[Atoms], batch_atoms: int) -> Iterator[list[Atoms]]:
+    """Consecutive structures, grouped until ``batch_atoms`` atoms; a larger structure is a batch of its own."""
+    batch: list[Atoms] = []
+    atoms_in_batch = 0
+    for atoms in structures:
+        if batch and atoms_in_batch + len(atoms) > batch_atoms:
+            yield batch
+            batch, atoms_in_batch = [], 0
+        batch.append(atoms)
+        atoms_in_batch += len(atoms)
+    if batch:
+        yield batch
+
+
+class _PotentialCalculator(Calculator):
+    """ASE's interface to a potential. Energy eV, forces eV/Angstrom, stress eV/Angstrom^3 (Voigt)."""
+
+    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's interface)
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self.potential = potential
+
+    def calculate(
+        self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes
+    ) -> None:
+        super().calculate(atoms, properties, system_changes)
+        if atoms is None:
+            raise StructureError("The calculator was called without atoms.")
+        [prediction] = self.potential.predict([atoms])
+        energy, stress = prediction.energy.item(), prediction.stress.cpu().numpy()
+        self.results = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
+        if atoms.pbc.all():
+            self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]

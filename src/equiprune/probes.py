@@ -1,0 +1,70 @@
+"""Small structures on which any model can be checked: ionic, covalent, metallic, and a molecule in a box.
+
+They are made of elements the model knows, rattled and strained so that no force or stress is zero by symmetry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+from ase.data import atomic_numbers, chemical_symbols, covalent_radii
+
+from equiprune.errors import StructureError
+
+_PREFERRED = {
+    "ionic": [("Na", "Cl"), ("Mg", "O"), ("Li", "F"), ("K", "Cl"), ("Zn", "O"), ("Li", "S")],
+    "covalent": [("Si",), ("C",), ("Ge",), ("P",), ("S",), ("O",)],
+    "metal": [("Cu",), ("Al",), ("Fe",), ("Ni",), ("Li",), ("Na",)],
+    "molecule": [("O", "H"), ("C", "O"), ("C", "H"), ("N", "H"), ("Si", "O")],
+}
+
+
+def probe_structures(elements: Iterable[int], seed: int = 0) -> Mapping[str, Atoms]:
+    """Four structures of 2 to 8 atoms, by kind of bonding. Chemistry is approximate where elements are missing.
+
+    >>> {kind: atoms.get_chemical_formula() for kind, atoms in probe_structures([1, 8, 11, 14, 17, 29]).items()}
+    {'ionic': 'Cl4Na4', 'covalent': 'Si2', 'metal': 'Cu4', 'molecule': 'H2O'}
+    """
+    known = sorted({z for z in elements if z > 0})
+    if not known:
+        raise StructureError("The model knows no element, so there is nothing to check it on.")
+    generator = np.random.default_rng(seed)
+    structures = {kind: _build(kind, _choose(options, known)) for kind, options in _PREFERRED.items()}
+    return {kind: _distorted(atoms, generator) for kind, atoms in structures.items()}
+
+
+def _choose(options: list[tuple[str, ...]], known: list[int]) -> tuple[int, ...]:
+    for option in options:
+        numbers = tuple(atomic_numbers[symbol] for symbol in option)
+        if set(numbers) <= set(known):
+            return numbers
+    size = len(options[0])
+    return tuple((known * size)[:size])
+
+
+def _build(kind: str, numbers: tuple[int, ...]) -> Atoms:
+    first, radius = chemical_symbols[numbers[0]], sum(covalent_radii[z] for z in numbers) / len(numbers)
+    match kind:
+        case "ionic":
+            crystal = bulk("NaCl", "rocksalt", a=4 * radius, cubic=True)
+            crystal.numbers = np.where(crystal.numbers == 11, numbers[0], numbers[1])
+            return crystal
+        case "covalent":
+            return bulk(first, "diamond", a=8 * radius / np.sqrt(3))
+        case "metal":
+            return bulk(first, "fcc", a=2 * radius * np.sqrt(2), cubic=True)
+    a, b = numbers
+    bond = covalent_radii[a] + covalent_radii[b]
+    corners = np.array([[0, 0, 0], [0.78, 0.61, 0.1], [-0.78, 0.61, -0.05]]) * bond
+    return Atoms(numbers=[a, b, b], positions=corners + 6, cell=[12.0, 12.5, 13.0], pbc=True)
+
+
+def _distorted(atoms: Atoms, generator: np.random.Generator) -> Atoms:
+    strain = np.eye(3) + 0.02 * generator.standard_normal((3, 3))
+    if len(atoms) > 3 or atoms.cell.volume < 1000:
+        atoms.set_cell(atoms.cell.array @ strain, scale_atoms=True)
+    atoms.positions += 0.05 * generator.standard_normal(atoms.positions.shape)
+    return atoms

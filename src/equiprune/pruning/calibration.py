@@ -1,0 +1,130 @@
+"""Scoring every block on structures, in the backward pass that gives the forces anyway."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from equiprune.blocks import Site
+from equiprune.errors import PlanError
+from equiprune.potential import Potential, batches
+from equiprune.pruning.importance import (
+    Criterion,
+    DataCriterion,
+    ImportanceScores,
+    RunningScores,
+    Taylor,
+    data_free_scores,
+)
+from equiprune.storage import Progress, read_json, silent, write_json
+from equiprune.structures import fingerprint, read_structures
+
+
+@dataclass(frozen=True)
+class Resume:
+    """Where an interrupted calibration left its sums, and how often it does (structures)."""
+
+    path: Path
+    every: int = 64
+
+
+def calibrate(
+    potential: Potential,
+    structures: Iterable[Atoms] | str | Path,
+    criterion: Criterion | None = None,
+    *,
+    batch_atoms: int = 128,
+    resume: Resume | None = None,
+    progress: Progress = silent,
+) -> ImportanceScores:
+    """Mean importance of every block over structures.
+
+    One evaluation and one backward pass per batch give energies, forces, stress and all scores; memory does not grow
+    with the number of structures. Sums are accumulated in float64.
+
+    Args:
+        potential: the model to score.
+        structures: atoms without labels are enough; a path is streamed (see `read_structures`).
+        criterion: `Taylor` unless given.
+        batch_atoms: atoms evaluated at once.
+        resume: keep partial sums here, continue from them, and remove them at the end.
+        progress: called with the number of structures finished.
+
+    Raises:
+        StructureError: unreadable or unknown structures.
+        PlanError: the partial sums belong to another model or other data.
+    """
+    criterion = criterion or Taylor()
+    if not isinstance(criterion, DataCriterion):
+        return data_free_scores(potential, criterion)
+    provenance = _provenance(potential, structures, criterion)
+    running = _partial(resume, provenance)
+    if running.structures:
+        progress(running.structures)
+    stream = read_structures(structures) if isinstance(structures, str | Path) else iter(structures)
+    saved = running.structures
+    for _ in range(running.structures):
+        next(stream, None)
+    try:
+        for batch in batches(stream, batch_atoms):
+            running = running + score_batch(potential, batch, criterion)
+            progress(len(batch))
+            if resume and running.structures - saved >= resume.every:
+                _save(resume, provenance, running)
+                saved = running.structures
+    except KeyboardInterrupt:
+        if resume and running.structures:
+            _save(resume, provenance, running)
+        raise
+    if resume:
+        resume.path.unlink(missing_ok=True)
+    return running.scores(provenance)
+
+
+def score_batch(potential: Potential, batch: list[Atoms], criterion: DataCriterion) -> RunningScores:
+    """Scores of one batch, from one backward pass."""
+    spaces = {space.name: space for space in potential.spaces if space.scored}
+    graph = potential.graph(batch)
+    result = potential.differentiate(graph, tuple(spaces))
+    rows = {Site.ATOM: graph.structure_of_atom, Site.EDGE: graph.structure_of_edge}
+    return RunningScores.of_batch(
+        criterion,
+        result.features,
+        {name: space.irreps for name, space in spaces.items()},
+        {name: rows[space.site] for name, space in spaces.items()},
+        graph.n_structures,
+    )
+
+
+def _provenance(potential: Potential, structures: Any, criterion: DataCriterion) -> dict[str, Any]:
+    return {
+        "criterion": criterion.name,
+        "model": potential.checkpoint.source,
+        "model_sha256": potential.checkpoint.sha256,
+        "head": potential.head,
+        "dtype": str(potential.dtype),
+        "data": str(structures) if isinstance(structures, str | Path) else "in memory",
+        "data_sha256": fingerprint(structures) if isinstance(structures, str | Path) else "",
+    }
+
+
+def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores:
+    if resume is None or not resume.path.exists():
+        return RunningScores.nothing()
+    stored = read_json(resume.path, "partial calibration")
+    if stored.get("provenance") != provenance:
+        raise PlanError(
+            f"'{resume.path}' is an interrupted calibration of another model, data or setting. "
+            "Remove it to start anew, or repeat the command it belongs to."
+        )
+    return RunningScores.from_json(stored["sums"])
+
+
+def _save(resume: Resume, provenance: dict[str, Any], running: RunningScores) -> None:
+    write_json(resume.path, {"provenance": provenance, "sums": running.to_json()})
+
+

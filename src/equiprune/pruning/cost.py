@@ -1,0 +1,28 @@
+"""What a plan costs, counted on layouts without building a model."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from equiprune.adapters import ModelAdapter
+from equiprune.blocks import PruningPlan
+
+
+@dataclass(frozen=True)
+class ParameterCount:
+    """Numbers stored in a model: all of them, and those upstream trains."""
+
+    all: int
+    trainable: int
+
+
+def count_parameters(adapter: ModelAdapter, architecture: Any) -> ParameterCount:
+    """Exactly ``sum(p.numel())`` of the module the adapter would build."""
+    layouts = adapter.weight_layouts(architecture).values()
+    return ParameterCount(
+        sum(layout.numel for layout in layouts), sum(layout.numel for layout in layouts if layout.trainable)
+    )
+
+
+def parameters(adapter: ModelAdapter, architecture: Any, plan: PruningPlan) -> ParameterCount:
+    """Parameters left by a plan."""
+    return count_parameters(adapter, adapter.shrink(architecture, plan))

@@ -1,0 +1,156 @@
+"""Blocks whose contribution is exactly zero: they can go without changing anything.
+
+The proof needs weights only. A block is dead when everything that produces it is zero (and its activation maps zero to
+zero), or when everything that reads it is zero. One block may occur several times in the weights (``Segment.use``):
+
+* a *producing* use (the feature itself, its gate): zero producers in any one of them make the block zero;
+* a *reading* use (a linear map, a tensor-product path): dead when its readers are zero, or when the factor that
+  multiplies it (the radial network's columns of that path) is; the block is dead when all its reading uses are.
+
+Removing dead blocks can leave others without readers, so the search repeats until nothing more is found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
+from equiprune.potential import Potential
+
+_Block = tuple[str, Irrep]
+
+
+@dataclass
+class _Evidence:
+    """Largest absolute weight seen for each channel of one use, by role in the weight."""
+
+    produced: np.ndarray | None = None
+    read: np.ndarray | None = None
+
+
+def dead_blocks(potential: Potential) -> Mapping[str, Mapping[Irrep, tuple[int, ...]]]:
+    """Space name to irrep to channels that contribute exactly nothing; spaces without any are left out."""
+    return find_dead_blocks(
+        potential.spaces, potential.adapter.weight_layouts(potential.architecture), potential.checkpoint.weights
+    )
+
+
+def find_dead_blocks(
+    spaces: tuple[FeatureSpace, ...], layouts: Mapping[str, WeightLayout], weights: Mapping[str, Tensor]
+) -> Mapping[str, Mapping[Irrep, tuple[int, ...]]]:
+    """`dead_blocks` on plain data."""
+    candidates = [space for space in spaces if space.scored]
+    magnitudes = {name: np.abs(weights[name].detach().double().cpu().numpy()).reshape(-1) for name in layouts}
+    dead: dict[str, dict[Irrep, tuple[int, ...]]] = {}
+    while True:
+        evidence = _evidence(layouts, magnitudes, dead)
+        found = {space.name: _dead_channels(space, evidence) for space in candidates}
+        found = {name: channels for name, channels in found.items() if channels}
+        if found == dead:
+            return dead
+        dead = found
+
+
+def lossless_plan(potential: Potential) -> PruningPlan:
+    """Remove dead blocks. Spaces that must keep equally many channels keep some dead ones to stay equal."""
+    dead = dead_blocks(potential)
+    groups: dict[str, list[FeatureSpace]] = {}
+    for space in potential.spaces:
+        if space.scored:
+            groups.setdefault(space.size_group or space.name, []).append(space)
+    masks = {}
+    for members in groups.values():
+        for space in members:
+            kept = {}
+            for i, (mul, ir) in enumerate(space.irreps):
+                floor = space.minimum if i == 0 else 0
+                count = max(floor, *(mul - len(dead.get(s.name, {}).get(ir, ())) for s in members))
+                alive = [c for c in range(mul) if c not in dead.get(space.name, {}).get(ir, ())]
+                spare = [c for c in range(mul) if c not in alive]
+                kept[ir] = sorted(alive + spare[: count - len(alive)])
+            masks[space.name] = BlockMask.keep(space.irreps, kept)
+    return PruningPlan(masks)
+
+
+def _evidence(
+    layouts: Mapping[str, WeightLayout],
+    magnitudes: Mapping[str, np.ndarray],
+    dead: Mapping[str, Mapping[Irrep, tuple[int, ...]]],
+) -> dict[tuple[_Block, str], _Evidence]:
+    """Per (block, use), how large the weights producing and reading each channel are, dead blocks counted as zero."""
+    evidence: dict[tuple[_Block, str], _Evidence] = {}
+    for name, layout in layouts.items():
+        start = 0
+        for path in layout.paths:
+            dense = magnitudes[name][start : start + path.numel].reshape(path.shape).copy()
+            start += path.numel
+            if len(path.axes) == 1 and not path.key:
+                continue  # an element-wise constant (shift, basis frequency) produces nothing
+            _silence(dense, path.axes, dead)
+            for dim, axis in enumerate(path.axes):
+                largest = dense.max(axis=tuple(d for d in range(dense.ndim) if d != dim))
+                column = 0
+                for segment in axis:
+                    entry = evidence.setdefault(((segment.space, segment.irrep), segment.use), _Evidence())
+                    values = largest[column : column + segment.mul]
+                    side = "produced" if dim == len(path.axes) - 1 else "read"
+                    earlier = getattr(entry, side)
+                    setattr(entry, side, values if earlier is None else np.maximum(earlier, values))
+                    column += segment.mul
+    return evidence
+
+
+def _silence(dense: np.ndarray, axes: tuple, dead: Mapping[str, Mapping[Irrep, tuple[int, ...]]]) -> None:
+    """Set to zero what belongs to blocks already known dead."""
+    for dim, axis in enumerate(axes):
+        column = 0
+        for segment in axis:
+            channels = [column + c for c in dead.get(segment.space, {}).get(segment.irrep, ())]
+            if channels:
+                np.moveaxis(dense, dim, 0)[channels] = 0
+            column += segment.mul
+
+
+def _dead_channels(space: FeatureSpace, evidence: Mapping[tuple[_Block, str], _Evidence]) -> dict[Irrep, tuple[int, ...]]:
+    dead = {}
+    for mul, ir in space.irreps:
+        uses = {use: e for (block, use), e in evidence.items() if block == (space.name, ir)}
+        is_dead = _never_produced(mul, uses) if space.zero_preserving else np.zeros(mul, bool)
+        is_dead |= _never_read(mul, uses)
+        if is_dead.any():
+            dead[ir] = tuple(np.flatnonzero(is_dead).tolist())
+    return dead
+
+
+def _never_produced(mul: int, uses: Mapping[str, _Evidence]) -> np.ndarray:
+    zero = np.zeros(mul, bool)
+    for use, entry in uses.items():
+        if entry.produced is not None and (use == "" or entry.read is None):
+            zero |= entry.produced == 0
+    return zero
+
+
+def _never_read(mul: int, uses: Mapping[str, _Evidence]) -> np.ndarray:
+    reading = [(use, entry) for use, entry in uses.items() if entry.read is not None]
+    zero = np.full(mul, bool(reading))
+    for use, entry in reading:
+        silent = entry.read == 0
+        if use and entry.produced is not None:
+            silent |= entry.produced == 0
+        zero &= silent
+    return zero
+
+
+def describe(dead: Mapping[str, Mapping[Irrep, tuple[int, ...]]]) -> dict[str, str]:
+    """Space name to irreps that are dead, for display.
+
+    >>> describe({"x": {Irrep(0, 1): (0, 4)}})
+    {'x': '2x0e'}
+    """
+    return {name: str(Irreps(tuple((len(c), ir) for ir, c in by.items()))) for name, by in dead.items()}
+
+

@@ -1,0 +1,245 @@
+"""How much each block matters.
+
+Four criteria, the ablation of arXiv 2605.08885: `Taylor` (its eq. 3), `Activation`, `Magnitude`, `Random`. The first two
+look at structures (see `equiprune.pruning.calibration`), the last two only at weights or at a seed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equiprune.blocks import FeatureSpace, Irrep, Irreps
+from equiprune.errors import PlanError
+from equiprune.potential import Potential
+
+Values = Mapping[Irrep, np.ndarray]
+
+
+class DataCriterion(ABC):
+    """A criterion reduced from features and their gradients."""
+
+    name: str
+
+    @abstractmethod
+    def per_site(self, feature: Tensor, gradient: Tensor) -> Tensor:
+        """Score of each channel at each site from one irrep's ``(sites, mul, m)``; returns ``(sites, mul)``."""
+
+
+@dataclass(frozen=True)
+class Taylor(DataCriterion):
+    """I(c, l) = E[ sum over atoms of | sum over m of h * dE/dh | ], eV (arXiv 2605.08885, eq. 3).
+
+    To first order, the change in energy when the block is removed. Invariant under rotation: the sum over m is a dot
+    product of two vectors that rotate together.
+    """
+
+    name = "taylor"
+
+    def per_site(self, feature: Tensor, gradient: Tensor) -> Tensor:
+        return (feature * gradient).sum(-1).abs()
+
+
+@dataclass(frozen=True)
+class Activation(DataCriterion):
+    """E[ sum over atoms of || h || ], in the feature's own unit: how large a block is, whatever it does."""
+
+    name = "activation"
+
+    def per_site(self, feature: Tensor, gradient: Tensor) -> Tensor:
+        return feature.norm(dim=-1)
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """Root of the summed squares of the effective weights that produce a block; needs no data."""
+
+    name = "magnitude"
+
+
+@dataclass(frozen=True)
+class Random:
+    """Uniform numbers from a seed: the baseline."""
+
+    seed: int = 0
+    name = "random"
+
+
+Criterion = DataCriterion | Magnitude | Random
+
+
+@dataclass(frozen=True)
+class ImportanceScores:
+    """One number per (space, irrep, channel).
+
+    Attributes:
+        mean: space name to irrep to (mul,) float64; for `Taylor` eV per structure.
+        standard_error: of the mean over structures; zero for criteria that need no data.
+        structures: number of structures averaged over.
+        provenance: criterion, model and data fingerprints, precision.
+
+    >>> scores = ImportanceScores({"x": {Irrep(0, 1): np.array([0.1, 0.3, 0.2])}}, {}, 1)
+    >>> scores.ranking("x", Irrep(0, 1))
+    [1, 2, 0]
+    """
+
+    mean: Mapping[str, Values]
+    standard_error: Mapping[str, Values]
+    structures: int
+    provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    def ranking(self, space: str, irrep: Irrep) -> list[int]:
+        """Channels from most to least important; ties in channel order."""
+        return np.argsort(-self.mean[space][irrep], kind="stable").tolist()
+
+    def check(self, spaces: tuple[FeatureSpace, ...]) -> None:
+        """Raise `PlanError` unless the scores are of a model with these spaces."""
+        for space in spaces:
+            found = {ir: len(v) for ir, v in self.mean.get(space.name, {}).items()}
+            if found and found != {ir: mul for mul, ir in space.irreps}:
+                raise PlanError(
+                    f"The scores are of another model: {space.name} has '{space.irreps}', the scores "
+                    f"{ {str(ir): n for ir, n in found.items()} }. Calibrate this model."
+                )
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value; floats keep all digits."""
+
+        def plain(values: Mapping[str, Values]) -> dict[str, dict[str, list[float]]]:
+            return {space: {str(ir): v.tolist() for ir, v in by.items()} for space, by in values.items()}
+
+        return {
+            "format": "equiprune-scores-1",
+            "structures": self.structures,
+            "provenance": dict(self.provenance),
+            "mean": plain(self.mean),
+            "standard_error": plain(self.standard_error),
+        }
+
+    @classmethod
+    def from_json(cls, value: Any) -> ImportanceScores:
+        """Read what `to_json` wrote; raises `PlanError` for anything else."""
+        try:
+            if value["format"] != "equiprune-scores-1":
+                raise KeyError("format")
+
+            def arrays(name: str) -> dict[str, Values]:
+                return {
+                    space: {Irrep.parse(ir): np.asarray(v, dtype=np.float64) for ir, v in by.items()}
+                    for space, by in value[name].items()
+                }
+
+            return cls(arrays("mean"), arrays("standard_error"), int(value["structures"]), value["provenance"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise PlanError("This is not a scores file. Make one with 'equiprune calibrate'.") from error
+
+
+def data_free_scores(potential: Potential, criterion: Magnitude | Random) -> ImportanceScores:
+    """Scores that need no structures."""
+    spaces = [space for space in potential.spaces if space.scored]
+    match criterion:
+        case Magnitude():
+            mean = {space.name: _magnitudes(potential, space) for space in spaces}
+        case Random(seed):
+            generator = np.random.default_rng(seed)
+            mean = {s.name: {ir: generator.random(mul) for mul, ir in s.irreps} for s in spaces}
+    zero = {name: {ir: np.zeros_like(v) for ir, v in by.items()} for name, by in mean.items()}
+    provenance = {"criterion": criterion.name, "model_sha256": potential.checkpoint.sha256}
+    if isinstance(criterion, Random):
+        provenance["seed"] = str(criterion.seed)
+    return ImportanceScores(mean, zero, 0, provenance)
+
+
+def _magnitudes(potential: Potential, space: FeatureSpace) -> Values:
+    """Norm of the columns that produce each channel, over all weights and uses that produce it directly."""
+    squares = {ir: np.zeros(mul) for mul, ir in space.irreps}
+    for name, layout in potential.adapter.weight_layouts(potential.architecture).items():
+        weight, start = potential.checkpoint.weights[name].double().reshape(-1), 0
+        for path in layout.paths:
+            dense = weight[start : start + path.numel].reshape(-1, path.shape[-1]) * path.scale
+            start += path.numel
+            columns, column = dense.square().sum(0).cpu().numpy(), 0
+            for segment in path.axes[-1]:
+                if segment.space == space.name and segment.use == "":
+                    squares[segment.irrep] += columns[column : column + segment.mul]
+                column += segment.mul
+    return {ir: np.sqrt(v) for ir, v in squares.items()}
+
+
+@dataclass(frozen=True)
+class RunningScores:
+    """Sums over structures, additive over batches: ``a + b`` is the calibration on both."""
+
+    total: Mapping[str, Values]
+    squares: Mapping[str, Values]
+    structures: int = 0
+
+    @classmethod
+    def nothing(cls) -> RunningScores:
+        """Before the first structure."""
+        return cls({}, {}, 0)
+
+    @classmethod
+    def of_batch(
+        cls,
+        criterion: DataCriterion,
+        features: Mapping[str, tuple[Tensor, Tensor]],
+        irreps: Mapping[str, Irreps],
+        structure_of_row: Mapping[str, Tensor],
+        structures: int,
+    ) -> RunningScores:
+        """Reduce one batch: rows to structures, structures to sums, in float64."""
+        total: dict[str, Values] = {}
+        squares: dict[str, Values] = {}
+        for name, (feature, gradient) in features.items():
+            by_structure = {}
+            for mul, ir, span in irreps[name].slices():
+                shape = (len(feature), mul, ir.dim)
+                rows = criterion.per_site(feature[:, span].reshape(shape), gradient[:, span].reshape(shape))
+                sums = torch.zeros(structures, mul, dtype=torch.float64, device=rows.device)
+                by_structure[ir] = sums.index_add(0, structure_of_row[name], rows.double()).cpu().numpy()
+            total[name] = {ir: v.sum(0) for ir, v in by_structure.items()}
+            squares[name] = {ir: (v**2).sum(0) for ir, v in by_structure.items()}
+        return cls(total, squares, structures)
+
+    def __add__(self, other: RunningScores) -> RunningScores:
+        if not self.structures:
+            return other
+        return RunningScores(
+            _added(self.total, other.total), _added(self.squares, other.squares), self.structures + other.structures
+        )
+
+    def scores(self, provenance: Mapping[str, Any]) -> ImportanceScores:
+        """Mean and its standard error over structures."""
+        n = self.structures
+        mean = {space: {ir: v / n for ir, v in by.items()} for space, by in self.total.items()}
+        error = {
+            space: {
+                ir: np.sqrt(np.maximum(v / n - mean[space][ir] ** 2, 0) / max(n - 1, 1)) for ir, v in by.items()
+            }
+            for space, by in self.squares.items()
+        }
+        return ImportanceScores(mean, error, n, provenance)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value."""
+        as_scores = ImportanceScores(self.total, self.squares, self.structures).to_json()
+        return {"total": as_scores["mean"], "squares": as_scores["standard_error"], "structures": self.structures}
+
+    @classmethod
+    def from_json(cls, value: Any) -> RunningScores:
+        """Read what `to_json` wrote."""
+        stored = {"format": "equiprune-scores-1", "provenance": {}, "structures": value["structures"]}
+        scores = ImportanceScores.from_json(stored | {"mean": value["total"], "standard_error": value["squares"]})
+        return cls(scores.mean, scores.standard_error, scores.structures)
+
+
+def _added(a: Mapping[str, Values], b: Mapping[str, Values]) -> dict[str, Values]:
+    return {space: {ir: v + b[space][ir] for ir, v in by.items()} for space, by in a.items()}

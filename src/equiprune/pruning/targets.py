@@ -1,0 +1,140 @@
+"""What to reach: one frozen value per choice. Targets combine; each can only remove.
+
+Parsing of command-line words is here too, beside the value it makes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ase.data import atomic_numbers
+
+from equiprune.blocks import Irreps, PruningPlan
+from equiprune.errors import TargetError, closest
+
+
+@dataclass(frozen=True)
+class HiddenIrreps:
+    """These multiplicities in every hidden space, or one irreps per space (embedding first).
+
+    Given once, entries that a space does not have are skipped there, so that ``64x0e+32x1e`` fits scalar-only first
+    and last spaces.
+
+    >>> HiddenIrreps.parse("64x0e+32x1e").irreps[0].channels
+    96
+    """
+
+    irreps: tuple[Irreps, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> HiddenIrreps:
+        """Read ``"64x0e+32x1e"`` or a comma-separated list of such."""
+        return cls(tuple(Irreps.parse(part) for part in text.split(",")))
+
+
+@dataclass(frozen=True)
+class Lmax:
+    """Hidden features up to this l."""
+
+    lmax: int
+
+
+@dataclass(frozen=True)
+class EdgeLmax:
+    """Spherical harmonics of the edges up to this l."""
+
+    lmax: int
+
+
+@dataclass(frozen=True)
+class Channels:
+    """At most this many channels of every hidden irrep."""
+
+    channels: int
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """At most this fraction of the trainable parameters, spent where the scores say."""
+
+    fraction: float
+
+
+@dataclass(frozen=True)
+class RadialWidth:
+    """Hidden neurons of the radial network, one number per hidden layer or one for all."""
+
+    widths: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> RadialWidth:
+        """Read ``"40,24"``."""
+        return cls(tuple(_integers(text, "--radial-width")))
+
+
+@dataclass(frozen=True)
+class RadialBasis:
+    """Number of radial functions."""
+
+    functions: int
+
+
+@dataclass(frozen=True)
+class Elements:
+    """Exactly these elements, in this order; removing an element changes nothing for the others.
+
+    >>> Elements.parse("H,O").numbers
+    (1, 8)
+    """
+
+    numbers: tuple[int, ...]
+
+    @classmethod
+    def parse(cls, text: str) -> Elements:
+        """Read chemical symbols, comma-separated."""
+        symbols = [word.strip() for word in text.split(",") if word.strip()]
+        for symbol in symbols:
+            if symbol not in atomic_numbers:
+                raise TargetError(f"'{symbol}' is no chemical symbol.{closest(symbol, atomic_numbers)}")
+        return cls(tuple(atomic_numbers[symbol] for symbol in symbols))
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Exactly these levels of theory of a multi-head model, in this order."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Lossless:
+    """Only what changes nothing: blocks whose contribution is exactly zero."""
+
+
+@dataclass(frozen=True)
+class Exactly:
+    """A plan made elsewhere."""
+
+    plan: PruningPlan
+
+
+Target = (
+    HiddenIrreps
+    | Lmax
+    | EdgeLmax
+    | Channels
+    | Parameters
+    | RadialWidth
+    | RadialBasis
+    | Elements
+    | Heads
+    | Lossless
+    | Exactly
+)
+
+
+def _integers(text: str, flag: str) -> list[int]:
+    try:
+        return [int(word) for word in text.split(",")]
+    except ValueError as error:
+        raise TargetError(f"{flag} takes whole numbers separated by commas, not '{text}'.") from error

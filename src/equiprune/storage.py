@@ -1,0 +1,84 @@
+"""Writing files so that no reader ever sees half of one, and reading them with clear errors."""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from equiprune.errors import CheckpointError, OutputError
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OutputError` before long work: the path exists already, or its folder cannot be written."""
+    if path.exists():
+        raise OutputError(f"'{path}' exists and is never overwritten. Choose another output or remove it.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"'{path}' cannot be written: there is no folder '{folder}'. Create it first.")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"'{path}' cannot be written: no permission to write in '{folder}'.")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    try:
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written ({error.strerror}).") from error
+    temporary = holder / path.name
+    try:
+        yield temporary
+        if path.is_dir():
+            raise OutputError(f"'{path}' exists and is never overwritten. Choose another output or remove it.")
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise OutputError(f"'{path}' could not be written: {reason}. Nothing was changed.") from error
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file in one step."""
+    write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read a JSON file; raises `CheckpointError` saying which ``what`` is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no {what} at '{path}'.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"'{path}' is not a {what}: it is not readable JSON ({error}).") from error
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+Progress = Callable[[int], None]
+"""Called with the number of structures finished since the last call."""
+
+
+def silent(_: int) -> None:
+    """A progress display that shows nothing."""
