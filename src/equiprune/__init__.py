@@ -1,1 +1,93 @@
-"""Make equivariant interatomic potentials smaller and faster, with the numbers right."""
+"""Make large equivariant interatomic potentials smaller and faster, with the numbers right.
+
+The whole public interface is on this page. A pruned model starts from its parent's weights and is an ordinary model
+of the same family::
+
+    import equiprune as ep
+
+    parent = ep.load("7net-l3i5")
+    scores = ep.calibrate(parent, "structures.extxyz")
+    plan = ep.allocate(parent, [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)], scores)
+    ep.save(ep.prune(parent, plan), "small.pth")
+"""
+
+from equiprune.adapters import Architecture, AtomicGraph, Checkpoint, ModelAdapter
+from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
+from equiprune.certificate import Certificate, certify
+from equiprune.checkpoint import load, read_checkpoint, save
+from equiprune.errors import EquipruneError
+from equiprune.evaluation.accuracy import Accuracy, evaluate
+from equiprune.evaluation.benchmark import Timing, benchmark
+from equiprune.potential import Potential, Prediction, masked
+from equiprune.pruning.allocation import allocate
+from equiprune.pruning.calibration import Resume, calibrate
+from equiprune.pruning.cost import count_parameters
+from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
+from equiprune.pruning.figure import plot_importance
+from equiprune.pruning.importance import Activation, ImportanceScores, Magnitude, Random, Taylor
+from equiprune.pruning.slicing import prune
+from equiprune.pruning.targets import (
+    Channels,
+    EdgeLmax,
+    Elements,
+    Exactly,
+    Heads,
+    HiddenIrreps,
+    Lmax,
+    Lossless,
+    Parameters,
+    RadialBasis,
+    RadialWidth,
+)
+from equiprune.structures import read_structures
+
+__all__ = [
+    "Accuracy",
+    "Activation",
+    "Architecture",
+    "AtomicGraph",
+    "BlockMask",
+    "Certificate",
+    "Channels",
+    "Checkpoint",
+    "EdgeLmax",
+    "Elements",
+    "EquipruneError",
+    "Exactly",
+    "FeatureSpace",
+    "Heads",
+    "HiddenIrreps",
+    "ImportanceScores",
+    "Irrep",
+    "Irreps",
+    "Lmax",
+    "Lossless",
+    "Magnitude",
+    "ModelAdapter",
+    "Parameters",
+    "Potential",
+    "Prediction",
+    "PruningPlan",
+    "RadialBasis",
+    "RadialWidth",
+    "Random",
+    "Resume",
+    "Taylor",
+    "Timing",
+    "WeightLayout",
+    "allocate",
+    "benchmark",
+    "calibrate",
+    "certify",
+    "count_parameters",
+    "dead_blocks",
+    "evaluate",
+    "load",
+    "lossless_plan",
+    "masked",
+    "plot_importance",
+    "prune",
+    "read_checkpoint",
+    "read_structures",
+    "save",
+]

@@ -14,9 +14,9 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from torch import Tensor, nn
 
-from equiprune.adapters import AtomicGraph, Checkpoint, ModelAdapter, Taps
+from equiprune.adapters import AtomicGraph, Checkpoint, ModelAdapter, Taps, fill
 from equiprune.blocks import FeatureSpace, PruningPlan, Site
-from equiprune.errors import CheckpointError, StructureError
+from equiprune.errors import StructureError
 from equiprune.structures import check_structures
 
 
@@ -208,25 +208,6 @@ def _recorder(name: str, seen: dict[str, Tensor], before: Taps) -> Any:
 
 def _unchanged(feature: Tensor) -> Tensor:
     return feature
-
-
-def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights into a module, every parameter exactly once. Raises `CheckpointError` naming what does not fit."""
-    parameters = dict(module.named_parameters())
-    missing, unexpected = parameters.keys() - weights.keys(), weights.keys() - parameters.keys()
-    if missing or unexpected:
-        raise CheckpointError(
-            f"The weights do not belong to this architecture: missing {sorted(missing)}, "
-            f"unexpected {sorted(unexpected)}."
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            if parameter.shape != weights[name].shape:
-                raise CheckpointError(
-                    f"Weight {name} has shape {tuple(weights[name].shape)}, "
-                    f"this architecture needs {tuple(parameter.shape)}."
-                )
-            parameter.copy_(weights[name])
 
 
 def batches(structures: Iterable[Atoms], batch_atoms: int) -> Iterator[list[Atoms]]:

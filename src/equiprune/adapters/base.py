@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
-from equiprune.errors import OutputError, TargetError
+from equiprune.errors import CheckpointError, OutputError, TargetError
 
 Weights = Mapping[str, Tensor]
 Taps = Mapping[str, Callable[[Tensor], Tensor]]
@@ -40,6 +40,11 @@ class Architecture:
     elements: tuple[int, ...]
     cutoff: float
     heads: tuple[str, ...] = ()
+
+    @property
+    def inversion(self) -> bool:
+        """Whether the energy is also invariant under inversion (O(3)); False claims rotations only (SO(3))."""
+        return True
 
 
 @dataclass(frozen=True)
@@ -129,3 +134,22 @@ class ModelAdapter(ABC):
             raise TargetError(f"{given}. Choose one with --head: {', '.join(architecture.heads)}.")
         if head is not None and not architecture.heads:
             raise TargetError(f"This model has a single head; --head {head} means nothing. Leave it out.")
+
+
+def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Copy weights into a module, every parameter exactly once. Raises `CheckpointError` naming what does not fit."""
+    parameters = dict(module.named_parameters())
+    missing, unexpected = parameters.keys() - weights.keys(), weights.keys() - parameters.keys()
+    if missing or unexpected:
+        raise CheckpointError(
+            f"The weights do not belong to this architecture: missing {sorted(missing)}, "
+            f"unexpected {sorted(unexpected)}."
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            if parameter.shape != weights[name].shape:
+                raise CheckpointError(
+                    f"Weight {name} has shape {tuple(weights[name].shape)}, "
+                    f"this architecture needs {tuple(parameter.shape)}."
+                )
+            parameter.copy_(weights[name])

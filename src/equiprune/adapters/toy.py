@@ -71,6 +71,7 @@ class ToyAdapter(ModelAdapter):
         generator = torch.Generator().manual_seed(seed)
         layouts = self.weight_layouts(architecture)
         weights = {n: torch.randn(lay.shape, generator=generator) for n, lay in layouts.items()}
+        weights["readout_weight"] *= 10
         weights["radial_centres"] = torch.linspace(0.3, 1, architecture.radial_basis)
         return Checkpoint(architecture, weights, licence="MIT", source="toy")
 
@@ -172,7 +173,7 @@ class ToyModel(nn.Module):
 
     def _radial_basis(self, length: Tensor) -> Tensor:
         x = (length / self.architecture.cutoff).clamp(max=1)
-        envelope = 1 - 10 * x**3 + 15 * x**4 - 6 * x**5
+        envelope = (1 - x**2) ** 4
         return torch.exp(-20 * (x - self.radial_centres) ** 2) * envelope
 
     def _interaction(self, t: int, h: Tensor, harmonics: Tensor, basis: Tensor, graph: AtomicGraph, tap) -> Tensor:  # type: ignore[no-untyped-def]
@@ -200,7 +201,7 @@ class ToyModel(nn.Module):
             ir = next(ir for _, ir in inputs if path.key.startswith(str(ir)))
             matrix = weight[start : start + path.numel].reshape(path.shape) * path.scale
             span = next(span for _, i, span in inputs.slices() if i == ir)
-            mixed[ir] = torch.einsum("nim,io->nom", x[:, span].reshape(len(x), -1, ir.dim), matrix).flatten(1)
+            mixed[ir] = torch.einsum("nim,io->nom", x[:, span].reshape(len(x), path.shape[0], ir.dim), matrix).flatten(1)
             start += path.numel
         return torch.cat([mixed.get(ir, x.new_zeros(len(x), mul * ir.dim)) for mul, ir in outputs], dim=-1)
 
@@ -208,7 +209,7 @@ class ToyModel(nn.Module):
     def _tensor_product(x: Tensor, irreps: Irreps, harmonics: Tensor, weights: Tensor, lmax: int) -> tuple[Tensor, Irreps]:
         """Paths in e3nn's order: 0*0->0, 1*1->0, 0*1->1, 1*0->1."""
         s = x[:, : irreps.entries[0][0]]
-        v = x[:, s.shape[1] :].reshape(len(x), -1, 3)
+        v = x[:, s.shape[1] :].reshape(len(x), (x.shape[1] - s.shape[1]) // 3, 3)
         y0, y1 = harmonics[:, :1], harmonics[:, 1:]
         scalars, vectors = [s * y0], []
         if y1.shape[1]:

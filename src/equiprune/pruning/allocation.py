@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from ase.data import chemical_symbols
 
 from equiprune.adapters import ModelAdapter
@@ -20,6 +21,7 @@ from equiprune.potential import Potential
 from equiprune.pruning.cost import count_parameters, parameters
 from equiprune.pruning.dead_blocks import lossless_plan
 from equiprune.pruning.importance import ImportanceScores
+from equiprune.pruning.slicing import prune_checkpoint
 from equiprune.pruning.targets import (
     Channels,
     EdgeLmax,
@@ -89,12 +91,10 @@ def allocate(
             case Exactly(plan):
                 plan.check(model.spaces)
                 explicit = explicit & plan
-            case Lossless():
-                explicit = explicit & lossless_plan(potential)
+            case Lossless() | Parameters():
+                pass  # both depend on what the other targets leave
             case Elements() | Heads() | EdgeLmax():
                 explicit = explicit & _named(model, target)
-            case Parameters():
-                pass
             case _:
                 counts = _lower(counts, _wanted(model, target))
     counts = _rounded(model, counts, round_to) if round_to > 1 else counts
@@ -102,6 +102,9 @@ def allocate(
         if isinstance(target, Parameters):
             counts = _within_budget(model, counts, explicit, target, _required(scores, "--parameters"), round_to)
     plan = explicit & ranked_plan(model.spaces, counts, scores)
+    if Lossless() in targets:
+        left = prune_checkpoint(potential.adapter, potential.checkpoint, plan, torch.float64)
+        plan = plan.then(lossless_plan(potential.adapter, left))
     plan.check(model.spaces)
     return plan
 

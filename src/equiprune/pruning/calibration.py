@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
 from equiprune.blocks import Site
-from equiprune.errors import PlanError
+from equiprune.errors import PlanError, StructureError
 from equiprune.potential import Potential, batches
 from equiprune.pruning.importance import (
     Criterion,
@@ -37,6 +38,7 @@ def calibrate(
     structures: Iterable[Atoms] | str | Path,
     criterion: Criterion | None = None,
     *,
+    limit: int | None = None,
     batch_atoms: int = 128,
     resume: Resume | None = None,
     progress: Progress = silent,
@@ -50,6 +52,7 @@ def calibrate(
         potential: the model to score.
         structures: atoms without labels are enough; a path is streamed (see `read_structures`).
         criterion: `Taylor` unless given.
+        limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
         resume: keep partial sums here, continue from them, and remove them at the end.
         progress: called with the number of structures finished.
@@ -61,11 +64,11 @@ def calibrate(
     criterion = criterion or Taylor()
     if not isinstance(criterion, DataCriterion):
         return data_free_scores(potential, criterion)
-    provenance = _provenance(potential, structures, criterion)
+    provenance = _provenance(potential, structures, criterion) | {"limit": limit}
     running = _partial(resume, provenance)
     if running.structures:
         progress(running.structures)
-    stream = read_structures(structures) if isinstance(structures, str | Path) else iter(structures)
+    stream = islice(read_structures(structures) if isinstance(structures, str | Path) else structures, limit)
     saved = running.structures
     for _ in range(running.structures):
         next(stream, None)
@@ -80,6 +83,8 @@ def calibrate(
         if resume and running.structures:
             _save(resume, provenance, running)
         raise
+    if not running.structures:
+        raise StructureError("There are no structures to calibrate on. Give at least one.")
     if resume:
         resume.path.unlink(missing_ok=True)
     return running.scores(provenance)

@@ -16,10 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from torch import Tensor
 
+from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
-from equiprune.potential import Potential
 
 _Block = tuple[str, Irrep]
 
@@ -32,19 +31,13 @@ class _Evidence:
     read: np.ndarray | None = None
 
 
-def dead_blocks(potential: Potential) -> Mapping[str, Mapping[Irrep, tuple[int, ...]]]:
+def dead_blocks(adapter: ModelAdapter, checkpoint: Checkpoint) -> Mapping[str, Mapping[Irrep, tuple[int, ...]]]:
     """Space name to irrep to channels that contribute exactly nothing; spaces without any are left out."""
-    return find_dead_blocks(
-        potential.spaces, potential.adapter.weight_layouts(potential.architecture), potential.checkpoint.weights
-    )
-
-
-def find_dead_blocks(
-    spaces: tuple[FeatureSpace, ...], layouts: Mapping[str, WeightLayout], weights: Mapping[str, Tensor]
-) -> Mapping[str, Mapping[Irrep, tuple[int, ...]]]:
-    """`dead_blocks` on plain data."""
-    candidates = [space for space in spaces if space.scored]
-    magnitudes = {name: np.abs(weights[name].detach().double().cpu().numpy()).reshape(-1) for name in layouts}
+    layouts = adapter.weight_layouts(checkpoint.architecture)
+    candidates = [space for space in adapter.feature_spaces(checkpoint.architecture) if space.scored]
+    magnitudes = {
+        name: np.abs(checkpoint.weights[name].detach().double().cpu().numpy()).reshape(-1) for name in layouts
+    }
     dead: dict[str, dict[Irrep, tuple[int, ...]]] = {}
     while True:
         evidence = _evidence(layouts, magnitudes, dead)
@@ -55,11 +48,11 @@ def find_dead_blocks(
         dead = found
 
 
-def lossless_plan(potential: Potential) -> PruningPlan:
+def lossless_plan(adapter: ModelAdapter, checkpoint: Checkpoint) -> PruningPlan:
     """Remove dead blocks. Spaces that must keep equally many channels keep some dead ones to stay equal."""
-    dead = dead_blocks(potential)
+    dead = dead_blocks(adapter, checkpoint)
     groups: dict[str, list[FeatureSpace]] = {}
-    for space in potential.spaces:
+    for space in adapter.feature_spaces(checkpoint.architecture):
         if space.scored:
             groups.setdefault(space.size_group or space.name, []).append(space)
     masks = {}

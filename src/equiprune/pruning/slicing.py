@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
+
+from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.blocks import PruningPlan, slice_weight
 from equiprune.potential import Potential
 
@@ -23,17 +26,37 @@ def prune(potential: Potential, plan: PruningPlan, *, note: Mapping[str, Any] | 
     Raises:
         PlanError: the plan does not fit, or the architecture cannot express what it leaves.
     """
-    plan.check(potential.spaces)
-    adapter, old = potential.adapter, potential.checkpoint
-    architecture = adapter.shrink(old.architecture, plan)
-    parent, weights = adapter.absorb(old.architecture, old.weights, plan)
+    child = prune_checkpoint(potential.adapter, potential.checkpoint, plan, potential.dtype, note)
+    head = potential.head if potential.head in child.architecture.heads else None
+    if head is None and child.architecture.heads:
+        head = child.architecture.heads[0]
+    return Potential.create(potential.adapter, child, potential.dtype, head, potential.device)
+
+
+def prune_checkpoint(
+    adapter: ModelAdapter,
+    checkpoint: Checkpoint,
+    plan: PruningPlan,
+    dtype: torch.dtype,
+    note: Mapping[str, Any] | None = None,
+) -> Checkpoint:
+    """`prune` on plain data, without building a module. The arguments are left unchanged."""
+    plan.check(adapter.feature_spaces(checkpoint.architecture))
+    architecture = adapter.shrink(checkpoint.architecture, plan)
+    parent, weights = adapter.absorb(checkpoint.architecture, checkpoint.weights, plan)
     layouts = adapter.weight_layouts(parent)
-    # Sliced in float64 and rounded once: a float64 potential is exact, a float32 one correctly rounded.
+    # Sliced in float64 and rounded once: a float64 model is exact, a float32 one correctly rounded.
     sliced = {
-        name: slice_weight(weights[name].double(), layouts[name], layout, plan).to(potential.dtype)
+        name: slice_weight(weights[name].double(), layouts[name], layout, plan).to(dtype)
         for name, layout in adapter.weight_layouts(architecture).items()
     }
-    step = {"step": "prune", "parent_sha256": old.sha256, "parent": old.source, "plan": plan.to_json(), **(note or {})}
-    child = replace(old, architecture=architecture, weights=sliced, sha256="", history=(*old.history, step))
-    head = potential.head if potential.head in architecture.heads else None
-    return Potential.create(adapter, child, potential.dtype, head, potential.device)
+    step = {
+        "step": "prune",
+        "parent": checkpoint.source,
+        "parent_sha256": checkpoint.sha256,
+        "plan": plan.to_json(),
+        **(note or {}),
+    }
+    return replace(
+        checkpoint, architecture=architecture, weights=sliced, sha256="", history=(*checkpoint.history, step)
+    )

@@ -103,6 +103,11 @@ class SevenNetArchitecture(Architecture):
         return len(self.hidden_irreps) - 1
 
     @property
+    def inversion(self) -> bool:
+        """Only models with parity distinguish l even from l odd under inversion."""
+        return self.parity
+
+    @property
     def edge_attrs(self) -> Irreps:
         """Irreps of the spherical harmonics."""
         return Irreps.spherical_harmonics(self.edge_lmax, -1 if self.parity else 1)

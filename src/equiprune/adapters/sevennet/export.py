@@ -16,7 +16,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.adapters.base import Checkpoint
+from equiprune.adapters.base import Checkpoint, fill
 from equiprune.adapters.sevennet.architecture import UNIVERSAL, Rescale, SevenNetArchitecture, to_config
 from equiprune.adapters.sevennet.checkpoint_file import PROVENANCE_KEY
 
@@ -29,7 +29,6 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     import yaml
 
     from equiprune.adapters.sevennet import SevenNetAdapter
-    from equiprune.potential import fill
 
     module = SevenNetAdapter().build(checkpoint.architecture, torch.float32)
     fill(module, checkpoint.weights)

@@ -1,0 +1,320 @@
+"""What is exact, what was measured, on structures anyone can rebuild.
+
+Two different claims are kept apart. *Exactness*: the pruned model equals the masked parent, in float64, to rounding; and
+the file holds that model, rounded once to the precision it is stored in. *Physics*: the pruned model is still an
+equivariant, conservative, smooth potential. Neither says that it is accurate: a pruned model needs retraining.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from equiprune.blocks import PruningPlan
+from equiprune.errors import PlanError
+from equiprune.potential import Potential, Prediction, masked
+from equiprune.probes import probe_structures
+from equiprune.pruning.slicing import prune
+from equiprune.storage import Progress, silent
+
+LIMITS = {
+    "masked_vs_sliced.energy": 1e-10,
+    "masked_vs_sliced.forces": 1e-10,
+    "masked_vs_sliced.stress": 1e-10,
+    "stored_weights": 0.0,
+    "equivariance.energy": 1e-9,
+    "equivariance.forces": 1e-9,
+    "finite_difference.forces": 1e-5,
+    "finite_difference.stress": 1e-6,
+    "smoothness.energy": 1e-6,
+    "smoothness.forces": 1e-4,
+    "batch_independence.energy": 1e-9,
+    "batch_independence.forces": 1e-9,
+    "isolated_atom.forces": 1e-9,
+    "nve.drift": 1e-3,
+}
+"""Largest value that passes, in the unit of `UNITS`."""
+
+UNITS = {
+    "energy": "eV",
+    "forces": "eV/Angstrom",
+    "stress": "eV/Angstrom^3",
+    "drift": "eV/atom over the run",
+    "stored_weights": "largest difference",
+}
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Measured values by dotted name, e.g. ``masked_vs_sliced.energy``; absent where a claim does not apply."""
+
+    values: Mapping[str, float]
+    notes: tuple[str, ...]
+    facts: Mapping[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        """True when every measured value is within its limit; NaN never is."""
+        return all(value <= LIMITS[name] for name, value in self.values.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """Nested by the dots of the names, with ``passed``, ``limits``, ``notes`` and ``facts``."""
+        nested: dict[str, Any] = {}
+        for name, value in self.values.items():
+            group, _, leaf = name.partition(".")
+            if leaf:
+                nested.setdefault(group, {})[leaf] = value
+            else:
+                nested[group] = value
+        limits = {name: LIMITS[name] for name in self.values}
+        return {**nested, "passed": self.passed, "limits": limits, "notes": list(self.notes), **self.facts}
+
+    def to_markdown(self) -> str:
+        """The same as a page."""
+        lines = ["# Certificate", "", f"**{'Passed' if self.passed else 'FAILED'}**", ""]
+        lines += [f"- {key}: {value}" for key, value in self.facts.items()]
+        lines += ["", "| check | value | limit | unit | |", "|---|---|---|---|---|"]
+        for name, value in self.values.items():
+            unit = UNITS[name.rpartition(".")[2]]
+            verdict = "ok" if value <= LIMITS[name] else "**fails**"
+            lines.append(f"| {name} | {value:.2g} | {LIMITS[name]:.0e} | {unit} | {verdict} |")
+        return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
+
+
+def certify(
+    child: Potential, parent: Potential | None = None, *, nve_steps: int = 40, progress: Progress = silent
+) -> Certificate:
+    """Check a model, and that it is exactly its pruned parent if one is given. Everything is computed in float64.
+
+    Args:
+        child: the model to certify.
+        parent: the model it was pruned from; recognised by sha256.
+        nve_steps: length of the molecular-dynamics check, in steps of 0.5 fs.
+        progress: called with 1 after each of the `CHECKS` groups.
+
+    Raises:
+        PlanError: ``child`` was not made from ``parent``.
+    """
+    structures = list(probe_structures(child.elements).values())
+    values: dict[str, float] = {}
+    notes = ["Exactness and physics only: whether the model is accurate is what 'equiprune evaluate' measures."]
+    if parent is not None:
+        exact, note = _exactness(child, parent, structures)
+        values |= exact
+        notes += note
+    progress(1)
+    child64 = child.to(torch.float64)
+    for check in (equivariance, finite_difference, smoothness, batch_independence, isolated_atom):
+        values |= check(child64, structures)
+        progress(1)
+    values |= nve(child64, structures, nve_steps)
+    progress(1)
+    return Certificate(values, tuple(notes), _facts(child, parent, structures))
+
+
+CHECKS = 7
+"""How often `certify` reports progress."""
+
+
+def _facts(child: Potential, parent: Potential | None, structures: Sequence[Atoms]) -> dict[str, Any]:
+    facts = {
+        "model": child.checkpoint.source,
+        "model_sha256": child.checkpoint.sha256,
+        "parameters": child.parameters(trainable_only=True),
+        "dtype": "float64",
+        "structures": [atoms.get_chemical_formula() for atoms in structures],
+        "licence": child.checkpoint.licence,
+    }
+    if parent is not None:
+        facts |= {"parent": parent.checkpoint.source, "parent_sha256": parent.checkpoint.sha256}
+    return facts
+
+
+def plan_since(child: Potential, parent: Potential) -> PruningPlan | None:
+    """The plan that leads from parent to child by the child's history; None when it was trained since.
+
+    Raises:
+        PlanError: the history does not start at this parent.
+    """
+    history = child.checkpoint.history
+    starts = [i for i, step in enumerate(history) if step.get("parent_sha256") == parent.checkpoint.sha256]
+    if not starts:
+        raise PlanError(
+            f"'{child.checkpoint.source}' was not pruned from '{parent.checkpoint.source}' (no step of its history "
+            f"starts at sha256 {parent.checkpoint.sha256[:12] or 'unknown'}...). Give the file it was pruned from."
+        )
+    plan = PruningPlan.nothing()
+    for step in history[starts[-1] :]:
+        if step["step"] != "prune":
+            return None
+        plan = plan.then(PruningPlan.from_json(step["plan"]))
+    return plan
+
+
+def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms]) -> tuple[dict[str, float], list[str]]:
+    plan = plan_since(child, parent)
+    if plan is None:
+        return {}, ["The model was trained after pruning, so it no longer equals its masked parent."]
+    head = child.head or _kept_head(parent, plan)
+    parent64 = replace(parent.to(torch.float64), head=head)
+    sliced = prune(parent64, plan)
+    values = compare(masked(parent64, plan), sliced, structures, "masked_vs_sliced")
+    stored, exact = child.checkpoint.weights, sliced.checkpoint.weights
+    values["stored_weights"] = max(
+        (stored[n] - w.to(stored[n].dtype)).abs().max().item() if w.numel() else 0.0 for n, w in exact.items()
+    )
+    precision = str(next(iter(stored.values())).dtype).removeprefix("torch.")
+    return values, [f"The file holds the exact float64 slice, rounded once to {precision}."]
+
+
+def _kept_head(parent: Potential, plan: PruningPlan) -> str | None:
+    heads = parent.architecture.heads
+    if "heads" not in plan.masks:
+        return parent.head
+    kept = plan.masks["heads"].kept[0]
+    return parent.head if parent.head in {heads[i] for i in kept} else heads[kept[0]]
+
+
+def compare(a: Potential, b: Potential, structures: Sequence[Atoms], name: str) -> dict[str, float]:
+    """Largest absolute differences in energy, forces and stress."""
+    worst = {"energy": 0.0, "forces": 0.0, "stress": 0.0}
+    for x, y in zip(a.predict(structures), b.predict(structures), strict=True):
+        for key in worst:
+            worst[key] = _larger(worst[key], getattr(x, key) - getattr(y, key))
+    return {f"{name}.{key}": value for key, value in worst.items()}
+
+
+def _larger(worst: float, difference: torch.Tensor) -> float:
+    """max that lets NaN through."""
+    return float(np.maximum(worst, difference.abs().max().item()))
+
+
+def equivariance(potential: Potential, structures: Sequence[Atoms]) -> dict[str, float]:
+    """Rotation, inversion (where the model claims it), permutation and translation of every structure."""
+    generator = np.random.default_rng(1)
+    energy = forces = 0.0
+    for atoms in structures:
+        operations = _symmetries(len(atoms), potential.architecture.inversion, generator)
+        reference, *moved = potential.predict([atoms, *(_moved(atoms, *operation) for operation in operations)])
+        for prediction, (matrix, order, _) in zip(moved, operations, strict=True):
+            energy = _larger(energy, prediction.energy - reference.energy)
+            expected = reference.forces[torch.as_tensor(order)] @ torch.as_tensor(matrix.T)
+            forces = _larger(forces, prediction.forces - expected)
+    return {"equivariance.energy": energy, "equivariance.forces": forces}
+
+
+_Operation = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Orthogonal matrix, order of the atoms, translation."""
+
+
+def _symmetries(atoms: int, inversion: bool, generator: np.random.Generator) -> list[_Operation]:
+    identity, same, still = np.eye(3), np.arange(atoms), np.zeros(3)
+    operations = [(_rotation(generator), same, still) for _ in range(2)]
+    operations.append((identity, generator.permutation(atoms), still))
+    operations.append((identity, same, np.array([0.3, -1.1, 7.7])))
+    return [*operations, (-identity, same, still)] if inversion else operations
+
+
+def _moved(atoms: Atoms, matrix: np.ndarray, order: np.ndarray, translation: np.ndarray) -> Atoms:
+    copy = atoms[order]
+    copy.set_cell(atoms.cell.array @ matrix.T, scale_atoms=False)
+    copy.positions = copy.positions @ matrix.T + translation
+    return copy
+
+
+def _rotation(generator: np.random.Generator) -> np.ndarray:
+    q, r = np.linalg.qr(generator.standard_normal((3, 3)))
+    q = q * np.sign(np.diag(r))
+    return q * np.linalg.det(q)
+
+
+def finite_difference(potential: Potential, structures: Sequence[Atoms], step: float = 2e-3) -> dict[str, float]:
+    """Forces and stress against differences of the energy along random directions (fourth order in ``step``)."""
+    generator = np.random.default_rng(2)
+    forces = stress = 0.0
+    for atoms in structures:
+        direction = generator.standard_normal(atoms.positions.shape)
+        direction /= np.linalg.norm(direction)
+        strain = generator.standard_normal((3, 3))
+        strain = (strain + strain.T) / np.linalg.norm(strain + strain.T)
+        [reference] = potential.predict([atoms])
+        by_position = _slope(potential, [_displaced(atoms, s * direction) for s in _stencil(step)], step)
+        by_strain = _slope(potential, [_strained(atoms, s * strain) for s in _stencil(step)], step)
+        forces = _larger(forces, by_position + (reference.forces * torch.as_tensor(direction)).sum())
+        stress = _larger(stress, by_strain / atoms.cell.volume - (reference.stress * torch.as_tensor(strain)).sum())
+    return {"finite_difference.forces": forces, "finite_difference.stress": stress}
+
+
+def _stencil(step: float) -> tuple[float, ...]:
+    return -2 * step, -step, step, 2 * step
+
+
+def _slope(potential: Potential, at_stencil: Sequence[Atoms], step: float) -> torch.Tensor:
+    e = [prediction.energy for prediction in potential.predict(at_stencil)]
+    return (e[0] - 8 * e[1] + 8 * e[2] - e[3]) / (12 * step)
+
+
+def _displaced(atoms: Atoms, displacement: np.ndarray) -> Atoms:
+    copy = atoms.copy()
+    copy.positions += displacement
+    return copy
+
+
+def _strained(atoms: Atoms, strain: np.ndarray) -> Atoms:
+    copy = atoms.copy()
+    copy.set_cell(atoms.cell.array @ (np.eye(3) + strain), scale_atoms=True)
+    return copy
+
+
+def smoothness(potential: Potential, structures: Sequence[Atoms], gap: float = 1e-4) -> dict[str, float]:
+    """A dimer stretched across the cutoff: how much energy and forces jump within ``2 * gap`` Angstrom."""
+    cutoff, numbers = potential.architecture.cutoff, structures[0].numbers[[0, -1]]
+    inside, outside = potential.predict(
+        [Atoms(numbers=numbers, positions=[[0, 0, 0], [0, 0, cutoff + d]]) for d in (-gap, gap)]
+    )
+    return {
+        "smoothness.energy": _larger(0.0, inside.energy - outside.energy),
+        "smoothness.forces": _larger(0.0, inside.forces - outside.forces),
+    }
+
+
+def batch_independence(potential: Potential, structures: Sequence[Atoms]) -> dict[str, float]:
+    """A batch against each structure alone."""
+    together = potential.predict(structures, batch_atoms=10**6)
+    alone: list[Prediction] = [potential.predict([atoms])[0] for atoms in structures]
+    energy = forces = 0.0
+    for a, b in zip(together, alone, strict=True):
+        energy, forces = _larger(energy, a.energy - b.energy), _larger(forces, a.forces - b.forces)
+    return {"batch_independence.energy": energy, "batch_independence.forces": forces}
+
+
+def isolated_atom(potential: Potential, structures: Sequence[Atoms]) -> dict[str, float]:
+    """One atom in vacuum feels no force."""
+    [prediction] = potential.predict([Atoms(numbers=structures[0].numbers[:1], positions=[[0.0, 0.0, 0.0]])])
+    finite = prediction.energy.isfinite().item()
+    return {"isolated_atom.forces": _larger(0.0, prediction.forces) if finite else float("nan")}
+
+
+def nve(potential: Potential, structures: Sequence[Atoms], steps: int, kelvin: float = 300.0) -> dict[str, float]:
+    """Largest change of the total energy per atom in a short constant-energy run of the smallest structure."""
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary  # slow to import
+    from ase.md.verlet import VelocityVerlet
+    from ase.units import fs
+
+    atoms = min(structures, key=len).copy()
+    atoms.calc = potential.calculator()
+    MaxwellBoltzmannDistribution(atoms, temperature_K=kelvin, rng=np.random.default_rng(3))
+    Stationary(atoms)
+    start, drift = atoms.get_total_energy(), 0.0
+    dynamics = VelocityVerlet(atoms, timestep=0.5 * fs)
+    for _ in range(steps):
+        dynamics.run(1)
+        drift = float(np.maximum(drift, abs(atoms.get_total_energy() - start)))
+    return {"nve.drift": drift / len(atoms)}
+
+

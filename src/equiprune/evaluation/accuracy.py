@@ -1,0 +1,214 @@
+"""Errors against labels: energy per atom, forces, stress; overall, per element and per ``config_type``.
+
+A label that a structure lacks is skipped and counted, never taken as zero. A label that is there but not finite is an
+error that names the structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.data import chemical_symbols
+from ase.stress import voigt_6_to_full_3x3_stress
+
+from equiprune.errors import StructureError
+from equiprune.potential import Potential, Prediction, batches
+from equiprune.storage import Progress, silent
+
+QUANTITIES = {"energy": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Angstrom^3"}
+"""What is measured, and the unit of its errors."""
+
+_MILLI = 1000.0
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Reference values of one structure, None where it has none.
+
+    energy: eV, total; forces: (atoms, 3) eV/Angstrom; stress: (3, 3) eV/Angstrom^3, ASE's sign.
+    """
+
+    energy: float | None
+    forces: np.ndarray | None
+    stress: np.ndarray | None
+
+    @classmethod
+    def of(cls, atoms: Atoms) -> Labels:
+        """From the calculator results, or from ``REF_energy``, ``REF_forces``, ``REF_stress`` where those are given.
+
+        Raises:
+            StructureError: a label that is present is not finite.
+        """
+        stress = atoms.info.get("REF_stress", _result(atoms, "stress"))
+        labels = cls(
+            energy=atoms.info.get("REF_energy", _result(atoms, "energy")),
+            forces=atoms.arrays.get("REF_forces", _result(atoms, "forces")),
+            stress=None if stress is None else _full(np.asarray(stress, dtype=float)),
+        )
+        for name in QUANTITIES:
+            value = getattr(labels, name)
+            if value is not None and not np.isfinite(value).all():
+                raise StructureError(f"The {name} label of {atoms.get_chemical_formula()} is not finite. Remove or mend it.")
+        return labels
+
+
+def _result(atoms: Atoms, name: str) -> Any:
+    if atoms.calc is None:
+        return None
+    try:
+        return atoms.calc.get_property(name, atoms, allow_calculation=False)
+    except PropertyNotImplementedError:
+        return None
+
+
+def _full(stress: np.ndarray) -> np.ndarray:
+    return voigt_6_to_full_3x3_stress(stress) if stress.size == 6 else stress.reshape(3, 3)
+
+
+@dataclass(frozen=True)
+class ErrorSums:
+    """Sums of absolute and squared errors and how many went in; additive."""
+
+    absolute: float = 0.0
+    squared: float = 0.0
+    count: int = 0
+
+    @classmethod
+    def of(cls, errors: np.ndarray) -> ErrorSums:
+        """From an array of errors."""
+        return cls(float(np.abs(errors).sum()), float(np.square(errors).sum()), errors.size)
+
+    def __add__(self, other: ErrorSums) -> ErrorSums:
+        return ErrorSums(self.absolute + other.absolute, self.squared + other.squared, self.count + other.count)
+
+    @property
+    def mae(self) -> float | None:
+        """Mean absolute error, None without data."""
+        return self.absolute / self.count if self.count else None
+
+    @property
+    def rmse(self) -> float | None:
+        """Root mean squared error, None without data."""
+        return (self.squared / self.count) ** 0.5 if self.count else None
+
+
+Group = tuple[str, str]
+"""(kind, name): ``("all", "")``, ``("element", "O")``, ``("config_type", "bulk")``."""
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Errors of one model on one data set.
+
+    Attributes:
+        model: as it was named.
+        structures: evaluated.
+        missing: structures without a label, by quantity.
+        sums: (quantity, group) to sums, in eV, eV/Angstrom, eV/Angstrom^3.
+    """
+
+    model: str
+    structures: int
+    missing: Mapping[str, int]
+    sums: Mapping[tuple[str, Group], ErrorSums] = field(default_factory=dict)
+
+    def mae(self, quantity: str, group: Group = ("all", "")) -> float | None:
+        """In meV/atom, meV/Angstrom or meV/Angstrom^3; None without labels."""
+        return _scaled(self.sums.get((quantity, group), ErrorSums()).mae)
+
+    def rmse(self, quantity: str, group: Group = ("all", "")) -> float | None:
+        """In meV/atom, meV/Angstrom or meV/Angstrom^3; None without labels."""
+        return _scaled(self.sums.get((quantity, group), ErrorSums()).rmse)
+
+    def to_json(self) -> dict[str, Any]:
+        """``energy_mae`` (meV/atom), ``forces_mae`` (meV/Angstrom), ``stress_mae`` (meV/Angstrom^3), RMSE, groups."""
+        value: dict[str, Any] = {"model": self.model, "structures": self.structures, "missing": dict(self.missing)}
+        value |= self._group(("all", ""))
+        for kind in ("element", "config_type"):
+            names = sorted({group[1] for _, group in self.sums if group[0] == kind})
+            value[f"by_{kind}"] = {name: self._group((kind, name)) for name in names}
+        return value
+
+    def _group(self, group: Group) -> dict[str, float | None]:
+        errors: dict[str, float | None] = {}
+        for quantity in QUANTITIES:
+            if group[0] == "all" or (quantity, group) in self.sums:
+                errors[f"{quantity}_mae"] = self.mae(quantity, group)
+                errors[f"{quantity}_rmse"] = self.rmse(quantity, group)
+        return errors
+
+
+def _scaled(error: float | None) -> float | None:
+    return None if error is None else error * _MILLI
+
+
+def evaluate(
+    potentials: Mapping[str, Potential],
+    structures: Iterable[Atoms],
+    *,
+    batch_atoms: int = 256,
+    progress: Progress = silent,
+) -> list[Accuracy]:
+    """Errors of several models on the same labelled structures, read once.
+
+    Raises:
+        StructureError: no structure has any label, or one is not finite or has an unknown element.
+    """
+    sums: dict[str, dict[tuple[str, Group], ErrorSums]] = {name: {} for name in potentials}
+    missing, count = dict.fromkeys(QUANTITIES, 0), 0
+    for batch in batches(structures, batch_atoms):
+        labels = [Labels.of(atoms) for atoms in batch]
+        for quantity in missing:
+            missing[quantity] += sum(getattr(label, quantity) is None for label in labels)
+        bare = [_without_labels(atoms) for atoms in batch]
+        for name, potential in potentials.items():
+            for atoms, label, prediction in zip(batch, labels, potential.predict(bare, batch_atoms), strict=True):
+                for key, errors in _errors(atoms, label, prediction).items():
+                    sums[name][key] = sums[name].get(key, ErrorSums()) + errors
+        count += len(batch)
+        progress(len(batch))
+    if all(lacking == count for lacking in missing.values()):
+        raise StructureError(
+            f"None of the {count} structures has an energy, forces or stress label to compare with. Label them "
+            "(as ASE calculator results, or REF_energy, REF_forces, REF_stress)."
+        )
+    return [Accuracy(name, count, missing, sums[name]) for name in potentials]
+
+
+def _without_labels(atoms: Atoms) -> Atoms:
+    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+
+
+def _errors(atoms: Atoms, labels: Labels, prediction: Prediction) -> dict[tuple[str, Group], ErrorSums]:
+    errors: dict[str, np.ndarray] = {}
+    if labels.energy is not None:
+        errors["energy"] = np.array([(prediction.energy.item() - labels.energy) / len(atoms)])
+    if labels.forces is not None:
+        errors["forces"] = prediction.forces.double().cpu().numpy() - labels.forces
+    if labels.stress is not None and atoms.pbc.all():
+        errors["stress"] = prediction.stress.double().cpu().numpy() - labels.stress
+    found = {(quantity, ("all", "")): ErrorSums.of(error) for quantity, error in errors.items()}
+    if "config_type" in atoms.info:
+        kind = ("config_type", str(atoms.info["config_type"]))
+        found |= {(quantity, kind): ErrorSums.of(error) for quantity, error in errors.items()}
+    if "forces" in errors:
+        for z in np.unique(atoms.numbers):
+            found["forces", ("element", chemical_symbols[z])] = ErrorSums.of(errors["forces"][atoms.numbers == z])
+    return found
+
+
+def table(accuracies: Sequence[Accuracy]) -> list[list[str]]:
+    """Rows for display: model, then MAE (RMSE) of each quantity."""
+    rows = [["model", *(f"{q} MAE (RMSE), {unit}" for q, unit in QUANTITIES.items())]]
+    for accuracy in accuracies:
+        cells = []
+        for quantity in QUANTITIES:
+            mae, rmse = accuracy.mae(quantity), accuracy.rmse(quantity)
+            cells.append("no labels" if mae is None else f"{mae:.1f} ({rmse:.1f})")
+        rows.append([accuracy.model, *cells])
+    return rows

@@ -1,0 +1,135 @@
+"""Speed and memory, side by side: models take turns on the same structure, so a drifting machine drifts for all.
+
+Times are CPU or GPU wall times of energy, forces and stress together; the spread says how far to trust them.
+"""
+
+from __future__ import annotations
+
+import resource
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ase import Atoms
+
+from equiprune.adapters import AtomicGraph
+from equiprune.potential import Potential
+from equiprune.storage import Progress, silent
+
+
+@dataclass(frozen=True)
+class Timing:
+    """One model on one structure.
+
+    Attributes:
+        model: as it was named.
+        dtype, backend, batch, threads: the conditions.
+        atoms: in the structure.
+        seconds: of each repetition, one energy-forces-stress evaluation.
+        peak_memory_bytes: on a GPU the allocator's peak during the repetitions; on a CPU the process's peak so far.
+    """
+
+    model: str
+    dtype: str
+    backend: str
+    batch: int
+    threads: int
+    atoms: int
+    seconds: tuple[float, ...]
+    peak_memory_bytes: int
+
+    @property
+    def median(self) -> float:
+        """Seconds per evaluation."""
+        return statistics.median(self.seconds)
+
+    @property
+    def atoms_per_second(self) -> float:
+        """By the median."""
+        return self.atoms / self.median
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields as above plus ``atoms_per_second``."""
+        return {
+            "model": self.model,
+            "dtype": self.dtype,
+            "backend": self.backend,
+            "batch": self.batch,
+            "threads": self.threads,
+            "atoms": self.atoms,
+            "atoms_per_second": self.atoms_per_second,
+            "seconds_median": self.median,
+            "seconds_min": min(self.seconds),
+            "seconds_max": max(self.seconds),
+            "repeats": len(self.seconds),
+            "peak_memory_bytes": self.peak_memory_bytes,
+        }
+
+
+def benchmark(
+    potentials: Mapping[str, Potential],
+    atoms: Atoms,
+    *,
+    repeats: int = 5,
+    warmup: int = 2,
+    progress: Progress = silent,
+) -> list[Timing]:
+    """Time every model on one structure, taking turns; ``progress`` is called once per evaluation."""
+    graphs = {name: potential.graph([atoms]) for name, potential in potentials.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in potentials}
+    peaks = dict.fromkeys(potentials, 0)
+    for repeat in range(-warmup, repeats):
+        for name, potential in potentials.items():
+            elapsed, peak = _timed(potential, graphs[name])
+            peaks[name] = max(peaks[name], peak)
+            if repeat >= 0:
+                seconds[name].append(elapsed)
+            progress(1)
+    return [
+        Timing(
+            model=name,
+            dtype=str(potential.dtype).removeprefix("torch."),
+            backend=f"{potential.adapter.name} on {potential.device.type}",
+            batch=1,
+            threads=torch.get_num_threads(),
+            atoms=len(atoms),
+            seconds=tuple(seconds[name]),
+            peak_memory_bytes=peaks[name],
+        )
+        for name, potential in potentials.items()
+    ]
+
+
+def _timed(potential: Potential, graph: AtomicGraph) -> tuple[float, int]:
+    on_gpu = potential.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(potential.device)
+        torch.cuda.synchronize(potential.device)
+    start = time.perf_counter()
+    potential.differentiate(graph)
+    if on_gpu:
+        torch.cuda.synchronize(potential.device)
+        return time.perf_counter() - start, torch.cuda.max_memory_allocated(potential.device)
+    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def table(timings: list[Timing]) -> list[list[str]]:
+    """Rows for display; speed is relative to the first model."""
+    rows = [["model", "ms/atom (min..max)", "atoms/s", "speed", "dtype", "threads", "atoms"]]
+    for timing in timings:
+        per_atom = [s / timing.atoms * 1e3 for s in (timing.median, min(timing.seconds), max(timing.seconds))]
+        rows.append(
+            [
+                timing.model,
+                f"{per_atom[0]:.1f} ({per_atom[1]:.1f}..{per_atom[2]:.1f})",
+                f"{timing.atoms_per_second:.0f}",
+                f"{timings[0].median / timing.median:.2f}x",
+                timing.dtype,
+                str(timing.threads),
+                str(timing.atoms),
+            ]
+        )
+    return rows
