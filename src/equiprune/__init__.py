@@ -13,7 +13,7 @@ of the same family::
 
 from equiprune.adapters import Architecture, AtomicGraph, Checkpoint, ModelAdapter
 from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
-from equiprune.certificate import Certificate, certify
+from equiprune.certificate import Certificate, certify, equivariance
 from equiprune.checkpoint import load, read_checkpoint, save
 from equiprune.errors import EquipruneError
 from equiprune.evaluation.accuracy import Accuracy, evaluate
@@ -24,7 +24,8 @@ from equiprune.pruning.calibration import Resume, calibrate
 from equiprune.pruning.cost import count_parameters
 from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.figure import plot_importance
-from equiprune.pruning.importance import Activation, ImportanceScores, Magnitude, Random, Taylor
+from equiprune.probes import probe_structures
+from equiprune.pruning.importance import Activation, ImportanceScores, Magnitude, Random, Taylor, data_free_scores
 from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import (
     Channels,
@@ -80,12 +81,15 @@ __all__ = [
     "calibrate",
     "certify",
     "count_parameters",
+    "data_free_scores",
     "dead_blocks",
+    "equivariance",
     "evaluate",
     "load",
     "lossless_plan",
     "masked",
     "plot_importance",
+    "probe_structures",
     "prune",
     "read_checkpoint",
     "read_structures",

@@ -9,17 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 
+from equiprune.adapters import Checkpoint
 from equiprune.blocks import PruningPlan
-from equiprune.errors import PlanError
+from equiprune.errors import PlanError, TargetError
 from equiprune.potential import Potential, Prediction, masked
 from equiprune.probes import probe_structures
-from equiprune.pruning.slicing import prune
+from equiprune.pruning.slicing import prune, prune_checkpoint
 from equiprune.storage import Progress, silent
 
 LIMITS = {
@@ -130,46 +132,58 @@ def _facts(child: Potential, parent: Potential | None, structures: Sequence[Atom
         "structures": [atoms.get_chemical_formula() for atoms in structures],
         "licence": child.checkpoint.licence,
     }
+    if child.head is not None:
+        facts["head"] = child.head
     if parent is not None:
         facts |= {"parent": parent.checkpoint.source, "parent_sha256": parent.checkpoint.sha256}
     return facts
 
 
-def plan_since(child: Potential, parent: Potential) -> PruningPlan | None:
-    """The plan that leads from parent to child by the child's history; None when it was trained since.
+def plans_since(child: Potential, parent: Potential) -> list[PruningPlan] | None:
+    """The plans that lead from parent to child by the child's history; None when it was trained since.
 
     Raises:
         PlanError: the history does not start at this parent.
     """
     history = child.checkpoint.history
-    starts = [i for i, step in enumerate(history) if step.get("parent_sha256") == parent.checkpoint.sha256]
-    if not starts:
+    start = len(parent.checkpoint.history)
+    if len(history) <= start or history[start].get("parent_sha256") != parent.checkpoint.sha256:
         raise PlanError(
-            f"'{child.checkpoint.source}' was not pruned from '{parent.checkpoint.source}' (no step of its history "
-            f"starts at sha256 {parent.checkpoint.sha256[:12] or 'unknown'}...). Give the file it was pruned from."
+            f"'{child.checkpoint.source}' was not pruned from '{parent.checkpoint.source}' (step {start + 1} of its "
+            f"history does not start at sha256 {parent.checkpoint.sha256[:12] or 'unknown'}...). "
+            "Give the file it was pruned from."
         )
-    plan = PruningPlan.nothing()
-    for step in history[starts[-1] :]:
-        if step["step"] != "prune":
-            return None
-        plan = plan.then(PruningPlan.from_json(step["plan"]))
-    return plan
+    if any(step["step"] != "prune" for step in history[start:]):
+        return None
+    return [PruningPlan.from_json(step["plan"]) for step in history[start:]]
 
 
 def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms]) -> tuple[dict[str, float], list[str]]:
-    plan = plan_since(child, parent)
-    if plan is None:
+    plans = plans_since(child, parent)
+    if plans is None:
         return {}, ["The model was trained after pruning, so it no longer equals its masked parent."]
+    plan = reduce(PruningPlan.then, plans)
     head = child.head or _kept_head(parent, plan)
     parent64 = replace(parent.to(torch.float64), head=head)
-    sliced = prune(parent64, plan)
-    values = compare(masked(parent64, plan), sliced, structures, "masked_vs_sliced")
-    stored, exact = child.checkpoint.weights, sliced.checkpoint.weights
-    values["stored_weights"] = max(
-        (stored[n] - w.to(stored[n].dtype)).abs().max().item() if w.numel() else 0.0 for n, w in exact.items()
-    )
-    precision = str(next(iter(stored.values())).dtype).removeprefix("torch.")
-    return values, [f"The file holds the exact float64 slice, rounded once to {precision}."]
+    values = compare(masked(parent64, plan), prune(parent64, plan), structures, "masked_vs_sliced")
+    dtype = next(iter(child.checkpoint.weights.values())).dtype
+    exact = parent.checkpoint
+    for step in plans:
+        exact = prune_checkpoint(parent.adapter, exact, step, dtype)
+    values["stored_weights"] = _stored_difference(child.checkpoint, exact)
+    times = "once" if len(plans) == 1 else "at every pruning step"
+    return values, [f"The file holds the exact float64 slice, rounded {times} to {str(dtype).removeprefix('torch.')}."]
+
+
+def _stored_difference(stored: Checkpoint, exact: Checkpoint) -> float:
+    """Largest difference of the weights; infinite where the hyperparameters differ already."""
+    if stored.architecture != exact.architecture:
+        return float("inf")
+    worst = 0.0
+    for name, weight in exact.weights.items():
+        if weight.numel():
+            worst = _larger(worst, stored.weights[name].cpu() - weight.cpu())
+    return worst
 
 
 def _kept_head(parent: Potential, plan: PruningPlan) -> str | None:
@@ -187,6 +201,29 @@ def compare(a: Potential, b: Potential, structures: Sequence[Atoms], name: str) 
         for key in worst:
             worst[key] = _larger(worst[key], getattr(x, key) - getattr(y, key))
     return {f"{name}.{key}": value for key, value in worst.items()}
+
+
+def prove_lossless(parent: Potential, plan: PruningPlan) -> dict[str, float]:
+    """Largest differences between a model and what the plan leaves of it, in float64, over every head that is left.
+
+    Raises:
+        TargetError: they are not zero to rounding.
+    """
+    parent64 = parent.to(torch.float64)
+    child64 = prune(parent64, plan)
+    structures = list(probe_structures(child64.elements).values())
+    proof: dict[str, float] = {}
+    for head in child64.architecture.heads or (None,):
+        before = replace(parent64, head=head or _kept_head(parent, plan))
+        found = compare(before, replace(child64, head=head), structures, "lossless")
+        proof = {name: float(np.maximum(value, proof.get(name, 0.0))) for name, value in found.items()}
+    if not all(value <= LIMITS["masked_vs_sliced.energy"] for value in proof.values()):
+        differences = ", ".join(f"{name.removeprefix('lossless.')} {value:.2g}" for name, value in proof.items())
+        raise TargetError(
+            f"These targets together are not lossless; against the unpruned model they change: {differences}. Leave "
+            "out --lossless, or the targets that remove more."
+        )
+    return proof
 
 
 def _larger(worst: float, difference: torch.Tensor) -> float:
@@ -233,7 +270,7 @@ def _rotation(generator: np.random.Generator) -> np.ndarray:
     return q * np.linalg.det(q)
 
 
-def finite_difference(potential: Potential, structures: Sequence[Atoms], step: float = 2e-3) -> dict[str, float]:
+def finite_difference(potential: Potential, structures: Sequence[Atoms], step: float = 2e-4) -> dict[str, float]:
     """Forces and stress against differences of the energy along random directions (fourth order in ``step``)."""
     generator = np.random.default_rng(2)
     forces = stress = 0.0
@@ -271,7 +308,7 @@ def _strained(atoms: Atoms, strain: np.ndarray) -> Atoms:
     return copy
 
 
-def smoothness(potential: Potential, structures: Sequence[Atoms], gap: float = 1e-4) -> dict[str, float]:
+def smoothness(potential: Potential, structures: Sequence[Atoms], gap: float = 1e-6) -> dict[str, float]:
     """A dimer stretched across the cutoff: how much energy and forces jump within ``2 * gap`` Angstrom."""
     cutoff, numbers = potential.architecture.cutoff, structures[0].numbers[[0, -1]]
     inside, outside = potential.predict(
@@ -302,17 +339,19 @@ def isolated_atom(potential: Potential, structures: Sequence[Atoms]) -> dict[str
 
 def nve(potential: Potential, structures: Sequence[Atoms], steps: int, kelvin: float = 300.0) -> dict[str, float]:
     """Largest change of the total energy per atom in a short constant-energy run of the smallest structure."""
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary  # slow to import
-    from ase.md.verlet import VelocityVerlet
-    from ase.units import fs
+    from ase.md.verlet import VelocityVerlet  # slow to import
+    from ase.units import fs, kB
 
     atoms = min(structures, key=len).copy()
     atoms.calc = potential.calculator()
-    MaxwellBoltzmannDistribution(atoms, temperature_K=kelvin, rng=np.random.default_rng(3))
-    Stationary(atoms)
+    velocities = np.random.default_rng(3).standard_normal((len(atoms), 3))
+    velocities *= np.sqrt(kB * kelvin / atoms.get_masses())[:, None]
+    atoms.set_velocities(velocities - np.average(velocities, axis=0, weights=atoms.get_masses()))
     start, drift = atoms.get_total_energy(), 0.0
     dynamics = VelocityVerlet(atoms, timestep=0.5 * fs)
     for _ in range(steps):
+        if not np.isfinite(atoms.get_forces()).all():
+            return {"nve.drift": float("nan")}
         dynamics.run(1)
         drift = float(np.maximum(drift, abs(atoms.get_total_energy() - start)))
     return {"nve.drift": drift / len(atoms)}

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import chemical_symbols
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as save_safetensors
 
 from equiprune.adapters import Checkpoint, ModelAdapter, adapter_for, adapter_named
 from equiprune.errors import CheckpointError, OutputError
@@ -78,17 +80,10 @@ def save(potential: Potential, path: str | Path) -> tuple[Path, ...]:
     Raises:
         OutputError: exists, cannot be written, or does not read back as what was meant.
     """
-    path = Path(path)
-    check_writable(path)
+    path, adapter = Path(path), potential.adapter
+    check_output(adapter, path)
     if not path.suffix:
         return _save_native(potential, path)
-    adapter = potential.adapter
-    if path.suffix not in adapter.suffixes:
-        allowed = ", ".join(adapter.suffixes) or "none"
-        raise OutputError(
-            f"A {adapter.name} model cannot be written as '{path.suffix}'. Upstream suffixes: {allowed}; "
-            "no suffix writes equiprune's own directory."
-        )
     with replacing(path) as temporary:
         written = adapter.export(potential.checkpoint, temporary)
         _check_same_weights(potential, adapter.read(temporary), torch.float32)
@@ -101,6 +96,17 @@ def save(potential: Potential, path: str | Path) -> tuple[Path, ...]:
     return (path, *(companion for _, companion in companions))
 
 
+def check_output(adapter: ModelAdapter, path: Path) -> None:
+    """Raise `OutputError` before long work: `save` would refuse this path."""
+    check_writable(path)
+    if path.suffix and path.suffix not in adapter.suffixes:
+        allowed = ", ".join(adapter.suffixes) or "none"
+        raise OutputError(
+            f"A {adapter.name} model cannot be written as '{path.suffix}'. Upstream suffixes: {allowed}; "
+            "no suffix writes equiprune's own directory."
+        )
+
+
 def _save_native(potential: Potential, path: Path) -> tuple[Path, ...]:
     checkpoint = potential.checkpoint
     with replacing(path) as temporary:
@@ -110,7 +116,8 @@ def _save_native(potential: Potential, path: Path) -> tuple[Path, ...]:
             temporary / "architecture.json",
             {"format": FORMAT, "adapter": potential.adapter.name, "architecture": architecture},
         )
-        save_file({n: w.contiguous().cpu() for n, w in checkpoint.weights.items()}, temporary / "weights.safetensors")
+        weights = save_safetensors({n: w.contiguous().cpu() for n, w in checkpoint.weights.items()})
+        (temporary / "weights.safetensors").write_bytes(weights)  # a full disk is then an OSError, as everywhere
         write_json(
             temporary / "provenance.json",
             {
@@ -136,6 +143,8 @@ def package_versions() -> dict[str, str]:
 
 
 def _read_native(path: Path) -> tuple[ModelAdapter, Checkpoint]:
+    if not (path / "architecture.json").is_file():
+        raise CheckpointError(f"The directory '{path}' is not a model that equiprune wrote (no architecture.json).")
     description = read_json(path / "architecture.json", "model description")
     provenance = read_json(path / "provenance.json", "provenance record")
     if not isinstance(description, dict) or description.get("format") != FORMAT:
@@ -156,11 +165,23 @@ def _read_native(path: Path) -> tuple[ModelAdapter, Checkpoint]:
 
 
 def _check_shapes(adapter: ModelAdapter, architecture: Any, weights: dict[str, torch.Tensor], path: Path) -> None:
-    expected = {name: layout.shape for name, layout in adapter.weight_layouts(architecture).items()}
+    try:
+        _check_elements_and_cutoff(architecture)
+        expected = {name: layout.shape for name, layout in adapter.weight_layouts(architecture).items()}
+    except Exception as error:  # hyperparameters that no model has can break an adapter anywhere
+        raise CheckpointError(f"'{path}' is damaged: its architecture is impossible ({error}).") from error
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
     wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
     if wrong:
         raise CheckpointError(f"'{path}' is damaged: weights {wrong[:3]} do not fit its architecture. Write it again.")
+
+
+def _check_elements_and_cutoff(architecture: Any) -> None:
+    elements = architecture.elements
+    if len(set(elements)) != len(elements) or not set(elements) <= set(range(len(chemical_symbols))):
+        raise ValueError(f"elements {elements} are not distinct atomic numbers")
+    if not 0 < architecture.cutoff < float("inf"):
+        raise ValueError(f"a cutoff of {architecture.cutoff} Angstrom")
 
 
 def _native_sha256(path: Path) -> str:
@@ -172,6 +193,8 @@ def _native_sha256(path: Path) -> str:
 
 def _check_same_weights(potential: Potential, reread: Checkpoint, dtype: torch.dtype) -> None:
     for name, weight in potential.checkpoint.weights.items():
+        if not weight.isfinite().all():
+            raise OutputError(f"Weight {name} holds NaN or infinity; such a model is not written. Nothing was saved.")
         if not torch.equal(weight.to(dtype).cpu(), reread.weights[name].to(dtype)):
             raise OutputError(f"The file did not read back as written: weight {name} differs. Nothing was saved.")
 

@@ -184,7 +184,7 @@ def masked(potential: Potential, plan: PruningPlan) -> Potential:
     kept = {z for name in plan.masks if name == "elements" for z in plan.masks[name].kept[0]}
     elements = potential.elements
     if kept:
-        elements = frozenset(z for i, z in enumerate(potential.architecture.elements) if i in kept)
+        elements &= {z for i, z in enumerate(potential.architecture.elements) if i in kept}
     return replace(potential, taps=taps, elements=elements)
 
 

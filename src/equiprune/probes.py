@@ -47,15 +47,16 @@ def _choose(options: list[tuple[str, ...]], known: list[int]) -> tuple[int, ...]
 
 def _build(kind: str, numbers: tuple[int, ...]) -> Atoms:
     first, radius = chemical_symbols[numbers[0]], sum(covalent_radii[z] for z in numbers) / len(numbers)
+    packed = max(radius, 1.0)  # hydrogen packed at its own radius would have thousands of neighbours
     match kind:
         case "ionic":
-            crystal = bulk("NaCl", "rocksalt", a=4 * radius, cubic=True)
+            crystal = bulk("NaCl", "rocksalt", a=4 * packed, cubic=True)
             crystal.numbers = np.where(crystal.numbers == 11, numbers[0], numbers[1])
             return crystal
         case "covalent":
             return bulk(first, "diamond", a=8 * radius / np.sqrt(3))
         case "metal":
-            return bulk(first, "fcc", a=2 * radius * np.sqrt(2), cubic=True)
+            return bulk(first, "fcc", a=2 * packed * np.sqrt(2), cubic=True)
     a, b = numbers
     bond = covalent_radii[a] + covalent_radii[b]
     corners = np.array([[0, 0, 0], [0.78, 0.61, 0.1], [-0.78, 0.61, -0.05]]) * bond

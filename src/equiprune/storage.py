@@ -3,10 +3,11 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,15 @@ from equiprune.errors import CheckpointError, OutputError
 
 def check_writable(path: Path) -> None:
     """Raise `OutputError` before long work: the path exists already, or its folder cannot be written."""
-    if path.exists():
+    if os.path.lexists(path):
         raise OutputError(f"'{path}' exists and is never overwritten. Choose another output or remove it.")
     folder = path.absolute().parent
     if not folder.is_dir():
         raise OutputError(f"'{path}' cannot be written: there is no folder '{folder}'. Create it first.")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"'{path}' cannot be written: no permission to write in '{folder}'.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # permission bits alone say little: root, read-only mounts, /proc
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written: '{folder}' takes no files ({error.strerror}).") from error
 
 
 @contextmanager
@@ -57,7 +60,20 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Write a JSON file in one step."""
-    write_text(path, json.dumps(value, indent=1) + "\n")
+    write_text(path, as_json(value) + "\n")
+
+
+def as_json(value: Any) -> str:
+    """JSON text that every parser reads: NaN and infinities, which JSON does not have, become null."""
+    return json.dumps(_without_nan(value), indent=1, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(path: Path, what: str) -> Any:

@@ -21,8 +21,12 @@ def read_structures(source: str | Path) -> Iterator[Atoms]:
     Raises:
         StructureError: no such path, an unreadable file, or not a single structure.
     """
+    return _stream(Path(source), _files(Path(source)))
+
+
+def _stream(source: Path, files: Sequence[Path]) -> Iterator[Atoms]:
     found = False
-    for file in _files(Path(source)):
+    for file in files:
         try:
             for atoms in ase.io.iread(file, ":"):
                 found = True
@@ -62,8 +66,9 @@ def check_structures(structures: Sequence[Atoms], elements: Iterable[int]) -> No
             raise StructureError(f"{where} has no atoms.")
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
             raise StructureError(f"{where} has positions or a cell that are not finite numbers.")
-        if atoms.pbc.all() and abs(atoms.cell.volume) < 1e-6:
-            raise StructureError(f"{where} is periodic but its cell has no volume.")
+        lattice = atoms.cell.array[atoms.pbc]
+        if np.linalg.det(lattice @ lattice.T) < 1e-12:
+            raise StructureError(f"{where} is periodic along cell vectors that are zero or parallel.")
         unknown = sorted({int(z) for z in atoms.numbers} - known)
         if unknown:
             raise StructureError(

@@ -44,7 +44,10 @@ def compare_models(parent: Potential, child: Potential) -> dict[str, tuple[Any, 
         "hidden irreps": (before["hidden_irreps"], after["hidden_irreps"]),
         "elements": (len(before["elements"]), len(after["elements"])),
     }
-    others = {s["name"]: s["irreps"] for s in before["spaces"] if not s["name"].startswith(("node", "edge_irreps", "ele"))}
+    if before["heads"] != after["heads"]:
+        sizes["heads"] = (before["heads"], after["heads"] or "one, as a single-head model")
+    shown = ("node", "edge_irreps", "elements", "heads")
+    others = {s["name"]: s["irreps"] for s in before["spaces"] if not s["name"].startswith(shown)}
     now = {s["name"]: s["irreps"] for s in after["spaces"]}
     changed = {name: (irreps, now.get(name, "none")) for name, irreps in others.items() if now.get(name) != irreps}
     return {**sizes, **changed}

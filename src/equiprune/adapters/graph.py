@@ -11,6 +11,11 @@ import vesin
 from ase import Atoms
 from torch import Tensor
 
+from equiprune.errors import StructureError
+
+_CLOSEST = 1e-6
+"""Angstrom: nearer than this, two atoms have no direction from one to the other."""
+
 
 @dataclass(frozen=True)
 class AtomicGraph:
@@ -91,8 +96,13 @@ class AtomicGraph:
 
 def _neighbours(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
-    centre, neighbour, images = finder.compute(
-        points=atoms.positions, box=atoms.cell.array, periodic=atoms.pbc, quantities="ijS"
+    centre, neighbour, images, distances = finder.compute(
+        points=atoms.positions, box=atoms.cell.array, periodic=atoms.pbc, quantities="ijSd"
     )
+    if len(distances) and distances.min() < _CLOSEST:
+        i = int(distances.argmin())
+        raise StructureError(
+            f"Atoms {centre[i]} and {neighbour[i]} of {atoms.get_chemical_formula()} are at the same place. Remove one."
+        )
     pairs = np.stack([centre, neighbour]).astype(np.int64)
     return pairs, images.reshape(-1, 3).astype(float) @ atoms.cell.array

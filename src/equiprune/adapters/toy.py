@@ -62,7 +62,7 @@ class ToyAdapter(ModelAdapter):
         return {"toy": "a small random model for trying things out"}
 
     def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
-        if str(source) != "toy":
+        if str(source).lower() != "toy":
             raise CheckpointError(f"The toy adapter opens only the alias 'toy', not '{source}'.")
         return self.random_checkpoint(ToyArchitecture(elements=(1, 6, 8, 14), cutoff=4.0))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from operator import index
 from types import MappingProxyType
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from equiprune.blocks.feature_space import ChannelTying, FeatureSpace
 from equiprune.blocks.irreps import Irrep, Irreps
-from equiprune.errors import PlanError
+from equiprune.errors import PlanError, TargetError
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class BlockMask:
     @classmethod
     def keep(cls, irreps: Irreps, kept: Mapping[Irrep, Iterable[int]]) -> BlockMask:
         """Keep these channels; irreps not named are removed entirely."""
+        unknown = kept.keys() - {ir for _, ir in irreps}
+        if unknown:
+            raise PlanError(f"'{irreps}' has no {', '.join(sorted(map(str, unknown)))} to keep channels of.")
         return cls(irreps, tuple(tuple(kept.get(ir, ())) for _, ir in irreps))
 
     @classmethod
@@ -176,10 +180,10 @@ class PruningPlan:
         mask = self.mask(space)
         if mask.irreps != space.irreps:
             raise PlanError(f"The plan's mask of {space.name} is for '{mask.irreps}', the model has '{space.irreps}'.")
-        if mask.kept and len(mask.kept[0]) < space.minimum:
+        scalars = len(mask.of(Irrep(0, 1)))
+        if space.irreps.mul(Irrep(0, 1)) and scalars < space.minimum:
             raise PlanError(
-                f"{space.name} would keep {len(mask.kept[0])} channels of {space.irreps.entries[0][1]}; "
-                f"this architecture needs at least {space.minimum}."
+                f"{space.name} would keep {scalars} channels of 0e; this architecture needs at least {space.minimum}."
             )
         if space.tying is ChannelTying.ACROSS_L and len(set(filter(None, mask.kept))) > 1:
             raise PlanError(f"{space.name} has one channel set for all l; the plan keeps different ones.")
@@ -212,12 +216,12 @@ class PruningPlan:
                 {
                     name: BlockMask.keep(
                         Irreps.parse(entry["irreps"]),
-                        {Irrep.parse(ir): [int(c) for c in kept] for ir, kept in entry["kept"].items()},
+                        {Irrep.parse(ir): [index(c) for c in kept] for ir, kept in entry["kept"].items()},
                     )
                     for name, entry in value.items()
                 }
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, TargetError) as error:
             raise PlanError(
                 "This is not a pruning plan. Expected {space: {irreps: text, kept: {irrep: [channels]}}}."
             ) from error

@@ -56,7 +56,7 @@ class FeatureSpace:
         tying: one channel set for all l, or one per l.
         size_group: spaces of one group keep equally many channels of each irrep, whichever they are (a constructor
             with a single argument for two layers); empty for none.
-        minimum: fewest channels of the first irrep that the architecture can be built with.
+        minimum: fewest channels of 0e that the architecture can be built with (for spaces that have 0e).
         zero_preserving: the activation that produces the space maps zero to zero, so that a channel with zero
             incoming weights is zero.
 

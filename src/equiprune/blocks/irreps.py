@@ -52,8 +52,8 @@ class Irrep:
         return (Irrep(l, self.p * other.p) for l in range(abs(self.l - other.l), self.l + other.l + 1))
 
     def sort_key(self) -> tuple[int, int]:
-        """e3nn's order: 0e, 0o, 1o, 1e, 2e, 2o, ..."""
-        return self.l, -self.p * (-1) ** self.l
+        """e3nn's sorting order: 0o, 0e, 1o, 1e, 2o, 2e, ..."""
+        return self.l, self.p
 
     def __str__(self) -> str:
         return f"{self.l}{'e' if self.p == 1 else 'o'}"

@@ -42,19 +42,29 @@ class Labels:
         """From the calculator results, or from ``REF_energy``, ``REF_forces``, ``REF_stress`` where those are given.
 
         Raises:
-            StructureError: a label that is present is not finite.
+            StructureError: a label that is present has another shape, or is not finite.
         """
-        stress = atoms.info.get("REF_stress", _result(atoms, "stress"))
-        labels = cls(
-            energy=atoms.info.get("REF_energy", _result(atoms, "energy")),
-            forces=atoms.arrays.get("REF_forces", _result(atoms, "forces")),
-            stress=None if stress is None else _full(np.asarray(stress, dtype=float)),
+        energy = _label(atoms, "energy", atoms.info, ())
+        return cls(
+            energy=None if energy is None else float(energy),
+            forces=_label(atoms, "forces", atoms.arrays, (len(atoms), 3)),
+            stress=_label(atoms, "stress", atoms.info, (3, 3)),
         )
-        for name in QUANTITIES:
-            value = getattr(labels, name)
-            if value is not None and not np.isfinite(value).all():
-                raise StructureError(f"The {name} label of {atoms.get_chemical_formula()} is not finite. Remove or mend it.")
-        return labels
+
+
+def _label(atoms: Atoms, name: str, reference: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
+    value = reference.get(f"REF_{name}", _result(atoms, name))
+    if value is None:
+        return None
+    try:
+        array = np.asarray(value, dtype=float)
+        array = voigt_6_to_full_3x3_stress(array) if name == "stress" and array.shape == (6,) else array.reshape(shape)
+    except (TypeError, ValueError) as error:
+        expected = " x ".join(map(str, shape)) + " numbers" if shape else "a number"
+        raise StructureError(f"The {name} label of {atoms.get_chemical_formula()} is not {expected}.") from error
+    if not np.isfinite(array).all():
+        raise StructureError(f"The {name} label of {atoms.get_chemical_formula()} is not finite. Remove or mend it.")
+    return array
 
 
 def _result(atoms: Atoms, name: str) -> Any:
@@ -64,10 +74,6 @@ def _result(atoms: Atoms, name: str) -> Any:
         return atoms.calc.get_property(name, atoms, allow_calculation=False)
     except PropertyNotImplementedError:
         return None
-
-
-def _full(stress: np.ndarray) -> np.ndarray:
-    return voigt_6_to_full_3x3_stress(stress) if stress.size == 6 else stress.reshape(3, 3)
 
 
 @dataclass(frozen=True)

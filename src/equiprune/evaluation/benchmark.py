@@ -5,17 +5,18 @@ Times are CPU or GPU wall times of energy, forces and stress together; the sprea
 
 from __future__ import annotations
 
-import resource
 import statistics
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from ase import Atoms
 
 from equiprune.adapters import AtomicGraph
+from equiprune.evaluation.memory import peak_memory
 from equiprune.potential import Potential
 from equiprune.storage import Progress, silent
 
@@ -29,7 +30,7 @@ class Timing:
         dtype, backend, batch, threads: the conditions.
         atoms: in the structure.
         seconds: of each repetition, one energy-forces-stress evaluation.
-        peak_memory_bytes: on a GPU the allocator's peak during the repetitions; on a CPU the process's peak so far.
+        peak_memory_bytes: while evaluating; see `equiprune.evaluation.memory.peak_memory`.
     """
 
     model: str
@@ -83,10 +84,10 @@ def benchmark(
     peaks = dict.fromkeys(potentials, 0)
     for repeat in range(-warmup, repeats):
         for name, potential in potentials.items():
-            elapsed, peak = _timed(potential, graphs[name])
-            peaks[name] = max(peaks[name], peak)
-            if repeat >= 0:
-                seconds[name].append(elapsed)
+            if repeat < 0:
+                peaks[name] = peak_memory(partial(potential.differentiate, graphs[name]), potential.device)
+            else:
+                seconds[name].append(_timed(potential, graphs[name]))
             progress(1)
     return [
         Timing(
@@ -103,22 +104,22 @@ def benchmark(
     ]
 
 
-def _timed(potential: Potential, graph: AtomicGraph) -> tuple[float, int]:
-    on_gpu = potential.device.type == "cuda"
-    if on_gpu:
-        torch.cuda.reset_peak_memory_stats(potential.device)
-        torch.cuda.synchronize(potential.device)
+def _timed(potential: Potential, graph: AtomicGraph) -> float:
+    _wait_for(potential.device)
     start = time.perf_counter()
     potential.differentiate(graph)
-    if on_gpu:
-        torch.cuda.synchronize(potential.device)
-        return time.perf_counter() - start, torch.cuda.max_memory_allocated(potential.device)
-    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    _wait_for(potential.device)
+    return time.perf_counter() - start
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def table(timings: list[Timing]) -> list[list[str]]:
     """Rows for display; speed is relative to the first model."""
-    rows = [["model", "ms/atom (min..max)", "atoms/s", "speed", "dtype", "threads", "atoms"]]
+    rows = [["model", "ms/atom (min..max)", "atoms/s", "speed", "peak memory, MiB", "dtype", "threads", "atoms"]]
     for timing in timings:
         per_atom = [s / timing.atoms * 1e3 for s in (timing.median, min(timing.seconds), max(timing.seconds))]
         rows.append(
@@ -127,6 +128,7 @@ def table(timings: list[Timing]) -> list[list[str]]:
                 f"{per_atom[0]:.1f} ({per_atom[1]:.1f}..{per_atom[2]:.1f})",
                 f"{timing.atoms_per_second:.0f}",
                 f"{timings[0].median / timing.median:.2f}x",
+                f"{timing.peak_memory_bytes / 2**20:.0f}",
                 timing.dtype,
                 str(timing.threads),
                 str(timing.atoms),

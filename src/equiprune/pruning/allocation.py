@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ase.data import chemical_symbols
 
 from equiprune.adapters import ModelAdapter
 from equiprune.blocks import BlockMask, ChannelTying, FeatureSpace, Irrep, Irreps, PruningPlan, Role
-from equiprune.errors import TargetError
+from equiprune.errors import PlanError, TargetError
 from equiprune.potential import Potential
 from equiprune.pruning.cost import count_parameters, parameters
 from equiprune.pruning.dead_blocks import lossless_plan
@@ -97,11 +98,17 @@ def allocate(
                 explicit = explicit & _named(model, target)
             case _:
                 counts = _lower(counts, _wanted(model, target))
+    for space in model.spaces:
+        counts = _lower(counts, {(group_of(space), ir): len(explicit.mask(space).of(ir)) for _, ir in space.irreps})
     counts = _rounded(model, counts, round_to) if round_to > 1 else counts
+    try:
+        _first_channels(model.spaces, counts, explicit).check(model.spaces)
+    except PlanError as error:
+        raise TargetError(f"These targets leave no model: {error}") from error
     for target in targets:
         if isinstance(target, Parameters):
             counts = _within_budget(model, counts, explicit, target, _required(scores, "--parameters"), round_to)
-    plan = explicit & ranked_plan(model.spaces, counts, scores)
+    plan = ranked_plan(model.spaces, counts, scores, explicit)
     if Lossless() in targets:
         left = prune_checkpoint(potential.adapter, potential.checkpoint, plan, torch.float64)
         plan = plan.then(lossless_plan(potential.adapter, left))
@@ -109,32 +116,33 @@ def allocate(
     return plan
 
 
-def ranked_plan(spaces: Sequence[FeatureSpace], counts: Counts, scores: ImportanceScores | None) -> PruningPlan:
-    """Keep the best ``counts`` channels of each irrep of each space, in channel order.
+def ranked_plan(
+    spaces: Sequence[FeatureSpace], counts: Counts, scores: ImportanceScores | None, explicit: PruningPlan
+) -> PruningPlan:
+    """Keep the best ``counts`` channels of each irrep of each space, of those that ``explicit`` keeps and in its order.
 
     Raises:
         TargetError: some but not all channels are to be kept and there are no scores to choose by.
     """
     masks = {}
     for space in spaces:
-        kept = {ir: counts[group_of(space), ir] for _, ir in space.irreps}
-        if any(kept[ir] < mul for mul, ir in space.irreps):
-            masks[space.name] = BlockMask.keep(
-                space.irreps, {ir: _best(space, ir, mul, kept[ir], scores) for mul, ir in space.irreps}
-            )
+        kept = {ir: _best(space, ir, counts[group_of(space), ir], scores, explicit) for _, ir in space.irreps}
+        masks[space.name] = BlockMask.keep(space.irreps, kept)
     return PruningPlan(masks)
 
 
-def _best(space: FeatureSpace, ir: Irrep, mul: int, count: int, scores: ImportanceScores | None) -> list[int]:
-    if count in (0, mul):
-        return list(range(count))
-    values = _required(scores, f"{count} of {mul} channels of {ir} in {space.name}").mean.get(space.name)
+def _best(
+    space: FeatureSpace, ir: Irrep, count: int, scores: ImportanceScores | None, explicit: PruningPlan
+) -> list[int]:
+    available = explicit.mask(space).of(ir)
+    if count in (0, len(available)):
+        return list(available[:count])
+    values = _required(scores, f"{count} of {len(available)} channels of {ir} in {space.name}").mean.get(space.name)
     if values is None:
         raise TargetError(f"The scores say nothing of {space.name}; calibrate this model again.")
-    if space.tying is ChannelTying.ACROSS_L:
-        combined = np.sum([v for v in values.values()], axis=0)
-        return sorted(np.argsort(-combined, kind="stable")[:count].tolist())
-    return sorted(np.argsort(-values[ir], kind="stable")[:count].tolist())
+    deciding = np.sum(list(values.values()), axis=0) if space.tying is ChannelTying.ACROSS_L else values[ir]
+    best = set(sorted(sorted(available), key=lambda channel: -deciding[channel])[:count])
+    return [channel for channel in available if channel in best]
 
 
 def _required(scores: ImportanceScores | None, what: str) -> ImportanceScores:
@@ -254,41 +262,46 @@ def _within_budget(
     model: Model, counts: Counts, explicit: PruningPlan, target: Parameters, scores: ImportanceScores, round_to: int
 ) -> Counts:
     """The largest level of `_ladder` whose model fits, by bisection on exact parameter counts."""
-    budget = target.fraction * count_parameters(model.adapter, model.architecture).trainable
+    total = count_parameters(model.adapter, model.architecture).trainable
+    budget = target.fraction * total
 
     def cost(candidate: Counts) -> int:
-        plan = explicit & _first_channels(model.spaces, candidate)
+        plan = _first_channels(model.spaces, candidate, explicit)
         return parameters(model.adapter, model.architecture, plan).trainable
 
-    level = _ladder(model, counts, scores, cost, round_to)
+    level = _ladder(model, counts, scores, explicit, cost, round_to, target.floor)
     smallest = cost(level(0.0))
     if not 0 < target.fraction <= 1 or smallest > budget:
-        total = count_parameters(model.adapter, model.architecture).trainable
         raise TargetError(
-            f"--parameters {target.fraction} is not possible: with the other targets, this model can keep "
-            f"{smallest / total:.3f} to 1 of its {total:,} trainable parameters."
+            f"--parameters {target.fraction} is not possible: with the other targets and --floor {target.floor}, this "
+            f"model can keep {smallest / total:.3f} to 1 of its {total:,} trainable parameters."
         )
-    low, high = 0.0, 1.0
     if cost(level(1.0)) <= budget:
         return level(1.0)
+    low, high = 0.0, 1.0
     for _ in range(20):
         middle = (low + high) / 2
         low, high = (middle, high) if cost(level(middle)) <= budget else (low, middle)
     return level(low)
 
 
-def _first_channels(spaces: Sequence[FeatureSpace], counts: Counts) -> PruningPlan:
+def _first_channels(spaces: Sequence[FeatureSpace], counts: Counts, explicit: PruningPlan) -> PruningPlan:
     """Any plan with these counts: cost depends on nothing else."""
-    return PruningPlan(
-        {
-            space.name: BlockMask.keep(space.irreps, {ir: range(counts[group_of(space), ir]) for _, ir in space.irreps})
-            for space in spaces
-        }
-    )
+    masks = {}
+    for space in spaces:
+        kept = {ir: explicit.mask(space).of(ir)[: counts[group_of(space), ir]] for _, ir in space.irreps}
+        masks[space.name] = BlockMask.keep(space.irreps, kept)
+    return PruningPlan(masks)
 
 
 def _ladder(
-    model: Model, counts: Counts, scores: ImportanceScores, cost: Callable[[Counts], int], step: int
+    model: Model,
+    counts: Counts,
+    scores: ImportanceScores,
+    explicit: PruningPlan,
+    cost: Callable[[Counts], int],
+    step: int,
+    floor: float,
 ) -> Callable[[float], Counts]:
     """A one-parameter family of counts, from the smallest model (0) to ``counts`` (1).
 
@@ -300,12 +313,17 @@ def _ladder(
         groups.setdefault(group_of(space), []).append(space)
     base, rungs, full_cost = dict(counts), [], cost(counts)
     for group, spaces in groups.items():
-        for i, (_, ir) in enumerate(spaces[0].irreps):
+        for _, ir in spaces[0].irreps:
             available = counts[group, ir]
-            least = min(available, max(step, *(space.minimum for space in spaces))) if i == 0 else 0
+            smallest = max(step, *(space.minimum for space in spaces)) if ir.is_scalar else 0
+            least = min(available, max(smallest, ceil(floor * available / step) * step))
             base[group, ir] = least
-            gains = sum(np.sort(scores.mean[space.name][ir])[::-1][:available] for space in spaces)
-            saved_per_channel = (full_cost - cost({**counts, (group, ir): max(available - step, 0)})) / step
+            gains = np.zeros(available)
+            for space in spaces:
+                values = scores.mean[space.name][ir][list(explicit.mask(space).of(ir))]
+                gains += np.sort(values)[::-1][:available]
+            removed = min(step, available - least)
+            saved_per_channel = (full_cost - cost({**counts, (group, ir): available - removed})) / max(removed, 1)
             for start in range(least, available, step):
                 stop = min(start + step, available)
                 saved = saved_per_channel * (stop - start)

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from equiprune.blocks import Site
 from equiprune.errors import PlanError, StructureError
-from equiprune.potential import Potential, batches
+from equiprune.potential import Differentiated, Potential, batches
 from equiprune.pruning.importance import (
     Criterion,
     DataCriterion,
@@ -95,6 +95,7 @@ def score_batch(potential: Potential, batch: list[Atoms], criterion: DataCriteri
     spaces = {space.name: space for space in potential.spaces if space.scored}
     graph = potential.graph(batch)
     result = potential.differentiate(graph, tuple(spaces))
+    _check_finite(batch, result)
     rows = {Site.ATOM: graph.structure_of_atom, Site.EDGE: graph.structure_of_edge}
     return RunningScores.of_batch(
         criterion,
@@ -103,6 +104,16 @@ def score_batch(potential: Potential, batch: list[Atoms], criterion: DataCriteri
         {name: rows[space.site] for name, space in spaces.items()},
         graph.n_structures,
     )
+
+
+def _check_finite(batch: list[Atoms], result: Differentiated) -> None:
+    forces = result.forces.split([len(atoms) for atoms in batch])
+    for atoms, energy, force in zip(batch, result.energies, forces, strict=True):
+        if not (energy.isfinite() and force.isfinite().all()):
+            raise StructureError(
+                f"The model's energy or forces of {atoms.get_chemical_formula()} are not finite numbers, so there is "
+                "nothing to score. Look at that structure, and at the model with 'equiprune certify'."
+            )
 
 
 def _provenance(potential: Potential, structures: Any, criterion: DataCriterion) -> dict[str, Any]:
@@ -121,12 +132,15 @@ def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores
     if resume is None or not resume.path.exists():
         return RunningScores.nothing()
     stored = read_json(resume.path, "partial calibration")
-    if stored.get("provenance") != provenance:
+    if not isinstance(stored, dict) or stored.get("provenance") != provenance:
         raise PlanError(
             f"'{resume.path}' is an interrupted calibration of another model, data or setting. "
             "Remove it to start anew, or repeat the command it belongs to."
         )
-    return RunningScores.from_json(stored["sums"])
+    try:
+        return RunningScores.from_json(stored["sums"])
+    except (KeyError, TypeError, PlanError) as error:
+        raise PlanError(f"'{resume.path}', an interrupted calibration, is damaged. Remove it to start anew.") from error
 
 
 def _save(resume: Resume, provenance: dict[str, Any], running: RunningScores) -> None:

@@ -59,8 +59,8 @@ def lossless_plan(adapter: ModelAdapter, checkpoint: Checkpoint) -> PruningPlan:
     for members in groups.values():
         for space in members:
             kept = {}
-            for i, (mul, ir) in enumerate(space.irreps):
-                floor = space.minimum if i == 0 else 0
+            for mul, ir in space.irreps:
+                floor = space.minimum if ir.is_scalar else 0
                 count = max(floor, *(mul - len(dead.get(s.name, {}).get(ir, ())) for s in members))
                 alive = [c for c in range(mul) if c not in dead.get(space.name, {}).get(ir, ())]
                 spare = [c for c in range(mul) if c not in alive]

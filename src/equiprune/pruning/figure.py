@@ -20,7 +20,7 @@ def plot_importance(scores: ImportanceScores, path: Path) -> None:
                 ranked = sorted(values.clip(min=1e-12), reverse=True)
                 panel.semilogy(ranked, styles.get(ir.l, ":"), color=f"C{i % 10}", lw=1.2, label=f"{name} {ir}")
         panel.set(title=kind, xlabel="channel, ranked")
-        panel.legend(fontsize=5, ncols=2)
+        panel.legend(fontsize=5, ncols=2, framealpha=0.5)
     unit = "eV per structure" if scores.provenance.get("criterion") == "taylor" else "own unit"
     panels[0].set_ylabel(f"importance ({scores.provenance.get('criterion', '?')}, {unit})")
     with replacing(path) as temporary:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from equiprune.blocks import FeatureSpace, Irrep, Irreps
-from equiprune.errors import PlanError
+from equiprune.errors import PlanError, TargetError
 from equiprune.potential import Potential
 
 Values = Mapping[Irrep, np.ndarray]
@@ -103,10 +103,11 @@ class ImportanceScores:
         """Raise `PlanError` unless the scores are of a model with these spaces."""
         for space in spaces:
             found = {ir: len(v) for ir, v in self.mean.get(space.name, {}).items()}
-            if found and found != {ir: mul for mul, ir in space.irreps}:
+            if space.scored and found != {ir: mul for mul, ir in space.irreps}:
+                scored = Irreps(tuple((n, ir) for ir, n in found.items()))
                 raise PlanError(
-                    f"The scores are of another model: {space.name} has '{space.irreps}', the scores "
-                    f"{ {str(ir): n for ir, n in found.items()} }. Calibrate this model."
+                    f"The scores are of another model: {space.name} has '{space.irreps}', the scores have '{scored}'. "
+                    "Calibrate this model."
                 )
 
     def to_json(self) -> dict[str, Any]:
@@ -132,13 +133,19 @@ class ImportanceScores:
 
             def arrays(name: str) -> dict[str, Values]:
                 return {
-                    space: {Irrep.parse(ir): np.asarray(v, dtype=np.float64) for ir, v in by.items()}
-                    for space, by in value[name].items()
+                    space: {Irrep.parse(ir): _finite(v) for ir, v in by.items()} for space, by in value[name].items()
                 }
 
             return cls(arrays("mean"), arrays("standard_error"), int(value["structures"]), value["provenance"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, TargetError) as error:
             raise PlanError("This is not a scores file. Make one with 'equiprune calibrate'.") from error
+
+
+def _finite(values: Any) -> np.ndarray:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.isfinite(array).all():
+        raise ValueError("scores are lists of finite numbers")
+    return array
 
 
 def data_free_scores(potential: Potential, criterion: Magnitude | Random) -> ImportanceScores:
@@ -210,8 +217,8 @@ class RunningScores:
         return cls(total, squares, structures)
 
     def __add__(self, other: RunningScores) -> RunningScores:
-        if not self.structures:
-            return other
+        if not self.structures or not other.structures:
+            return self if self.structures else other
         return RunningScores(
             _added(self.total, other.total), _added(self.squares, other.squares), self.structures + other.structures
         )

@@ -55,9 +55,16 @@ class Channels:
 
 @dataclass(frozen=True)
 class Parameters:
-    """At most this fraction of the trainable parameters, spent where the scores say."""
+    """At most this fraction of the trainable parameters, spent where the scores say.
+
+    Attributes:
+        fraction: of the trainable parameters, above 0 and up to 1.
+        floor: every irrep of every hidden space keeps at least this fraction of its channels. Scores of an unretrained
+            model favour scalars so much that l > 0 would all but vanish, and with it what retraining could build on.
+    """
 
     fraction: float
+    floor: float = 0.25
 
 
 @dataclass(frozen=True)
@@ -95,7 +102,7 @@ class Elements:
         symbols = [word.strip() for word in text.split(",") if word.strip()]
         for symbol in symbols:
             if symbol not in atomic_numbers:
-                raise TargetError(f"'{symbol}' is no chemical symbol.{closest(symbol, atomic_numbers)}")
+                raise TargetError(f"'{symbol}' is no chemical symbol.{closest(symbol.capitalize(), atomic_numbers)}")
         return cls(tuple(atomic_numbers[symbol] for symbol in symbols))
 
 

@@ -6,6 +6,7 @@ sevenn/scripts/backward_compatibility.py. Reading a config needs neither sevenn 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -136,7 +137,7 @@ def from_config(config: Mapping[str, Any], shift_shape: tuple[int, ...]) -> Seve
 
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in what old versions did not write, with the values they meant (sevenn 0.13 backward_compatibility.py)."""
-    old = _version(config["version"]) < (0, 10, 0)
+    old = version_numbers(config["version"]) < (0, 10, 0)
     defaults = {
         "irreps_manual": False,
         "lmax_edge": -1,
@@ -163,8 +164,14 @@ def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:3])
+def version_numbers(text: str) -> tuple[int, ...]:
+    """The numbers of a version, also of a release candidate; raises ValueError when there are fewer than two.
+
+    >>> version_numbers("0.13.0rc1")
+    (0, 13, 0)
+    """
+    major, minor, *rest = re.findall(r"\d+", text)
+    return (int(major), int(minor), *map(int, rest[:1]))
 
 
 def _from_config(config: dict[str, Any], shift_shape: tuple[int, ...]) -> SevenNetArchitecture:
@@ -193,7 +200,7 @@ def _from_config(config: dict[str, Any], shift_shape: tuple[int, ...]) -> SevenN
         bias=bool(config["use_bias_in_linear"]),
         readout_hidden=hidden,
         readout_width=0 if config["readout_as_fcn"] else irreps[-1].dim // 2,
-        readout_activation=config["readout_fcn_activation"],
+        readout_activation=config["readout_fcn_activation"] or "relu",  # null where there is no readout network
         normalize_sph=bool(config["_normalize_sph"]),
         rescale=_rescale(heads, shift_shape, len(config["_type_map"])),
         train_denominator=bool(config["train_denominator"]),

@@ -7,9 +7,11 @@ allow-list, so that a hostile file is refused instead of executed.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint
 from equiprune.adapters.e3nn_layouts import labelled, uvu_paths
-from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, from_config
+from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, from_config, version_numbers
 from equiprune.adapters.sevennet.layouts import weight_layouts
 from equiprune.blocks import Irrep
 from equiprune.errors import CheckpointError
@@ -26,6 +28,9 @@ from equiprune.storage import sha256_of
 
 LICENCE = "MIT"
 """Of the weights published with sevenn 0.13."""
+
+_FORBIDDEN = ("unsupported global", "trying to", "can only build", "can only create")
+"""How torch's weights-only reader says that a pickle asks for more than data."""
 
 PROVENANCE_KEY = "equiprune"
 """Where exported checkpoints carry their history; sevenn ignores unknown top-level keys."""
@@ -49,18 +54,23 @@ def read(source: str | Path, *, trust: bool) -> Checkpoint:
     path = _shipped(str(source).lower()) if str(source).lower() in _SHIPPED else Path(source)
     content = _open(path, trust)
     try:
-        config, state = content["config"], content["model_state_dict"]
-        state = _renamed(config["version"], state)
-        architecture = from_config(config, tuple(state["rescale_atomic_energy.shift"].shape))
-    except (KeyError, TypeError, IndexError) as error:
+        architecture, weights = _interpreted(content, path)
+        licence, history = _licence(content), _history(content)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(
-            f"'{path}' is a torch file but not a SevenNet checkpoint: it lacks {error}. "
-            "Give a .pth that 'sevenn train' wrote."
+            f"'{path}' is a torch file but not a SevenNet checkpoint ({reason}). Give a .pth that 'sevenn train' wrote."
         ) from error
-    if _version(config["version"]) < (0, 11, 0):
+    return Checkpoint(architecture, weights, licence, sha256_of(path), str(source), history)
+
+
+def _interpreted(content: Mapping[str, Any], path: Path) -> tuple[SevenNetArchitecture, dict[str, Tensor]]:
+    config, version = content["config"], version_numbers(content["config"]["version"])
+    state = _renamed(version, content["model_state_dict"])
+    architecture = from_config(config, tuple(state["rescale_atomic_energy.shift"].shape))
+    if version < (0, 11, 0):
         state = _modern_convolutions(architecture, state)
-    weights = _parameters(architecture, state, path)
-    return Checkpoint(architecture, weights, _licence(content), sha256_of(path), str(source), _history(content))
+    return architecture, _parameters(architecture, state, path)
 
 
 def _shipped(alias: str) -> Path:
@@ -74,27 +84,36 @@ def _open(path: Path, trust: bool) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
     reconstruct = np.empty(0).__reduce__()[0]
-    allowed = [(reconstruct, "numpy.core.multiarray._reconstruct"), reconstruct, np.ndarray, np.dtype]
+    allowed: list[Any] = [(reconstruct, "numpy.core.multiarray._reconstruct"), reconstruct, np.ndarray, np.dtype]
     allowed += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")]
     try:
-        with torch.serialization.safe_globals(allowed):
+        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the protocol of a pickle that is refused or trusted anyway
             content = torch.load(path, map_location="cpu", weights_only=not trust)
-    except Exception as error:
-        if "weights_only" in str(error) or "Unsupported" in str(error):
+    except Exception as error:  # torch and the pickle inside have their own exceptions
+        reason = _reason(error)
+        if isinstance(error, UnpicklingError) and any(word in reason.lower() for word in _FORBIDDEN):
             raise CheckpointError(
                 f"'{path}' was not opened: it is a pickle that runs code, which no SevenNet checkpoint needs to "
-                f"({_first_line(error)}). If you trust where it comes from, add --trust."
+                f"({reason}). If you trust where it comes from, add --trust."
             ) from error
         raise CheckpointError(
-            f"'{path}' is not a readable torch file; it may be truncated ({_first_line(error)}). Get it again."
+            f"'{path}' is not a readable torch file; it may be truncated ({reason}). Get it again."
         ) from error
     if not isinstance(content, dict):
-        raise CheckpointError(f"'{path}' holds a {type(content).__name__}, not a SevenNet checkpoint.")
+        raise CheckpointError(
+            f"'{path}' holds a {type(content).__name__}, not a SevenNet checkpoint. "
+            "Give a .pth that 'sevenn train' wrote."
+        )
     return content
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0][:200]
+def _reason(error: Exception) -> str:
+    """The line of torch's page of advice that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = next((line for line in lines if any(w in line.lower() for w in ("unsupported", *_FORBIDDEN))), "")
+    telling = telling or (lines[0] if lines else "")
+    return ": ".join(filter(None, (type(error).__name__, telling.partition(". ")[0][:160].rstrip("."))))
 
 
 def _licence(content: Mapping[str, Any]) -> str:
@@ -105,13 +124,9 @@ def _history(content: Mapping[str, Any]) -> tuple[Mapping[str, Any], ...]:
     return tuple(json.loads(content[PROVENANCE_KEY])["history"]) if PROVENANCE_KEY in content else ()
 
 
-def _version(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(".")[:3])
-
-
-def _renamed(version: str, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+def _renamed(version: tuple[int, ...], state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
     """Module names of sevenn before 0.10 (sevenn/scripts/backward_compatibility.py, ``map_old_model``)."""
-    if _version(version) >= (0, 10, 0):
+    if version >= (0, 10, 0):
         return state
     heads = {
         "EdgeEmbedding": "edge_embedding",

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from datetime import datetime
-from io import StringIO
+from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,9 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         "hash": uuid.uuid4().hex,
         PROVENANCE_KEY: json.dumps({"licence": checkpoint.licence, "history": [dict(h) for h in checkpoint.history]}),
     }
-    torch.save(content, path)
+    buffer = BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getvalue())  # a full disk is then an OSError, as everywhere
     recipe = path.with_suffix(".input.yaml")
     recipe.write_text(yaml.safe_dump(training_input(config, path.name), sort_keys=False))
     return path, recipe

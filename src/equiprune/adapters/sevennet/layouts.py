@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from equiprune.adapters import e3nn_layouts as e3nn
 from equiprune.adapters.e3nn_layouts import Labelled
 from equiprune.adapters.sevennet.architecture import Rescale, SelfConnection, SevenNetArchitecture
-from equiprune.blocks import Axis, FeatureSpace, Irreps, Role, Segment, Site, WeightLayout
+from equiprune.blocks import Axis, FeatureSpace, Irrep, Irreps, Role, Segment, Site, WeightLayout
 
 _ZERO_AT_ZERO = {"silu", "tanh", "ssp", "abs", "relu", "elu"}
 
@@ -27,11 +27,19 @@ def _spaces(arch: SevenNetArchitecture) -> Iterator[FeatureSpace]:
     yield FeatureSpace("edge_attrs", arch.edge_attrs, Role.EDGE_ATTRS, Site.EDGE)
     yield FeatureSpace("radial_basis", Irreps.scalars(arch.radial_basis), Role.RADIAL_BASIS, Site.EDGE)
     radial_zero = arch.act_radial in _ZERO_AT_ZERO
+    gate_zero = {*arch.act_scalar.values(), *arch.act_gate.values()} <= _ZERO_AT_ZERO
     for t, irreps in enumerate(arch.irreps):
         last = t == arch.interactions
         group = "" if last else f"hidden.{t}"
         least = 2 if last and not arch.readout_hidden else 1
-        yield FeatureSpace(f"node_feats.{t}", irreps, Role.NODE_FEATS, size_group=group, minimum=least)
+        yield FeatureSpace(
+            f"node_feats.{t}",
+            irreps,
+            Role.NODE_FEATS,
+            size_group=group,
+            minimum=least,
+            zero_preserving=t == 0 or gate_zero,
+        )
         if not last:
             yield FeatureSpace(f"edge_irreps.{t}", irreps, Role.EDGE_IRREPS, size_group=group)
             for i, width in enumerate(arch.radial_widths):
@@ -117,7 +125,7 @@ def _readout(arch: SevenNetArchitecture, space: Mapping[str, Labelled]) -> dict[
     if arch.readout_hidden:
         hidden = [_axis(space[f"readout.{i}"]) for i in range(len(arch.readout_hidden))]
         return e3nn.fully_connected_net("readout_FCN.fcn", [_axis(last), *hidden, energy])
-    scalar = last[0][0]
+    scalar = Irrep(0, 1)
     inner: Labelled = ((scalar, (Segment.fixed(arch.readout_width),)),)
     head = space.get("heads", ()) if arch.head_use.readout else ()
     return {

@@ -30,8 +30,8 @@ def shrink(arch: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitectur
     whole = Irreps.spherical_harmonics(edge_lmax, -1 if arch.parity else 1)
     if kept["edge_attrs"] != whole:
         raise PlanError(f"Spherical harmonics can only be removed from the highest l down, not to '{kept['edge_attrs']}'.")
-    if kept["radial_basis"].channels < arch.radial_basis and not arch.radial_basis_trainable:
-        raise PlanError("This model's Bessel frequencies are fixed by their number; none can be removed.")
+    if "radial_basis" in plan.masks and not arch.radial_basis_trainable:
+        raise PlanError("This model's Bessel frequencies are fixed by their number; none can be removed or moved.")
     hidden = tuple(kept[f"node_feats.{t}"] for t in range(arch.interactions + 1))
     elements = plan.kept("elements", _SCALAR, len(arch.elements))
     smaller = replace(

@@ -1,0 +1,113 @@
+"""Which criterion chooses best? SevenNet-l3i5 at half width, before any retraining.
+
+Scores come from MPtrj frames. They are tested on what they have not seen: DFT molecular dynamics of Cu, Li, Si (mlearn)
+and of a Li-Ge-P-S electrolyte; MPtrj frames of other compositions, as they are and displaced (0.1 Angstrom, 2 % strain).
+Errors are against DFT, for displaced frames against the parent.
+
+A force error alone misleads: a model whose signal is lost predicts no force at all, and on frames near equilibrium
+nothing beats predicting none. So the table also gives the error of predicting zero, and how large the predicted forces
+are and how well they point along the parent's.
+"""
+
+import argparse
+import json
+import statistics
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+import equiprune as ep
+from reference_data import mptrj, reference, split_by_composition
+
+TARGETS = [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)]
+
+
+def displaced(structures: list[Atoms], teacher: ep.Potential) -> list[Atoms]:
+    """Rattled and strained copies, labelled by the teacher."""
+    generator = np.random.default_rng(0)
+    copies = []
+    for atoms in structures:
+        copy = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=True)
+        copy.set_cell(copy.cell.array @ (np.eye(3) + 0.02 * generator.standard_normal((3, 3))), scale_atoms=True)
+        copy.positions += 0.1 * generator.standard_normal(copy.positions.shape)
+        copies.append(copy)
+    for copy, p in zip(copies, teacher.predict(copies), strict=True):
+        copy.calc = SinglePointCalculator(copy, energy=p.energy.item(), forces=p.forces.numpy())
+    return copies
+
+
+def test_sets(test: list[Atoms], parent: ep.Potential) -> dict[str, list[Atoms]]:
+    """Name to labelled structures."""
+    sets = {f"{e} (DFT MD)": reference(f"mlearn/{e}_test.extxyz.xz")[::4] for e in ("Cu", "Li", "Si")}
+    sets["Li-Ge-P-S (DFT MD)"] = reference("lgps_sse_pbe/test_50at.extxyz.xz")[::25]
+    sets["MPtrj, displaced"] = displaced(test, parent)
+    sets["MPtrj, as it is"] = test
+    return sets
+
+
+def children(parent: ep.Potential, calibration: list[Atoms], seeds: int) -> dict[str, ep.Potential]:
+    """One pruned model per criterion and seed."""
+    scores = {c.name: ep.calibrate(parent, calibration, c) for c in (ep.Taylor(), ep.Activation())}
+    scores["magnitude"] = ep.data_free_scores(parent, ep.Magnitude())
+    scores |= {f"random {seed}": ep.data_free_scores(parent, ep.Random(seed)) for seed in range(seeds)}
+    return {name: ep.prune(parent, ep.allocate(parent, TARGETS, s)) for name, s in scores.items()}
+
+
+def measure(model: ep.Potential, structures: list[Atoms], parent_forces: torch.Tensor) -> dict[str, float]:
+    """Energy and force error against labels; size and direction of the forces against the parent's."""
+    [accuracy] = ep.evaluate({"model": model}, structures)
+    forces = predicted_forces(model, structures)
+    return {
+        "energy": accuracy.mae("energy"),
+        "forces": accuracy.mae("forces"),
+        "size": (forces.norm() / parent_forces.norm()).item(),
+        "direction": ((forces * parent_forces).sum() / forces.norm() / parent_forces.norm()).item(),
+    }
+
+
+def predicted_forces(model: ep.Potential, structures: list[Atoms]) -> torch.Tensor:
+    return torch.cat([p.forces for p in model.predict([Atoms(a) for a in structures])])
+
+
+def rows(models: dict[str, ep.Potential], structures: list[Atoms], parent: ep.Potential) -> list[dict]:
+    """One row per criterion; random seeds joined, with the range of their force error."""
+    forces = predicted_forces(parent, structures)
+    measured = {name: measure(model, structures, forces) for name, model in models.items()}
+    random = [row for name, row in measured.items() if name.startswith("random")]
+    zero = 1e3 * np.abs(np.concatenate([a.get_forces() for a in structures])).mean()
+    found = [{"criterion": "parent", **measure(parent, structures, forces)}, {"criterion": "no force at all", "forces": zero}]
+    found += [{"criterion": name, **row} for name, row in measured.items() if row not in random]
+    joined = {key: statistics.mean(row[key] for row in random) for key in random[0]}
+    spread = [min(row["forces"] for row in random), max(row["forces"] for row in random)]
+    return [*found, {"criterion": f"random, {len(random)} seeds", **joined, "forces_range": spread}]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calibration", type=int, default=120, help="number of MPtrj frames to score on")
+    parser.add_argument("--test", type=int, default=40, help="number of MPtrj frames to test on")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--json")
+    arguments = parser.parse_args()
+    calibration, test = split_by_composition(mptrj(12), arguments.calibration, arguments.test)
+    parent = ep.load("7net-l3i5")
+    models = children(parent, calibration, arguments.seeds)
+    size = next(iter(models.values())).parameters(trainable_only=True)
+    print(f"7net-l3i5 to 64x0e+32x1e+16x2e, edge lmax 2: {size:,} parameters, float32, no retraining")
+    print(f"scores from {len(calibration)} MPtrj frames of up to 12 atoms")
+    result = {name: rows(models, structures, parent) for name, structures in test_sets(test, parent).items()}
+    for name, table in result.items():
+        print(f"\n{name:24}{'E MAE, meV/atom':>18}{'F MAE, meV/A':>14}{'size':>8}{'direction':>11}")
+        for row in table:
+            cells = [f"{row[k]:{w}}" if k in row else " " * int(w.split(".")[0]) for k, w in (("energy", "18.0f"), ("forces", "14.1f"), ("size", "8.2f"), ("direction", "11.2f"))]
+            spread = "   F {:.1f}..{:.1f}".format(*row["forces_range"]) if "forces_range" in row else ""
+            print(f"{row['criterion']:24}{''.join(cells)}{spread}")
+    if arguments.json:
+        with open(arguments.json, "w") as stream:
+            json.dump(result, stream, indent=1)
+
+
+if __name__ == "__main__":
+    main()

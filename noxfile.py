@@ -1,0 +1,49 @@
+"""Environments: the core needs no backend; each architecture has one of its own, because their e3nn pins differ.
+
+pip and virtualenv on purpose: with the bound on torch they take a CPU build that is at hand instead of gigabytes of
+CUDA packages.
+"""
+
+import os
+
+import nox
+
+nox.options.default_venv_backend = "virtualenv"
+nox.options.reuse_existing_virtualenvs = True
+nox.options.sessions = ["lint", "types", "core", "sevennet"]
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, lint, and the direction of imports."""
+    session.install("ruff>=0.12", "import-linter>=2.3")
+    session.install("--no-deps", "-e", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("ruff", "check", ".")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types."""
+    session.install("mypy>=1.16", "-e", ".")
+    session.run("mypy")
+
+
+@nox.session
+def core(session: nox.Session) -> None:
+    """Every law, on the toy model; no backend installed."""
+    session.install("-e", ".[test]")
+    session.run("pytest", "--ignore=tests/adapters/sevennet", *session.posargs, env=_environment())
+
+
+@nox.session
+def sevennet(session: nox.Session) -> None:
+    """SevenNet's own checkpoints, its stock tools, and the code in the docs."""
+    session.install("-e", ".[test,sevennet]")
+    session.run("pytest", "tests/adapters/sevennet", "tests/docs", *session.posargs, env=_environment())
+
+
+def _environment() -> dict[str, str]:
+    """Threads are named, not guessed: two test processes on two cores must not fight."""
+    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}

@@ -1,0 +1,92 @@
+"""What people and programs read: results on stdout, progress and notes on stderr."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from equiprune.errors import OutputError
+from equiprune.storage import as_json
+
+_WIDTH = 140
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def show(text: str) -> None:
+    """Write a result to stdout; a reader that stops listening (``| head``) is no error.
+
+    Raises:
+        OutputError: stdout cannot be written, for example because the disk is full.
+    """
+    try:
+        print(text, flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python fails again when it exits
+        if not isinstance(error, BrokenPipeError):
+            raise OutputError(f"The result could not be written to standard output ({error.strerror}).") from error
+
+
+def show_json(value: Any) -> None:
+    """Write one JSON document to stdout."""
+    show(as_json(value))
+
+
+def show_table(title: str, rows: Sequence[Sequence[str]]) -> None:
+    """Write a table to stdout; the first row is the heading."""
+    table = Table(*rows[0], title=title or None, title_justify="left")
+    for row in rows[1:]:
+        table.add_row(*row)
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH, markup=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    show("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def note(text: str) -> None:
+    """Write a remark to stderr."""
+    print(text, file=sys.stderr)
+
+
+def plain(value: Any) -> str:
+    """A value as words.
+
+    >>> plain({"all": 1171144, "heads": []})
+    'all 1,171,144, heads none'
+    """
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value) or "none"
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a plain line every fifty steps elsewhere."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_progress(label, total)
+        return
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+def _plain_progress(label: str, total: int | None) -> Callable[[int], None]:
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        if done // 50 != (done + count) // 50:
+            note(f"{label}: {done + count}{f' of {total}' if total else ''}")
+        done += count
+
+    return step

@@ -1,0 +1,173 @@
+"""Flags of the command line as frozen values, and their way to the values of the API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter, Token
+
+from equiprune.blocks import PruningPlan
+from equiprune.errors import TargetError
+from equiprune.pruning import targets as t
+from equiprune.pruning.importance import Activation, Criterion, DataCriterion, Magnitude, Random, Taylor
+from equiprune.storage import read_json
+
+
+def _whole(smallest: int | None) -> Callable[[Any, tuple[Token, ...]], int]:
+    """A reader of whole numbers; cyclopts itself would round 1.5."""
+
+    def read(_: Any, tokens: tuple[Token, ...]) -> int:
+        text = tokens[0].value
+        try:
+            number = int(text)
+        except ValueError:
+            raise ValueError(f"'{text}' is not a whole number.") from None
+        if smallest is not None and number < smallest:
+            raise ValueError(f"{number} is not possible, give {smallest} or more.")
+        return number
+
+    return read
+
+
+Whole = Annotated[int, Parameter(converter=_whole(None))]
+"""A whole number whose range depends on the model."""
+NotNegative = Annotated[int, Parameter(converter=_whole(0))]
+Positive = Annotated[int, Parameter(converter=_whole(1))]
+Switch = Annotated[bool, Parameter(negative="", show_default=False)]
+Output = Annotated[Path, Parameter(name=["--output", "-o"])]
+OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
+
+CriterionName = Literal["taylor", "activation", "magnitude", "random"]
+Dtype = Literal["float32", "float64"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Common:
+    """Flags of every command.
+
+    Attributes:
+        json: print one JSON document on stdout instead of text.
+        head: level of theory, for a multi-head model.
+        trust: open a pickle that could run code; only for files whose origin you trust.
+    """
+
+    json: Switch = False
+    head: str | None = None
+    trust: Switch = False
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TargetFlags:
+    """What to reach; flags combine.
+
+    Attributes:
+        irreps: hidden irreps for every space, e.g. 64x0e+32x1e+16x2e, or a comma-separated list, one per space.
+        lmax: largest l of the hidden features.
+        edge_lmax: largest l of the spherical harmonics of the edges.
+        channels: at most this many channels of every hidden irrep.
+        parameters: at most this fraction of the trainable parameters, e.g. 0.5.
+        floor: with parameters, every irrep of every hidden space keeps at least this fraction of its channels.
+        elements: exactly these elements, in this order, e.g. H,O. Exact for what is kept.
+        heads: exactly these heads of a multi-head model, e.g. PBE.
+        radial_width: hidden neurons of the radial network, e.g. 40,24.
+        radial_basis: number of radial functions.
+        round_to: make hidden multiplicities multiples of this.
+        lossless: remove only what contributes exactly nothing, and prove it.
+        plan: a plan written by an earlier prune --json (its "plan", or all of its output).
+    """
+
+    irreps: str | None = None
+    lmax: Whole | None = None
+    edge_lmax: Whole | None = None
+    channels: Whole | None = None
+    parameters: float | None = None
+    floor: float = 0.25
+    elements: str | None = None
+    heads: str | None = None
+    radial_width: str | None = None
+    radial_basis: Whole | None = None
+    round_to: Positive = 1
+    lossless: Switch = False
+    plan: Path | None = None
+
+    def targets(self) -> list[t.Target]:
+        """The typed targets that these flags name; raises `TargetError` when there is none."""
+        given: list[tuple[Any, Callable[[Any], t.Target]]] = [
+            (self.plan, lambda path: t.Exactly(_read_plan(path))),
+            (self.irreps, t.HiddenIrreps.parse),
+            (self.lmax, t.Lmax),
+            (self.edge_lmax, t.EdgeLmax),
+            (self.channels, t.Channels),
+            (self.elements, t.Elements.parse),
+            (self.heads, lambda text: t.Heads(tuple(text.split(",")))),
+            (self.radial_width, t.RadialWidth.parse),
+            (self.radial_basis, t.RadialBasis),
+            (self.parameters, lambda fraction: t.Parameters(fraction, self.floor)),
+            (self.lossless or None, lambda _: t.Lossless()),
+        ]
+        targets = [make(value) for value, make in given if value is not None]
+        if not targets and self.round_to == 1:
+            raise TargetError(
+                "Say what to reach: --irreps, --lmax, --parameters, --elements, --lossless, ... (see --help)."
+            )
+        return targets
+
+
+def _read_plan(path: Path) -> PruningPlan:
+    value = read_json(path, "pruning plan")
+    return PruningPlan.from_json(value["plan"] if isinstance(value, dict) and "plan" in value else value)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ScoreFlags:
+    """Where importance comes from.
+
+    Attributes:
+        scores: importance scores from 'equiprune calibrate'.
+        data: structures to calibrate on now, instead of scores.
+        criterion: with --data taylor (unless given) or activation; alone magnitude or random.
+        seed: of the random criterion.
+        limit: use only the first this many structures of the data.
+    """
+
+    scores: Path | None = None
+    data: Path | None = None
+    criterion: CriterionName | None = None
+    seed: NotNegative = 0
+    limit: Positive | None = None
+
+    def chosen(self) -> Criterion | None:
+        """The criterion to calibrate by now, None without one; raises `TargetError` for flags that contradict."""
+        if self.scores is not None and (self.data is not None or self.criterion is not None):
+            raise TargetError("--scores already says everything; leave out --data and --criterion.")
+        if self.limit is not None and self.data is None:
+            raise TargetError("--limit counts the structures of --data; give --data or leave --limit out.")
+        if self.criterion is None:
+            return Taylor() if self.data is not None else None
+        chosen = criterion_named(self.criterion, self.seed)
+        if isinstance(chosen, DataCriterion) and self.data is None:
+            raise TargetError(f"--criterion {self.criterion} looks at structures: give --data.")
+        if self.data is not None and not isinstance(chosen, DataCriterion):
+            raise TargetError(f"--criterion {self.criterion} looks at no structures: leave out --data.")
+        return chosen
+
+
+def criterion_named(name: CriterionName, seed: int) -> Criterion:
+    """The criterion that a word of the command line means."""
+    criteria: dict[CriterionName, Criterion] = {
+        "taylor": Taylor(),
+        "activation": Activation(),
+        "magnitude": Magnitude(),
+        "random": Random(seed),
+    }
+    return criteria[name]
+
+
+COMMON, NO_TARGETS, NO_SCORES = Common(), TargetFlags(), ScoreFlags()
+"""No flag given."""

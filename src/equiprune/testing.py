@@ -1,0 +1,424 @@
+"""Checks that every adapter passes: equiprune's own, and those of third parties.
+
+Subclass `AdapterContract` in a test module, and pytest runs the laws of the core on your architecture::
+
+    class TestMyAdapter(AdapterContract):
+        adapter = MyAdapter()
+
+        def checkpoints(self) -> Sequence[Checkpoint]:
+            return [self.adapter.read("my-small-model")]
+
+Give checkpoints to which every interaction contributes; the contract checks that they do, since agreement of models
+that hardly use their features means nothing. The adapter must be installed with its entry point.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from numpy.random import Generator, default_rng
+from torch import Tensor
+
+from equiprune.adapters import Checkpoint, ModelAdapter
+from equiprune.blocks import BlockMask, ChannelTying, FeatureSpace, Irrep, PruningPlan, Role, Site, WeightLayout
+from equiprune.certificate import LIMITS, batch_independence, compare, equivariance, finite_difference
+from equiprune.checkpoint import load, save
+from equiprune.potential import Potential, masked
+from equiprune.probes import probe_structures
+from equiprune.pruning.allocation import group_of
+from equiprune.pruning.calibration import calibrate
+from equiprune.pruning.cost import count_parameters
+from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
+from equiprune.pruning.importance import Activation, ImportanceScores, Taylor
+from equiprune.pruning.slicing import prune
+
+PRUNABLE = frozenset(Role) - {Role.HEADS}
+"""Roles that `random_plan` touches unless told otherwise."""
+
+
+def random_plan(
+    model: Potential | Iterable[FeatureSpace], generator: Generator, *, roles: Collection[Role] = PRUNABLE
+) -> PruningPlan:
+    """A random plan that obeys every rule the spaces declare.
+
+    Counts differ between spaces and irreps, and so do the kept channels of spaces that must keep equally many. Whole
+    irreps are dropped now and then, spherical harmonics from the highest l down; elements also change their order.
+
+    Args:
+        model: a potential, or the spaces of one.
+        generator: draws everything.
+        roles: touch only spaces of these roles, and those that must keep as many channels as one of them.
+
+    >>> from equiprune.blocks import Irreps
+    >>> space = FeatureSpace("node_feats.0", Irreps.parse("4x0e+3x1o"), Role.NODE_FEATS)
+    >>> plan = random_plan([space], default_rng(1))
+    >>> plan.check([space]), str(plan.mask(space).kept_irreps)
+    (None, '2x0e+2x1o')
+    """
+    groups: dict[str, list[FeatureSpace]] = {}
+    for space in model.spaces if isinstance(model, Potential) else model:
+        groups.setdefault(group_of(space), []).append(space)
+    masks = {}
+    for members in groups.values():
+        if any(space.role in roles for space in members):
+            counts = _random_counts(members, generator)
+            for space in members:
+                masks[space.name] = _random_mask(space, counts, generator, shuffled=space.role is Role.ELEMENTS)
+    return PruningPlan(masks)
+
+
+def _random_counts(members: Sequence[FeatureSpace], generator: Generator) -> dict[Irrep, int]:
+    irreps, least = members[0].irreps, max(space.minimum for space in members)
+    if members[0].role is Role.EDGE_ATTRS:
+        lmax = generator.integers(irreps.lmax + 1)
+        return {ir: mul if ir.l <= lmax else 0 for mul, ir in irreps}
+    counts = {ir: int(generator.integers(min(least, mul), mul + 1)) for mul, ir in irreps}
+    if any(space.tying is ChannelTying.ACROSS_L for space in members):
+        counts = dict.fromkeys(counts, min(counts.values()))
+    dropped = [ir for ir in list(counts)[1:] if ir.l > 0 and generator.random() < 0.2]
+    return counts | dict.fromkeys(dropped, 0)
+
+
+def _random_mask(
+    space: FeatureSpace, counts: Mapping[Irrep, int], generator: Generator, *, shuffled: bool
+) -> BlockMask:
+    orders = {ir: generator.permutation(mul).tolist() for mul, ir in space.irreps}
+    if space.tying is ChannelTying.ACROSS_L:
+        orders = dict.fromkeys(orders, next(iter(orders.values())))
+    chosen = {ir: order[: counts[ir]] for ir, order in orders.items()}
+    return BlockMask.keep(space.irreps, {ir: kept if shuffled else sorted(kept) for ir, kept in chosen.items()})
+
+
+def assert_equivariant(potential: Potential, structures: Sequence[Atoms]) -> None:
+    """Rotations, inversion where the architecture claims it, permutations and translations, in float64.
+
+    Raises:
+        AssertionError: energies or forces change by more than `equiprune.certificate.LIMITS` allow.
+    """
+    _assert_within_limits(equivariance(potential.to(torch.float64), structures), potential)
+
+
+def assert_forces_are_gradients(potential: Potential, structures: Sequence[Atoms]) -> None:
+    """Forces, and the stress of structures periodic in 3-D, against finite differences of the energy in float64.
+
+    Raises:
+        AssertionError: they differ by more than `equiprune.certificate.LIMITS` allow.
+    """
+    potential = potential.to(torch.float64)
+    for atoms in structures:
+        values = finite_difference(potential, [atoms])
+        if not atoms.pbc.all():
+            del values["finite_difference.stress"]
+        _assert_within_limits(values, potential)
+
+
+def assert_same_predictions(a: Potential, b: Potential, structures: Sequence[Atoms]) -> None:
+    """Energies, forces and stress of two potentials agree to rounding.
+
+    Raises:
+        AssertionError: they differ by more than `equiprune.certificate.LIMITS` allow.
+    """
+    _assert_within_limits(compare(a, b, structures, "masked_vs_sliced"), b)
+
+
+def _assert_within_limits(values: Mapping[str, float], potential: Potential) -> None:
+    beyond = {name: value for name, value in values.items() if not value <= LIMITS[name]}
+    if beyond:
+        allowed = {name: LIMITS[name] for name in beyond}
+        raise AssertionError(f"{potential.checkpoint.source}: {beyond} beyond the limits {allowed}")
+
+
+class AdapterContract:
+    """The laws every adapter obeys, as a test class to inherit from. Everything is compared in float64.
+
+    Attributes:
+        adapter: the adapter under test.
+        plans: random plans tried per checkpoint, besides one per role.
+    """
+
+    adapter: ModelAdapter
+    plans: int = 3
+
+    def checkpoints(self) -> Sequence[Checkpoint]:
+        """Models to test on, real or random; small ones keep the tests quick."""
+        raise NotImplementedError
+
+    def structures(self, elements: Iterable[int]) -> list[Atoms]:
+        """Structures of these elements, periodic in 3-D, to compare on."""
+        return list(probe_structures(elements).values())
+
+    def potentials(self) -> Iterator[Potential]:
+        """Each checkpoint in float64, with its first head."""
+        for checkpoint in self.checkpoints():
+            heads = checkpoint.architecture.heads
+            yield Potential.create(self.adapter, checkpoint, torch.float64, heads[0] if heads else None)
+
+    def random_plans(self, potential: Potential) -> Iterator[PruningPlan]:
+        """Plans that touch everything at once, then each role alone."""
+        generator = default_rng(0)
+        for _ in range(self.plans):
+            yield random_plan(potential, generator)
+        for role in sorted({space.role for space in potential.spaces} & PRUNABLE):
+            yield random_plan(potential, generator, roles=[role])
+
+    def test_layouts_match_the_built_module(self) -> None:
+        """Names, shapes and trainability of every parameter, known without building the module."""
+        for checkpoint in self.checkpoints():
+            module = self.adapter.build(checkpoint.architecture, torch.float64)
+            built = {n: (tuple(p.shape), p.requires_grad) for n, p in module.named_parameters()}
+            layouts = self.adapter.weight_layouts(checkpoint.architecture)
+            assert built == {n: (layout.shape, layout.trainable) for n, layout in layouts.items()}
+            count = count_parameters(self.adapter, checkpoint.architecture)
+            assert count.all == sum(p.numel() for p in module.parameters())
+            assert count.trainable == sum(p.numel() for p in module.parameters() if p.requires_grad)
+
+    def test_keeping_everything_is_the_identity(self) -> None:
+        """Bit by bit, in the dtype of the weights and in float64, with the names upstream gives."""
+        for potential in self.potentials():
+            stored = next(iter(potential.checkpoint.weights.values())).dtype
+            for dtype in {stored, torch.float64}:
+                parent = potential.to(dtype)
+                child = prune(parent, PruningPlan.nothing())
+                assert child.architecture == parent.architecture
+                fresh = self.adapter.build(parent.architecture, dtype).state_dict()
+                assert child.module.state_dict().keys() == fresh.keys()
+                _assert_bitwise_equal(child.module.state_dict(), parent.module.state_dict())
+
+    def test_masked_equals_sliced(self) -> None:
+        """The theorem behind pruning: the small model is the large one with blocks set to zero."""
+        for potential in self.potentials():
+            for plan in self.random_plans(potential):
+                child = prune(potential, plan)
+                structures = self.structures(child.elements)
+                assert_same_predictions(masked(potential, plan), child, structures)
+                assert child.parameters() == count_parameters(self.adapter, child.architecture).all
+
+    def test_pruning_matters(self) -> None:
+        """Zeroing any one space of hidden features changes the energy: no interaction is idle."""
+        for potential in self.potentials():
+            structures = self.structures(potential.elements)
+            for space in potential.spaces:
+                if space.role in (Role.NODE_FEATS, Role.EDGE_IRREPS):
+                    without = replace(potential, taps={space.name: torch.zeros_like})
+                    change = compare(potential, without, structures, "change")["change.energy"]
+                    assert change > 1e-4, f"{space.name} contributes {change} eV to {potential.checkpoint.source}"
+
+    def test_pruning_twice_is_pruning_once(self) -> None:
+        """``prune(prune(m, a), b)`` is ``prune(m, a.then(b))``; with ``b.within(a)`` it is ``prune(m, a & b)``."""
+        for potential in self.potentials():
+            for seed in range(self.plans):
+                generator = default_rng(seed)
+                outer = random_plan(potential, generator)
+                once = prune(potential, outer)
+                inner = random_plan(once, generator)
+                other = _completed(outer.then(inner), outer, potential.spaces)
+                for step, whole in ((inner, outer.then(inner)), (other.within(outer), outer & other)):
+                    twice, directly = prune(once, step), prune(potential, whole)
+                    assert twice.architecture == directly.architecture
+                    assert_same_predictions(twice, directly, self.structures(twice.elements))
+
+    def test_the_order_of_channels_means_nothing(self) -> None:
+        """A plan that only reorders changes nothing."""
+        for potential in self.potentials():
+            plan = _shuffled(potential.spaces, default_rng(2))
+            assert not plan.keeps_all
+            assert_same_predictions(potential, prune(potential, plan), self.structures(potential.elements))
+
+    def test_every_space_is_seen_once_with_its_shape(self) -> None:
+        """Each tap is called once per evaluation, with one row per atom or edge."""
+        for potential in self.potentials():
+            graph = potential.graph(self.structures(potential.elements))
+            rows = {Site.ATOM: len(graph.numbers), Site.EDGE: graph.edge_index.shape[1]}
+            seen: list[tuple[str, tuple[int, ...]]] = []
+            spaces = [space for space in potential.spaces if space.site is not Site.NONE]
+            replace(potential, taps={s.name: _noted(s.name, seen) for s in spaces}).energies(graph)
+            assert sorted(seen) == sorted((s.name, (rows[s.site], s.irreps.dim)) for s in spaces)
+
+    def test_every_scored_space_gets_a_score_per_channel(self) -> None:
+        """Scores are complete, non-negative, and somewhere positive."""
+        for potential in self.potentials():
+            scores = calibrate(potential, self.structures(potential.elements))
+            found = {name: {ir: len(v) for ir, v in by.items()} for name, by in scores.mean.items()}
+            assert found == {s.name: {ir: mul for mul, ir in s.irreps} for s in potential.spaces if s.scored}
+            for name, values in scores.mean.items():
+                assert min(v.min() for v in values.values()) >= 0, name
+                assert max(v.max() for v in values.values()) > 0, name
+
+    def test_scores_do_not_depend_on_the_frame(self) -> None:
+        """Rotating, translating and permuting structures changes no score."""
+        for potential in self.potentials():
+            structures = self.structures(potential.elements)
+            generator = default_rng(3)
+            moved = [_moved(atoms, generator) for atoms in structures]
+            for criterion in (Taylor(), Activation()):
+                _assert_close(calibrate(potential, structures, criterion), calibrate(potential, moved, criterion))
+
+    def test_scores_add_up_over_batches(self) -> None:
+        """The mean over all structures is the mean of each alone, however they are batched."""
+        for potential in self.potentials():
+            structures = self.structures(potential.elements)
+            together = calibrate(potential, structures, batch_atoms=10**6)
+            alone = [calibrate(potential, [atoms]) for atoms in structures]
+            mean = {
+                name: {ir: np.mean([scores.mean[name][ir] for scores in alone], axis=0) for ir in by}
+                for name, by in together.mean.items()
+            }
+            _assert_close(together, replace(together, mean=mean))
+
+    def test_physics_before_and_after_pruning(self) -> None:
+        """Parent and child are equivariant, conservative, and independent of what else is in the batch."""
+        for potential in self.potentials():
+            for model in (potential, prune(potential, random_plan(potential, default_rng(4)))):
+                structures = self.structures(model.elements)
+                assert_equivariant(model, structures)
+                assert_forces_are_gradients(model, structures)
+                _assert_within_limits(batch_independence(model, structures), model)
+
+    def test_an_isolated_atom_and_a_single_atom_cell_feel_no_force(self) -> None:
+        """Where there are no edges at all, and where an atom sees only its own images."""
+        for potential in self.potentials():
+            number, length = min(potential.elements), 0.7 * potential.architecture.cutoff
+            alone = Atoms(numbers=[number], positions=[[0.1, 0.2, 0.3]])
+            crystal = Atoms(numbers=[number], positions=[[0.1, 0.2, 0.3]], cell=[length] * 3, pbc=True)
+            for atoms, prediction in zip((alone, crystal), potential.predict([alone, crystal]), strict=True):
+                assert prediction.energy.isfinite()
+                assert prediction.forces.abs().max() < 1e-9, atoms
+                assert prediction.stress.isfinite().all() == atoms.pbc.all()
+
+    def test_vacuum_is_the_same_as_no_periodicity(self) -> None:
+        """A slab periodic in two directions is the slab with more than a cutoff of vacuum."""
+        for potential in self.potentials():
+            for atoms in self.structures(potential.elements):
+                padded = atoms.copy()
+                padded.center(vacuum=potential.architecture.cutoff, axis=2)
+                slab = padded.copy()
+                slab.pbc = (True, True, False)
+                a, b = potential.predict([padded, slab])
+                assert abs(a.energy - b.energy) < 1e-9
+                assert (a.forces - b.forces).abs().max() < 1e-9
+
+    def test_saving_and_loading_gives_the_same_model(self, tmp_path: Path) -> None:
+        """Bit by bit, for a parent and for a pruned child, with licence and history."""
+        for i, parent in enumerate(self.potentials()):
+            child = prune(parent, random_plan(parent, default_rng(5)))
+            for name, model in ((f"parent-{i}", parent), (f"child-{i}", child)):
+                save(model, tmp_path / name)
+                loaded = load(tmp_path / name, dtype=torch.float64, head=model.head)
+                assert loaded.architecture == model.architecture
+                assert loaded.checkpoint.licence == model.checkpoint.licence
+                assert json.dumps(loaded.checkpoint.history) == json.dumps(model.checkpoint.history)
+                _assert_bitwise_equal(loaded.checkpoint.weights, model.checkpoint.weights)
+
+    def test_dead_blocks_are_found_and_removed_without_loss(self) -> None:
+        """A channel that nothing produces, or nothing reads, is found; removing all such changes no prediction."""
+        for potential in self.potentials():
+            generator, structures = default_rng(6), self.structures(potential.elements)
+            for produced in (True, False):
+                checkpoint, silenced = _silenced(potential, generator, produced=produced)
+                dead = dead_blocks(self.adapter, checkpoint)
+                missed = [block for block in silenced if block[2] not in dead.get(block[0], {}).get(block[1], ())]
+                assert silenced, "the adapter's layouts name no scored space"
+                assert not missed, f"not found dead: {missed}"
+                parent = Potential.create(self.adapter, checkpoint, torch.float64, potential.head)
+                child = prune(parent, lossless_plan(self.adapter, checkpoint))
+                assert child.parameters() < parent.parameters()
+                assert_same_predictions(parent, child, structures)
+
+
+def _assert_bitwise_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> None:
+    assert a.keys() == b.keys()
+    different = [n for n in a if a[n].dtype != b[n].dtype or not torch.equal(a[n], b[n])]
+    assert not different, f"not bitwise equal: {different}"
+
+
+def _assert_close(a: ImportanceScores, b: ImportanceScores) -> None:
+    for name, values in a.mean.items():
+        for ir, value in values.items():
+            np.testing.assert_allclose(value, b.mean[name][ir], rtol=1e-7, atol=1e-11, err_msg=f"{name} {ir}")
+
+
+def _completed(core: PruningPlan, outer: PruningPlan, spaces: Iterable[FeatureSpace]) -> PruningPlan:
+    """``core`` and everything ``outer`` removes: valid wherever both are, and ``outer & this`` is ``core``."""
+    masks = {}
+    for space in spaces:
+        shared, kept = core.mask(space), outer.mask(space)
+        added = {ir: sorted(set(range(mul)) - set(kept.of(ir))) for mul, ir in space.irreps}
+        masks[space.name] = BlockMask.keep(
+            space.irreps, {ir: (*shared.of(ir), *added[ir]) for _, ir in space.irreps if shared.of(ir)}
+        )
+    return PruningPlan(masks)
+
+
+def _shuffled(spaces: Iterable[FeatureSpace], generator: Generator) -> PruningPlan:
+    """Everything kept, in another order."""
+    return PruningPlan(
+        {
+            space.name: _random_mask(space, {ir: mul for mul, ir in space.irreps}, generator, shuffled=True)
+            for space in spaces
+            if space.role in PRUNABLE
+        }
+    )
+
+
+def _noted(name: str, seen: list[tuple[str, tuple[int, ...]]]) -> Callable[[Tensor], Tensor]:
+    def note(feature: Tensor) -> Tensor:
+        seen.append((name, tuple(feature.shape)))
+        return feature
+
+    return note
+
+
+def _moved(atoms: Atoms, generator: Generator) -> Atoms:
+    """The same structure turned, shifted, and with its atoms in another order."""
+    moved = atoms[generator.permutation(len(atoms))]
+    moved.rotate(generator.uniform(10, 170), generator.standard_normal(3), rotate_cell=True)
+    moved.translate(generator.standard_normal(3))
+    return moved
+
+
+_Block = tuple[str, Irrep, int]
+"""Space, irrep, channel."""
+
+
+def _silenced(potential: Potential, generator: Generator, *, produced: bool) -> tuple[Checkpoint, list[_Block]]:
+    """The checkpoint with one channel of every scored space no longer produced (or no longer read), and which."""
+    layouts = potential.adapter.weight_layouts(potential.architecture)
+    weights = {name: weight.clone() for name, weight in potential.checkpoint.weights.items()}
+    entry_of_group: dict[str, int] = {}
+    blocks = []
+    for space in potential.spaces:
+        if space.scored and (space.zero_preserving or not produced):
+            # one irrep for all spaces of a size group: otherwise none could be removed
+            entry = entry_of_group.setdefault(group_of(space), int(generator.integers(len(space.irreps))))
+            mul, ir = space.irreps.entries[entry]
+            block = (space.name, ir, int(generator.integers(mul)))
+            if sum(_silence(weights[name], layout, block, produced) for name, layout in layouts.items()):
+                blocks.append(block)
+    return replace(potential.checkpoint, weights=weights), blocks
+
+
+def _silence(weight: Tensor, layout: WeightLayout, block: _Block, produced: bool) -> int:
+    """Zero in place what makes a block (its column of the last axis) or what reads it; how many stretches that was."""
+    space, irrep, channel = block
+    start = found = 0
+    for path in layout.paths:
+        dense = weight.view(-1)[start : start + path.numel].view(path.shape)
+        start += path.numel
+        for dim, axis in enumerate(path.axes):
+            makes = dim == len(path.axes) - 1
+            if makes and len(path.axes) == 1 and not path.key:
+                continue  # an element-wise constant makes nothing
+            column = 0
+            for segment in axis:
+                ours = (segment.space, segment.irrep) == (space, irrep) and makes == produced
+                if ours and (segment.use == "" or not produced):
+                    dense.select(dim, column + channel).zero_()
+                    found += 1
+                column += segment.mul
+    return found

@@ -1,0 +1,56 @@
+"""What the core suite shares: the toy model in float64 and a few small structures."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from ase import Atoms
+from hypothesis import settings
+
+import equiprune as ep
+from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
+from equiprune.probes import probe_structures
+
+torch.set_num_threads(1)  # tensors are tiny: more threads only wait for each other
+
+settings.register_profile("equiprune", deadline=None, max_examples=25, derandomize=bool(os.environ.get("CI")))
+settings.load_profile("equiprune")
+
+
+@pytest.fixture(scope="session")
+def toy() -> ep.Potential:
+    """A random model of H, C, O and Si with scalars and vectors."""
+    return ep.load("toy", dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def toy_parent(toy: ep.Potential, tmp_path_factory: pytest.TempPathFactory) -> ep.Potential:
+    """The toy model as a file, so that it has a sha256 and children know it."""
+    path = tmp_path_factory.mktemp("models") / "parent"
+    ep.save(toy.to(torch.float32), path)
+    return ep.load(path)
+
+
+@pytest.fixture(scope="session")
+def single() -> ep.Potential:
+    """The smallest toy: one element, scalars only, one interaction."""
+    architecture = ToyArchitecture(elements=(14,), cutoff=3.5, hidden_irreps=("3x0e", "2x0e"), edge_lmax=0)
+    adapter = ToyAdapter()
+    return ep.Potential.create(adapter, adapter.random_checkpoint(architecture), torch.float64)
+
+
+@pytest.fixture
+def structures() -> list[Atoms]:
+    """Four structures of 2 to 8 atoms of the toy's elements, periodic, without symmetry."""
+    return list(probe_structures([1, 6, 8, 14]).values())
+
+
+@pytest.fixture
+def xyz(structures: list[Atoms], tmp_path: Path) -> Path:
+    """The same structures as a file."""
+    import ase.io
+
+    path = tmp_path / "structures.xyz"
+    ase.io.write(path, structures, format="extxyz")
+    return path

@@ -1,0 +1,64 @@
+"""Timings: what they record, and that models take turns."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+import equiprune as ep
+from equiprune.adapters.toy import ToyAdapter
+from equiprune.evaluation.benchmark import table
+
+
+class Logged(ToyAdapter):
+    """A toy that notes when it is evaluated."""
+
+    def __init__(self, name: str, calls: list[str]) -> None:
+        self.model, self.calls = name, calls
+
+    def energies(self, module: nn.Module, *arguments: Any) -> Tensor:
+        self.calls.append(self.model)
+        return super().energies(module, *arguments)
+
+
+@pytest.fixture
+def timings(toy: ep.Potential, structures: list[Atoms]) -> Sequence[ep.Timing]:
+    return ep.benchmark({"a": toy, "b": toy.to(torch.float32)}, structures[0], repeats=3, warmup=1)
+
+
+def test_models_take_turns(toy: ep.Potential, structures: list[Atoms]) -> None:
+    calls: list[str] = []
+    done: list[int] = []
+    models = {name: replace(toy, adapter=Logged(name, calls)) for name in "ab"}
+    ep.benchmark(models, structures[0], repeats=2, warmup=1, progress=done.append)
+    assert calls == ["a", "b"] * 3
+    assert sum(done) == len(calls)
+
+
+def test_conditions_are_recorded(timings: Sequence[ep.Timing]) -> None:
+    first, second = timings
+    assert (first.model, first.dtype, first.backend, first.batch, first.atoms) == ("a", "float64", "toy on cpu", 1, 8)
+    assert second.dtype == "float32"
+    assert first.threads == torch.get_num_threads()
+    assert len(first.seconds) == 3
+    assert first.peak_memory_bytes >= 0
+
+
+def test_json_has_the_promised_fields(timings: Sequence[ep.Timing]) -> None:
+    value = timings[0].to_json()
+    assert {"model", "dtype", "backend", "batch", "atoms_per_second", "peak_memory_bytes"} <= value.keys()
+    assert value["seconds_min"] <= value["seconds_median"] <= value["seconds_max"]
+    assert value["repeats"] == 3
+
+
+def test_speed_is_by_the_median() -> None:
+    slow = ep.Timing("slow", "float64", "toy on cpu", 1, 1, 8, (4.0, 2.0, 60.0), 0)
+    fast = replace(slow, model="fast", seconds=(1.0, 1.0, 1.0))
+    assert slow.atoms_per_second == 2
+    _, first, second = table([slow, fast])
+    assert first[1] == "500.0 (250.0..7500.0)"
+    assert (first[3], second[3]) == ("1.00x", "4.00x")

@@ -1,0 +1,198 @@
+"""The native format: what is saved is what is loaded, and what is damaged or hostile is refused."""
+
+import errno
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import equiprune as ep
+from equiprune.errors import CheckpointError, OutputError, TargetError
+
+
+@pytest.fixture
+def saved(toy: ep.Potential, tmp_path: Path) -> Path:
+    """A model on disk."""
+    path = tmp_path / "model"
+    ep.save(toy, path)
+    return path
+
+
+def rewrite(file: Path, **changes: Any) -> None:
+    """Change entries of a JSON file."""
+    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
+
+
+def test_a_model_is_a_directory_of_three_readable_files(toy: ep.Potential, saved: Path) -> None:
+    assert {file.name for file in saved.iterdir()} == {"architecture.json", "weights.safetensors", "provenance.json"}
+    description = json.loads((saved / "architecture.json").read_text())
+    assert (description["format"], description["adapter"]) == (1, "toy")
+    assert description["architecture"]["hidden_irreps"] == ["6x0e", "6x0e+4x1o", "5x0e"]
+    provenance = json.loads((saved / "provenance.json").read_text())
+    assert provenance["licence"] == "MIT"
+    assert provenance["versions"]["torch"] == version("torch")
+
+
+def test_loading_gives_back_every_bit(toy: ep.Potential, saved: Path) -> None:
+    loaded = ep.load(saved, dtype=torch.float64)
+    assert loaded.architecture == toy.architecture
+    for name, weight in toy.checkpoint.weights.items():
+        assert torch.equal(loaded.checkpoint.weights[name], weight)
+    assert loaded.checkpoint.source == str(saved)
+
+
+def test_the_fingerprint_is_of_the_content_not_the_place(toy: ep.Potential, saved: Path, tmp_path: Path) -> None:
+    ep.save(toy, tmp_path / "again")
+    first, again = ep.load(saved).checkpoint.sha256, ep.load(tmp_path / "again").checkpoint.sha256
+    assert len(first) == 64
+    assert first == again
+    rewrite(saved / "architecture.json", note="")
+    assert ep.load(saved).checkpoint.sha256 != first
+
+
+def test_reading_builds_nothing(saved: Path) -> None:
+    adapter, checkpoint = ep.read_checkpoint(saved)
+    assert adapter.name == "toy"
+    assert isinstance(checkpoint, ep.Checkpoint)
+
+
+@pytest.mark.parametrize("name", ["architecture.json", "weights.safetensors", "provenance.json"])
+def test_a_missing_file_is_named(saved: Path, name: str) -> None:
+    (saved / name).unlink()
+    with pytest.raises(CheckpointError, match=str(saved)):
+        ep.load(saved)
+
+
+@pytest.mark.parametrize("name", ["architecture.json", "weights.safetensors", "provenance.json"])
+@pytest.mark.parametrize("kept", [0, 0.5, 0.99])
+def test_a_truncated_file_is_refused(saved: Path, name: str, kept: float) -> None:
+    content = (saved / name).read_bytes()
+    (saved / name).write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(CheckpointError, match=str(saved)):
+        ep.load(saved)
+
+
+def test_weights_of_another_shape_are_refused(saved: Path) -> None:
+    weights = load_file(saved / "weights.safetensors")
+    save_file({**weights, "shift": weights["shift"][:2].clone()}, saved / "weights.safetensors")
+    with pytest.raises(CheckpointError, match="shift"):
+        ep.load(saved)
+
+
+@pytest.mark.parametrize("change", [{"extra": torch.zeros(1)}, {"shift": None}])
+def test_missing_and_unexpected_weights_are_named(saved: Path, change: dict[str, torch.Tensor | None]) -> None:
+    weights = {**load_file(saved / "weights.safetensors"), **change}
+    save_file({name: w for name, w in weights.items() if w is not None}, saved / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=next(iter(change))):
+        ep.load(saved)
+
+
+def test_another_format_version_is_refused_with_advice(saved: Path) -> None:
+    rewrite(saved / "architecture.json", format=2)
+    with pytest.raises(CheckpointError, match=r"format 2.*reads format 1.*Update equiprune"):
+        ep.load(saved)
+
+
+def test_an_unknown_adapter_is_refused(saved: Path) -> None:
+    rewrite(saved / "architecture.json", adapter="tox")
+    with pytest.raises(CheckpointError, match=r"'tox'.*Did you mean 'toy'"):
+        ep.load(saved)
+
+
+HOSTILE = [
+    {"elements": []},
+    {"elements": [1, 1, 6, 8]},
+    {"elements": [1, 6, 8, 1000]},
+    {"elements": "HCO"},
+    {"cutoff": "far"},
+    {"cutoff": -1.0},
+    {"cutoff": float("nan")},
+    {"hidden_irreps": []},
+    {"hidden_irreps": ["6x0e", "many", "5x0e"]},
+    {"hidden_irreps": ["6x0e", "999999999999x0e", "5x0e"]},
+    {"radial_width": -1},
+    {"radial_basis": 0},
+]
+
+
+@pytest.mark.parametrize("change", HOSTILE, ids=str)
+def test_an_impossible_architecture_is_refused(saved: Path, change: dict[str, Any]) -> None:
+    architecture = json.loads((saved / "architecture.json").read_text())["architecture"]
+    rewrite(saved / "architecture.json", architecture={**architecture, **change})
+    with pytest.raises(CheckpointError, match="is damaged"):
+        ep.load(saved)
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"licence": "MIT", "history": 3}'])
+@pytest.mark.parametrize("name", ["architecture.json", "provenance.json"])
+def test_mistyped_json_is_refused(saved: Path, name: str, content: str) -> None:
+    (saved / name).write_text(content)
+    with pytest.raises(CheckpointError):
+        ep.load(saved)
+
+
+def test_what_is_not_there_is_not_a_model(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="neither a file nor a known model"):
+        ep.load(tmp_path / "nothing")
+    with pytest.raises(CheckpointError, match="not a model that equiprune wrote"):
+        ep.load(tmp_path)
+
+
+def test_a_head_of_a_single_head_model_is_refused(saved: Path) -> None:
+    with pytest.raises(TargetError, match="single head"):
+        ep.load(saved, head="omat24")
+
+
+def test_nothing_is_overwritten(toy: ep.Potential, saved: Path, tmp_path: Path) -> None:
+    before = {file.name: file.read_bytes() for file in saved.iterdir()}
+    with pytest.raises(OutputError, match="never overwritten"):
+        ep.save(toy, saved)
+    assert {file.name: file.read_bytes() for file in saved.iterdir()} == before
+
+
+def test_a_folder_that_is_not_there_is_named(toy: ep.Potential, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="no folder"):
+        ep.save(toy, tmp_path / "missing" / "model")
+
+
+def test_a_suffix_the_adapter_does_not_write_is_refused(toy: ep.Potential, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot be written as '\.pth'"):
+        ep.save(toy, tmp_path / "model.pth")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("file", ["architecture.json", "weights.safetensors", "provenance.json"])
+def test_a_full_disk_leaves_nothing_behind(
+    toy: ep.Potential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
+) -> None:
+    def full(write: Any) -> Any:
+        def write_or_fail(path: Path, content: Any) -> Any:
+            if path.name == file:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return write(path, content)
+
+        return write_or_fail
+
+    monkeypatch.setattr(Path, "write_bytes", full(Path.write_bytes))
+    monkeypatch.setattr(Path, "write_text", full(Path.write_text))
+    with pytest.raises(OutputError, match="disk is full"):
+        ep.save(toy, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_reads_back_differently_is_not_kept(
+    toy: ep.Potential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = Path.write_bytes
+
+    def flip_the_last_bit(path: Path, content: bytes) -> int:
+        return write(path, content[:-1] + bytes([content[-1] ^ 1]))
+
+    monkeypatch.setattr(Path, "write_bytes", flip_the_last_bit)
+    with pytest.raises(OutputError, match="did not read back as written"):
+        ep.save(toy, tmp_path / "model")
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,47 @@
+"""What importing equiprune promises, and the examples in its docstrings."""
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import equiprune as ep
+
+MODULES = sorted(
+    name for _, name, _ in pkgutil.walk_packages(ep.__path__, "equiprune.") if not name.endswith("__main__")
+)
+
+
+def test_importing_loads_no_backend_and_says_nothing() -> None:
+    script = """
+import sys
+import equiprune
+from equiprune.adapters import aliases
+aliases()
+backends = {"e3nn", "sevenn", "mace", "fairchem", "matplotlib"} & sys.modules.keys()
+sys.exit(f"imported {backends}" if backends else 0)
+"""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_every_public_name_resolves_and_is_documented() -> None:
+    assert sorted(ep.__all__) == ep.__all__
+    for name in ep.__all__:
+        assert getattr(ep, name).__doc__, name
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_are_documented_and_their_examples_run(name: str) -> None:
+    module = importlib.import_module(name)
+    assert module.__doc__
+    assert doctest.testmod(module).failed == 0
+
+
+def test_there_are_examples_to_run() -> None:
+    finder = doctest.DocTestFinder()
+    examples = [test for name in MODULES for test in finder.find(importlib.import_module(name)) if test.examples]
+    assert len(examples) >= 10
