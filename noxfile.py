@@ -4,13 +4,15 @@ pip and virtualenv on purpose: with the bound on torch they take a CPU build tha
 CUDA packages.
 """
 
-import os
-
 import nox
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "core", "sevennet"]
+
+# The structures of the tests are small: several threads in one process would only wait for each other.
+_TWO_WORKERS = ("-n", "2", "--dist", "loadscope")
+_ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
 @nox.session
@@ -34,16 +36,11 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """Every law, on the toy model; no backend installed."""
     session.install("-e", ".[test]")
-    session.run("pytest", "--ignore=tests/adapters/sevennet", *session.posargs, env=_environment())
+    session.run("pytest", *_TWO_WORKERS, "--ignore=tests/adapters/sevennet", *session.posargs, env=_ONE_THREAD)
 
 
 @nox.session
 def sevennet(session: nox.Session) -> None:
     """SevenNet's own checkpoints, its stock tools, and the code in the docs."""
     session.install("-e", ".[test,sevennet]")
-    session.run("pytest", "tests/adapters/sevennet", "tests/docs", *session.posargs, env=_environment())
-
-
-def _environment() -> dict[str, str]:
-    """Threads are named, not guessed: two test processes on two cores must not fight."""
-    return {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2")}
+    session.run("pytest", *_TWO_WORKERS, "tests/adapters/sevennet", "tests/docs", *session.posargs, env=_ONE_THREAD)

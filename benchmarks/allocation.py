@@ -1,14 +1,15 @@
 """Ways to spend one parameter budget, before any retraining: half width, or where the scores say, with several floors.
 
-The budget is that of SevenNet-l3i5 at half width. Displaced MPtrj frames are labelled by the parent; see criteria.py for
-the test sets.
+The budget is that of SevenNet-l3i5 at half width. Displaced MPtrj frames are labelled by the parent; see criteria.py
+for the test sets.
 """
 
 import argparse
 
-import equiprune as ep
 from criteria import TARGETS, test_sets
 from reference_data import mptrj, split_by_composition
+
+import equiprune as ep
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What calibration costs on top of plain force calls: CPU time, taking turns, and peak memory in processes of their own.
+"""What calibration costs on top of plain force calls: CPU time, taking turns, and memory in processes of their own.
 
 Allowed: 1.15 times the CPU time and 1.5 times the memory.
 """
@@ -11,13 +11,13 @@ import sys
 import time
 
 import torch
+from reference_data import mptrj
 
 import equiprune as ep
 from equiprune.evaluation.memory import peak_memory
 from equiprune.potential import batches
 from equiprune.probes import probe_structures
 from equiprune.pruning.calibration import score_batch
-from reference_data import mptrj
 
 
 def cpu_ratio(potential: ep.Potential, structures: list, repeats: int, batch_atoms: int) -> dict:
@@ -56,7 +56,10 @@ def measure_peak(model: str, mode: str) -> None:
     torch.set_num_threads(1)
     potential = ep.load(model)
     atoms = probe_structures(potential.elements)["ionic"]
-    work = {"force": lambda s: potential.differentiate(potential.graph([s])), "score": lambda s: score_batch(potential, [s], ep.Taylor())}
+    work = {
+        "force": lambda s: potential.differentiate(potential.graph([s])),
+        "score": lambda s: score_batch(potential, [s], ep.Taylor()),
+    }
     work[mode](atoms)
     print(peak_memory(lambda: work[mode](atoms.repeat(2)), potential.device))
 

@@ -1,8 +1,8 @@
 """Which criterion chooses best? SevenNet-l3i5 at half width, before any retraining.
 
-Scores come from MPtrj frames. They are tested on what they have not seen: DFT molecular dynamics of Cu, Li, Si (mlearn)
-and of a Li-Ge-P-S electrolyte; MPtrj frames of other compositions, as they are and displaced (0.1 Angstrom, 2 % strain).
-Errors are against DFT, for displaced frames against the parent.
+Scores come from MPtrj frames. They are tested on what they have not seen: DFT molecular dynamics of Cu, Li, Si
+(mlearn) and of a Li-Ge-P-S electrolyte; MPtrj frames of other compositions, as they are and displaced (0.1 Angstrom,
+2 % strain). Errors are against DFT, for displaced frames against the parent.
 
 A force error alone misleads: a model whose signal is lost predicts no force at all, and on frames near equilibrium
 nothing beats predicting none. So the table also gives the error of predicting zero, and how large the predicted forces
@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from reference_data import mptrj, reference, split_by_composition
 
 import equiprune as ep
-from reference_data import mptrj, reference, split_by_composition
 
 TARGETS = [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)]
 
@@ -77,7 +77,10 @@ def rows(models: dict[str, ep.Potential], structures: list[Atoms], parent: ep.Po
     measured = {name: measure(model, structures, forces) for name, model in models.items()}
     random = [row for name, row in measured.items() if name.startswith("random")]
     zero = 1e3 * np.abs(np.concatenate([a.get_forces() for a in structures])).mean()
-    found = [{"criterion": "parent", **measure(parent, structures, forces)}, {"criterion": "no force at all", "forces": zero}]
+    found = [
+        {"criterion": "parent", **measure(parent, structures, forces)},
+        {"criterion": "no force at all", "forces": zero},
+    ]
     found += [{"criterion": name, **row} for name, row in measured.items() if row not in random]
     joined = {key: statistics.mean(row[key] for row in random) for key in random[0]}
     spread = [min(row["forces"] for row in random), max(row["forces"] for row in random)]
@@ -101,7 +104,10 @@ def main() -> None:
     for name, table in result.items():
         print(f"\n{name:24}{'E MAE, meV/atom':>18}{'F MAE, meV/A':>14}{'size':>8}{'direction':>11}")
         for row in table:
-            cells = [f"{row[k]:{w}}" if k in row else " " * int(w.split(".")[0]) for k, w in (("energy", "18.0f"), ("forces", "14.1f"), ("size", "8.2f"), ("direction", "11.2f"))]
+            cells = [
+                f"{row[k]:{w}}" if k in row else " " * int(w.split(".")[0])
+                for k, w in (("energy", "18.0f"), ("forces", "14.1f"), ("size", "8.2f"), ("direction", "11.2f"))
+            ]
             spread = "   F {:.1f}..{:.1f}".format(*row["forces_range"]) if "forces_range" in row else ""
             print(f"{row['criterion']:24}{''.join(cells)}{spread}")
     if arguments.json:

@@ -193,7 +193,7 @@ def test_json_is_one_document_and_nothing_else(name: str, cli: Run, tmp_path: Pa
         (
             "prune",
             "-o --output --irreps --lmax --edge-lmax --channels --parameters --elements --heads --radial-width "
-            "--radial-basis --round-to --lossless --plan --scores --data --criterion --seed --limit --json --head",
+            "--radial-basis --floor --round-to --lossless --plan --scores --data --criterion --seed --limit --json",
         ),
         ("certify", "--parent --output --nve-steps --json --head"),
         ("evaluate", "MODELS --data --dtype --limit --batch-atoms --json --head"),
@@ -794,6 +794,8 @@ def test_evaluate_without_any_label_is_refused(refused: Run, data: Path) -> None
         (["--parameters", -0.5], ("--parameters -0.5", "to 1")),
         (["--parameters", 1.5], ("--parameters 1.5", "to 1")),
         (["--parameters", "nan"], ("--parameters nan", "to 1")),
+        (["--parameters", 0.5, "--floor", 1.5], ("--floor 1.5", "0 to 1")),
+        (["--parameters", 0.5, "--floor", "nan"], ("--floor nan", "0 to 1")),
         (["--parameters", 0.01], ("--parameters 0.01", "can keep 0.", "581")),
         (["--parameters", 0.9, "--lmax", 0, "--elements", "H", "--irreps", "9x0e"], "9x0e"),
         (["--elements", "H,Xx"], ("Xx", "no chemical symbol")),

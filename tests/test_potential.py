@@ -109,7 +109,7 @@ def test_masking_nothing_changes_nothing(toy: ep.Potential, structures: list[Ato
 
 
 def test_masking_twice_is_masking_with_both(toy: ep.Potential, structures: list[Atoms]) -> None:
-    a, b = ep.allocate(toy, [ep.Lmax(0)]), ep.allocate(toy, [ep.RadialBasis(2)], ep.calibrate(toy, [], ep.Random()))
+    a, b = ep.allocate(toy, [ep.Lmax(0)]), ep.allocate(toy, [ep.Channels(3)], ep.calibrate(toy, [], ep.Random()))
     assert_same_predictions(ep.masked(ep.masked(toy, a), b), ep.masked(toy, a & b), structures)
 
 

@@ -19,12 +19,12 @@ from equiprune.errors import EquipruneError
 from equiprune.evaluation.accuracy import Accuracy, evaluate
 from equiprune.evaluation.benchmark import Timing, benchmark
 from equiprune.potential import Potential, Prediction, masked
+from equiprune.probes import probe_structures
 from equiprune.pruning.allocation import allocate
 from equiprune.pruning.calibration import Resume, calibrate
 from equiprune.pruning.cost import count_parameters
 from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.figure import plot_importance
-from equiprune.probes import probe_structures
 from equiprune.pruning.importance import Activation, ImportanceScores, Magnitude, Random, Taylor, data_free_scores
 from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import (

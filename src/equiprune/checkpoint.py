@@ -111,7 +111,9 @@ def _save_native(potential: Potential, path: Path) -> tuple[Path, ...]:
     checkpoint = potential.checkpoint
     with replacing(path) as temporary:
         temporary.mkdir()
-        architecture = TypeAdapter(potential.adapter.architecture_type).dump_python(checkpoint.architecture, mode="json")
+        architecture = TypeAdapter(potential.adapter.architecture_type).dump_python(
+            checkpoint.architecture, mode="json"
+        )
         write_json(
             temporary / "architecture.json",
             {"format": FORMAT, "adapter": potential.adapter.name, "architecture": architecture},

@@ -83,6 +83,7 @@ def calibrate(
     limit: Positive | None = None,
     batch_atoms: Positive = 128,
     dtype: Dtype = "float32",
+    device: str = "cpu",
     plot: Path | None = None,
     common: Common = COMMON,
 ) -> int:
@@ -97,12 +98,14 @@ def calibrate(
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
         dtype: precision of the model; sums are always float64.
+        device: cpu or cuda.
         plot: also draw importance by l and interaction (.png or .svg).
     """
     chosen = criterion_named(criterion, seed)
     _check_calibration(chosen, data, output, plot)
     resume = ep.Resume(output.with_name(output.name + ".partial"))
-    potential = _load(model, dtype, common, any_head=not isinstance(chosen, DataCriterion))
+    _check_device(device)
+    potential = _load(model, dtype, common, any_head=not isinstance(chosen, DataCriterion), device=device)
     structures = data if isinstance(chosen, DataCriterion) and data else ()
     with _resumable(resume), progress("calibrate", limit) as step:
         scores = ep.calibrate(
@@ -249,6 +252,7 @@ def evaluate(
     *,
     data: Path,
     dtype: Dtype = "float32",
+    device: str = "cpu",
     limit: Positive | None = None,
     batch_atoms: Positive = 256,
     common: Common = COMMON,
@@ -259,11 +263,13 @@ def evaluate(
         models: aliases, upstream checkpoints, or directories that equiprune wrote.
         data: structures with energy, forces or stress labels.
         dtype: precision of the models.
+        device: cpu or cuda.
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
     """
     structures = islice(ep.read_structures(data), limit)
-    potentials = {model: _load(model, dtype, common) for model in models}
+    _check_device(device)
+    potentials = {model: _load(model, dtype, common, device=device) for model in models}
     with progress("evaluate", limit) as step:
         accuracies = ep.evaluate(potentials, structures, batch_atoms=batch_atoms, progress=step)
     if common.json:

@@ -149,7 +149,8 @@ def _report(
             for name, exact in ((name, c["masked_vs_sliced"]) for name, c in certificates.items())
         ),
         "The children are exact slices of their parent and have NOT been retrained: they need retraining before use.",
-        f"Checkpoints, certificates and a picture are in {folder}. SevenNetCalculator('{folder}/half-width.pth') opens one.",
+        f"Checkpoints, certificates and a picture are in {folder}. Stock SevenNet opens them: "
+        f"SevenNetCalculator('{folder}/half-width.pth').",
     ]
     show_table("", rows)
     show("\n".join(notes))

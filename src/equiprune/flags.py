@@ -97,6 +97,8 @@ class TargetFlags:
 
     def targets(self) -> list[t.Target]:
         """The typed targets that these flags name; raises `TargetError` when there is none."""
+        if not 0 <= self.floor <= 1:
+            raise TargetError(f"--floor {self.floor} is not possible: give a fraction from 0 to 1.")
         given: list[tuple[Any, Callable[[Any], t.Target]]] = [
             (self.plan, lambda path: t.Exactly(_read_plan(path))),
             (self.irreps, t.HiddenIrreps.parse),

@@ -143,12 +143,8 @@ class Potential:
         by_position, by_strain, *by_feature = torch.autograd.grad(
             energies.sum(), leaves, allow_unused=True, materialize_grads=True
         )
-        features = {
-            name: (value.detach(), grad) for (name, value), grad in zip(seen.items(), by_feature, strict=True)
-        }
-        return Differentiated(
-            energies.detach(), -by_position, by_strain / graph.volume[:, None, None], features
-        )
+        features = {name: (value.detach(), grad) for (name, value), grad in zip(seen.items(), by_feature, strict=True)}
+        return Differentiated(energies.detach(), -by_position, by_strain / graph.volume[:, None, None], features)
 
     def predict(self, structures: Sequence[Atoms], batch_atoms: int = 256) -> list[Prediction]:
         """Energy, forces and stress of each structure, in batches of up to ``batch_atoms`` atoms.
@@ -233,9 +229,7 @@ class _PotentialCalculator(Calculator):
         super().__init__()
         self.potential = potential
 
-    def calculate(
-        self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes
-    ) -> None:
+    def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
         if atoms is None:
             raise StructureError("The calculator was called without atoms.")

@@ -14,7 +14,7 @@ from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
 from equiprune.errors import StructureError
 
-_PREFERRED = {
+_PREFERRED: Mapping[str, list[tuple[str, ...]]] = {
     "ionic": [("Na", "Cl"), ("Mg", "O"), ("Li", "F"), ("K", "Cl"), ("Zn", "O"), ("Li", "S")],
     "covalent": [("Si",), ("C",), ("Ge",), ("P",), ("S",), ("O",)],
     "metal": [("Cu",), ("Al",), ("Fe",), ("Ni",), ("Li",), ("Na",)],
@@ -54,7 +54,7 @@ def _build(kind: str, numbers: tuple[int, ...]) -> Atoms:
             crystal.numbers = np.where(crystal.numbers == 11, numbers[0], numbers[1])
             return crystal
         case "covalent":
-            return bulk(first, "diamond", a=8 * radius / np.sqrt(3))
+            return bulk(first, "diamond", a=8 * max(radius, 0.7) / np.sqrt(3))
         case "metal":
             return bulk(first, "fcc", a=2 * packed * np.sqrt(2), cubic=True)
     a, b = numbers

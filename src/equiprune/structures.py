@@ -34,7 +34,9 @@ def _stream(source: Path, files: Sequence[Path]) -> Iterator[Atoms]:
         except StructureError:
             raise
         except Exception as error:  # each of ASE's readers has its own exceptions
-            raise StructureError(f"'{file}' could not be read as structures ({error or type(error).__name__}).") from error
+            raise StructureError(
+                f"'{file}' could not be read as structures ({error or type(error).__name__})."
+            ) from error
     if not found:
         raise StructureError(f"'{source}' holds no structures. Give a file that ase.io.read reads, such as extxyz.")
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -112,14 +113,27 @@ def test_a_budget_is_spent_where_the_scores_are(toy: ep.Potential, scores: ep.Im
     scalars_matter = {
         name: {ir: v * (1e-3 if ir == VECTOR else 1e3) for ir, v in by.items()} for name, by in scores.mean.items()
     }
-    plan = ep.allocate(toy, [ep.Parameters(0.8)], replace(scores, mean=scalars_matter))
+    plan = ep.allocate(toy, [ep.Parameters(0.8, floor=0)], replace(scores, mean=scalars_matter))
     assert "1o" not in kept(toy, plan)["node_feats.1"]
+
+
+@given(st.floats(0, 0.6), st.integers(0, 100))
+def test_every_irrep_keeps_the_floor_of_a_budget(toy: ep.Potential, floor: float, seed: int) -> None:
+    plan = ep.allocate(toy, [ep.Parameters(0.6, floor)], ep.calibrate(toy, [], ep.Random(seed)))
+    for space in toy.spaces:
+        if space.role in HIDDEN:
+            assert all(len(plan.mask(space).of(ir)) >= floor * mul for mul, ir in space.irreps)
 
 
 def test_hidden_multiplicities_are_rounded(toy: ep.Potential, scores: ep.ImportanceScores) -> None:
     plan = ep.allocate(toy, [ep.HiddenIrreps.parse("5x0e,6x0e+3x1o,3x0e")], scores, round_to=4)
     assert [kept(toy, plan)[f"node_feats.{t}"] for t in range(3)] == ["4x0e", "4x0e+4x1o", "4x0e"]
-    plan = ep.allocate(toy, [ep.HiddenIrreps.parse("5x0e,6x0e+1x1o,3x0e"), ep.Parameters(0.5)], scores, round_to=2)
+    plan = ep.allocate(toy, [ep.HiddenIrreps.parse("5x0e,6x0e+1x1o,3x0e")], scores, round_to=2)
+    assert [kept(toy, plan)[f"node_feats.{t}"] for t in range(3)] == ["4x0e", "6x0e+2x1o", "2x0e"]
+
+
+def test_a_budget_of_rounded_multiplicities_stays_rounded(toy: ep.Potential, scores: ep.ImportanceScores) -> None:
+    plan = ep.allocate(toy, [ep.Parameters(0.5)], scores, round_to=2)
     assert all(mul % 2 == 0 for space in toy.spaces if space.role in HIDDEN for mul, _ in plan.mask(space).kept_irreps)
 
 
@@ -160,6 +174,16 @@ def test_whole_irreps_go_without_scores(toy: ep.Potential) -> None:
 def test_an_exact_plan_is_taken_as_it_is(toy: ep.Potential, scores: ep.ImportanceScores) -> None:
     plan = ep.allocate(toy, [ep.Channels(3)], scores)
     assert ep.allocate(toy, [ep.Exactly(plan)]) == plan
+
+
+def test_lossless_removes_what_the_other_targets_leave_dead(toy: ep.Potential) -> None:
+    weights = {**toy.checkpoint.weights, "readout_weight": torch.tensor([1.0, 0, 1, 1, 0])}
+    checkpoint = replace(toy.checkpoint, weights=weights)
+    half_dead = ep.Potential.create(toy.adapter, checkpoint, torch.float64)
+    assert ep.allocate(half_dead, [ep.Lossless()]).masks["node_feats.2"].of(SCALAR) == (0, 2, 3)
+    plan = ep.allocate(half_dead, [ep.Lossless(), ep.Lmax(0), ep.Elements((8, 1))])
+    assert plan.masks["node_feats.2"].of(SCALAR) == (0, 2, 3)
+    assert kept(toy, plan)["node_feats.1"] == "6x0e"
 
 
 @given(st.integers(0, 2**32 - 1), st.lists(st.builds(ep.Channels, st.integers(1, 6)), max_size=1))

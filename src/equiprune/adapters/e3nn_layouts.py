@@ -6,6 +6,7 @@ channel: one axis per entry, in e3nn's order. Scales are e3nn's ``path_weight`` 
 """
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from math import sqrt
 
 from equiprune.blocks import Axis, FeatureSpace, Irrep, Irreps, Path, Segment, WeightLayout
@@ -14,12 +15,14 @@ from equiprune.blocks.weight_layout import axis_size
 Labelled = tuple[tuple[Irrep, Axis], ...]
 
 
-def labelled(space: str | FeatureSpace, irreps: Irreps | None = None, use: str = "") -> Labelled:
+def labelled(space: FeatureSpace) -> Labelled:
     """The irreps of a space, each entry's axis being that space's channels."""
-    if isinstance(space, FeatureSpace):
-        space, irreps = space.name, space.irreps
-    assert irreps is not None
-    return tuple((ir, (Segment(space, ir, mul, use),)) for mul, ir in irreps)
+    return labelled_irreps(space.name, space.irreps)
+
+
+def labelled_irreps(space: str, irreps: Irreps) -> Labelled:
+    """The same for some of the irreps of a space."""
+    return tuple((ir, (Segment(space, ir, mul),)) for mul, ir in irreps)
 
 
 def simplified(entries: Labelled) -> Labelled:
@@ -31,7 +34,7 @@ def simplified(entries: Labelled) -> Labelled:
 def linear(prefix: str, inputs: Labelled, outputs: Labelled, *, biases: bool = False) -> dict[str, WeightLayout]:
     """``o3.Linear``: one (in, out) matrix per pair of equal irreps; scale 1/sqrt(all channels into the output entry).
 
-    >>> x, y = labelled("x", Irreps.parse("4x0e+16x1o")), labelled("y", Irreps.parse("8x0e+8x1o"))
+    >>> x, y = labelled_irreps("x", Irreps.parse("4x0e+16x1o")), labelled_irreps("y", Irreps.parse("8x0e+8x1o"))
     >>> linear("lin", x, y)["lin.weight"].numel  # 4 * 8 + 16 * 8
     160
     """
@@ -87,7 +90,7 @@ def fully_connected_net(prefix: str, axes: Sequence[Axis]) -> dict[str, WeightLa
     """``nn.FullyConnectedNet``: dense (in, out) matrices, scale 1/sqrt(in)."""
     return {
         f"{prefix}.layer{i}.weight": WeightLayout.dense(a, b, scale=1 / sqrt(axis_size(a)))
-        for i, (a, b) in enumerate(zip(axes[:-1], axes[1:], strict=True))
+        for i, (a, b) in enumerate(pairwise(axes))
     }
 
 
@@ -99,8 +102,8 @@ def gate_inputs(space: str, irreps: Irreps) -> Labelled:
     >>> [(str(ir), axis_size(axis)) for ir, axis in gate_inputs("x", Irreps.parse("8x0e+4x1o"))]
     [('0e', 12), ('1o', 4)]
     """
-    scalars = labelled(space, Irreps(tuple(e for e in irreps if e[1].l == 0)))
-    gated = labelled(space, Irreps(tuple(e for e in irreps if e[1].l > 0)))
+    scalars = labelled_irreps(space, Irreps(tuple(e for e in irreps if e[1].l == 0)))
+    gated = labelled_irreps(space, Irreps(tuple(e for e in irreps if e[1].l > 0)))
     gate = Irrep(0, 1 if any(ir.is_scalar for ir, _ in scalars) else -1)
     gates = tuple((gate, tuple(Segment(s.space, s.irrep, s.mul, "gate") for s in axis)) for _, axis in gated)
     return simplified(scalars + gates + gated)

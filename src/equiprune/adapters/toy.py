@@ -8,21 +8,24 @@ slicing it wrongly shows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import pi, sqrt
+from math import sqrt
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn.functional import one_hot, silu
 
 from equiprune.adapters import e3nn_layouts
 from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps
 from equiprune.adapters.graph import AtomicGraph
-from equiprune.blocks import FeatureSpace, Irreps, PruningPlan, Role, Segment, Site, WeightLayout
-from equiprune.blocks.weight_layout import axis_size
+from equiprune.blocks import FeatureSpace, Irrep, Irreps, PruningPlan, Role, Segment, Site, WeightLayout
 from equiprune.errors import CheckpointError, PlanError
+
+Tap = Callable[[str, Tensor], Tensor]
+"""Applies the tap of a named space, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +76,8 @@ class ToyAdapter(ModelAdapter):
         weights = {n: torch.randn(lay.shape, generator=generator) for n, lay in layouts.items()}
         weights["readout_weight"] *= 10
         weights["radial_centres"] = torch.linspace(0.3, 1, architecture.radial_basis)
-        return Checkpoint(architecture, weights, licence="MIT", source="toy")
+        digest = hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted(weights)))
+        return Checkpoint(architecture, weights, licence="MIT", sha256=digest.hexdigest(), source="toy")
 
     def build(self, architecture: ToyArchitecture, dtype: torch.dtype) -> nn.Module:
         return ToyModel(self, architecture).to(dtype)
@@ -104,9 +108,8 @@ class ToyAdapter(ModelAdapter):
         for t in range(architecture.interactions):
             after = architecture.irreps[t + 1]
             gate_in = e3nn_layouts.gate_inputs(f"node_feats.{t + 1}", after)
-            paths = e3nn_layouts.uvu_paths(
-                space[f"edge_irreps.{t}"], edge_attrs, lambda ir, lmax=after.lmax: ir.l <= lmax and ir.p == (-1) ** ir.l
-            )
+            allowed = {ir for ir in (Irrep(0, 1), Irrep(1, -1)) if ir.l <= after.lmax}
+            paths = e3nn_layouts.uvu_paths(space[f"edge_irreps.{t}"], edge_attrs, allowed.__contains__)
             columns = tuple(s for _, axis in paths for s in axis)
             radial = [space["radial_basis"][0][1], space[f"radial.{t}"][0][1], columns]
             layouts |= e3nn_layouts.linear(f"self_connection_{t}", space[f"node_feats.{t}"], gate_in)
@@ -147,6 +150,8 @@ class ToyModel(nn.Module):
     def __init__(self, adapter: ToyAdapter, architecture: ToyArchitecture) -> None:
         super().__init__()
         self.architecture = architecture
+        self.shift: Tensor
+        self.radial_centres: Tensor
         self.layouts = adapter.weight_layouts(architecture)
         for name, layout in self.layouts.items():
             self.register_parameter(name, nn.Parameter(torch.randn(layout.shape), requires_grad=layout.trainable))
@@ -164,8 +169,8 @@ class ToyModel(nn.Module):
         harmonics = tap("edge_attrs", harmonics)
         basis = tap("radial_basis", self._radial_basis(length))
         species = torch.tensor(arch.elements, device=graph.numbers.device).eq(graph.numbers[:, None]).long().argmax(-1)
-        one_hot = F.one_hot(species, len(arch.elements)).to(vectors.dtype)
-        h = tap("node_feats.0", self._linear("embedding", one_hot, Irreps.scalars(len(arch.elements)), arch.irreps[0]))
+        attrs = one_hot(species, len(arch.elements)).to(vectors.dtype)
+        h = tap("node_feats.0", self._linear("embedding", attrs, Irreps.scalars(len(arch.elements)), arch.irreps[0]))
         for t in range(arch.interactions):
             h = tap(f"node_feats.{t + 1}", self._interaction(t, h, harmonics, basis, graph, tap))
         site = self._linear("readout", h, arch.irreps[-1], Irreps.scalars(1))[:, 0] + self.shift[species]
@@ -176,20 +181,22 @@ class ToyModel(nn.Module):
         envelope = (1 - x**2) ** 4
         return torch.exp(-20 * (x - self.radial_centres) ** 2) * envelope
 
-    def _interaction(self, t: int, h: Tensor, harmonics: Tensor, basis: Tensor, graph: AtomicGraph, tap) -> Tensor:  # type: ignore[no-untyped-def]
+    def _interaction(self, t: int, h: Tensor, harmonics: Tensor, basis: Tensor, graph: AtomicGraph, tap: Tap) -> Tensor:
         arch = self.architecture
         before, after = arch.irreps[t], arch.irreps[t + 1]
         scalars, vectors = after.entries[0][0], after.channels - after.entries[0][0]
         gate_irreps = Irreps(((scalars + vectors, after.entries[0][1]), *after.entries[1:]))
         skip = self._linear(f"self_connection_{t}", h, before, gate_irreps)
         x = tap(f"edge_irreps.{t}", self._linear(f"linear_up_{t}", h, before, before))
-        hidden = F.silu(self._matrix(f"radial_{t}_layer0_weight", basis))
+        hidden = silu(self._matrix(f"radial_{t}_layer0_weight", basis))
         weights = self._matrix(f"radial_{t}_layer1_weight", tap(f"radial.{t}", hidden))
         messages, irreps = self._tensor_product(x[graph.edge_index[1]], before, harmonics, weights, after.lmax)
-        pooled = torch.zeros(len(h), irreps.dim, dtype=h.dtype).index_add(0, graph.edge_index[0], messages) / 3
+        pooled = h.new_zeros(len(h), irreps.dim).index_add(0, graph.edge_index[0], messages) / 3
         g = skip + self._linear(f"linear_down_{t}", pooled, irreps, gate_irreps)
-        gated = g[:, scalars + vectors :].reshape(len(g), vectors, 3) * torch.tanh(g[:, scalars : scalars + vectors, None])
-        return torch.cat([F.silu(g[:, :scalars]), gated.flatten(1)], dim=-1)
+        gated = g[:, scalars + vectors :].reshape(len(g), vectors, 3) * torch.tanh(
+            g[:, scalars : scalars + vectors, None]
+        )
+        return torch.cat([silu(g[:, :scalars]), gated.flatten(1)], dim=-1)
 
     def _matrix(self, name: str, x: Tensor) -> Tensor:
         return x @ getattr(self, name) * self.layouts[name].paths[0].scale
@@ -201,12 +208,16 @@ class ToyModel(nn.Module):
             ir = next(ir for _, ir in inputs if path.key.startswith(str(ir)))
             matrix = weight[start : start + path.numel].reshape(path.shape) * path.scale
             span = next(span for _, i, span in inputs.slices() if i == ir)
-            mixed[ir] = torch.einsum("nim,io->nom", x[:, span].reshape(len(x), path.shape[0], ir.dim), matrix).flatten(1)
+            mixed[ir] = torch.einsum("nim,io->nom", x[:, span].reshape(len(x), path.shape[0], ir.dim), matrix).flatten(
+                1
+            )
             start += path.numel
         return torch.cat([mixed.get(ir, x.new_zeros(len(x), mul * ir.dim)) for mul, ir in outputs], dim=-1)
 
     @staticmethod
-    def _tensor_product(x: Tensor, irreps: Irreps, harmonics: Tensor, weights: Tensor, lmax: int) -> tuple[Tensor, Irreps]:
+    def _tensor_product(
+        x: Tensor, irreps: Irreps, harmonics: Tensor, weights: Tensor, lmax: int
+    ) -> tuple[Tensor, Irreps]:
         """Paths in e3nn's order: 0*0->0, 1*1->0, 0*1->1, 1*0->1."""
         s = x[:, : irreps.entries[0][0]]
         v = x[:, s.shape[1] :].reshape(len(x), (x.shape[1] - s.shape[1]) // 3, 3)

@@ -95,9 +95,7 @@ class BlockMask:
         """This mask followed by a mask of the pruned space, as one mask of the unpruned space."""
         if inner.irreps != self.kept_irreps:
             raise PlanError(f"A mask of '{inner.irreps}' cannot follow one that leaves '{self.kept_irreps}'.")
-        return BlockMask.keep(
-            self.irreps, {ir: [self.of(ir)[c] for c in inner.of(ir)] for _, ir in inner.irreps}
-        )
+        return BlockMask.keep(self.irreps, {ir: [self.of(ir)[c] for c in inner.of(ir)] for _, ir in inner.irreps})
 
     def __and__(self, other: BlockMask) -> BlockMask:
         """Channels kept by both, in this mask's order."""

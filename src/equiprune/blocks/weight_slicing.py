@@ -1,7 +1,7 @@
 """Slicing one weight by a plan: the same function for every weight of every architecture.
 
-The effective weight (stored number times ``Path.scale``) is what survives. The layouts of the unpruned and of the pruned
-model are both declared, so nothing here guesses a fan-in.
+The effective weight (stored number times ``Path.scale``) is what survives. The layouts of the unpruned and of the
+pruned model are both declared, so nothing here guesses a fan-in.
 """
 
 import torch

@@ -192,12 +192,10 @@ def _hidden_irreps(model: Model, wanted: tuple[Irreps, ...]) -> Counts:
             most = max((space.irreps.mul(ir) for space in spaces), default=0)
             if ir not in known or mul > most:
                 raise TargetError(f"{mul}x{ir} is more than the model has anywhere: its hidden irreps are {shown}.")
-        wanted = tuple(
-            Irreps(tuple((m, ir) for m, ir in wanted[0] if space.irreps.mul(ir))) for space in spaces
-        )
+        wanted = tuple(Irreps(tuple((m, ir) for m, ir in wanted[0] if space.irreps.mul(ir))) for space in spaces)
     if len(wanted) != len(spaces):
         raise TargetError(f"--irreps takes one list or {len(spaces)}, not {len(wanted)}. The model has {shown}.")
-    counts = {}
+    counts: dict[tuple[str, Irrep], int] = {}
     for space, irreps in zip(spaces, wanted, strict=True):
         for mul, ir in irreps:
             if mul > space.irreps.mul(ir):
@@ -224,7 +222,9 @@ def _named(model: Model, target: Elements | Heads | EdgeLmax) -> PruningPlan:
         case EdgeLmax(lmax):
             [space] = model.of(Role.EDGE_ATTRS)
             _check_at_most(lmax, space.irreps.lmax, "--edge-lmax", 0)
-            return PruningPlan({space.name: BlockMask.keep(space.irreps, {ir: [0] for _, ir in space.irreps if ir.l <= lmax})})
+            return PruningPlan(
+                {space.name: BlockMask.keep(space.irreps, {ir: [0] for _, ir in space.irreps if ir.l <= lmax})}
+            )
         case Elements(numbers):
             names = [chemical_symbols[z] for z in model.architecture.elements]
             return _subset(model, Role.ELEMENTS, [chemical_symbols[z] for z in numbers], names)

@@ -145,5 +145,3 @@ def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores
 
 def _save(resume: Resume, provenance: dict[str, Any], running: RunningScores) -> None:
     write_json(resume.path, {"provenance": provenance, "sums": running.to_json()})
-
-

@@ -108,7 +108,9 @@ def _silence(dense: np.ndarray, axes: tuple, dead: Mapping[str, Mapping[Irrep, t
             column += segment.mul
 
 
-def _dead_channels(space: FeatureSpace, evidence: Mapping[tuple[_Block, str], _Evidence]) -> dict[Irrep, tuple[int, ...]]:
+def _dead_channels(
+    space: FeatureSpace, evidence: Mapping[tuple[_Block, str], _Evidence]
+) -> dict[Irrep, tuple[int, ...]]:
     dead = {}
     for mul, ir in space.irreps:
         uses = {use: e for (block, use), e in evidence.items() if block == (space.name, ir)}
@@ -145,5 +147,3 @@ def describe(dead: Mapping[str, Mapping[Irrep, tuple[int, ...]]]) -> dict[str, s
     {'x': '2x0e'}
     """
     return {name: str(Irreps(tuple((len(c), ir) for ir, c in by.items()))) for name, by in dead.items()}
-
-

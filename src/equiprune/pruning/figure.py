@@ -5,8 +5,9 @@ from pathlib import Path
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.storage import replacing
 
+
 def plot_importance(scores: ImportanceScores, path: Path) -> None:
-    """One panel per kind of space: channels ranked by importance, one line per space and irrep. PNG or SVG by suffix."""
+    """One panel per kind of space: channels ranked by importance, one line per space and irrep. PNG or SVG."""
     from matplotlib.figure import Figure  # slow to import, and only pictures need it
 
     kinds = sorted({name.partition(".")[0] for name in scores.mean})

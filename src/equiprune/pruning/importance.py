@@ -1,7 +1,7 @@
 """How much each block matters.
 
-Four criteria, the ablation of arXiv 2605.08885: `Taylor` (its eq. 3), `Activation`, `Magnitude`, `Random`. The first two
-look at structures (see `equiprune.pruning.calibration`), the last two only at weights or at a seed.
+Four criteria, the ablation of arXiv 2605.08885: `Taylor` (its eq. 3), `Activation`, `Magnitude`, `Random`. The first
+two look at structures (see `equiprune.pruning.calibration`), the last two only at weights or at a seed.
 """
 
 from __future__ import annotations
@@ -228,9 +228,7 @@ class RunningScores:
         n = self.structures
         mean = {space: {ir: v / n for ir, v in by.items()} for space, by in self.total.items()}
         error = {
-            space: {
-                ir: np.sqrt(np.maximum(v / n - mean[space][ir] ** 2, 0) / max(n - 1, 1)) for ir, v in by.items()
-            }
+            space: {ir: np.sqrt(np.maximum(v / n - mean[space][ir] ** 2, 0) / max(n - 1, 1)) for ir, v in by.items()}
             for space, by in self.squares.items()
         }
         return ImportanceScores(mean, error, n, provenance)

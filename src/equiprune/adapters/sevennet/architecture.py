@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 from equiprune.adapters.base import Architecture
 from equiprune.blocks import Irrep, Irreps
@@ -138,7 +138,7 @@ def from_config(config: Mapping[str, Any], shift_shape: tuple[int, ...]) -> Seve
 def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     """Fill in what old versions did not write, with the values they meant (sevenn 0.13 backward_compatibility.py)."""
     old = version_numbers(config["version"]) < (0, 10, 0)
-    defaults = {
+    defaults: dict[str, Any] = {
         "irreps_manual": False,
         "lmax_edge": -1,
         "lmax_node": -1,
@@ -210,7 +210,7 @@ def _from_config(config: dict[str, Any], shift_shape: tuple[int, ...]) -> SevenN
 
 
 def _refuse_unknown(config: Mapping[str, Any], connections: list[str]) -> None:
-    known = {
+    known: dict[str, tuple[str, list[str]]] = {
         "interaction_type": (config.get("interaction_type", "nequip"), ["nequip"]),
         "radial_basis_name": (config["radial_basis"]["radial_basis_name"], ["bessel"]),
         "cutoff_function_name": (config["cutoff_function"]["cutoff_function_name"], ["poly_cut", "XPLOR"]),
@@ -269,7 +269,7 @@ def _inferred_irreps(config: Mapping[str, Any], interactions: int) -> list[Irrep
 
 
 def to_config(architecture: SevenNetArchitecture) -> dict[str, Any]:
-    """The model part of a sevenn config. Constants kept in the weights (shift, scale, denominators) get placeholders."""
+    """The model part of a sevenn config. Constants kept in the weights (shift, scale, ...) get placeholders."""
     from ase.data import chemical_symbols
 
     arch = architecture
@@ -328,10 +328,9 @@ def _head_config(arch: SevenNetArchitecture) -> dict[str, Any]:
     }
     if not arch.heads:
         return flags
-    placeholders: dict[Literal["shift", "scale"], float] = {"shift": 0.0, "scale": 1.0}
     constants = {
         key: {head: [value] * UNIVERSAL for head in arch.heads} if per_head else [value] * UNIVERSAL
-        for (key, value), per_head in zip(placeholders.items(), (use.shift, use.scale), strict=True)
+        for key, value, per_head in (("shift", 0.0, use.shift), ("scale", 1.0, use.scale))
     }
     return {
         **flags,

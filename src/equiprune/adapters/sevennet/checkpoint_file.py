@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint
-from equiprune.adapters.e3nn_layouts import labelled, uvu_paths
+from equiprune.adapters.e3nn_layouts import labelled_irreps, uvu_paths
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, from_config, version_numbers
 from equiprune.adapters.sevennet.layouts import weight_layouts
 from equiprune.blocks import Irrep
@@ -76,7 +76,9 @@ def _interpreted(content: Mapping[str, Any], path: Path) -> tuple[SevenNetArchit
 def _shipped(alias: str) -> Path:
     spec = find_spec("sevenn")
     if spec is None or spec.origin is None:
-        raise CheckpointError(f"'{alias}' comes with sevenn, which is not installed. pip install 'equiprune[sevennet]'.")
+        raise CheckpointError(
+            f"'{alias}' comes with sevenn, which is not installed. pip install 'equiprune[sevennet]'."
+        )
     return Path(spec.origin).parent / "pretrained_potentials" / _SHIPPED[alias]
 
 
@@ -171,7 +173,7 @@ def _old_paths(arch: SevenNetArchitecture, t: int, state: Mapping[str, Tensor]) 
 
 
 def _sorted_paths(arch: SevenNetArchitecture, t: int) -> list[str]:
-    inputs = labelled("x", arch.irreps[t])
+    inputs = labelled_irreps("x", arch.irreps[t])
     paths = uvu_paths(inputs, arch.edge_attrs, lambda ir: arch.message_allowed(t, ir))
     return [axis[0].use for _, axis in paths]
 

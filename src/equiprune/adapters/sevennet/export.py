@@ -22,7 +22,7 @@ from equiprune.adapters.sevennet.checkpoint_file import PROVENANCE_KEY
 
 
 def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
-    """A ``.pth`` for ``SevenNetCalculator``, ``sevenn get_model`` and ``sevenn train``, with its ``input.yaml`` beside it.
+    """A ``.pth`` for stock SevenNet tools, and beside it the ``input.yaml`` that continues training from it.
 
     The version written is that of the installed sevenn: under an older one its loader would reorder columns again.
     """
@@ -81,7 +81,7 @@ def _by_atomic_number(arch: SevenNetArchitecture, values: Tensor, default: float
 
 
 def training_input(config: dict[str, Any], checkpoint_name: str) -> dict[str, Any]:
-    """An ``input.yaml`` for ``sevenn train`` that continues from the checkpoint; only the data paths are left to fill in.
+    """An ``input.yaml`` for ``sevenn train`` that continues from the checkpoint; only data paths are left to fill in.
 
     sevenn builds the model from this file, not from the checkpoint, so the model section must match it exactly.
     """

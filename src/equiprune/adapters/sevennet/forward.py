@@ -21,9 +21,7 @@ _FEATURES = "x"
 _NODE_ATTRS = "node_attr"
 
 
-def energies(
-    module: nn.Module, arch: SevenNetArchitecture, graph: AtomicGraph, head: str | None, taps: Taps
-) -> Tensor:
+def energies(module: nn.Module, arch: SevenNetArchitecture, graph: AtomicGraph, head: str | None, taps: Taps) -> Tensor:
     """Energies (structures,) in eV. Dictionary keys are those of sevenn/_keys.py."""
     data: dict[str, Any] = {
         _FEATURES: _species(arch, graph),

@@ -94,9 +94,7 @@ def _interaction(arch: SevenNetArchitecture, t: int, space: Mapping[str, Labelle
             edge_irreps,
             biases=arch.bias,
         ),
-        **e3nn.fully_connected_net(
-            f"{t}_convolution.weight_nn", [_axis(space["radial_basis"]), *hidden, _axis(paths)]
-        ),
+        **e3nn.fully_connected_net(f"{t}_convolution.weight_nn", [_axis(space["radial_basis"]), *hidden, _axis(paths)]),
         **e3nn.linear(
             f"{t}_self_interaction_2.linear",
             e3nn.simplified(paths) + (head if use.self_interaction_2 else ()),

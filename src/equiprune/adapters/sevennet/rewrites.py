@@ -29,7 +29,9 @@ def shrink(arch: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitectur
     edge_lmax = kept["edge_attrs"].lmax
     whole = Irreps.spherical_harmonics(edge_lmax, -1 if arch.parity else 1)
     if kept["edge_attrs"] != whole:
-        raise PlanError(f"Spherical harmonics can only be removed from the highest l down, not to '{kept['edge_attrs']}'.")
+        raise PlanError(
+            f"Spherical harmonics can only be removed from the highest l down, not to '{kept['edge_attrs']}'."
+        )
     if "radial_basis" in plan.masks and not arch.radial_basis_trainable:
         raise PlanError("This model's Bessel frequencies are fixed by their number; none can be removed or moved.")
     hidden = tuple(kept[f"node_feats.{t}"] for t in range(arch.interactions + 1))
@@ -64,9 +66,7 @@ def absorb(arch: SevenNetArchitecture, weights: Weights, plan: PruningPlan) -> t
 def _single_head(arch: SevenNetArchitecture) -> SevenNetArchitecture:
     use = arch.head_use
     needs_bias = use.embedding or use.self_interaction_1 or use.self_interaction_2 or use.readout
-    return replace(
-        arch, heads=(), head_use=HeadUse(), bias=arch.bias or needs_bias, rescale=Rescale.PER_ELEMENT
-    )
+    return replace(arch, heads=(), head_use=HeadUse(), bias=arch.bias or needs_bias, rescale=Rescale.PER_ELEMENT)
 
 
 def _absorb_head(arch: SevenNetArchitecture, weights: Weights, head: int) -> tuple[SevenNetArchitecture, Weights]:

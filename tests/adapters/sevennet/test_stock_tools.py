@@ -1,0 +1,149 @@
+"""What equiprune writes opens in stock SevenNet tools, in processes that never heard of equiprune."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+import yaml
+from ase import Atoms
+from conftest import EXPORTS
+
+import equiprune as ep
+
+Export = Callable[[str], Path]
+NAMES = pytest.mark.parametrize("name", EXPORTS)
+
+STOCK_CALCULATOR = """
+import json, sys, ase.io
+from sevenn.calculator import SevenNetCalculator
+calculator = SevenNetCalculator(sys.argv[1], device="cpu")
+print(json.dumps([calculator.get_potential_energy(atoms) for atoms in ase.io.read(sys.argv[2], ":")]))
+"""
+
+
+@pytest.fixture(scope="module")
+def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The probe structures of seven common elements, as a file."""
+    path = tmp_path_factory.mktemp("structures") / "probes.extxyz"
+    ase.io.write(path, list(ep.probe_structures([1, 6, 8, 11, 14, 17, 29]).values()))
+    return path
+
+
+@NAMES
+def test_the_stock_calculator_opens_it_in_a_fresh_process(name: str, exported: Export, structures: Path) -> None:
+    """Same energies to float32 rounding as the file re-opened by equiprune."""
+    path = exported(name)
+    command = [sys.executable, "-W", "ignore", "-c", STOCK_CALCULATOR, str(path), str(structures)]
+    stock = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
+    atoms = ase.io.read(structures, ":")
+    for theirs, ours, size in zip(stock, ep.load(path).predict(atoms), map(len, atoms), strict=True):
+        assert abs(theirs - ours.energy.item()) < 1e-5 * size
+
+
+@NAMES
+def test_the_serial_torchscript_for_lammps_agrees(
+    name: str, exported: Export, structures: Path, tmp_path: Path
+) -> None:
+    """``sevenn get_model``; forces are derivatives by the edge vectors, as its LAMMPS pair style takes them."""
+    _sevenn("get_model", str(exported(name)), "-o", str(tmp_path / "serial.pt"))
+    deployed = torch.jit.load(tmp_path / "serial.pt")
+    potential = ep.load(exported(name))
+    for atoms in ase.io.read(structures, ":"):
+        data = _lammps_input(potential, atoms)
+        energy = deployed(data)["inferred_total_energy"].sum()
+        (gradient,) = torch.autograd.grad(energy, [data["edge_vec"]])
+        centre, neighbour = data["edge_index"]
+        forces = torch.zeros(len(atoms), 3).index_add(0, centre, gradient).index_add(0, neighbour, -gradient)
+        [ours] = potential.predict([atoms])
+        assert abs(energy.item() - ours.energy.item()) < 1e-5 * len(atoms)
+        torch.testing.assert_close(forces, ours.forces, atol=2e-5, rtol=1e-4)
+
+
+@NAMES
+def test_the_parallel_torchscript_for_lammps_agrees(
+    name: str, exported: Export, structures: Path, tmp_path: Path
+) -> None:
+    """``sevenn get_model -p``: the segments one after another, on one process that has no ghost atoms."""
+    _sevenn("get_model", str(exported(name)), "-p", "-o", str(tmp_path / "parallel"))
+    segments = [torch.jit.load(path) for path in sorted((tmp_path / "parallel").glob("*.pt"))]
+    potential = ep.load(exported(name))
+    assert len(segments) == potential.architecture.interactions
+    for atoms in ase.io.read(structures, ":"):
+        data = _lammps_input(potential, atoms)
+        data |= {"nlocal": torch.tensor([len(atoms)]), "x_ghost": torch.zeros(0, dtype=torch.int64)}
+        for segment in segments:
+            data = segment(data)
+            data["x_ghost"] = torch.zeros(0, data["x"].shape[1])
+        [ours] = potential.predict([atoms])
+        assert abs(data["inferred_total_energy"].sum().item() - ours.energy.item()) < 1e-5 * len(atoms)
+
+
+def test_sevenn_train_continues_from_it(exported: Export, tmp_path: Path) -> None:
+    """With the ``input.yaml`` written beside it. With a vanishing learning rate, its errors are those we measure."""
+    path = exported("odd")
+    train, valid = _labelled(tmp_path / "train.extxyz", seed=1), _labelled(tmp_path / "valid.extxyz", seed=2)
+    recipe = yaml.safe_load(path.with_suffix(".input.yaml").read_text())
+    recipe["data"] |= {"load_trainset_path": [str(train)], "load_validset_path": [str(valid)]}
+    recipe["train"] |= {"epoch": 1, "optim_param": {"lr": 1e-12}}
+    shutil.copy(path, tmp_path)
+    (tmp_path / "input.yaml").write_text(yaml.safe_dump(recipe))
+    _sevenn("train", "input.yaml", "-s", cwd=tmp_path)
+    log = (tmp_path / "log.sevenn").read_text()
+    assert "learnable parameters: 355139" in log
+    [line] = [line.split() for line in log.splitlines() if line.startswith("validset ") and "distribution" not in line]
+    energy, forces = map(float, line[1:3])
+    [accuracy] = ep.evaluate({"odd": ep.load(path)}, ase.io.read(valid, ":"))
+    assert energy == pytest.approx(accuracy.mae("energy") / 1e3, rel=1e-3)
+    assert forces == pytest.approx(accuracy.mae("forces") / 1e3, rel=1e-3)
+
+
+def test_provenance_and_licence_travel_with_the_file(exported: Export) -> None:
+    checkpoint = ep.load(exported("odd")).checkpoint
+    assert checkpoint.licence == "MIT"
+    assert [step["step"] for step in checkpoint.history] == ["prune"]
+    assert checkpoint.history[0]["parent_sha256"] == ep.load("7net-l3i5").checkpoint.sha256
+
+
+def test_native_and_upstream_format_hold_the_same_model(exported: Export, tmp_path: Path) -> None:
+    first = ep.load(exported("odd"))
+    ep.save(first, tmp_path / "native")
+    second = ep.load(tmp_path / "native")
+    assert second.architecture == first.architecture
+    assert all(torch.equal(w, second.checkpoint.weights[n]) for n, w in first.checkpoint.weights.items())
+
+
+def _sevenn(*arguments: str, cwd: Path | None = None) -> None:
+    program = Path(sys.executable).with_name("sevenn")
+    result = subprocess.run([str(program), *arguments], capture_output=True, text=True, cwd=cwd, check=False)
+    assert result.returncode == 0, result.stderr[-2000:]
+
+
+def _lammps_input(potential: ep.Potential, atoms: Atoms) -> dict[str, torch.Tensor]:
+    graph = potential.graph([atoms])
+    types = {z: i for i, z in enumerate(potential.architecture.elements)}
+    return {
+        "x": torch.tensor([types[z] for z in atoms.numbers]),
+        "edge_index": graph.edge_index,
+        "edge_vec": graph.edge_vectors().detach().requires_grad_(),
+        "num_atoms": torch.tensor(len(atoms)),
+        "cell_volume": torch.tensor(atoms.cell.volume, dtype=torch.float32),
+    }
+
+
+def _labelled(path: Path, seed: int) -> Path:
+    """Displaced probe structures with the parent's energies, forces and stress."""
+    generator = np.random.default_rng(seed)
+    structures = list(ep.probe_structures([1, 6, 8, 11, 14, 17, 29], seed).values())
+    for atoms in structures:
+        atoms.positions += 0.05 * generator.standard_normal(atoms.positions.shape)
+        atoms.calc = ep.load("7net-0").calculator()
+        atoms.get_potential_energy()
+    ase.io.write(path, structures)
+    return path
