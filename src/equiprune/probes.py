@@ -9,7 +9,6 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
 from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 
 from equiprune.errors import StructureError
@@ -46,6 +45,8 @@ def _choose(options: list[tuple[str, ...]], known: list[int]) -> tuple[int, ...]
 
 
 def _build(kind: str, numbers: tuple[int, ...]) -> Atoms:
+    from ase.build import bulk  # slow to import, and only needed here
+
     first, radius = chemical_symbols[numbers[0]], sum(covalent_radii[z] for z in numbers) / len(numbers)
     packed = max(radius, 1.0)  # hydrogen packed at its own radius would have thousands of neighbours
     match kind:

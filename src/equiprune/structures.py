@@ -4,7 +4,6 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -25,6 +24,8 @@ def read_structures(source: str | Path) -> Iterator[Atoms]:
 
 
 def _stream(source: Path, files: Sequence[Path]) -> Iterator[Atoms]:
+    import ase.io  # slow to import, and only needed here
+
     found = False
     for file in files:
         try:

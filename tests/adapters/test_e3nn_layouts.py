@@ -10,7 +10,7 @@ from equiprune.adapters.e3nn_layouts import (
     fully_connected_net,
     fully_connected_tensor_product,
     gate_inputs,
-    labelled,
+    labelled_irreps,
     linear,
     simplified,
     uvu_paths,
@@ -24,7 +24,7 @@ def written(entries: Labelled) -> str:
 
 
 def labels(space: str, irreps: str) -> Labelled:
-    return labelled(space, Irreps.parse(irreps))
+    return labelled_irreps(space, Irreps.parse(irreps))
 
 
 def test_linear_has_a_matrix_per_pair_of_equal_irreps() -> None:

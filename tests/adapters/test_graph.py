@@ -8,6 +8,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from equiprune import AtomicGraph
+from equiprune.errors import StructureError
 
 CUTOFF = 4.0
 
@@ -94,3 +95,12 @@ def test_leaves_collect_gradients_and_leave_the_graph_alone() -> None:
     assert leaves.strain.grad is not None
     assert leaves.strain.grad.abs().max() > 1
     assert not graph.positions.requires_grad
+
+
+def test_atoms_at_the_same_place_are_refused() -> None:
+    for atoms in (
+        Atoms("HO", positions=np.zeros((2, 3))),
+        Atoms("OH", positions=[[0, 0, 0], [0, 0, 3]], cell=[3] * 3, pbc=True),
+    ):
+        with pytest.raises(StructureError, match="at the same place"):
+            AtomicGraph.from_structures([atoms], CUTOFF, torch.float64)
