@@ -139,8 +139,8 @@ def _facts(child: Potential, parent: Potential | None, structures: Sequence[Atom
     return facts
 
 
-def plans_since(child: Potential, parent: Potential) -> list[PruningPlan] | None:
-    """The plans that lead from parent to child by the child's history; None when it was trained since.
+def plans_since(child: Potential, parent: Potential) -> list[tuple[PruningPlan, torch.dtype]] | None:
+    """The plans that lead from parent to child, and the precision each was rounded to; None when trained since.
 
     Raises:
         PlanError: the history does not start at this parent.
@@ -155,24 +155,24 @@ def plans_since(child: Potential, parent: Potential) -> list[PruningPlan] | None
         )
     if any(step["step"] != "prune" for step in history[start:]):
         return None
-    return [PruningPlan.from_json(step["plan"]) for step in history[start:]]
+    return [(PruningPlan.from_json(step["plan"]), getattr(torch, step["dtype"])) for step in history[start:]]
 
 
 def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms]) -> tuple[dict[str, float], list[str]]:
     plans = plans_since(child, parent)
     if plans is None:
         return {}, ["The model was trained after pruning, so it no longer equals its masked parent."]
-    plan = reduce(PruningPlan.then, plans)
+    plan = reduce(PruningPlan.then, (step for step, _ in plans))
     head = child.head or _kept_head(parent, plan)
     parent64 = replace(parent.to(torch.float64), head=head)
     values = compare(masked(parent64, plan), prune(parent64, plan), structures, "masked_vs_sliced")
-    dtype = next(iter(child.checkpoint.weights.values())).dtype
     exact = parent.checkpoint
-    for step in plans:
+    for step, dtype in plans:
         exact = prune_checkpoint(parent.adapter, exact, step, dtype)
     values["stored_weights"] = _stored_difference(child.checkpoint, exact)
     times = "once" if len(plans) == 1 else "at every pruning step"
-    return values, [f"The file holds the exact float64 slice, rounded {times} to {str(dtype).removeprefix('torch.')}."]
+    stored = str(next(iter(child.checkpoint.weights.values())).dtype).removeprefix("torch.")
+    return values, [f"The file is compared with the exact float64 slice, rounded {times} to {stored}."]
 
 
 def _stored_difference(stored: Checkpoint, exact: Checkpoint) -> float:
@@ -182,7 +182,8 @@ def _stored_difference(stored: Checkpoint, exact: Checkpoint) -> float:
     worst = 0.0
     for name, weight in exact.weights.items():
         if weight.numel():
-            worst = _larger(worst, stored.weights[name].cpu() - weight.cpu())
+            held = stored.weights[name].cpu()
+            worst = _larger(worst, held - weight.cpu().to(held.dtype))
     return worst
 
 
@@ -215,10 +216,11 @@ def prove_lossless(parent: Potential, plan: PruningPlan) -> dict[str, float]:
     proof: dict[str, float] = {}
     for head in child64.architecture.heads or (None,):
         before = replace(parent64, head=head or _kept_head(parent, plan))
-        found = compare(before, replace(child64, head=head), structures, "lossless")
+        named = compare(before, replace(child64, head=head), structures, "lossless")
+        found = {name.removeprefix("lossless."): value for name, value in named.items()}
         proof = {name: float(np.maximum(value, proof.get(name, 0.0))) for name, value in found.items()}
     if not all(value <= LIMITS["masked_vs_sliced.energy"] for value in proof.values()):
-        differences = ", ".join(f"{name.removeprefix('lossless.')} {value:.2g}" for name, value in proof.items())
+        differences = ", ".join(f"{name} {value:.2g}" for name, value in proof.items())
         raise TargetError(
             f"These targets together are not lossless; against the unpruned model they change: {differences}. Leave "
             "out --lossless, or the targets that remove more."
@@ -357,6 +359,8 @@ def nve(potential: Potential, structures: Sequence[Atoms], steps: int, kelvin: f
     velocities *= np.sqrt(kB * kelvin / atoms.get_masses())[:, None]
     atoms.set_velocities(velocities - np.average(velocities, axis=0, weights=atoms.get_masses()))
     start, drift = atoms.get_total_energy(), 0.0
+    if not np.isfinite(start):
+        return {"nve.drift": float("nan")}
     dynamics = VelocityVerlet(atoms, timestep=0.5 * fs)
     for _ in range(steps):
         if not np.isfinite(atoms.get_forces()).all():

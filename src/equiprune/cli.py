@@ -202,7 +202,7 @@ def _scores(potential: ep.Potential, by: ScoreFlags, criterion: Criterion | None
 
 def _advice(plan: ep.PruningPlan, proof: Mapping[str, float]) -> str:
     if proof:
-        measured = ", ".join(f"{key.removeprefix('lossless.')} {value:.1g}" for key, value in proof.items())
+        measured = ", ".join(f"{key} {value:.1g}" for key, value in proof.items())
         removed = "" if not plan.keeps_all else "There was nothing to remove. "
         return f"{removed}Lossless, proven in float64 on four structures; largest differences: {measured}."
     if plan.keeps_all:

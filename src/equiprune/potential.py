@@ -15,7 +15,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from torch import Tensor, nn
 
 from equiprune.adapters import AtomicGraph, Checkpoint, ModelAdapter, Taps, fill
-from equiprune.blocks import FeatureSpace, PruningPlan, Site
+from equiprune.blocks import FeatureSpace, PruningPlan, Role, Site
 from equiprune.errors import StructureError
 from equiprune.structures import check_structures
 
@@ -177,7 +177,8 @@ def masked(potential: Potential, plan: PruningPlan) -> Potential:
     for space in potential.spaces:
         if space.name in plan.masks and space.site is not Site.NONE:
             taps[space.name] = _masker(plan, space, potential.taps)
-    kept = {z for name in plan.masks if name == "elements" for z in plan.masks[name].kept[0]}
+    species = {space.name for space in potential.spaces if space.role is Role.ELEMENTS}
+    kept = {i for name in plan.masks.keys() & species for i in plan.masks[name].kept[0]}
     elements = potential.elements
     if kept:
         elements &= {z for i, z in enumerate(potential.architecture.elements) if i in kept}

@@ -14,8 +14,8 @@ from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from equiprune.errors import StructureError
 
 _PREFERRED: Mapping[str, list[tuple[str, ...]]] = {
-    "ionic": [("Na", "Cl"), ("Mg", "O"), ("Li", "F"), ("K", "Cl"), ("Zn", "O"), ("Li", "S")],
-    "covalent": [("Si",), ("C",), ("Ge",), ("P",), ("S",), ("O",)],
+    "ionic": [("Na", "Cl"), ("Mg", "O"), ("Li", "F"), ("K", "Cl"), ("Zn", "O")],
+    "covalent": [("Si",), ("C",), ("Ge",), ("Sn",)],
     "metal": [("Cu",), ("Al",), ("Fe",), ("Ni",), ("Li",), ("Na",)],
     "molecule": [("O", "H"), ("C", "O"), ("C", "H"), ("N", "H"), ("Si", "O")],
 }
@@ -31,31 +31,36 @@ def probe_structures(elements: Iterable[int], seed: int = 0) -> Mapping[str, Ato
     if not known:
         raise StructureError("The model knows no element, so there is nothing to check it on.")
     generator = np.random.default_rng(seed)
-    structures = {kind: _build(kind, _choose(options, known)) for kind, options in _PREFERRED.items()}
+    structures = {kind: _build(kind, *_choose(options, known)) for kind, options in _PREFERRED.items()}
     return {kind: _distorted(atoms, generator) for kind, atoms in structures.items()}
 
 
-def _choose(options: list[tuple[str, ...]], known: list[int]) -> tuple[int, ...]:
+_LOOSE = 1.4
+"""How much farther apart atoms are put that would not form such a structure, so that forces stay moderate."""
+
+
+def _choose(options: list[tuple[str, ...]], known: list[int]) -> tuple[tuple[int, ...], float]:
+    """Elements for a structure, and the factor on its bond lengths."""
     for option in options:
         numbers = tuple(atomic_numbers[symbol] for symbol in option)
         if set(numbers) <= set(known):
-            return numbers
+            return numbers, 1.0
     size = len(options[0])
-    return tuple((known * size)[:size])
+    return tuple((known * size)[:size]), _LOOSE
 
 
-def _build(kind: str, numbers: tuple[int, ...]) -> Atoms:
+def _build(kind: str, numbers: tuple[int, ...], stretch: float) -> Atoms:
     from ase.build import bulk  # slow to import, and only needed here
 
     first, radius = chemical_symbols[numbers[0]], sum(covalent_radii[z] for z in numbers) / len(numbers)
-    packed = max(radius, 1.0)  # hydrogen packed at its own radius would have thousands of neighbours
+    packed = stretch * max(radius, 1.0)  # hydrogen packed at its own radius would have thousands of neighbours
     match kind:
         case "ionic":
             crystal = bulk("NaCl", "rocksalt", a=4 * packed, cubic=True)
             crystal.numbers = np.where(crystal.numbers == 11, numbers[0], numbers[1])
             return crystal
         case "covalent":
-            return bulk(first, "diamond", a=8 * max(radius, 0.7) / np.sqrt(3))
+            return bulk(first, "diamond", a=8 * stretch * max(radius, 0.7) / np.sqrt(3))
         case "metal":
             return bulk(first, "fcc", a=2 * packed * np.sqrt(2), cubic=True)
     a, b = numbers

@@ -51,6 +51,10 @@ class Labels:
             stress=_label(atoms, "stress", atoms.info, (3, 3)),
         )
 
+    def lacks(self, quantity: str, atoms: Atoms) -> bool:
+        """True without a label, and for the stress of structures that are not periodic in 3-D, which have none."""
+        return getattr(self, quantity) is None or (quantity == "stress" and not atoms.pbc.all())
+
 
 def _label(atoms: Atoms, name: str, reference: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
     value = reference.get(f"REF_{name}", _result(atoms, name))
@@ -170,7 +174,7 @@ def evaluate(
     for batch in batches(structures, batch_atoms):
         labels = [Labels.of(atoms) for atoms in batch]
         for quantity in missing:
-            missing[quantity] += sum(getattr(label, quantity) is None for label in labels)
+            missing[quantity] += sum(label.lacks(quantity, atoms) for label, atoms in zip(labels, batch, strict=True))
         bare = [_without_labels(atoms) for atoms in batch]
         for name, potential in potentials.items():
             for atoms, label, prediction in zip(batch, labels, potential.predict(bare, batch_atoms), strict=True):
@@ -196,7 +200,7 @@ def _errors(atoms: Atoms, labels: Labels, prediction: Prediction) -> dict[tuple[
         errors["energy"] = np.array([(prediction.energy.item() - labels.energy) / len(atoms)])
     if labels.forces is not None:
         errors["forces"] = prediction.forces.double().cpu().numpy() - labels.forces
-    if labels.stress is not None and atoms.pbc.all():
+    if labels.stress is not None and not labels.lacks("stress", atoms):
         errors["stress"] = prediction.stress.double().cpu().numpy() - labels.stress
     found = {(quantity, ("all", "")): ErrorSums.of(error) for quantity, error in errors.items()}
     if "config_type" in atoms.info:

@@ -56,6 +56,13 @@ class Model:
         """Spaces with one of these roles, in order."""
         return [space for space in self.spaces if space.role in roles]
 
+    def only(self, role: Role) -> FeatureSpace:
+        """The one space of this role; raises `TargetError` where the architecture has none that can be pruned."""
+        spaces = self.of(role)
+        if len(spaces) != 1:
+            raise TargetError(f"This model has no {role.value} that can be pruned. Leave out that target.")
+        return spaces[0]
+
     def full(self) -> Counts:
         """Everything kept."""
         return {(group_of(space), ir): mul for space in self.spaces for mul, ir in space.irreps}
@@ -172,7 +179,7 @@ def _wanted(model: Model, target: Target) -> Counts:
         case RadialWidth(widths):
             return _radial_widths(model, widths)
         case RadialBasis(functions):
-            [space] = model.of(Role.RADIAL_BASIS)
+            space = model.only(Role.RADIAL_BASIS)
             _check_at_most(functions, space.irreps.channels, "--radial-basis", 1)
             return {(group_of(space), space.irreps.entries[0][1]): functions}
     raise TypeError(f"unhandled target {target}")
@@ -220,7 +227,7 @@ def _radial_widths(model: Model, widths: tuple[int, ...]) -> Counts:
 def _named(model: Model, target: Elements | Heads | EdgeLmax) -> PruningPlan:
     match target:
         case EdgeLmax(lmax):
-            [space] = model.of(Role.EDGE_ATTRS)
+            space = model.only(Role.EDGE_ATTRS)
             _check_at_most(lmax, space.irreps.lmax, "--edge-lmax", 0)
             return PruningPlan(
                 {space.name: BlockMask.keep(space.irreps, {ir: [0] for _, ir in space.irreps if ir.l <= lmax})}
@@ -238,7 +245,7 @@ def _subset(model: Model, role: Role, wanted: list[str], known: list[str]) -> Pr
             raise TargetError(f"The model does not know {name}. It knows {', '.join(known) or 'none'}.")
     if not wanted or len(set(wanted)) != len(wanted):
         raise TargetError(f"Name each of the {role.value} to keep exactly once, at least one.")
-    [space] = model.of(role)
+    space = model.only(role)
     scalar = space.irreps.entries[0][1]
     return PruningPlan({space.name: BlockMask.keep(space.irreps, {scalar: [known.index(name) for name in wanted]})})
 

@@ -55,6 +55,7 @@ def prune_checkpoint(
         "parent": checkpoint.source,
         "parent_sha256": checkpoint.sha256,
         "plan": plan.to_json(),
+        "dtype": str(dtype).removeprefix("torch."),
         **(note or {}),
     }
     return replace(

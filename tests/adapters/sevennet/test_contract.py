@@ -49,7 +49,13 @@ def test_heads_can_be_reordered_and_dropped_exactly() -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"rescale": Rescale.GLOBAL}, {"act_radial": "sigmoid"}, {"radial_widths": (9,)}, {"train_rescale": True}],
+    [
+        {"rescale": Rescale.GLOBAL},
+        {"act_radial": "sigmoid"},
+        {"radial_widths": (9,)},
+        {"train_rescale": True},
+        {"radial_basis_trainable": False},
+    ],
     ids=str,
 )
 def test_rarer_settings_are_exact_too(changes: dict) -> None:
@@ -62,9 +68,11 @@ def test_rarer_settings_are_exact_too(changes: dict) -> None:
 
 
 def test_fixed_bessel_frequencies_cannot_be_removed() -> None:
-    """Upstream recomputes them from their number, so a subset cannot be expressed."""
+    """Upstream recomputes them from their number, so a subset cannot be expressed: there is no such space."""
     checkpoint = random_checkpoint(architecture(radial_basis_trainable=False))
     parent = ep.Potential.create(SevenNetAdapter(), checkpoint, torch.float64)
-    plan = ep.allocate(parent, [ep.RadialBasis(3)], ep.data_free_scores(parent, ep.Random(0)))
-    with pytest.raises(ep.EquipruneError, match="fixed by their number"):
-        ep.prune(parent, plan)
+    with pytest.raises(ep.EquipruneError, match="no radial_basis that can be pruned"):
+        ep.allocate(parent, [ep.RadialBasis(3)], ep.data_free_scores(parent, ep.Random(0)))
+    assert_same_predictions(
+        parent, ep.prune(parent, ep.PruningPlan.nothing()), list(ep.probe_structures(parent.elements).values())
+    )

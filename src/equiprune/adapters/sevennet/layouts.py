@@ -25,7 +25,8 @@ def _spaces(arch: SevenNetArchitecture) -> Iterator[FeatureSpace]:
     if arch.heads:
         yield FeatureSpace("heads", Irreps.scalars(len(arch.heads)), Role.HEADS, Site.NONE)
     yield FeatureSpace("edge_attrs", arch.edge_attrs, Role.EDGE_ATTRS, Site.EDGE)
-    yield FeatureSpace("radial_basis", Irreps.scalars(arch.radial_basis), Role.RADIAL_BASIS, Site.EDGE)
+    if arch.radial_basis_trainable:  # fixed frequencies follow from their number: no subset can be expressed
+        yield FeatureSpace("radial_basis", Irreps.scalars(arch.radial_basis), Role.RADIAL_BASIS, Site.EDGE)
     radial_zero = arch.act_radial in _ZERO_AT_ZERO
     gate_zero = {*arch.act_scalar.values(), *arch.act_gate.values()} <= _ZERO_AT_ZERO
     for t, irreps in enumerate(arch.irreps):
@@ -84,6 +85,7 @@ def _interaction(arch: SevenNetArchitecture, t: int, space: Mapping[str, Labelle
     head, use = space.get("heads", ()), arch.head_use
     gate_in = e3nn.gate_inputs(f"node_feats.{t + 1}", arch.irreps[t + 1])
     paths = e3nn.uvu_paths(edge_irreps, arch.edge_attrs, lambda ir: arch.message_allowed(t, ir))
+    basis = _axis(space["radial_basis"]) if "radial_basis" in space else (Segment.fixed(arch.radial_basis),)
     hidden = [_axis(space[f"radial.{t}.{i}"]) for i in range(len(arch.radial_widths))]
     denominator = WeightLayout.dense((Segment.fixed(1),), trainable=arch.train_denominator)
     return {
@@ -94,7 +96,7 @@ def _interaction(arch: SevenNetArchitecture, t: int, space: Mapping[str, Labelle
             edge_irreps,
             biases=arch.bias,
         ),
-        **e3nn.fully_connected_net(f"{t}_convolution.weight_nn", [_axis(space["radial_basis"]), *hidden, _axis(paths)]),
+        **e3nn.fully_connected_net(f"{t}_convolution.weight_nn", [basis, *hidden, _axis(paths)]),
         **e3nn.linear(
             f"{t}_self_interaction_2.linear",
             e3nn.simplified(paths) + (head if use.self_interaction_2 else ()),

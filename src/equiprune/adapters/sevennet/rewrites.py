@@ -32,8 +32,6 @@ def shrink(arch: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitectur
         raise PlanError(
             f"Spherical harmonics can only be removed from the highest l down, not to '{kept['edge_attrs']}'."
         )
-    if "radial_basis" in plan.masks and not arch.radial_basis_trainable:
-        raise PlanError("This model's Bessel frequencies are fixed by their number; none can be removed or moved.")
     hidden = tuple(kept[f"node_feats.{t}"] for t in range(arch.interactions + 1))
     elements = plan.kept("elements", _SCALAR, len(arch.elements))
     smaller = replace(
@@ -41,7 +39,7 @@ def shrink(arch: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitectur
         elements=tuple(arch.elements[i] for i in elements),
         hidden_irreps=tuple(map(str, hidden)),
         edge_lmax=edge_lmax,
-        radial_basis=kept["radial_basis"].channels,
+        radial_basis=kept["radial_basis"].channels if "radial_basis" in kept else arch.radial_basis,
         radial_widths=tuple(kept[f"radial.0.{i}"].channels for i in range(len(arch.radial_widths))),
         readout_hidden=tuple(kept[f"readout.{i}"].channels for i in range(len(arch.readout_hidden))),
         readout_width=0 if arch.readout_hidden else hidden[-1].dim // 2,
