@@ -1,5 +1,7 @@
 """Peak memory of a piece of work."""
 
+import ctypes
+import gc
 import resource
 import sys
 from collections.abc import Callable
@@ -15,7 +17,8 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int:
     """Bytes that ``work`` needs at its worst moment.
 
     On a GPU everything the allocator holds, weights included. On a CPU what the process needs beyond what it held
-    before; exact on Linux, where the high-water mark can be reset, and the growth of the all-time peak elsewhere.
+    before; measured on Linux with glibc, where free memory can be given back and the high-water mark reset, and the
+    growth of the all-time peak elsewhere.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -23,9 +26,11 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int:
         torch.cuda.synchronize(device)
         return torch.cuda.max_memory_allocated(device)
     try:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # or memory freed earlier would be used again unseen
         _RESET.write_text("5")
         peak = _high_water_mark
-    except OSError:
+    except (OSError, AttributeError):
         peak = _largest_so_far
     before = peak()
     work()
