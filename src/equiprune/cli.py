@@ -226,7 +226,7 @@ def certify(
         model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
         parent: the model it was pruned from.
         output: also write the certificate (.json or .md).
-        nve_steps: length of the molecular-dynamics check, in steps of 0.5 fs.
+        nve_steps: length of the molecular-dynamics check, in time steps (0.15 fs for H, 0.5 fs for C).
     """
     if output is not None:
         _check_suffix(output, "A certificate", ".json", ".md")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -68,26 +69,42 @@ def calibrate(
     running = _partial(resume, provenance)
     if running.structures:
         progress(running.structures)
-    stream = islice(read_structures(structures) if isinstance(structures, str | Path) else structures, limit)
-    saved = running.structures
-    for _ in range(running.structures):
-        next(stream, None)
-    try:
-        for batch in batches(stream, batch_atoms):
-            running = running + score_batch(potential, batch, criterion)
-            progress(len(batch))
-            if resume and running.structures - saved >= resume.every:
-                _save(resume, provenance, running)
-                saved = running.structures
-    except KeyboardInterrupt:
-        if resume and running.structures:
-            _save(resume, provenance, running)
-        raise
+    stream = read_structures(structures) if isinstance(structures, str | Path) else structures
+    rest = batches(islice(stream, running.structures, limit), batch_atoms)
+
+    def keep(sums: RunningScores) -> None:
+        if resume and sums.structures:
+            _save(resume, provenance, sums)
+
+    every = resume.every if resume else math.inf
+    running = _accumulate(running, (score_batch(potential, batch, criterion) for batch in rest), keep, every, progress)
     if not running.structures:
         raise StructureError("There are no structures to calibrate on. Give at least one.")
     if resume:
         resume.path.unlink(missing_ok=True)
     return running.scores(provenance)
+
+
+def _accumulate(
+    running: RunningScores,
+    scored: Iterable[RunningScores],
+    keep: Callable[[RunningScores], None],
+    every: float,
+    progress: Progress,
+) -> RunningScores:
+    """Add up scored batches; ``keep`` the sums every so many structures, and when interrupted."""
+    kept = running.structures
+    try:
+        for batch in scored:
+            running = running + batch
+            progress(batch.structures)
+            if running.structures - kept >= every:
+                keep(running)
+                kept = running.structures
+    except KeyboardInterrupt:
+        keep(running)
+        raise
+    return running
 
 
 def score_batch(potential: Potential, batch: list[Atoms], criterion: DataCriterion) -> RunningScores:
