@@ -17,10 +17,10 @@ import torch
 from ase import Atoms
 
 from equiprune.adapters import Checkpoint
-from equiprune.blocks import PruningPlan
+from equiprune.blocks import PruningPlan, Role
 from equiprune.errors import PlanError, TargetError
 from equiprune.potential import Potential, Prediction, masked
-from equiprune.probes import probe_structures
+from equiprune.probes import element_structures, probe_structures
 from equiprune.pruning.slicing import prune, prune_checkpoint
 from equiprune.storage import Progress, silent
 
@@ -163,6 +163,7 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
     if plans is None:
         return {}, ["The model was trained after pruning, so it no longer equals its masked parent."]
     plan = reduce(PruningPlan.then, (step for step, _ in plans))
+    structures = [*structures, *_per_element(plan, child)]
     head = child.head or _kept_head(parent, plan)
     parent64 = replace(parent.to(torch.float64), head=head)
     values = compare(masked(parent64, plan), prune(parent64, plan), structures, "masked_vs_sliced")
@@ -173,6 +174,12 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
     times = "once" if len(plans) == 1 else "at every pruning step"
     stored = str(next(iter(child.checkpoint.weights.values())).dtype).removeprefix("torch.")
     return values, [f"The file is compared with the exact float64 slice, rounded {times} to {stored}."]
+
+
+def _per_element(plan: PruningPlan, child: Potential) -> list[Atoms]:
+    """Structures with every element that is left, where elements were removed or reordered."""
+    species = {space.name for space in child.spaces if space.role is Role.ELEMENTS}
+    return element_structures(child.elements) if species & plan.masks.keys() else []
 
 
 def _stored_difference(stored: Checkpoint, exact: Checkpoint) -> float:
@@ -212,7 +219,7 @@ def prove_lossless(parent: Potential, plan: PruningPlan) -> dict[str, float]:
     """
     parent64 = parent.to(torch.float64)
     child64 = prune(parent64, plan)
-    structures = list(probe_structures(child64.elements).values())
+    structures = [*probe_structures(child64.elements).values(), *_per_element(plan, child64)]
     proof: dict[str, float] = {}
     for head in child64.architecture.heads or (None,):
         before = replace(parent64, head=head or _kept_head(parent, plan))

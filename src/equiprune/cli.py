@@ -169,7 +169,7 @@ def prune(
     """
     check_writable(output)
     targets, criterion = target.targets(), by.chosen()
-    parent = _load(model, "float32", common, any_head=by.data is None)
+    parent = _load(model, "float32", common, any_head=by.data is None, preferred=target.only_head(common.head))
     check_output(parent.adapter, output)
     plan = ep.allocate(parent, targets, _scores(parent, by, criterion), round_to=target.round_to)
     child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": target.round_to})
@@ -204,9 +204,11 @@ def _advice(plan: ep.PruningPlan, proof: Mapping[str, float]) -> str:
     if proof:
         measured = ", ".join(f"{key} {value:.1g}" for key, value in proof.items())
         removed = "" if not plan.keeps_all else "There was nothing to remove. "
-        return f"{removed}Lossless, proven in float64 on four structures; largest differences: {measured}."
+        return f"{removed}Lossless, proven in float64; largest differences: {measured}."
     if plan.keeps_all:
         return "Nothing was removed: the targets ask for what the model already is."
+    if plan.masks.keys() <= {"elements", "heads"}:
+        return "Exact for the elements and heads that are kept; --lossless would also prove it."
     return "The child starts from its parent's weights and needs retraining before use."
 
 
@@ -269,7 +271,7 @@ def evaluate(
     """
     structures = islice(ep.read_structures(data), limit)
     _check_device(device)
-    potentials = {model: _load(model, dtype, common, device=device) for model in models}
+    potentials = _load_all(models, dtype, common, device)
     with progress("evaluate", limit) as step:
         accuracies = ep.evaluate(potentials, structures, batch_atoms=batch_atoms, progress=step)
     if common.json:
@@ -307,7 +309,7 @@ def benchmark(
     """
     _check_device(device)
     structures = ep.read_structures(data) if data else None
-    potentials = {model: _load(model, dtype, common, device=device) for model in models}
+    potentials = _load_all(models, dtype, common, device)
     shared = frozenset.intersection(*(potential.elements for potential in potentials.values()))
     atoms = next(structures) if structures else probe_structures(shared)["ionic"].repeat(2)
     if threads is not None:
@@ -369,12 +371,29 @@ def _complain(message: str) -> int:
     return 2
 
 
-def _load(model: str, dtype: Dtype, common: Common, *, any_head: bool = False, device: str = "cpu") -> ep.Potential:
-    """Open a model; with ``any_head`` the first head of a multi-head model serves when none is named."""
+def _load(
+    model: str,
+    dtype: Dtype,
+    common: Common,
+    *,
+    any_head: bool = False,
+    preferred: str | None = None,
+    device: str = "cpu",
+) -> ep.Potential:
+    """Open a model. Where it has heads and none is named, ``preferred`` serves, or with ``any_head`` the first."""
     adapter, checkpoint = ep.read_checkpoint(model, trust=common.trust)
     heads = checkpoint.architecture.heads
-    head = common.head or (heads[0] if any_head and heads else None)
+    head = common.head or (preferred if preferred in heads else None) or (heads[0] if any_head and heads else None)
     return ep.Potential.create(adapter, checkpoint, getattr(torch, dtype), head, device)
+
+
+def _load_all(models: Sequence[str], dtype: Dtype, common: Common, device: str) -> dict[str, ep.Potential]:
+    """Open several models; ``--head`` is for those that have heads, and at least one must."""
+    if len(set(models)) < len(models):
+        raise TargetError(f"A model is named twice: {', '.join(models)}. Name each once.")
+    several = {model: bool(ep.read_checkpoint(model, trust=common.trust)[1].architecture.heads) for model in models}
+    single = Common(trust=common.trust) if any(several.values()) else common
+    return {m: _load(m, dtype, common if several[m] else single, device=device) for m in models}
 
 
 def _check_device(device: str) -> None:

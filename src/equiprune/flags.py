@@ -76,7 +76,7 @@ class TargetFlags:
         heads: exactly these heads of a multi-head model, e.g. PBE.
         radial_width: hidden neurons of the radial network, e.g. 40,24.
         radial_basis: number of radial functions.
-        round_to: make hidden multiplicities multiples of this.
+        round_to: make hidden multiplicities multiples of this: down, but from half of it on up to it, below that none.
         lossless: remove only what contributes exactly nothing, and prove it.
         plan: a plan written by an earlier prune --json (its "plan", or all of its output).
     """
@@ -94,6 +94,13 @@ class TargetFlags:
     round_to: Positive = 1
     lossless: Switch = False
     plan: Path | None = None
+
+    def only_head(self, named: str | None) -> str | None:
+        """The one head that is kept, where scores are taken unless another is named; one that goes is refused."""
+        kept = self.heads.split(",") if self.heads else []
+        if named is not None and kept and named not in kept:
+            raise TargetError(f"--head {named} is not among the heads to keep ({self.heads}). Name one that is.")
+        return kept[0] if len(kept) == 1 else None
 
     def targets(self) -> list[t.Target]:
         """The typed targets that these flags name; raises `TargetError` when there is none."""

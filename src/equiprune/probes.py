@@ -35,6 +35,23 @@ def probe_structures(elements: Iterable[int], seed: int = 0) -> Mapping[str, Ato
     return {kind: _distorted(atoms, generator) for kind, atoms in structures.items()}
 
 
+def element_structures(elements: Iterable[int], seed: int = 0) -> list[Atoms]:
+    """Loose cells of up to 8 atoms that together contain every element: what is done per element is checked for each.
+
+    >>> [len(atoms) for atoms in element_structures(range(1, 12))]
+    [8, 3]
+    """
+    generator = np.random.default_rng(seed)
+    known = sorted({z for z in elements if z > 0})
+    corners = 3.0 * np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+    cells = []
+    for start in range(0, len(known), len(corners)):
+        numbers = known[start : start + len(corners)]
+        positions = corners[: len(numbers)] + 0.1 * generator.standard_normal((len(numbers), 3))
+        cells.append(Atoms(numbers=numbers, positions=positions, cell=[6.0] * 3, pbc=True))
+    return cells
+
+
 _LOOSE = 1.4
 """How much farther apart atoms are put that would not form such a structure, so that forces stay moderate."""
 

@@ -105,6 +105,7 @@ def allocate(
                 explicit = explicit & _named(model, target)
             case _:
                 counts = _lower(counts, _wanted(model, target))
+    _check_named(model, targets, explicit)
     for space in model.spaces:
         counts = _lower(counts, {(group_of(space), ir): len(explicit.mask(space).of(ir)) for _, ir in space.irreps})
     counts = _rounded(model, counts, round_to) if round_to > 1 else counts
@@ -237,6 +238,17 @@ def _named(model: Model, target: Elements | Heads | EdgeLmax) -> PruningPlan:
             return _subset(model, Role.ELEMENTS, [chemical_symbols[z] for z in numbers], names)
         case Heads(names_wanted):
             return _subset(model, Role.HEADS, list(names_wanted), list(model.architecture.heads))
+
+
+def _check_named(model: Model, targets: Sequence[Target], explicit: PruningPlan) -> None:
+    """Elements and heads are kept exactly as named, in that order, whatever else a plan says."""
+    for target in targets:
+        if isinstance(target, Elements | Heads):
+            for name, mask in _named(model, target).masks.items():
+                if explicit.masks[name] != mask:
+                    raise TargetError(
+                        f"The plan and the other targets disagree on which {name} to keep. Leave out one."
+                    )
 
 
 def _subset(model: Model, role: Role, wanted: list[str], known: list[str]) -> PruningPlan:

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
+from random_models import architecture, random_checkpoint
 
 import equiprune as ep
-from equiprune.adapters.sevennet import export
+from equiprune.adapters.sevennet import SevenNetAdapter, export
+from equiprune.adapters.sevennet.architecture import Rescale
 
 TRAINABLE = {"7net-0": 842_440, "7net-0_22may2024": 842_440, "7net-l3i5": 1_171_144, "7net-mf-0": 845_896}
 
@@ -71,3 +73,15 @@ def test_float64_is_float64_all_the_way(parent: ep.Potential, probes: list[Atoms
     values = ep.equivariance(parent, probes)
     assert values["equivariance.energy"] < 1e-12
     assert values["equivariance.forces"] < 1e-12
+
+
+def test_a_single_element_keeps_its_kind_of_energy_shift(tmp_path: Path) -> None:
+    """Global and per-element constants have one shape then; a certificate must not trip over the difference."""
+    for rescale in (Rescale.GLOBAL, Rescale.PER_ELEMENT):
+        parent = ep.Potential.create(SevenNetAdapter(), random_checkpoint(architecture(rescale=rescale)))
+        ep.save(parent, tmp_path / f"{rescale}.pth")
+        parent = ep.load(tmp_path / f"{rescale}.pth")
+        ep.save(ep.prune(parent, ep.allocate(parent, [ep.Elements((14,))])), tmp_path / f"{rescale}-si.pth")
+        child = ep.load(tmp_path / f"{rescale}-si.pth")
+        assert child.architecture.rescale is rescale
+        assert ep.certify(child, parent, nve_steps=1).values["stored_weights"] == 0

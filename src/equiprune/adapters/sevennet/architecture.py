@@ -202,7 +202,7 @@ def _from_config(config: dict[str, Any], shift_shape: tuple[int, ...]) -> SevenN
         readout_width=0 if config["readout_as_fcn"] else irreps[-1].dim // 2,
         readout_activation=config["readout_fcn_activation"] or "relu",  # null where there is no readout network
         normalize_sph=bool(config["_normalize_sph"]),
-        rescale=_rescale(heads, shift_shape, len(config["_type_map"])),
+        rescale=_rescale(heads, shift_shape, len(config["_type_map"]), config.get("shift")),
         train_denominator=bool(config["train_denominator"]),
         train_rescale=bool(config["train_shift_scale"]),
         head_use=_head_use(config) if heads else HeadUse(),
@@ -232,9 +232,11 @@ def _head_use(config: Mapping[str, Any]) -> HeadUse:
     )
 
 
-def _rescale(heads: Any, shift_shape: tuple[int, ...], elements: int) -> Rescale:
+def _rescale(heads: Any, shift_shape: tuple[int, ...], elements: int, shift: Any) -> Rescale:
     if heads:
         return Rescale.PER_HEAD
+    if elements == 1:  # the shapes agree, only the config tells
+        return Rescale.GLOBAL if isinstance(shift, float) else Rescale.PER_ELEMENT
     return Rescale.PER_ELEMENT if shift_shape == (elements,) else Rescale.GLOBAL
 
 
