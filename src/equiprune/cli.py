@@ -37,6 +37,7 @@ from equiprune.flags import (
     TargetFlags,
     criterion_named,
 )
+from equiprune.opening import check_device, open_model, open_models
 from equiprune.probes import probe_structures
 from equiprune.pruning.figure import table as importance_table
 from equiprune.pruning.importance import Criterion, DataCriterion
@@ -104,8 +105,8 @@ def calibrate(
     chosen = criterion_named(criterion, seed)
     _check_calibration(chosen, data, output, plot)
     resume = ep.Resume(output.with_name(output.name + ".partial"))
-    _check_device(device)
-    potential = _load(model, dtype, common, any_head=not isinstance(chosen, DataCriterion), device=device)
+    check_device(device)
+    potential = open_model(model, dtype, common, any_head=not isinstance(chosen, DataCriterion), device=device)
     structures = data if isinstance(chosen, DataCriterion) and data else ()
     with _resumable(resume), progress("calibrate", limit) as step:
         scores = ep.calibrate(
@@ -169,7 +170,7 @@ def prune(
     """
     check_writable(output)
     targets, criterion = target.targets(), by.chosen()
-    parent = _load(model, "float32", common, any_head=by.data is None, preferred=target.only_head(common.head))
+    parent = open_model(model, "float32", common, any_head=by.data is None, preferred=target.only_head(common.head))
     check_output(parent.adapter, output)
     plan = ep.allocate(parent, targets, _scores(parent, by, criterion), round_to=target.round_to)
     child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": target.round_to})
@@ -233,10 +234,10 @@ def certify(
     if output is not None:
         _check_suffix(output, "A certificate", ".json", ".md")
         check_writable(output)
-    child = _load(model, "float32", common, any_head=True)
+    child = open_model(model, "float32", common, any_head=True)
     if child.head is not None and common.head is None:
         note(f"Checking head {child.head}; --head chooses another: {', '.join(child.architecture.heads)}.")
-    original = _load(parent, "float32", Common(trust=common.trust), any_head=True) if parent else None
+    original = open_model(parent, "float32", Common(trust=common.trust), any_head=True) if parent else None
     with progress("certify", CHECKS) as step:
         certificate = ep.certify(child, original, nve_steps=nve_steps, progress=step)
     if output is not None and output.suffix == ".json":
@@ -270,8 +271,8 @@ def evaluate(
         batch_atoms: atoms evaluated at once.
     """
     structures = islice(ep.read_structures(data), limit)
-    _check_device(device)
-    potentials = _load_all(models, dtype, common, device)
+    check_device(device)
+    potentials = open_models(models, dtype, common, device)
     with progress("evaluate", limit) as step:
         accuracies = ep.evaluate(potentials, structures, batch_atoms=batch_atoms, progress=step)
     if common.json:
@@ -307,9 +308,9 @@ def benchmark(
         threads: of torch; its own choice unless given.
         device: cpu or cuda.
     """
-    _check_device(device)
+    check_device(device)
     structures = ep.read_structures(data) if data else None
-    potentials = _load_all(models, dtype, common, device)
+    potentials = open_models(models, dtype, common, device)
     shared = frozenset.intersection(*(potential.elements for potential in potentials.values()))
     atoms = next(structures) if structures else probe_structures(shared)["ionic"].repeat(2)
     if threads is not None:
@@ -332,7 +333,7 @@ def export(model: str, /, *, output: Output, common: Common = COMMON) -> int:
         output: .pth for SevenNet, no suffix for equiprune's own directory.
     """
     check_writable(output)
-    written = ep.save(_load(model, "float32", common, any_head=True), output)
+    written = ep.save(open_model(model, "float32", common, any_head=True), output)
     show_json({"written": list(map(str, written))}) if common.json else show(_written(written))
     return 0
 
@@ -369,38 +370,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(message: str) -> int:
     print(f"equiprune: {message}", file=sys.stderr)
     return 2
-
-
-def _load(
-    model: str,
-    dtype: Dtype,
-    common: Common,
-    *,
-    any_head: bool = False,
-    preferred: str | None = None,
-    device: str = "cpu",
-) -> ep.Potential:
-    """Open a model. Where it has heads and none is named, ``preferred`` serves, or with ``any_head`` the first."""
-    adapter, checkpoint = ep.read_checkpoint(model, trust=common.trust)
-    heads = checkpoint.architecture.heads
-    head = common.head or (preferred if preferred in heads else None) or (heads[0] if any_head and heads else None)
-    return ep.Potential.create(adapter, checkpoint, getattr(torch, dtype), head, device)
-
-
-def _load_all(models: Sequence[str], dtype: Dtype, common: Common, device: str) -> dict[str, ep.Potential]:
-    """Open several models; ``--head`` is for those that have heads, and at least one must."""
-    if len(set(models)) < len(models):
-        raise TargetError(f"A model is named twice: {', '.join(models)}. Name each once.")
-    several = {model: bool(ep.read_checkpoint(model, trust=common.trust)[1].architecture.heads) for model in models}
-    single = Common(trust=common.trust) if any(several.values()) else common
-    return {m: _load(m, dtype, common if several[m] else single, device=device) for m in models}
-
-
-def _check_device(device: str) -> None:
-    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    available = ["cpu", *(["cuda"] if cards else []), *(f"cuda:{i}" for i in range(cards))]
-    if device not in available:
-        raise TargetError(f"--device {device} is not available here. Available: {', '.join(available)}.")
 
 
 def _check_suffix(path: Path, what: str, *allowed: str) -> None:

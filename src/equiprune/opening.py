@@ -1,0 +1,42 @@
+"""Opening the models that a command line names, with the head and on the device it asks for."""
+
+from collections.abc import Sequence
+
+import torch
+
+import equiprune as ep
+from equiprune.errors import TargetError
+from equiprune.flags import Common, Dtype
+
+
+def open_model(
+    model: str,
+    dtype: Dtype,
+    common: Common,
+    *,
+    any_head: bool = False,
+    preferred: str | None = None,
+    device: str = "cpu",
+) -> ep.Potential:
+    """Open a model. Where it has heads and none is named, ``preferred`` serves, or with ``any_head`` the first."""
+    adapter, checkpoint = ep.read_checkpoint(model, trust=common.trust)
+    heads = checkpoint.architecture.heads
+    head = common.head or (preferred if preferred in heads else None) or (heads[0] if any_head and heads else None)
+    return ep.Potential.create(adapter, checkpoint, getattr(torch, dtype), head, device)
+
+
+def open_models(models: Sequence[str], dtype: Dtype, common: Common, device: str) -> dict[str, ep.Potential]:
+    """Open several models; ``--head`` is for those that have heads, and at least one must."""
+    if len(set(models)) < len(models):
+        raise TargetError(f"A model is named twice: {', '.join(models)}. Name each once.")
+    several = {model: bool(ep.read_checkpoint(model, trust=common.trust)[1].architecture.heads) for model in models}
+    single = Common(trust=common.trust) if any(several.values()) else common
+    return {m: open_model(m, dtype, common if several[m] else single, device=device) for m in models}
+
+
+def check_device(device: str) -> None:
+    """Raise `TargetError` naming what there is, unless the device is here."""
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    available = ["cpu", *(["cuda"] if cards else []), *(f"cuda:{i}" for i in range(cards))]
+    if device not in available:
+        raise TargetError(f"--device {device} is not available here. Available: {', '.join(available)}.")
