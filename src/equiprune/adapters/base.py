@@ -100,7 +100,10 @@ class ModelAdapter(ABC):
 
     @abstractmethod
     def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
-        """The layout of every parameter of the module that `build` returns, without building it."""
+        """The layout of every parameter of the module that `build` returns, and of buffers that carry information.
+
+        Computed without building the module.
+        """
 
     @abstractmethod
     def shrink(self, architecture: Any, plan: PruningPlan) -> Any:
@@ -137,19 +140,23 @@ class ModelAdapter(ABC):
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Copy weights into a module, every parameter exactly once. Raises `CheckpointError` naming what does not fit."""
-    parameters = dict(module.named_parameters())
-    missing, unexpected = parameters.keys() - weights.keys(), weights.keys() - parameters.keys()
+    """Copy weights into a module, every parameter exactly once, and buffers where there is a weight of their name.
+
+    Raises:
+        CheckpointError: a weight is missing, unexpected or of another shape.
+    """
+    parameters, buffers = dict(module.named_parameters()), dict(module.named_buffers())
+    missing, unexpected = parameters.keys() - weights.keys(), weights.keys() - parameters.keys() - buffers.keys()
     if missing or unexpected:
         raise CheckpointError(
             f"The weights do not belong to this architecture: missing {sorted(missing)}, "
             f"unexpected {sorted(unexpected)}."
         )
     with torch.no_grad():
-        for name, parameter in parameters.items():
-            if parameter.shape != weights[name].shape:
+        for name, weight in weights.items():
+            held = parameters[name] if name in parameters else buffers[name]
+            if held.shape != weight.shape:
                 raise CheckpointError(
-                    f"Weight {name} has shape {tuple(weights[name].shape)}, "
-                    f"this architecture needs {tuple(parameter.shape)}."
+                    f"Weight {name} has shape {tuple(weight.shape)}, this architecture needs {tuple(held.shape)}."
                 )
-            parameter.copy_(weights[name])
+            held.copy_(weight)

@@ -7,7 +7,7 @@ channel: one axis per entry, in e3nn's order. Scales are e3nn's ``path_weight`` 
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from math import sqrt
+from math import prod, sqrt
 
 from equiprune.blocks import Axis, FeatureSpace, Irrep, Irreps, Path, Segment, WeightLayout
 from equiprune.blocks.weight_layout import axis_size
@@ -54,6 +54,18 @@ def linear(prefix: str, inputs: Labelled, outputs: Labelled, *, biases: bool = F
 def _entry(entries: Labelled, index: int) -> str:
     """Identity of an input entry among those of the same irrep: the spaces it is made of."""
     return "|".join(dict.fromkeys(segment.space for segment in entries[index][1]))
+
+
+def linear_to_product(prefix: str, inputs: Axis, outputs: Sequence[Axis]) -> dict[str, WeightLayout]:
+    """``o3.Linear`` from scalars to scalars whose channels are pairs (head, neuron), the last axis running fastest."""
+    path = Path("0e:product", (inputs, *outputs), 1 / sqrt(axis_size(inputs)))
+    return {f"{prefix}.weight": WeightLayout((path,))}
+
+
+def linear_from_product(prefix: str, inputs: Sequence[Axis], outputs: Axis) -> dict[str, WeightLayout]:
+    """``o3.Linear`` from scalars whose channels are pairs (head, neuron) to scalars."""
+    path = Path("0e:product", (*inputs, outputs), 1 / sqrt(prod(map(axis_size, inputs))))
+    return {f"{prefix}.weight": WeightLayout((path,))}
 
 
 def fully_connected_tensor_product(

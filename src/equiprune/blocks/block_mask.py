@@ -115,6 +115,13 @@ class BlockMask:
         )
 
 
+def _is_a_beginning(mask: BlockMask) -> bool:
+    """Whether the kept channels are the first ones of the space, in order."""
+    everything = [(ir, c) for mul, ir in mask.irreps for c in range(mul)]
+    kept = [(ir, c) for (_, ir), channels in zip(mask.irreps, mask.kept, strict=True) for c in channels]
+    return bool(kept) and kept == everything[: len(kept)]
+
+
 @dataclass(frozen=True)
 class PruningPlan:
     """One mask per space; spaces without a mask keep everything.
@@ -185,6 +192,18 @@ class PruningPlan:
             )
         if space.tying is ChannelTying.ACROSS_L and len(set(filter(None, mask.kept))) > 1:
             raise PlanError(f"{space.name} has one channel set for all l; the plan keeps different ones.")
+        emptied = [str(ir) for (_, ir), kept in zip(mask.irreps, mask.kept, strict=True) if not kept]
+        needed = [ir for ir in emptied if Irrep.parse(ir).l <= space.least_lmax and space.least_lmax > 0]
+        if needed:
+            raise PlanError(
+                f"{space.name} would lose all of {', '.join(needed)}; this architecture needs l = 0 to "
+                f"{space.least_lmax}."
+            )
+        if space.ordered and not _is_a_beginning(mask):
+            raise PlanError(
+                f"{space.name} can only be removed from its last channel backwards, not to '{mask.kept_irreps}' "
+                f"(channels {[list(kept) for kept in mask.kept]})."
+            )
 
     def _check_size_groups(self, spaces: tuple[FeatureSpace, ...]) -> None:
         groups: dict[str, list[FeatureSpace]] = {}

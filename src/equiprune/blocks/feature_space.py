@@ -13,12 +13,18 @@ class Role(StrEnum):
     """Hidden node features between interactions (MACE and SevenNet: ``hidden_irreps``)."""
     EDGE_IRREPS = "edge_irreps"
     """Node features entering the convolution, after their own linear map."""
+    A_BASIS = "a_basis"
+    """Messages summed over neighbours, before they are multiplied with each other (MACE's A-basis)."""
     EDGE_ATTRS = "edge_attrs"
     """Spherical harmonics of the edges; its channels are the degrees l up to ``max_ell``."""
     RADIAL_WIDTH = "radial_width"
     """Hidden neurons of the network that turns distances into convolution weights."""
     RADIAL_BASIS = "radial_basis"
     """Radial (Bessel) functions."""
+    CORRELATION = "correlation"
+    """Orders of the product of messages: channel n is the product of n + 1 of them (MACE: ``correlation``)."""
+    INTERACTIONS = "interactions"
+    """Message-passing steps, each by what it adds to the energy."""
     READOUT = "readout"
     """Hidden neurons between the last features and the energy."""
     ELEMENTS = "elements"
@@ -56,7 +62,12 @@ class FeatureSpace:
         tying: one channel set for all l, or one per l.
         size_group: spaces of one group keep equally many channels of each irrep, whichever they are (a constructor
             with a single argument for two layers); empty for none.
+        stock_group: in models that upstream's own constructor builds, spaces of one such group keep one number of
+            channels, the same for every irrep they keep; empty for none. A plan may break this where the adapter can
+            assemble the model all the same; what is lost are tools that call the constructor.
         minimum: fewest channels of 0e that the architecture can be built with (for spaces that have 0e).
+        least_lmax: irreps up to this l are never removed entirely.
+        ordered: channels can only go from the last one backwards (highest l, highest order, last interaction).
         zero_preserving: the activation that produces the space maps zero to zero, so that a channel with zero
             incoming weights is zero.
 
@@ -71,10 +82,18 @@ class FeatureSpace:
     site: Site = Site.ATOM
     tying: ChannelTying = ChannelTying.INDEPENDENT
     size_group: str = ""
+    stock_group: str = ""
     minimum: int = 1
+    least_lmax: int = 0
+    ordered: bool = False
     zero_preserving: bool = True
 
     @property
     def scored(self) -> bool:
-        """True where an importance score means something: features that carry a gradient per channel."""
-        return self.role in (Role.NODE_FEATS, Role.EDGE_IRREPS, Role.RADIAL_WIDTH, Role.RADIAL_BASIS, Role.READOUT)
+        """True where an importance score decides: features whose channels can go in any order."""
+        return self.role in _SCORED
+
+
+_SCORED = frozenset(
+    (Role.NODE_FEATS, Role.EDGE_IRREPS, Role.A_BASIS, Role.RADIAL_WIDTH, Role.RADIAL_BASIS, Role.READOUT)
+)

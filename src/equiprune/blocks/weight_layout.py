@@ -78,6 +78,8 @@ class WeightLayout:
         paths: dense blocks in storage order.
         flat: stored as one vector of all paths (e3nn) instead of the shape of the single path.
         trainable: counted as trainable (``requires_grad``) upstream.
+        buffer: a constant that upstream registers as a buffer, not a parameter: sliced and stored, never counted.
+        identity: what the weight is, where its upstream name has a number that changes when others are removed.
 
     >>> from equiprune.blocks import Irrep
     >>> a, b = Segment("x", Irrep(0, 1), 4), Segment("y", Irrep(0, 1), 8)
@@ -88,11 +90,18 @@ class WeightLayout:
     paths: tuple[Path, ...]
     flat: bool = True
     trainable: bool = True
+    buffer: bool = False
+    identity: str = ""
 
     @classmethod
-    def dense(cls, *axes: Axis, scale: float = 1.0, trainable: bool = True) -> WeightLayout:
+    def dense(cls, *axes: Axis, scale: float = 1.0, trainable: bool = True, identity: str = "") -> WeightLayout:
         """An ordinary tensor with one axis per dimension."""
-        return cls((Path("", axes, scale),), flat=False, trainable=trainable)
+        return cls((Path("", axes, scale),), flat=False, trainable=trainable, identity=identity)
+
+    @classmethod
+    def constant(cls, *axes: Axis) -> WeightLayout:
+        """A buffer: element-wise numbers such as atomic energies; no axis for a single number."""
+        return cls((Path("", axes),), flat=False, trainable=False, buffer=True)
 
     @property
     def numel(self) -> int:

@@ -45,11 +45,12 @@ def prune_checkpoint(
     architecture = adapter.shrink(checkpoint.architecture, plan)
     parent, weights = adapter.absorb(checkpoint.architecture, checkpoint.weights, plan)
     layouts = adapter.weight_layouts(parent)
+    named = {layout.identity or name: name for name, layout in layouts.items()}
     # Sliced in float64 and rounded once: a float64 model is exact, a float32 one correctly rounded.
-    sliced = {
-        name: slice_weight(weights[name].double(), layouts[name], layout, plan).to(dtype)
-        for name, layout in adapter.weight_layouts(architecture).items()
-    }
+    sliced = {}
+    for name, layout in adapter.weight_layouts(architecture).items():
+        source = named[layout.identity or name]
+        sliced[name] = slice_weight(weights[source].double(), layouts[source], layout, plan).to(dtype)
     step = {
         "step": "prune",
         "parent": checkpoint.source,

@@ -1,0 +1,58 @@
+"""MACE: MACE-MP, MPA, OMAT, OFF and models trained with mace-torch 0.3. Upstream: mace-torch 0.3.16, e3nn 0.4.4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps
+from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.mace import checkpoint_file, export, forward, layouts, modules, rewrites
+from equiprune.adapters.mace.architecture import MaceArchitecture
+from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
+
+
+class MaceAdapter(ModelAdapter):
+    """See the modules beside this one: architecture, layouts, checkpoint_file, modules, forward, rewrites, export."""
+
+    name = "mace"
+    architecture_type = MaceArchitecture
+    suffixes = (".model",)
+
+    def aliases(self) -> Mapping[str, str]:
+        return checkpoint_file.ALIASES
+
+    def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
+        return checkpoint_file.read(source)
+
+    def build(self, architecture: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
+        return modules.build(architecture, dtype)
+
+    def feature_spaces(self, architecture: MaceArchitecture) -> tuple[FeatureSpace, ...]:
+        return layouts.feature_spaces(architecture)
+
+    def weight_layouts(self, architecture: MaceArchitecture) -> Mapping[str, WeightLayout]:
+        return layouts.weight_layouts(architecture)
+
+    def shrink(self, architecture: MaceArchitecture, plan: PruningPlan) -> MaceArchitecture:
+        return rewrites.shrink(architecture, plan)
+
+    def energies(
+        self,
+        module: nn.Module,
+        architecture: MaceArchitecture,
+        graph: AtomicGraph,
+        head: str | None,
+        taps: Taps,
+    ) -> Tensor:
+        return forward.energies(module, architecture, graph, head, taps)
+
+    def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
+        return export.write(checkpoint, path)
+
+    def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
+        return export.stock_energies(path, structures, head)

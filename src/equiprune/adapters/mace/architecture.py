@@ -1,0 +1,209 @@
+"""MACE's hyperparameters as a frozen value, one record per interaction.
+
+Names follow the arguments of ``mace.modules.models.MACE`` (mace-torch 0.3.16). Upstream's constructor has one number of
+channels, one ``max_ell`` and one radial network for the whole model; here every interaction has its own, because the
+blocks that the constructor puts together can do more than it asks of them. `MaceArchitecture.stock` tells the two apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from equiprune.adapters.base import Architecture
+from equiprune.blocks import Irrep, Irreps
+
+
+class Block(StrEnum):
+    """Interaction blocks of mace/modules/blocks.py whose slicing is exact."""
+
+    PLAIN = "RealAgnosticInteractionBlock"
+    RESIDUAL = "RealAgnosticResidualInteractionBlock"
+    DENSITY = "RealAgnosticDensityInteractionBlock"
+    DENSITY_RESIDUAL = "RealAgnosticDensityResidualInteractionBlock"
+
+    @property
+    def residual(self) -> bool:
+        """The old features are added after the product; otherwise messages pass a second linear map first."""
+        return self in (Block.RESIDUAL, Block.DENSITY_RESIDUAL)
+
+    @property
+    def density(self) -> bool:
+        """Messages are divided by a learned density instead of a constant."""
+        return self in (Block.DENSITY, Block.DENSITY_RESIDUAL)
+
+
+class Radial(StrEnum):
+    """Radial functions of mace/modules/radial.py."""
+
+    BESSEL = "bessel"
+    GAUSSIAN = "gaussian"
+    CHEBYSHEV = "chebyshev"
+
+
+class Transform(StrEnum):
+    """Distance transforms of mace/modules/radial.py."""
+
+    NONE = "None"
+    AGNESI = "Agnesi"
+    SOFT = "Soft"
+
+
+class ReadoutKind(StrEnum):
+    """How the energy is read from the features after an interaction."""
+
+    NONE = "none"
+    LINEAR = "linear"
+    NONLINEAR = "nonlinear"
+
+
+@dataclass(frozen=True)
+class Readout:
+    """A readout.
+
+    Attributes:
+        kind: none, linear, or one hidden layer.
+        width: hidden neurons per head of a non-linear readout.
+    """
+
+    kind: ReadoutKind
+    width: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interaction:
+    """One message-passing step.
+
+    Attributes:
+        block: upstream class.
+        edge_irreps: node features entering the convolution (output of ``linear_up``).
+        edge_lmax: spherical harmonics used, up to this l (``max_ell``).
+        messages: summed messages before the species-dependent map; only blocks that are not residual have one.
+        a_basis: input of the product basis; one number of channels for all l.
+        hidden_irreps: node features after this step.
+        correlation: highest order of the product basis.
+        radial_widths: hidden neurons of the radial network.
+        avg_num_neighbors: messages are divided by this (unused by density blocks).
+        readout: from the features after this step.
+    """
+
+    block: Block
+    edge_irreps: str
+    edge_lmax: int
+    messages: str = ""
+    a_basis: str
+    hidden_irreps: str
+    correlation: int
+    radial_widths: tuple[int, ...]
+    avg_num_neighbors: float
+    readout: Readout
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaceArchitecture(Architecture):
+    """Everything needed to rebuild a MACE model except its weights.
+
+    Attributes:
+        channels: of the species embedding.
+        steps: the interactions in order.
+        scale_shift: ScaleShiftMACE (True) or MACE.
+        radial: radial functions.
+        radial_basis: how many.
+        transform: of the distance, before the radial functions.
+        cutoff_power: ``num_polynomial_cutoff``.
+        apply_cutoff: the cutoff multiplies the radial functions (True) or the convolution weights.
+        pair_repulsion: a ZBL term is added.
+        gate: activation of the non-linear readout, one of abs, tanh, silu, None.
+        activation_constants: e3nn's second-moment constants by activation; kept, since they are no weights upstream.
+        use_so3: every irrep is written even.
+        agnostic_product: the product basis has one set of weights for all elements.
+        head_name: of a single-head model; ``heads`` is empty then.
+        per_head: which of atomic_energies, scale and shift have an axis for heads; all of them with several heads.
+    """
+
+    channels: int
+    steps: tuple[Interaction, ...]
+    scale_shift: bool = True
+    radial: Radial = Radial.BESSEL
+    radial_basis: int
+    transform: Transform = Transform.NONE
+    cutoff_power: int
+    apply_cutoff: bool = True
+    pair_repulsion: bool = False
+    gate: str = "silu"
+    activation_constants: dict[str, float]
+    use_so3: bool = False
+    agnostic_product: bool = False
+    head_name: str = "Default"
+    per_head: tuple[str, ...] = ()
+
+    @property
+    def inversion(self) -> bool:
+        """Models written in SO(3) irreps do not distinguish l even from l odd."""
+        return not self.use_so3
+
+    @property
+    def edge_lmax(self) -> int:
+        """Spherical harmonics that are computed: the most that any interaction uses."""
+        return max(step.edge_lmax for step in self.steps)
+
+    def edge_attrs(self, lmax: int) -> Irreps:
+        """Irreps of the spherical harmonics up to lmax."""
+        return Irreps.spherical_harmonics(lmax, 1 if self.use_so3 else -1)
+
+    def before(self, t: int) -> Irreps:
+        """Node features entering interaction t."""
+        return Irreps.parse(self.steps[t - 1].hidden_irreps) if t else Irreps.scalars(self.channels)
+
+    @property
+    def stock(self) -> bool:
+        """Whether upstream's constructor, called with single numbers, builds exactly this model."""
+        return not self.why_not_stock
+
+    @property
+    def why_not_stock(self) -> str:
+        """The first thing that upstream's constructor cannot be told, empty when it can build the model."""
+        first, last, steps = self.steps[0], self.steps[-1], self.steps
+        hidden = Irreps.parse(first.hidden_irreps)
+        scalars, uniform = str(Irreps.scalars(self.channels)), self._uniform
+        reasons = {
+            "numbers of channels differ": uniform,
+            "interactions differ in max_ell": all(s.edge_lmax == self.edge_lmax for s in steps),
+            "an A-basis lacks an l": all(
+                Irreps.parse(s.a_basis) == self._every_l() and s.messages in ("", s.a_basis) for s in steps
+            ),
+            "hidden irreps differ between interactions": all(s.hidden_irreps == first.hidden_irreps for s in steps[:-1]),
+            "the last features have l > 0": last.hidden_irreps == scalars,
+            "the hidden irreps have no scalars first": hidden.entries[0][1].is_scalar,
+            "edge irreps differ between interactions": self._edge_irreps_are_stock(),
+            "radial networks differ": len({s.radial_widths for s in steps}) == 1,
+            "numbers of neighbours differ": len({s.avg_num_neighbors for s in steps}) == 1,
+            "interaction blocks differ": len({s.block for s in steps[1:]}) <= 1,
+            "readouts are not linear, and non-linear after the last of several interactions": self._stock_readouts(),
+        }
+        return next((reason for reason, holds in reasons.items() if not holds), "")
+
+    @property
+    def _uniform(self) -> bool:
+        texts = [text for s in self.steps for text in (s.a_basis, s.hidden_irreps, s.messages) if text]
+        return all(mul == self.channels for text in texts for mul, _ in Irreps.parse(text))
+
+    def _every_l(self) -> Irreps:
+        return Irreps(tuple((self.channels, ir) for _, ir in self.edge_attrs(self.edge_lmax)))
+
+    def _edge_irreps_are_stock(self) -> bool:
+        first, rest = self.steps[0], self.steps[1:]
+        follow = all(Irreps.parse(s.edge_irreps) == self.before(t + 1) for t, s in enumerate(rest))
+        return Irreps.parse(first.edge_irreps) == self.before(0) and (
+            follow or len({step.edge_irreps for step in rest}) == 1
+        )
+
+    def _stock_readouts(self) -> bool:
+        kinds = [step.readout.kind for step in self.steps]
+        last = ReadoutKind.NONLINEAR if len(kinds) > 1 else ReadoutKind.LINEAR
+        return kinds[-1] is last and set(kinds[:-1]) in (set(), {ReadoutKind.LINEAR}, {ReadoutKind.NONE})
+
+
+def scalar_channels(irreps: str) -> int:
+    """Channels of 0e."""
+    return Irreps.parse(irreps).mul(Irrep(0, 1))

@@ -1,0 +1,227 @@
+"""Reading MACE's ``.model`` files, which are pickled modules, as data (see `equiprune.adapters.pickled_module`).
+
+Hyperparameters are read off the modules block by block, as upstream's ``extract_config_mace_model`` does for the whole
+model (mace/tools/scripts_utils.py), so that heterogeneous models read like any other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from equiprune.adapters.base import Checkpoint
+from equiprune.adapters.mace.architecture import (
+    Block,
+    Interaction,
+    MaceArchitecture,
+    Radial,
+    Readout,
+    ReadoutKind,
+    Transform,
+)
+from equiprune.adapters.mace.layouts import NO_PATH, weight_layouts
+from equiprune.adapters.pickled_module import StandIn, class_name, read_pickled_module
+from equiprune.blocks import Irrep, Irreps
+from equiprune.errors import CheckpointError, EquipruneError
+from equiprune.storage import sha256_of
+
+PROVENANCE = "equiprune_provenance"
+"""Attribute of exported models: licence and history, as JSON text."""
+
+_PACKAGES = frozenset({"mace", "e3nn", "torch", "opt_einsum_fx", "cuequivariance", "cuequivariance_torch", "openequivariance"})
+
+_MODELS = {"ScaleShiftMACE": True, "MACE": False}
+_RADIAL = {"BesselBasis": Radial.BESSEL, "GaussianBasis": Radial.GAUSSIAN, "ChebychevBasis": Radial.CHEBYSHEV}
+_TRANSFORMS = {"AgnesiTransform": Transform.AGNESI, "SoftTransform": Transform.SOFT}
+_GATES = ("abs", "tanh", "silu")
+
+ALIASES: dict[str, str] = {}
+
+
+def read(source: str | Path) -> Checkpoint:
+    """Open a file. Raises `CheckpointError` naming what this adapter cannot prune exactly."""
+    path = Path(source)
+    module = read_pickled_module(path, _PACKAGES)
+    try:
+        architecture = architecture_of(module)
+        weights = _weights(architecture, dict(module.tensors()), path)
+        provenance = json.loads(getattr(module, PROVENANCE, "{}"))
+    except EquipruneError as error:
+        raise CheckpointError(f"'{path}' cannot be pruned: {error}") from error
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"'{path}' is a pickled {class_name(module)}, but not in the form that mace-torch 0.3 writes "
+            f"({type(error).__name__}: {error}). Give a .model that mace_run_train wrote."
+        ) from error
+    licence, history = provenance.get("licence", "unknown"), tuple(provenance.get("history", ()))
+    return Checkpoint(architecture, weights, licence, sha256_of(path), str(source), history)
+
+
+def architecture_of(model: Any) -> MaceArchitecture:
+    """Hyperparameters of a pickled MACE model."""
+    kind = class_name(model)
+    if not model.origin.startswith("mace.modules.models.") or kind not in _MODELS:
+        raise CheckpointError(
+            f"it is a {model.origin}; {' and '.join(_MODELS)} of mace-torch 0.3 are supported. Files of MACE v1 and "
+            "deployed (LAMMPS) models are not: give the .model they were made from."
+        )
+    _refuse_unsupported(model)
+    heads = tuple(getattr(model, "heads", None) or ("Default",))
+    tensors = dict(model.tensors())
+    embedding = model.radial_embedding
+    transform = getattr(embedding, "distance_transform", None)
+    steps = tuple(_step(model, t, heads) for t in range(len(model.interactions.children())))
+    return MaceArchitecture(
+        elements=tuple(model.atomic_numbers.tolist()),
+        cutoff=float(model.r_max),
+        heads=heads if len(heads) > 1 else (),
+        channels=irreps_of(model.node_embedding.linear.irreps_out).channels,
+        steps=steps,
+        scale_shift=_MODELS[kind],
+        radial=_RADIAL[class_name(embedding.bessel_fn)],
+        radial_basis=int(embedding.out_dim),
+        transform=_TRANSFORMS[class_name(transform)] if transform is not None else Transform.NONE,
+        cutoff_power=int(embedding.cutoff_fn.p),
+        apply_cutoff=getattr(embedding, "apply_cutoff", True),
+        pair_repulsion=hasattr(model, "pair_repulsion_fn"),
+        gate=_gate(model),
+        activation_constants=_activation_constants(model),
+        use_so3=bool(getattr(model, "use_so3", False)),
+        agnostic_product=bool(getattr(model, "use_agnostic_product", False)),
+        head_name=heads[0],
+        per_head=_per_head(tensors),
+    )
+
+
+def _refuse_unsupported(model: Any) -> None:
+    packages = {child.origin.partition(".")[0] for child in _descendants(model)}
+    accelerated = sorted(packages & {"cuequivariance", "cuequivariance_torch", "openequivariance"})
+    if accelerated:
+        raise CheckpointError(
+            f"it is laid out for an accelerated backend ({', '.join(accelerated)}). Convert it first: mace_cueq_to_e3nn "
+            "(cuEquivariance) or mace_oeq_to_e3nn (OpenEquivariance). Pruned models convert back."
+        )
+    if hasattr(model, "joint_embedding"):
+        raise CheckpointError("it embeds charge, spin or other conditions (embedding_specs), which is not supported.")
+    for t, block in enumerate(model.interactions.children()):
+        if class_name(block) not in set(Block):
+            raise CheckpointError(
+                f"interaction {t} is a {class_name(block)}; {', '.join(Block)} can be pruned exactly."
+            )
+    for readout in model.readouts.children():
+        if class_name(readout) not in ("LinearReadoutBlock", "NonLinearReadoutBlock"):
+            raise CheckpointError(f"its readout is a {class_name(readout)}, which is not supported.")
+
+
+def _descendants(module: StandIn) -> list[StandIn]:
+    below = [child for child in module.children() if isinstance(child, StandIn)]
+    return below + [deeper for child in below for deeper in _descendants(child)]
+
+
+def _step(model: Any, t: int, heads: tuple[str, ...]) -> Interaction:
+    block, product = model.interactions.children()[t], model.products.children()[t]
+    kind = Block(class_name(block))
+    made = irreps_of(block.linear.irreps_out)
+    contraction = product.symmetric_contractions.contractions.children()[0]
+    return Interaction(
+        block=kind,
+        edge_irreps=str(irreps_of(block.linear_up.irreps_out)),
+        edge_lmax=irreps_of(block.edge_attrs_irreps).lmax,
+        messages="" if kind.residual else str(made),
+        a_basis=str(irreps_of(block.reshape.irreps)),
+        hidden_irreps=str(irreps_of(product.linear.irreps_out)),
+        correlation=int(contraction.correlation),
+        radial_widths=tuple(int(width) for width in block.conv_tp_weights.hs[1:-1]),
+        avg_num_neighbors=float(block.avg_num_neighbors),
+        readout=_readout(model, t, len(heads)),
+    )
+
+
+def _readout(model: Any, t: int, heads: int) -> Readout:
+    """Upstream reads out after every interaction or only after the last one."""
+    readouts, last = model.readouts.children(), len(model.interactions.children()) - 1
+    number = t if len(readouts) > 1 or last == 0 else t - last
+    if number < 0:
+        return Readout(ReadoutKind.NONE)
+    if class_name(readouts[number]) == "LinearReadoutBlock":
+        return Readout(ReadoutKind.LINEAR)
+    return Readout(ReadoutKind.NONLINEAR, irreps_of(readouts[number].hidden_irreps).channels // heads)
+
+
+def irreps_of(pickled: Any) -> Irreps:
+    """Irreps from a stand-in for e3nn's, a tuple of (mul, (l, p)), or from text."""
+    if isinstance(pickled, str):
+        return Irreps.parse(pickled)
+    entries = []
+    for entry in _fields(pickled):
+        mul, irrep = _fields(entry)
+        l, p = _fields(irrep)
+        entries.append((int(mul), Irrep(int(l), int(p))))
+    return Irreps(tuple(entries))
+
+
+def _fields(pickled: Any) -> tuple[Any, ...]:
+    """What a pickled subclass of tuple holds; it is made from its fields, or from one tuple of them."""
+    [only, *others] = pickled.args or ((),)
+    return pickled.args if others else tuple(only)
+
+
+def _gate(model: Any) -> str:
+    """The activation of the last readout; linear ones have none, and then upstream's usual one serves."""
+    last = model.readouts.children()[-1]
+    if class_name(last) == "LinearReadoutBlock":
+        return "silu"
+    [activation] = last.non_linearity.acts.children() or [None]
+    name = class_name(activation.f) if activation is not None else "None"
+    if name not in (*_GATES, "None"):
+        raise CheckpointError(f"its readout has the activation '{name}'; {', '.join(_GATES)} and None are supported.")
+    return name
+
+
+def _activation_constants(model: Any) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for module in _activations(model):
+        name, constant = class_name(module.f), float(module.cst)
+        if found.setdefault(name, constant) != constant:
+            raise CheckpointError(f"it normalises {name} by two different constants.")
+    return found
+
+
+def _activations(model: StandIn) -> list[Any]:
+    layers = [m for m in _descendants(model) if class_name(m) == "normalize2mom"]
+    return layers + [
+        m.act for m in _descendants(model) if class_name(m) == "_Layer" and class_name(m.state.get("act")) == "normalize2mom"
+    ]
+
+
+def _per_head(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
+    """Which constants have an axis for heads; files of one head have been written with and without."""
+    usual = {"atomic_energies_fn.atomic_energies": 1, "scale_shift.scale": 0, "scale_shift.shift": 0}
+    return tuple(name.rpartition(".")[2] for name, d in usual.items() if name in tensors and tensors[name].dim() > d)
+
+
+def _weights(arch: MaceArchitecture, tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    layouts = weight_layouts(arch)
+    missing = sorted(name for name in layouts if name not in tensors)
+    if missing:
+        raise CheckpointError(f"it lacks the weights {missing[:3]}{'...' if len(missing) > 3 else ''}.")
+    weights = {}
+    for name, layout in layouts.items():
+        found, expected = tuple(tensors[name].shape), layout.shape
+        if found != expected:
+            raise CheckpointError(f"{name} has shape {found}, expected {expected}.{_reduced(name, found, expected)}")
+        weights[name] = tensors[name].clone()
+    return weights
+
+
+def _reduced(name: str, found: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    if "symmetric_contractions" in name and found[1:2] < expected[1:2]:
+        return (
+            " Its product basis is the reduced one (use_reduced_cg), which mace uses when cuequivariance is installed "
+            "during training; only the full one is supported."
+        )
+    return ""

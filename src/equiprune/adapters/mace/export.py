@@ -1,0 +1,53 @@
+"""Writing MACE's ``.model`` files: pickled modules that stock tools open."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+
+from equiprune.adapters.base import Checkpoint, fill
+from equiprune.adapters.mace import modules
+from equiprune.adapters.mace.checkpoint_file import PROVENANCE
+from equiprune.errors import OutputError
+
+_E3NN = "0.4.4"
+"""The release that mace-torch 0.3 pins; later ones pickle their modules differently."""
+
+
+def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
+    """A ``.model`` in the precision of the weights, for MACECalculator and the ``mace_*`` commands.
+
+    Raises:
+        OutputError: with the installed e3nn, stock MACE could not open the file.
+    """
+    if version("e3nn") != _E3NN:
+        raise OutputError(
+            f"e3nn {version('e3nn')} is installed; a .model pickled with it cannot be opened by stock MACE, which needs "
+            f"e3nn {_E3NN}. Save to a directory (no suffix) and export it where equiprune[mace] is installed."
+        )
+    dtype = checkpoint.weights["node_embedding.linear.weight"].dtype
+    module: Any = modules.build(checkpoint.architecture, dtype)
+    fill(module, checkpoint.weights)
+    record = {"licence": checkpoint.licence, "history": [dict(step) for step in checkpoint.history]}
+    setattr(module, PROVENANCE, json.dumps(record))  # text, which TorchScript can carry
+    buffer = BytesIO()
+    torch.save(module, buffer)
+    path.write_bytes(buffer.getvalue())  # a full disk is then an OSError, as everywhere
+    return (path,)
+
+
+def stock_energies(path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
+    """Energies (eV) by the stock ``MACECalculator`` after opening ``path``, in the precision of the file."""
+    with modules.upstream(torch.get_default_dtype()):
+        from mace.calculators import MACECalculator
+
+        chosen = {"head": head} if head is not None else {}
+        calculator = MACECalculator(model_paths=str(path), device="cpu", default_dtype="", **chosen)
+        return [float(calculator.get_potential_energy(atoms)) for atoms in structures]

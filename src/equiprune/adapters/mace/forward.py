@@ -1,0 +1,169 @@
+"""MACE's forward pass with taps on its feature spaces, in any precision (mace/modules/models.py, ``forward``).
+
+Forces are left out, so that one `torch.autograd.grad` outside gives forces, stress and feature gradients together.
+Features inside a block are reached by forward hooks for the duration of one evaluation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot
+
+from equiprune.adapters.base import Taps
+from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
+from equiprune.blocks import Irreps
+
+
+def energies(model: Any, arch: MaceArchitecture, graph: AtomicGraph, head: str | None, taps: Taps) -> Tensor:
+    """Energies (structures,) in eV. An edge's centre sends, its neighbour receives."""
+    number = arch.heads.index(head or "") if arch.heads else 0
+    heads = torch.full_like(graph.numbers, number)
+    attrs = _one_hot(arch, graph)
+    vectors = graph.edge_vectors()
+    lengths = vectors.norm(dim=-1, keepdim=True)
+    harmonics = model.spherical_harmonics(vectors)
+    basis, cutoff = model.radial_embedding(lengths, attrs, graph.edge_index, model.atomic_numbers)
+    basis = _tapped("radial_basis", basis, taps)
+    per_atom = _repulsion(model, arch, graph, lengths, attrs)
+    shares = _tapped("interactions", attrs.new_ones(len(attrs), len(arch.steps)), taps)
+    with _inner_taps(model, arch, number, attrs, taps):
+        features = _tapped("node_feats.0", model.node_embedding(attrs), taps)
+        readouts = iter(model.readouts)
+        for t, step in enumerate(arch.steps):
+            a_basis, skip = model.interactions[t](
+                node_attrs=attrs,
+                node_feats=features,
+                edge_attrs=_tapped_harmonics(harmonics, t, arch, taps),
+                edge_feats=basis,
+                edge_index=graph.edge_index,
+                cutoff=cutoff,
+                first_layer=t == 0,
+            )
+            features = _tapped(f"node_feats.{t + 1}", model.products[t](a_basis, skip, attrs), taps)
+            if step.readout.kind is not ReadoutKind.NONE:
+                per_atom = per_atom + next(readouts)(features, heads)[:, number] * shares[:, t]
+    if arch.scale_shift:
+        per_atom = model.scale_shift(per_atom, heads)
+    per_atom = per_atom + model.atomic_energies_fn(attrs)[:, number]
+    return torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_atom, per_atom)
+
+
+def _one_hot(arch: MaceArchitecture, graph: AtomicGraph) -> Tensor:
+    table = torch.full((max(arch.elements) + 1,), -1, device=graph.numbers.device)
+    table[torch.tensor(arch.elements, device=table.device)] = torch.arange(len(arch.elements), device=table.device)
+    return one_hot(table[graph.numbers], len(arch.elements)).to(graph.positions.dtype)
+
+
+def _repulsion(model: Any, arch: MaceArchitecture, graph: AtomicGraph, lengths: Tensor, attrs: Tensor) -> Tensor:
+    if not arch.pair_repulsion:
+        return torch.zeros_like(attrs[:, 0])
+    return model.pair_repulsion_fn(lengths, attrs, graph.edge_index, model.atomic_numbers)
+
+
+def _tapped(space: str, feature: Tensor, taps: Taps) -> Tensor:
+    return taps[space](feature) if space in taps else feature
+
+
+def _tapped_harmonics(harmonics: Tensor, t: int, arch: MaceArchitecture, taps: Taps) -> Tensor:
+    """What interaction t sees of the spherical harmonics; it may use fewer l than another one."""
+    if f"edge_attrs.{t}" not in taps:
+        return harmonics
+    used = (arch.steps[t].edge_lmax + 1) ** 2
+    return torch.cat([taps[f"edge_attrs.{t}"](harmonics[:, :used]), harmonics[:, used:]], dim=-1)
+
+
+@contextmanager
+def _inner_taps(model: Any, arch: MaceArchitecture, head: int, attrs: Tensor, taps: Taps) -> Iterator[None]:
+    """Forward hooks where a tapped feature is made inside a block, and weighted products where orders are tapped."""
+    with ExitStack() as stack:
+        for name, (module, hook) in _hooks(model, arch, head, taps).items():
+            if name in taps:
+                stack.callback(module.register_forward_hook(hook).remove)
+        for t, step in enumerate(arch.steps):
+            if f"correlation.{t}" in taps:
+                shares = taps[f"correlation.{t}"](attrs.new_ones(len(attrs), step.correlation))
+                for contraction in model.products[t].symmetric_contractions.contractions:
+                    stack.enter_context(_weighted_orders(contraction, shares))
+        yield
+
+
+Hook = Callable[[nn.Module, Any, Any], Any]
+
+
+def _hooks(model: Any, arch: MaceArchitecture, head: int, taps: Taps) -> dict[str, tuple[nn.Module, Hook]]:
+    hooks: dict[str, tuple[nn.Module, Hook]] = {}
+    readout = 0
+    for t, step in enumerate(arch.steps):
+        block = model.interactions[t]
+        hooks[f"edge_irreps.{t}"] = block.linear_up, _hook(f"edge_irreps.{t}", taps)
+        hooks[f"messages.{t}"] = block.linear, _hook(f"messages.{t}", taps)
+        hooks[f"a_basis.{t}"] = block.reshape, _a_basis_hook(f"a_basis.{t}", Irreps.parse(step.a_basis), taps)
+        for i in range(len(step.radial_widths)):
+            layer = getattr(block.conv_tp_weights, f"layer{i}")
+            hooks[f"radial.{t}.{i}"] = layer, _hook(f"radial.{t}.{i}", taps)
+        if step.readout.kind is ReadoutKind.NONLINEAR:
+            hook = _neurons_hook(f"readout.{t}", step.readout.width, head, taps)
+            hooks[f"readout.{t}"] = model.readouts[readout].non_linearity, hook
+        readout += step.readout.kind is not ReadoutKind.NONE
+    return hooks
+
+
+def _hook(space: str, taps: Taps) -> Hook:
+    return lambda _module, _inputs, output: taps[space](output)
+
+
+def _a_basis_hook(space: str, irreps: Irreps, taps: Taps) -> Hook:
+    """Upstream's A-basis is (atoms, channels, m of all l); a space is (atoms, channels and m of one l after another)."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        dims = [ir.dim for _, ir in irreps]
+        flat = torch.cat([part.flatten(1) for part in output.split(dims, dim=-1)], dim=-1)
+        pieces = taps[space](flat).split([span.stop - span.start for _, _, span in irreps.slices()], dim=-1)
+        shaped = [piece.reshape(len(output), -1, dim) for piece, dim in zip(pieces, dims, strict=True)]
+        return torch.cat(shaped, dim=-1)
+
+    return hook
+
+
+def _neurons_hook(space: str, width: int, head: int, taps: Taps) -> Hook:
+    """The hidden neurons of the head that is evaluated; those of the others do not reach it."""
+
+    def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        own = slice(head * width, (head + 1) * width)
+        return torch.cat([output[:, : own.start], taps[space](output[:, own]), output[:, own.stop :]], dim=-1)
+
+    return hook
+
+
+@contextmanager
+def _weighted_orders(contraction: Any, shares: Tensor) -> Iterator[None]:
+    """Give each order of the product a factor per atom, ``shares`` of shape (atoms, orders).
+
+    The contraction starts from the highest order and adds the next lower one before each product with the features
+    (mace/modules/symmetric_contraction.py), so that a factor on what is added weighs that order alone.
+    """
+
+    def share(nu: int, like: Tensor) -> Tensor:
+        return shares[:, nu - 1].reshape(-1, *[1] * (like.dim() - 1))
+
+    def forward(x: Tensor, y: Tensor) -> Tensor:
+        top = contraction.correlation
+        out = contraction.graph_opt_main(contraction.U_tensors(top), contraction.weights_max, x, y)
+        out = out * share(top, out)
+        lower = (contraction.weights, contraction.contractions_weighting, contraction.contractions_features)
+        for nu, weight, weigh, multiply in zip(range(top - 1, 0, -1), *lower, strict=True):
+            added = weigh(contraction.U_tensors(nu), weight, y)
+            out = multiply(added * share(nu, added) + out, x)
+        return out.view(out.shape[0], -1)
+
+    contraction.forward = forward
+    try:
+        yield
+    finally:
+        del contraction.forward

@@ -1,0 +1,162 @@
+"""A pickled ``torch.nn.Module`` read as data: nothing that the file names is imported or run.
+
+Whole-module pickles are programs: opening one with `torch.load` imports the classes it names, in the versions it was
+written with, and runs whatever it asks for. Here each class or function that a file names becomes a lifeless stand-in
+that only remembers its name, its arguments and its state; tensors and plain containers alone are real. So a hostile
+file can do nothing, and a file written under another version of e3nn reads like any other.
+"""
+
+from __future__ import annotations
+
+import pickle
+import warnings
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from equiprune.errors import CheckpointError
+
+
+class StandIn:
+    """An object of a class that is named but not imported.
+
+    Attributes of the pickled object, and the parameters, buffers and submodules of a pickled module, are attributes.
+    """
+
+    origin = ""
+    """Full name of the class or function, e.g. ``mace.modules.models.ScaleShiftMACE``."""
+
+    args: tuple[Any, ...]
+    state: dict[str, Any]
+
+    def __new__(cls, *args: Any) -> StandIn:
+        made = super().__new__(cls)
+        made.args, made.state = args, {}
+        return made
+
+    def __init__(self, *_: Any) -> None:
+        """Everything happens in ``__new__``: a pickle may leave ``__init__`` out."""
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state if isinstance(state, dict) else {}
+
+    def __getattr__(self, name: str) -> Any:
+        for holder in (self.state, *(self.state.get(kind) or {} for kind in _KINDS)):
+            if name in holder:
+                return holder[name]
+        raise AttributeError(f"a {type(self).origin} without '{name}'")
+
+    def children(self) -> list[StandIn]:
+        """Submodules in order, those of a ``ModuleList`` among them."""
+        return list(self.state.get("_modules", {}).values())
+
+    def tensors(self, prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+        """Parameters and buffers of this module and those below it, by the names of its state dict."""
+        for kind in ("_parameters", "_buffers"):
+            for name, tensor in (self.state.get(kind) or {}).items():
+                if isinstance(tensor, Tensor):
+                    yield prefix + name, tensor.detach()
+        for name, child in (self.state.get("_modules") or {}).items():
+            if isinstance(child, StandIn):
+                yield from child.tensors(f"{prefix}{name}.")
+
+
+_KINDS = ("_modules", "_parameters", "_buffers")
+
+
+def class_name(value: Any) -> str:
+    """The short name of a stand-in's class, of a stand-in for a class or function, or of an ordinary value's type."""
+    origin = getattr(value, "origin", "") or type(value).__name__
+    return str(origin).rpartition(".")[2]
+
+
+def read_pickled_module(path: Path, packages: Collection[str]) -> StandIn:
+    """The module in a file that ``torch.save(module, path)`` wrote.
+
+    Args:
+        path: the file.
+        packages: top-level packages whose classes it may name, e.g. ``{"mace", "e3nn", "torch"}``.
+
+    Raises:
+        CheckpointError: no readable torch file, another class than these packages have, or no module at all.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"There is no file '{path}'.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(path, map_location="cpu", pickle_module=_reader(frozenset(packages)), weights_only=False)
+    except _UnknownClassError as error:
+        raise CheckpointError(
+            f"'{path}' was not opened: it names {error}, which is neither data nor part of {', '.join(sorted(packages))}. "
+            "Get the file from its authors again."
+        ) from error
+    except Exception as error:  # torch and the pickle inside have their own exceptions
+        reason = (str(error).splitlines() or [""])[0][:160]
+        raise CheckpointError(
+            f"'{path}' is not a readable torch file; it may be empty or truncated ({type(error).__name__}: {reason}). "
+            "Get it again."
+        ) from error
+    if not isinstance(content, StandIn):
+        raise CheckpointError(f"'{path}' holds a {class_name(content)}, not a model saved with torch.save(model).")
+    return content
+
+
+class _UnknownClassError(Exception):
+    pass
+
+
+_DATA: dict[tuple[str, str], Any] = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
+    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch", "Size"): torch.Size,
+    ("torch", "device"): torch.device,
+    ("_codecs", "encode"): lambda text, encoding: bytes(text, encoding),
+    ("builtins", "set"): set,
+    ("builtins", "slice"): slice,
+    ("builtins", "complex"): complex,
+}
+"""What is built for real: containers, tensors, and the bytes of old pickle protocols."""
+
+
+def _numpy() -> dict[tuple[str, str], Any]:
+    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
+    real: dict[tuple[str, str], Any] = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
+    for package in ("numpy.core.multiarray", "numpy._core.multiarray"):
+        real |= {(package, "_reconstruct"): reconstruct, (package, "scalar"): scalar}
+    return real
+
+
+@cache
+def _reader(packages: frozenset[str]) -> Any:
+    """What `torch.load` takes as ``pickle_module``."""
+    real = _DATA | _numpy()
+
+    class Unpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            module = {"__builtin__": "builtins"}.get(module, module)
+            if (module, name) in real:
+                return real[module, name]
+            if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
+                return getattr(torch, name)
+            if module.partition(".")[0] not in packages:
+                raise _UnknownClassError(f"'{module}.{name}'")
+            return _stand_in(f"{module}.{name}")
+
+    def load(stream: Any, **options: Any) -> Any:
+        return Unpickler(stream, **options).load()
+
+    return SimpleNamespace(Unpickler=Unpickler, load=load, UnpicklingError=pickle.UnpicklingError, __name__="data")
+
+
+@cache
+def _stand_in(origin: str) -> type[StandIn]:
+    return type(origin.rpartition(".")[2], (StandIn,), {"origin": origin})
