@@ -165,7 +165,7 @@ def test_forces_of_a_molecule_are_checked_without_its_stress(toy: ep.Potential) 
 SPACES = (
     FeatureSpace("elements", ep.Irreps.scalars(5), Role.ELEMENTS, Site.NONE),
     FeatureSpace("heads", ep.Irreps.scalars(3), Role.HEADS, Site.NONE),
-    FeatureSpace("edge_attrs", ep.Irreps.parse("1x0e+1x1o+1x2e"), Role.EDGE_ATTRS, Site.EDGE),
+    FeatureSpace("edge_attrs", ep.Irreps.parse("1x0e+1x1o+1x2e"), Role.EDGE_ATTRS, Site.EDGE, ordered=True),
     FeatureSpace("a", ep.Irreps.parse("6x0e+4x1o+3x2e"), Role.NODE_FEATS, size_group="g", minimum=2),
     FeatureSpace("b", ep.Irreps.parse("6x0e+4x1o+3x2e"), Role.EDGE_IRREPS, size_group="g"),
     FeatureSpace("tied", ep.Irreps.parse("5x0e+5x1o+5x2e"), Role.NODE_FEATS, tying=ChannelTying.ACROSS_L, minimum=3),

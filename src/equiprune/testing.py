@@ -26,14 +26,14 @@ from numpy.random import Generator, default_rng
 from torch import Tensor
 
 from equiprune.adapters import Checkpoint, ModelAdapter
-from equiprune.blocks import BlockMask, ChannelTying, FeatureSpace, Irrep, PruningPlan, Role, Site, WeightLayout
+from equiprune.blocks import BlockMask, ChannelTying, FeatureSpace, Irrep, Irreps, PruningPlan, Role, Site, WeightLayout
 from equiprune.certificate import LIMITS, batch_independence, compare, equivariance, finite_difference
 from equiprune.checkpoint import load, save
 from equiprune.potential import Potential, masked
 from equiprune.probes import probe_structures
-from equiprune.pruning.allocation import group_of
 from equiprune.pruning.calibration import calibrate
 from equiprune.pruning.cost import count_parameters
+from equiprune.pruning.counts import group_of
 from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.importance import Activation, ImportanceScores, Taylor
 from equiprune.pruning.slicing import prune
@@ -75,19 +75,30 @@ def random_plan(
 
 def _random_counts(members: Sequence[FeatureSpace], generator: Generator) -> dict[Irrep, int]:
     irreps, least = members[0].irreps, max(space.minimum for space in members)
-    if members[0].role is Role.EDGE_ATTRS:
-        lmax = generator.integers(irreps.lmax + 1)
-        return {ir: mul if ir.l <= lmax else 0 for mul, ir in irreps}
+    if members[0].ordered:
+        return _a_beginning(irreps, int(generator.integers(1, irreps.channels + 1)))
     counts = {ir: int(generator.integers(min(least, mul), mul + 1)) for mul, ir in irreps}
     if any(space.tying is ChannelTying.ACROSS_L for space in members):
         counts = dict.fromkeys(counts, min(counts.values()))
-    dropped = [ir for ir in list(counts)[1:] if ir.l > 0 and generator.random() < 0.2]
+    needed = max(space.least_lmax for space in members)
+    dropped = [ir for ir in list(counts)[1:] if ir.l > needed and generator.random() < 0.2]
     return counts | dict.fromkeys(dropped, 0)
+
+
+def _a_beginning(irreps: Irreps, channels: int) -> dict[Irrep, int]:
+    """How many of each irrep the first so many channels are."""
+    counts = {}
+    for mul, ir in irreps:
+        counts[ir] = min(mul, channels)
+        channels -= counts[ir]
+    return counts
 
 
 def _random_mask(
     space: FeatureSpace, counts: Mapping[Irrep, int], generator: Generator, *, shuffled: bool
 ) -> BlockMask:
+    if space.ordered:
+        return BlockMask.keep(space.irreps, {ir: range(count) for ir, count in counts.items()})
     orders = {ir: generator.permutation(mul).tolist() for mul, ir in space.irreps}
     if space.tying is ChannelTying.ACROSS_L:
         orders = dict.fromkeys(orders, next(iter(orders.values())))
@@ -173,7 +184,10 @@ class AdapterContract:
             module = self.adapter.build(checkpoint.architecture, torch.float64)
             built = {n: (tuple(p.shape), p.requires_grad) for n, p in module.named_parameters()}
             layouts = self.adapter.weight_layouts(checkpoint.architecture)
-            assert built == {n: (layout.shape, layout.trainable) for n, layout in layouts.items()}
+            assert built == {n: (lay.shape, lay.trainable) for n, lay in layouts.items() if not lay.buffer}
+            buffers = {n: tuple(b.shape) for n, b in module.named_buffers()}
+            constants = {n: lay.shape for n, lay in layouts.items() if lay.buffer}
+            assert constants == {n: buffers.get(n) for n in constants}
             count = count_parameters(self.adapter, checkpoint.architecture)
             assert count.all == sum(p.numel() for p in module.parameters())
             assert count.trainable == sum(p.numel() for p in module.parameters() if p.requires_grad)
@@ -218,7 +232,8 @@ class AdapterContract:
                 once = prune(potential, outer)
                 inner = random_plan(once, generator)
                 other = _completed(outer.then(inner), outer, potential.spaces)
-                for step, whole in ((inner, outer.then(inner)), (other.within(outer), outer & other)):
+                rest = _known(other.within(outer), once.spaces)
+                for step, whole in ((inner, outer.then(inner)), (rest, outer & other)):
                     twice, directly = prune(once, step), prune(potential, whole)
                     assert twice.architecture == directly.architecture
                     assert_same_predictions(twice, directly, self.structures(twice.elements))
@@ -343,6 +358,12 @@ def _assert_close(a: ImportanceScores, b: ImportanceScores) -> None:
             np.testing.assert_allclose(value, b.mean[name][ir], rtol=1e-7, atol=1e-11, err_msg=f"{name} {ir}")
 
 
+def _known(plan: PruningPlan, spaces: Iterable[FeatureSpace]) -> PruningPlan:
+    """The plan without spaces that are gone, with the interaction they belonged to."""
+    names = {space.name for space in spaces}
+    return PruningPlan({name: mask for name, mask in plan.masks.items() if name in names})
+
+
 def _completed(core: PruningPlan, outer: PruningPlan, spaces: Iterable[FeatureSpace]) -> PruningPlan:
     """``core`` and everything ``outer`` removes: valid wherever both are, and ``outer & this`` is ``core``."""
     masks = {}
@@ -361,7 +382,7 @@ def _shuffled(spaces: Iterable[FeatureSpace], generator: Generator) -> PruningPl
         {
             space.name: _random_mask(space, {ir: mul for mul, ir in space.irreps}, generator, shuffled=True)
             for space in spaces
-            if space.role in PRUNABLE
+            if space.role in PRUNABLE and not space.ordered
         }
     )
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import equiprune as ep
 from equiprune.blocks import Role
 from equiprune.errors import PlanError, TargetError
-from equiprune.pruning.allocation import group_of
+from equiprune.pruning.counts import group_of
 from equiprune.pruning.targets import Target
 from equiprune.testing import random_plan
 

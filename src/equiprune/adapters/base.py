@@ -46,6 +46,15 @@ class Architecture:
         """Whether the energy is also invariant under inversion (O(3)); False claims rotations only (SO(3))."""
         return True
 
+    @property
+    def why_not_stock(self) -> str:
+        """What keeps upstream's own constructor from building this model, empty when it can.
+
+        A model may be put together from upstream's blocks in ways that its constructor has no arguments for. It runs
+        in the calculator; tools that rebuild a model from its hyperparameters cannot open it.
+        """
+        return ""
+
 
 @dataclass(frozen=True)
 class Checkpoint:

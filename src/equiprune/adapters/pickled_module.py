@@ -92,11 +92,13 @@ def read_pickled_module(path: Path, packages: Collection[str]) -> StandIn:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = torch.load(path, map_location="cpu", pickle_module=_reader(frozenset(packages)), weights_only=False)
+            content = torch.load(
+                path, map_location="cpu", pickle_module=_reader(frozenset(packages)), weights_only=False
+            )
     except _UnknownClassError as error:
         raise CheckpointError(
-            f"'{path}' was not opened: it names {error}, which is neither data nor part of {', '.join(sorted(packages))}. "
-            "Get the file from its authors again."
+            f"'{path}' was not opened: it names {error}, which is neither data nor part of "
+            f"{', '.join(sorted(packages))}. Get the file from its authors again."
         ) from error
     except Exception as error:  # torch and the pickle inside have their own exceptions
         reason = (str(error).splitlines() or [""])[0][:160]

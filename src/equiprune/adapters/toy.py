@@ -22,7 +22,7 @@ from equiprune.adapters import e3nn_layouts
 from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.blocks import FeatureSpace, Irrep, Irreps, PruningPlan, Role, Segment, Site, WeightLayout
-from equiprune.errors import CheckpointError, PlanError
+from equiprune.errors import CheckpointError
 
 Tap = Callable[[str, Tensor], Tensor]
 """Applies the tap of a named space, if there is one."""
@@ -86,7 +86,11 @@ class ToyAdapter(ModelAdapter):
         spaces = [
             FeatureSpace("elements", Irreps.scalars(len(architecture.elements)), Role.ELEMENTS, Site.NONE),
             FeatureSpace(
-                "edge_attrs", Irreps.spherical_harmonics(architecture.edge_lmax, -1), Role.EDGE_ATTRS, Site.EDGE
+                "edge_attrs",
+                Irreps.spherical_harmonics(architecture.edge_lmax, -1),
+                Role.EDGE_ATTRS,
+                Site.EDGE,
+                ordered=True,
             ),
             FeatureSpace("radial_basis", Irreps.scalars(architecture.radial_basis), Role.RADIAL_BASIS, Site.EDGE),
         ]
@@ -124,15 +128,12 @@ class ToyAdapter(ModelAdapter):
 
     def shrink(self, architecture: ToyArchitecture, plan: PruningPlan) -> ToyArchitecture:
         spaces = {s.name: plan.mask(s).kept_irreps for s in self.feature_spaces(architecture)}
-        edge_lmax = spaces["edge_attrs"].lmax
-        if spaces["edge_attrs"] != Irreps.spherical_harmonics(edge_lmax, -1):
-            raise PlanError("Spherical harmonics can only be removed from the highest l downwards.")
         elements = plan.kept("elements", spaces["elements"].entries[0][1], len(architecture.elements))
         return ToyArchitecture(
             elements=tuple(architecture.elements[i] for i in elements),
             cutoff=architecture.cutoff,
             hidden_irreps=tuple(str(spaces[f"node_feats.{t}"]) for t in range(architecture.interactions + 1)),
-            edge_lmax=edge_lmax,
+            edge_lmax=spaces["edge_attrs"].lmax,
             radial_basis=spaces["radial_basis"].channels,
             radial_width=spaces["radial.0"].channels,
         )

@@ -36,6 +36,21 @@ class Segment:
         """A stretch that every plan keeps."""
         return cls("", Irrep(0, 1), size)
 
+    @classmethod
+    def filler(cls) -> Segment:
+        """One position that upstream stores where nothing belongs; always zero."""
+        return cls("", Irrep(0, 1), 1, _FILLER)
+
+    @property
+    def is_filler(self) -> bool:
+        """Whether nothing belongs here."""
+        return self.use == _FILLER
+
+
+_FILLER = "filler"
+
+EVERY_L = "every_l"
+"""The use of a stretch that stands for the channels of a space whatever their l (it names the first irrep)."""
 
 Axis = tuple[Segment, ...]
 

@@ -46,6 +46,8 @@ def slice_weight(weight: Tensor, parent: WeightLayout, child: WeightLayout, plan
 
 
 def _slice_path(dense: Tensor, parent: Path, child: Path, plan: PruningPlan) -> Tensor:
+    if any(segment.is_filler for axis in child.axes for segment in axis):
+        return dense.new_zeros(child.shape)
     for dim, (old, new) in enumerate(zip(parent.axes, child.axes, strict=True)):
         kept = kept_positions(old, new, plan)
         if kept != tuple(range(axis_size(old))):

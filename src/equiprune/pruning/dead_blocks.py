@@ -1,7 +1,9 @@
-"""Blocks whose contribution is exactly zero: they can go without changing anything.
+"""Blocks whose contribution is zero: they can go without changing anything.
 
-The proof needs weights only. A block is dead when everything that produces it is zero (and its activation maps zero to
-zero), or when everything that reads it is zero. One block may occur several times in the weights (``Segment.use``):
+The argument needs weights only. A block is dead when everything that produces it is zero (and its activation maps zero
+to zero), or when everything that reads it is zero, or when nothing reads it. Zero means below `NEGLIGIBLE`: trained
+models have whole blocks that weight decay has driven to 1e-100. One block may occur several times in the weights
+(``Segment.use``):
 
 * a *producing* use (the feature itself, its gate): zero producers in any one of them make the block zero;
 * a *reading* use (a linear map, a tensor-product path): dead when its readers are zero, or when the factor that
@@ -18,7 +20,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from equiprune.adapters import Checkpoint, ModelAdapter
-from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
+from equiprune.blocks import (
+    Axis,
+    BlockMask,
+    ChannelTying,
+    FeatureSpace,
+    Irrep,
+    Irreps,
+    PruningPlan,
+    Role,
+    Segment,
+    WeightLayout,
+)
+from equiprune.blocks.weight_layout import EVERY_L
+
+NEGLIGIBLE = float(np.finfo(np.float32).tiny)
+"""Smallest normal number of single precision, 1.2e-38: models that run in it cannot hold a smaller weight."""
 
 _Block = tuple[str, Irrep]
 
@@ -42,14 +59,19 @@ def dead_blocks(adapter: ModelAdapter, checkpoint: Checkpoint) -> Mapping[str, M
     while True:
         evidence = _evidence(layouts, magnitudes, dead)
         found = {space.name: _dead_channels(space, evidence) for space in candidates}
-        found = {name: channels for name, channels in found.items() if channels}
+        found = {name: channels for name, channels in found.items() if any(channels.values())}
         if found == dead:
-            return dead
+            return {name: {ir: c for ir, c in channels.items() if c} for name, channels in dead.items()}
         dead = found
 
 
-def lossless_plan(adapter: ModelAdapter, checkpoint: Checkpoint) -> PruningPlan:
-    """Remove dead blocks. Spaces that must keep equally many channels keep some dead ones to stay equal."""
+def lossless_plan(adapter: ModelAdapter, checkpoint: Checkpoint, round_to: int = 1) -> PruningPlan:
+    """Remove dead blocks.
+
+    Spaces that must keep equally many channels keep some dead ones to stay equal; one channel set for all l keeps a
+    channel that is alive for any l, and drops an l that is dead for every channel. Of hidden features a multiple of
+    ``round_to`` is kept, filled up with dead ones.
+    """
     dead = dead_blocks(adapter, checkpoint)
     groups: dict[str, list[FeatureSpace]] = {}
     for space in adapter.feature_spaces(checkpoint.architecture):
@@ -57,16 +79,28 @@ def lossless_plan(adapter: ModelAdapter, checkpoint: Checkpoint) -> PruningPlan:
             groups.setdefault(space.size_group or space.name, []).append(space)
     masks = {}
     for members in groups.values():
+        alive = {space.name: _alive(space, dead.get(space.name, {})) for space in members}
+        step = 1 if members[0].role in (Role.RADIAL_WIDTH, Role.RADIAL_BASIS, Role.READOUT) else round_to
         for space in members:
             kept = {}
             for mul, ir in space.irreps:
                 floor = space.minimum if ir.is_scalar else 0
-                count = max(floor, *(mul - len(dead.get(s.name, {}).get(ir, ())) for s in members))
-                alive = [c for c in range(mul) if c not in dead.get(space.name, {}).get(ir, ())]
-                spare = [c for c in range(mul) if c not in alive]
-                kept[ir] = sorted(alive + spare[: count - len(alive)])
+                count = max(floor, *(len(alive[s.name].get(ir, ())) for s in members))
+                count = min(mul, -(-count // step) * step)
+                own = alive[space.name][ir]
+                spare = [c for c in range(mul) if c not in own]
+                kept[ir] = sorted([*own, *spare[: count - len(own)]])
             masks[space.name] = BlockMask.keep(space.irreps, kept)
     return PruningPlan(masks)
+
+
+def _alive(space: FeatureSpace, dead: Mapping[Irrep, tuple[int, ...]]) -> dict[Irrep, list[int]]:
+    """Channels to keep for the space's own sake, all of them in the order of the model."""
+    alive = {ir: [c for c in range(mul) if c not in dead.get(ir, ())] for mul, ir in space.irreps}
+    if space.tying is ChannelTying.INDEPENDENT:
+        return alive
+    shared = sorted({channel for channels in alive.values() for channel in channels}) or [0]
+    return {ir: shared if own or ir.l <= space.least_lmax else [] for ir, own in alive.items()}
 
 
 def _evidence(
@@ -81,7 +115,7 @@ def _evidence(
         for path in layout.paths:
             dense = magnitudes[name][start : start + path.numel].reshape(path.shape).copy()
             start += path.numel
-            if len(path.axes) == 1 and not path.key:
+            if layout.buffer or (len(path.axes) == 1 and not path.key):
                 continue  # an element-wise constant (shift, basis frequency) produces nothing
             _silence(dense, path.axes, dead)
             for dim, axis in enumerate(path.axes):
@@ -97,27 +131,36 @@ def _evidence(
     return evidence
 
 
-def _silence(dense: np.ndarray, axes: tuple, dead: Mapping[str, Mapping[Irrep, tuple[int, ...]]]) -> None:
+def _silence(dense: np.ndarray, axes: tuple[Axis, ...], dead: Mapping[str, Mapping[Irrep, tuple[int, ...]]]) -> None:
     """Set to zero what belongs to blocks already known dead."""
     for dim, axis in enumerate(axes):
         column = 0
         for segment in axis:
-            channels = [column + c for c in dead.get(segment.space, {}).get(segment.irrep, ())]
+            channels = [column + c for c in _dead_in(segment, dead.get(segment.space, {}))]
             if channels:
                 np.moveaxis(dense, dim, 0)[channels] = 0
             column += segment.mul
 
 
+def _dead_in(segment: Segment, dead: Mapping[Irrep, tuple[int, ...]]) -> set[int]:
+    """Dead channels of a segment; one that stands for every l is dead where every l is."""
+    if segment.use != EVERY_L:
+        return set(dead.get(segment.irrep, ()))
+    return set.intersection(*map(set, dead.values())) if dead else set()
+
+
 def _dead_channels(
     space: FeatureSpace, evidence: Mapping[tuple[_Block, str], _Evidence]
 ) -> dict[Irrep, tuple[int, ...]]:
+    """Dead channels of every irrep of a space, empty for those that have none."""
     dead = {}
+    uses = {ir: {use: e for (block, use), e in evidence.items() if block == (space.name, ir)} for _, ir in space.irreps}
     for mul, ir in space.irreps:
-        uses = {use: e for (block, use), e in evidence.items() if block == (space.name, ir)}
-        is_dead = _never_produced(mul, uses) if space.zero_preserving else np.zeros(mul, bool)
-        is_dead |= _never_read(mul, uses)
-        if is_dead.any():
-            dead[ir] = tuple(np.flatnonzero(is_dead).tolist())
+        # Where all l share their channels, so do their readers, which name the first irrep.
+        readers = uses[ir] if space.tying is ChannelTying.INDEPENDENT else uses[space.irreps.entries[0][1]]
+        is_dead = _never_produced(mul, uses[ir]) if space.zero_preserving else np.zeros(mul, bool)
+        is_dead |= _never_read(mul, readers)
+        dead[ir] = tuple(np.flatnonzero(is_dead).tolist())
     return dead
 
 
@@ -125,18 +168,18 @@ def _never_produced(mul: int, uses: Mapping[str, _Evidence]) -> np.ndarray:
     zero = np.zeros(mul, bool)
     for use, entry in uses.items():
         if entry.produced is not None and (use == "" or entry.read is None):
-            zero |= entry.produced == 0
+            zero |= entry.produced < NEGLIGIBLE
     return zero
 
 
 def _never_read(mul: int, uses: Mapping[str, _Evidence]) -> np.ndarray:
-    reading = [(use, entry) for use, entry in uses.items() if entry.read is not None]
-    zero = np.full(mul, bool(reading))
-    for use, entry in reading:
-        silent = entry.read == 0
-        if use and entry.produced is not None:
-            silent |= entry.produced == 0
-        zero &= silent
+    zero = np.ones(mul, bool)
+    for use, entry in uses.items():
+        if entry.read is not None:
+            silent = entry.read < NEGLIGIBLE
+            if use and entry.produced is not None:
+                silent |= entry.produced < NEGLIGIBLE
+            zero &= silent
     return zero
 
 

@@ -39,11 +39,55 @@ class Lmax:
     lmax: int
 
 
+PerInteraction = int | tuple[int, ...]
+"""One number for every interaction, or one for each."""
+
+
 @dataclass(frozen=True)
 class EdgeLmax:
-    """Spherical harmonics of the edges up to this l."""
+    """Spherical harmonics of the edges up to this l, and messages of that l at most where they are multiplied (MACE).
 
-    lmax: int
+    >>> EdgeLmax.parse("3,2").lmax
+    (3, 2)
+    """
+
+    lmax: PerInteraction
+
+    @classmethod
+    def parse(cls, text: str) -> EdgeLmax:
+        """Read ``"2"`` or ``"3,2"``."""
+        return cls(_per_interaction(text, "--edge-lmax"))
+
+
+@dataclass(frozen=True)
+class BasisLmax:
+    """Messages entering the product basis up to this l (MACE's A-basis)."""
+
+    lmax: PerInteraction
+
+    @classmethod
+    def parse(cls, text: str) -> BasisLmax:
+        """Read ``"2"`` or ``"3,1"``."""
+        return cls(_per_interaction(text, "--basis-lmax"))
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Products of at most this many messages (MACE's ``correlation``)."""
+
+    order: PerInteraction
+
+    @classmethod
+    def parse(cls, text: str) -> Correlation:
+        """Read ``"2"`` or ``"3,2"``."""
+        return cls(_per_interaction(text, "--correlation"))
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Only the first this many message-passing steps. The last one's features of l > 0, which nothing reads, go too."""
+
+    count: int
 
 
 @dataclass(frozen=True)
@@ -129,6 +173,9 @@ Target = (
     HiddenIrreps
     | Lmax
     | EdgeLmax
+    | BasisLmax
+    | Correlation
+    | Interactions
     | Channels
     | Parameters
     | RadialWidth
@@ -138,6 +185,11 @@ Target = (
     | Lossless
     | Exactly
 )
+
+
+def _per_interaction(text: str, flag: str) -> PerInteraction:
+    numbers = _integers(text, flag)
+    return numbers[0] if len(numbers) == 1 else tuple(numbers)
 
 
 def _integers(text: str, flag: str) -> list[int]:

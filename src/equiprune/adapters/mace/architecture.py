@@ -1,8 +1,9 @@
 """MACE's hyperparameters as a frozen value, one record per interaction.
 
-Names follow the arguments of ``mace.modules.models.MACE`` (mace-torch 0.3.16). Upstream's constructor has one number of
-channels, one ``max_ell`` and one radial network for the whole model; here every interaction has its own, because the
-blocks that the constructor puts together can do more than it asks of them. `MaceArchitecture.stock` tells the two apart.
+Names follow the arguments of ``mace.modules.models.MACE`` (mace-torch 0.3.16). Upstream's constructor has one number
+of channels, one ``max_ell`` and one radial network for the whole model; here every interaction has its own, because
+the blocks that the constructor puts together can do more than it asks of them. `MaceArchitecture.why_not_stock` tells
+the two apart.
 """
 
 from __future__ import annotations
@@ -162,7 +163,7 @@ class MaceArchitecture(Architecture):
 
     @property
     def why_not_stock(self) -> str:
-        """The first thing that upstream's constructor cannot be told, empty when it can build the model."""
+        """The first thing that upstream's constructor cannot be told."""
         first, last, steps = self.steps[0], self.steps[-1], self.steps
         hidden = Irreps.parse(first.hidden_irreps)
         scalars, uniform = str(Irreps.scalars(self.channels)), self._uniform
@@ -172,7 +173,9 @@ class MaceArchitecture(Architecture):
             "an A-basis lacks an l": all(
                 Irreps.parse(s.a_basis) == self._every_l() and s.messages in ("", s.a_basis) for s in steps
             ),
-            "hidden irreps differ between interactions": all(s.hidden_irreps == first.hidden_irreps for s in steps[:-1]),
+            "hidden irreps differ between interactions": all(
+                s.hidden_irreps == first.hidden_irreps for s in steps[:-1]
+            ),
             "the last features have l > 0": last.hidden_irreps == scalars,
             "the hidden irreps have no scalars first": hidden.entries[0][1].is_scalar,
             "edge irreps differ between interactions": self._edge_irreps_are_stock(),

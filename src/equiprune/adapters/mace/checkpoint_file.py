@@ -23,7 +23,7 @@ from equiprune.adapters.mace.architecture import (
     ReadoutKind,
     Transform,
 )
-from equiprune.adapters.mace.layouts import NO_PATH, weight_layouts
+from equiprune.adapters.mace.layouts import weight_layouts
 from equiprune.adapters.pickled_module import StandIn, class_name, read_pickled_module
 from equiprune.blocks import Irrep, Irreps
 from equiprune.errors import CheckpointError, EquipruneError
@@ -32,7 +32,9 @@ from equiprune.storage import sha256_of
 PROVENANCE = "equiprune_provenance"
 """Attribute of exported models: licence and history, as JSON text."""
 
-_PACKAGES = frozenset({"mace", "e3nn", "torch", "opt_einsum_fx", "cuequivariance", "cuequivariance_torch", "openequivariance"})
+_PACKAGES = frozenset(
+    {"mace", "e3nn", "torch", "opt_einsum_fx", "cuequivariance", "cuequivariance_torch", "openequivariance"}
+)
 
 _MODELS = {"ScaleShiftMACE": True, "MACE": False}
 _RADIAL = {"BesselBasis": Radial.BESSEL, "GaussianBasis": Radial.GAUSSIAN, "ChebychevBasis": Radial.CHEBYSHEV}
@@ -102,8 +104,8 @@ def _refuse_unsupported(model: Any) -> None:
     accelerated = sorted(packages & {"cuequivariance", "cuequivariance_torch", "openequivariance"})
     if accelerated:
         raise CheckpointError(
-            f"it is laid out for an accelerated backend ({', '.join(accelerated)}). Convert it first: mace_cueq_to_e3nn "
-            "(cuEquivariance) or mace_oeq_to_e3nn (OpenEquivariance). Pruned models convert back."
+            f"it is laid out for an accelerated backend ({', '.join(accelerated)}). Convert it first, with "
+            "mace_cueq_to_e3nn (cuEquivariance) or mace_oeq_to_e3nn (OpenEquivariance). Pruned models convert back."
         )
     if hasattr(model, "joint_embedding"):
         raise CheckpointError("it embeds charge, spin or other conditions (embedding_specs), which is not supported.")
@@ -194,7 +196,9 @@ def _activation_constants(model: Any) -> dict[str, float]:
 def _activations(model: StandIn) -> list[Any]:
     layers = [m for m in _descendants(model) if class_name(m) == "normalize2mom"]
     return layers + [
-        m.act for m in _descendants(model) if class_name(m) == "_Layer" and class_name(m.state.get("act")) == "normalize2mom"
+        m.act
+        for m in _descendants(model)
+        if class_name(m) == "_Layer" and class_name(m.state.get("act")) == "normalize2mom"
     ]
 
 

@@ -29,8 +29,8 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     """
     if version("e3nn") != _E3NN:
         raise OutputError(
-            f"e3nn {version('e3nn')} is installed; a .model pickled with it cannot be opened by stock MACE, which needs "
-            f"e3nn {_E3NN}. Save to a directory (no suffix) and export it where equiprune[mace] is installed."
+            f"e3nn {version('e3nn')} is installed; stock MACE cannot open a .model pickled with it and needs e3nn "
+            f"{_E3NN}. Save to a directory (no suffix) and export it where equiprune[mace] is installed."
         )
     dtype = checkpoint.weights["node_embedding.linear.weight"].dtype
     module: Any = modules.build(checkpoint.architecture, dtype)

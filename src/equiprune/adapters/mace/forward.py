@@ -119,7 +119,7 @@ def _hook(space: str, taps: Taps) -> Hook:
 
 
 def _a_basis_hook(space: str, irreps: Irreps, taps: Taps) -> Hook:
-    """Upstream's A-basis is (atoms, channels, m of all l); a space is (atoms, channels and m of one l after another)."""
+    """Upstream's A-basis is (atoms, channels, m of all l); a space has all channels of one l after those of another."""
 
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         dims = [ir.dim for _, ir in irreps]

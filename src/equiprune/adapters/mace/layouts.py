@@ -15,11 +15,9 @@ from equiprune.adapters.e3nn_layouts import Labelled
 from equiprune.adapters.mace.architecture import Interaction, MaceArchitecture, Radial, ReadoutKind, Transform
 from equiprune.adapters.mace.symmetric_contraction import coupling_paths
 from equiprune.blocks import Axis, ChannelTying, FeatureSpace, Irrep, Irreps, Role, Segment, Site, WeightLayout
+from equiprune.blocks.weight_layout import EVERY_L
 
 _SCALAR = Irrep(0, 1)
-NO_PATH = "none"
-"""Upstream keeps one weight, always zero, where nothing couples to an output."""
-
 _ATOMIC_NUMBERS = 119
 """Length of upstream's tables of covalent radii, atomic numbers 0 to 118."""
 
@@ -124,13 +122,13 @@ def _product(
     """The symmetric contraction and the linear map after it; both see channels of the A-basis, whatever their l."""
     a_basis = Irreps.parse(step.a_basis)
     inputs = [ir for _, ir in a_basis]
-    channels = (Segment(f"a_basis.{t}", _SCALAR, a_basis.mul(_SCALAR), "product"),)
+    channels = (Segment(f"a_basis.{t}", _SCALAR, a_basis.mul(_SCALAR), EVERY_L),)
     elements = (Segment.fixed(1),) if arch.agnostic_product else _axis(space["elements"])
     layouts: dict[str, WeightLayout] = {}
     for k, (ir, _) in enumerate(space[f"node_feats.{t + 1}"]):
         for nu in range(step.correlation, 0, -1):
             paths = coupling_paths(inputs, ir, nu)
-            axis = tuple(Segment("", _SCALAR, 1, path) for path in paths or (NO_PATH,))
+            axis = tuple(Segment("", _SCALAR, 1, path) for path in paths) or (Segment.filler(),)
             # Numbered from the highest order down: the name changes when an order or an irrep before it goes.
             name = "weights_max" if nu == step.correlation else f"weights.{step.correlation - nu - 1}"
             layouts[f"products.{t}.symmetric_contractions.contractions.{k}.{name}"] = WeightLayout.dense(

@@ -6,6 +6,7 @@ constructor cannot be told.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
@@ -56,12 +57,10 @@ def upstream(dtype: torch.dtype) -> Iterator[None]:
 
 def import_mace() -> None:
     """Import mace. Raises `CheckpointError` with the line to type when it is not installed."""
-    import os
-
     name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
     before = os.environ.get(name)
     try:
-        import mace.modules
+        import mace.modules  # noqa: F401
     except ImportError as error:
         raise CheckpointError(
             f"MACE models need mace-torch ({error}). Install it with: pip install 'equiprune[mace]'."
@@ -87,7 +86,9 @@ def arguments(arch: MaceArchitecture) -> dict[str, Any]:
     from mace.modules import gate_dict, interaction_classes
 
     first, last = arch.steps[0], arch.steps[-1]
-    energies = (max(1, len(arch.heads)), len(arch.elements)) if "atomic_energies" in arch.per_head else len(arch.elements)
+    energies = (
+        (max(1, len(arch.heads)), len(arch.elements)) if "atomic_energies" in arch.per_head else len(arch.elements)
+    )
     edge_irreps = next((s.edge_irreps for t, s in enumerate(arch.steps[1:], 1) if not _follows(arch, t)), None)
     return {
         "r_max": arch.cutoff,
@@ -130,26 +131,31 @@ def _assembled(arch: MaceArchitecture) -> nn.Module:
     from mace.modules import LinearNodeEmbeddingBlock
 
     model: Any = _constructed(_smallest(arch))
+    model.spherical_harmonics = o3.SphericalHarmonics(
+        o3.Irreps(str(arch.edge_attrs(arch.edge_lmax))), normalize=True, normalization="component"
+    )
     elements = o3.Irreps(f"{len(arch.elements)}x0e")
     model.node_embedding = LinearNodeEmbeddingBlock(elements, o3.Irreps(str(arch.before(0))))
     model.interactions = nn.ModuleList(_interaction(arch, t, elements) for t in range(len(arch.steps)))
     model.products = nn.ModuleList(_product(arch, step) for step in arch.steps)
     model.readouts = nn.ModuleList(_readout(arch, s) for s in arch.steps if s.readout.kind is not ReadoutKind.NONE)
+    # Tools that rebuild a model from its hyperparameters would fill part of this one with random numbers and say
+    # nothing (mace/cli/convert_e3nn_cueq.py). They all read this attribute, and nothing else does.
+    model.edge_irreps = f"assembled by equiprune ({arch.why_not_stock}): it cannot be rebuilt from hyperparameters"
     return model
 
 
 def _smallest(arch: MaceArchitecture) -> MaceArchitecture:
     """One channel, scalars only, everything else the same: the outside of an assembled model."""
 
-    def step(t: int, original: Interaction) -> Interaction:
-        every_l = str(arch.edge_attrs(arch.edge_lmax))
+    def step(t: int) -> Interaction:
         last = t == len(arch.steps) - 1
         kind = ReadoutKind.NONLINEAR if last and t else ReadoutKind.LINEAR
         return Interaction(
             block=Block.RESIDUAL,
             edge_irreps="1x0e",
-            edge_lmax=arch.edge_lmax,
-            a_basis=every_l,
+            edge_lmax=1,
+            a_basis=str(arch.edge_attrs(1)),
             hidden_irreps="1x0e",
             correlation=1,
             radial_widths=(1,),
@@ -157,7 +163,7 @@ def _smallest(arch: MaceArchitecture) -> MaceArchitecture:
             readout=Readout(kind, 1 if kind is ReadoutKind.NONLINEAR else 0),
         )
 
-    return replace(arch, channels=1, steps=tuple(step(t, s) for t, s in enumerate(arch.steps)))
+    return replace(arch, channels=1, steps=tuple(map(step, range(len(arch.steps)))))
 
 
 def _interaction(arch: MaceArchitecture, t: int, elements: Any) -> nn.Module:

@@ -24,7 +24,7 @@ def _spaces(arch: SevenNetArchitecture) -> Iterator[FeatureSpace]:
     yield FeatureSpace("elements", Irreps.scalars(len(arch.elements)), Role.ELEMENTS, Site.NONE)
     if arch.heads:
         yield FeatureSpace("heads", Irreps.scalars(len(arch.heads)), Role.HEADS, Site.NONE)
-    yield FeatureSpace("edge_attrs", arch.edge_attrs, Role.EDGE_ATTRS, Site.EDGE)
+    yield FeatureSpace("edge_attrs", arch.edge_attrs, Role.EDGE_ATTRS, Site.EDGE, ordered=True)
     if arch.radial_basis_trainable:  # fixed frequencies follow from their number: no subset can be expressed
         yield FeatureSpace("radial_basis", Irreps.scalars(arch.radial_basis), Role.RADIAL_BASIS, Site.EDGE)
     radial_zero = arch.act_radial in _ZERO_AT_ZERO

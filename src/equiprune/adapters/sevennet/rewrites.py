@@ -16,7 +16,7 @@ from torch import Tensor
 from equiprune.adapters.base import Weights
 from equiprune.adapters.sevennet.architecture import HeadUse, Rescale, SevenNetArchitecture
 from equiprune.adapters.sevennet.layouts import feature_spaces, weight_layouts
-from equiprune.blocks import Irrep, Irreps, Path, PruningPlan, kept_positions, slice_weight
+from equiprune.blocks import Irrep, Path, PruningPlan, kept_positions, slice_weight
 from equiprune.blocks.weight_layout import axis_size
 from equiprune.errors import PlanError
 
@@ -24,21 +24,15 @@ _SCALAR = Irrep(0, 1)
 
 
 def shrink(arch: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitecture:
-    """The hyperparameters that a plan leaves. Raises `PlanError` for what sevenn cannot build."""
+    """The hyperparameters that a plan leaves."""
     kept = {space.name: plan.mask(space).kept_irreps for space in feature_spaces(arch)}
-    edge_lmax = kept["edge_attrs"].lmax
-    whole = Irreps.spherical_harmonics(edge_lmax, -1 if arch.parity else 1)
-    if kept["edge_attrs"] != whole:
-        raise PlanError(
-            f"Spherical harmonics can only be removed from the highest l down, not to '{kept['edge_attrs']}'."
-        )
     hidden = tuple(kept[f"node_feats.{t}"] for t in range(arch.interactions + 1))
     elements = plan.kept("elements", _SCALAR, len(arch.elements))
     smaller = replace(
         arch,
         elements=tuple(arch.elements[i] for i in elements),
         hidden_irreps=tuple(map(str, hidden)),
-        edge_lmax=edge_lmax,
+        edge_lmax=kept["edge_attrs"].lmax,
         radial_basis=kept["radial_basis"].channels if "radial_basis" in kept else arch.radial_basis,
         radial_widths=tuple(kept[f"radial.0.{i}"].channels for i in range(len(arch.radial_widths))),
         readout_hidden=tuple(kept[f"readout.{i}"].channels for i in range(len(arch.readout_hidden))),

@@ -1,0 +1,154 @@
+"""Small random MACE models of every kind, to which every interaction contributes."""
+
+from typing import Any
+
+import torch
+
+from equiprune.adapters import AtomicGraph, Checkpoint, fill
+from equiprune.adapters.mace import MaceAdapter
+from equiprune.adapters.mace.architecture import Block, Interaction, MaceArchitecture, Readout, ReadoutKind, Transform
+from equiprune.blocks import Irreps
+from equiprune.probes import probe_structures
+
+LINEAR = Readout(ReadoutKind.LINEAR)
+ELEMENTS = (1, 8, 11, 14, 17, 29)
+
+
+def stock(
+    channels: int = 4,
+    lmax: int = 1,
+    max_ell: int = 2,
+    interactions: int = 2,
+    correlation: int | tuple[int, ...] = 3,
+    *,
+    first: Block = Block.RESIDUAL,
+    others: Block = Block.RESIDUAL,
+    radial_widths: tuple[int, ...] = (8, 7),
+    avg_num_neighbors: float = 1.5,
+    mlp: int = 5,
+    **changes: Any,
+) -> MaceArchitecture:
+    """A model that upstream's constructor builds; ``changes`` override its hyperparameters."""
+    hidden = Irreps(tuple((channels, ir) for _, ir in Irreps.spherical_harmonics(lmax, -1)))
+    a_basis = str(Irreps(tuple((channels, ir) for _, ir in Irreps.spherical_harmonics(max_ell, -1))))
+    orders = correlation if isinstance(correlation, tuple) else (correlation,) * interactions
+    steps = []
+    for t in range(interactions):
+        block, last = (first if t == 0 else others), t == interactions - 1
+        steps.append(
+            Interaction(
+                block=block,
+                edge_irreps=f"{channels}x0e" if t == 0 else str(hidden),
+                edge_lmax=max_ell,
+                messages="" if block.residual else a_basis,
+                a_basis=a_basis,
+                hidden_irreps=f"{channels}x0e" if last else str(hidden),
+                correlation=orders[t],
+                radial_widths=radial_widths,
+                avg_num_neighbors=avg_num_neighbors,
+                readout=Readout(ReadoutKind.NONLINEAR, mlp) if last and t else LINEAR,
+            )
+        )
+    values: dict[str, Any] = {
+        "elements": ELEMENTS,
+        "cutoff": 4.5,
+        "channels": channels,
+        "steps": tuple(steps),
+        "radial_basis": 5,
+        "cutoff_power": 5,
+        "activation_constants": {"silu": 1.6791767923989418},
+        **changes,
+    }
+    return MaceArchitecture(**values)
+
+
+HETEROGENEOUS = MaceArchitecture(
+    elements=ELEMENTS,
+    cutoff=4.5,
+    channels=5,
+    radial_basis=5,
+    cutoff_power=6,
+    scale_shift=False,
+    activation_constants={"silu": 1.6791767923989418},
+    steps=(
+        Interaction(
+            block=Block.PLAIN,
+            edge_irreps="4x0e",
+            edge_lmax=2,
+            messages="4x0e+6x1o+2x2e",
+            a_basis="3x0e+3x1o+3x2e",
+            hidden_irreps="4x0e+2x1o+3x2e",
+            correlation=3,
+            radial_widths=(6, 9),
+            avg_num_neighbors=1.5,
+            readout=LINEAR,
+        ),
+        Interaction(
+            block=Block.DENSITY_RESIDUAL,
+            edge_irreps="3x0e+4x1o+2x2e",
+            edge_lmax=1,
+            a_basis="4x0e+4x1o",
+            hidden_irreps="5x0e+3x1o",
+            correlation=2,
+            radial_widths=(7,),
+            avg_num_neighbors=1.0,
+            readout=Readout(ReadoutKind.NONLINEAR, 6),
+        ),
+    ),
+)
+
+KINDS = {
+    "residual, L=2": stock(lmax=2),
+    "plain first block, three interactions, orders that differ": stock(
+        interactions=3, correlation=(3, 2, 2), first=Block.PLAIN, agnostic_product=True
+    ),
+    "density, ZBL, Agnesi, two heads, max_ell 3": stock(
+        max_ell=3,
+        correlation=2,
+        first=Block.DENSITY,
+        others=Block.DENSITY_RESIDUAL,
+        transform=Transform.AGNESI,
+        pair_repulsion=True,
+        heads=("pbe", "r2scan"),
+        per_head=("atomic_energies", "scale", "shift"),
+    ),
+    "heterogeneous, not scaled": HETEROGENEOUS,
+}
+
+
+def random_checkpoint(arch: MaceArchitecture, seed: int = 0) -> Checkpoint:
+    """Upstream's own initialisation, with constants that differ, scaled so that all features are of order one.
+
+    Products of up to three features vanish or explode otherwise, and a test would be blind to what vanishes.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    adapter = MaceAdapter()
+    module = adapter.build(arch, torch.float64)
+    weights = {}
+    for name in adapter.weight_layouts(arch):
+        weights[name] = module.state_dict()[name].clone()
+        noise = torch.randn(weights[name].shape, generator=generator, dtype=torch.float64)
+        if name.endswith(("atomic_energies", "scale_shift.scale", "scale_shift.shift")):
+            weights[name] = 1.5 + 0.3 * noise
+    for t, step in enumerate(arch.steps):
+        made = "linear" if step.block.residual else "skip_tp"
+        _normalise(arch, module, weights, f"a_basis.{t}", [f"interactions.{t}.{made}.weight"])
+        skip = [f"interactions.{t}.skip_tp.weight"] if step.block.residual else []
+        _normalise(arch, module, weights, f"node_feats.{t + 1}", [f"products.{t}.linear.weight", *skip])
+    return Checkpoint(arch, weights, licence="MIT", source=f"random MACE, seed {seed}")
+
+
+def _normalise(arch: MaceArchitecture, module: Any, weights: dict, space: str, producers: list[str]) -> None:
+    """Scale the weights that make a space, in place, so that its root mean square over the probes is one."""
+    adapter, head, seen = MaceAdapter(), arch.heads[0] if arch.heads else None, []
+    fill(module, weights)
+    graph = AtomicGraph.from_structures(list(probe_structures(arch.elements).values()), arch.cutoff, torch.float64)
+
+    def note(feature: torch.Tensor) -> torch.Tensor:
+        seen.append(feature.detach())
+        return feature
+
+    adapter.energies(module, arch, graph, head, {space: note})
+    for name in producers:
+        weights[name] /= seen[0].square().mean().sqrt()
