@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import equiprune as ep
 from equiprune.adapters import Taps
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
-from equiprune.certificate import CHECKS, LIMITS, plans_since
+from equiprune.certificate import CHECKS, LIMITS, steps_since
 from equiprune.errors import PlanError
 from equiprune.testing import random_plan
 
@@ -51,8 +51,8 @@ def test_children_of_unsaved_models_are_told_apart_by_their_steps(toy: ep.Potent
     once = ep.prune(toy, first)
     second = random_plan(once, np.random.default_rng(2))
     twice = ep.prune(once, second)
-    assert plans_since(twice, toy) == [(first, torch.float64), (second, torch.float64)]
-    assert plans_since(twice, once) == [(second, torch.float64)]
+    assert steps_since(twice, toy) == [(first, torch.float64), (second, torch.float64)]
+    assert steps_since(twice, once) == [(second, torch.float64)]
 
 
 def test_without_a_parent_only_physics_is_claimed(child: ep.Potential) -> None:

@@ -12,6 +12,7 @@ of the same family::
 """
 
 from equiprune.adapters import Architecture, AtomicGraph, Checkpoint, ModelAdapter
+from equiprune.adapters.growth import GrowRadialBasis, NonlinearReadout
 from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
 from equiprune.certificate import Certificate, certify, equivariance
 from equiprune.checkpoint import load, read_checkpoint, save
@@ -25,15 +26,19 @@ from equiprune.pruning.calibration import Resume, calibrate
 from equiprune.pruning.cost import count_parameters
 from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.figure import plot_importance
+from equiprune.pruning.growing import grow
 from equiprune.pruning.importance import Activation, ImportanceScores, Magnitude, Random, Taylor, data_free_scores
 from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import (
+    BasisLmax,
     Channels,
+    Correlation,
     EdgeLmax,
     Elements,
     Exactly,
     Heads,
     HiddenIrreps,
+    Interactions,
     Lmax,
     Lossless,
     Parameters,
@@ -47,24 +52,29 @@ __all__ = [
     "Activation",
     "Architecture",
     "AtomicGraph",
+    "BasisLmax",
     "BlockMask",
     "Certificate",
     "Channels",
     "Checkpoint",
+    "Correlation",
     "EdgeLmax",
     "Elements",
     "EquipruneError",
     "Exactly",
     "FeatureSpace",
+    "GrowRadialBasis",
     "Heads",
     "HiddenIrreps",
     "ImportanceScores",
+    "Interactions",
     "Irrep",
     "Irreps",
     "Lmax",
     "Lossless",
     "Magnitude",
     "ModelAdapter",
+    "NonlinearReadout",
     "Parameters",
     "Potential",
     "Prediction",
@@ -85,6 +95,7 @@ __all__ = [
     "dead_blocks",
     "equivariance",
     "evaluate",
+    "grow",
     "load",
     "lossless_plan",
     "masked",

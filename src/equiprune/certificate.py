@@ -7,9 +7,8 @@ equivariant, conservative, smooth potential. Neither says that it is accurate: a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,12 @@ import torch
 from ase import Atoms
 
 from equiprune.adapters import Checkpoint
+from equiprune.adapters.growth import Growth, growth_from_json
 from equiprune.blocks import PruningPlan, Role
 from equiprune.errors import PlanError, TargetError
 from equiprune.potential import Potential, Prediction, masked
 from equiprune.probes import element_structures, probe_structures
+from equiprune.pruning.growing import grow, grow_checkpoint
 from equiprune.pruning.slicing import prune, prune_checkpoint
 from equiprune.storage import Progress, silent
 
@@ -139,8 +140,12 @@ def _facts(child: Potential, parent: Potential | None, structures: Sequence[Atom
     return facts
 
 
-def plans_since(child: Potential, parent: Potential) -> list[tuple[PruningPlan, torch.dtype]] | None:
-    """The plans that lead from parent to child, and the precision each was rounded to; None when trained since.
+Step = PruningPlan | Growth
+"""What was done to a model; everything else in a history is training."""
+
+
+def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.dtype]] | None:
+    """What leads from parent to child, and the precision each step was rounded to; None when trained since.
 
     Raises:
         PlanError: the history does not start at this parent.
@@ -153,33 +158,67 @@ def plans_since(child: Potential, parent: Potential) -> list[tuple[PruningPlan, 
             f"history does not start at sha256 {parent.checkpoint.sha256[:12] or 'unknown'}...). "
             "Give the file it was pruned from."
         )
-    if any(step["step"] != "prune" for step in history[start:]):
+    if any(step["step"] not in ("prune", "grow") for step in history[start:]):
         return None
-    return [(PruningPlan.from_json(step["plan"]), getattr(torch, step["dtype"])) for step in history[start:]]
+    return [(_step(record), getattr(torch, record["dtype"])) for record in history[start:]]
+
+
+def _step(record: Mapping[str, Any]) -> Step:
+    return PruningPlan.from_json(record["plan"]) if "plan" in record else growth_from_json(record["growth"])
 
 
 def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms]) -> tuple[dict[str, float], list[str]]:
-    plans = plans_since(child, parent)
-    if plans is None:
+    steps = steps_since(child, parent)
+    if steps is None:
         return {}, ["The model was trained after pruning, so it no longer equals its masked parent."]
-    plan = reduce(PruningPlan.then, (step for step, _ in plans))
-    structures = [*structures, *_per_element(plan, child)]
-    head = child.head or _kept_head(parent, plan)
-    parent64 = replace(parent.to(torch.float64), head=head)
-    values = compare(masked(parent64, plan), prune(parent64, plan), structures, "masked_vs_sliced")
+    merged = _merged(step for step, _ in steps)
+    values: dict[str, float] = {}
+    before = replace(parent.to(torch.float64), head=child.head or _kept_head(parent, merged[0]))
+    for step in merged:
+        before, difference = _one_step(before, step, [*structures, *_per_element(step, child)])
+        values = {name: float(np.maximum(value, values.get(name, 0.0))) for name, value in difference.items()} or values
     exact = parent.checkpoint
-    for step, dtype in plans:
-        exact = prune_checkpoint(parent.adapter, exact, step, dtype)
+    for step, dtype in steps:
+        exact = (
+            prune_checkpoint(parent.adapter, exact, step, dtype)
+            if isinstance(step, PruningPlan)
+            else grow_checkpoint(parent.adapter, exact, step, dtype)
+        )
     values["stored_weights"] = _stored_difference(child.checkpoint, exact)
-    times = "once" if len(plans) == 1 else "at every pruning step"
+    times = "once" if len(steps) == 1 else "at every step"
     stored = str(next(iter(child.checkpoint.weights.values())).dtype).removeprefix("torch.")
-    return values, [f"The file is compared with the exact float64 slice, rounded {times} to {stored}."]
+    notes = [f"The file is compared with the exact float64 slice, rounded {times} to {stored}."]
+    if drawn := [step for step in merged if not isinstance(step, PruningPlan) and not step.preserve]:
+        notes.append(f"Drawn anew, so equal to nothing of the parent's: {', '.join(map(repr, drawn))}.")
+    return values, notes
 
 
-def _per_element(plan: PruningPlan, child: Potential) -> list[Atoms]:
+def _merged(steps: Iterable[Step]) -> list[Step]:
+    """Plans that follow each other as one."""
+    merged: list[Step] = []
+    for step in steps:
+        if merged and isinstance(step, PruningPlan) and isinstance(merged[-1], PruningPlan):
+            merged[-1] = merged[-1].then(step)
+        else:
+            merged.append(step)
+    return merged
+
+
+def _one_step(before: Potential, step: Step, structures: Sequence[Atoms]) -> tuple[Potential, dict[str, float]]:
+    """The model after a step, and how far it is from what the step promises, if it promises anything."""
+    if isinstance(step, PruningPlan):
+        after = prune(before, step)
+        return after, compare(masked(before, step), after, structures, "masked_vs_sliced")
+    after = grow(before, step)
+    return after, compare(before, after, structures, "masked_vs_sliced") if step.preserve else {}
+
+
+def _per_element(step: Step, child: Potential) -> list[Atoms]:
     """Structures with every element that is left, where elements were removed or reordered."""
+    if not isinstance(step, PruningPlan):
+        return []
     species = {space.name for space in child.spaces if space.role is Role.ELEMENTS}
-    return element_structures(child.elements) if species & plan.masks.keys() else []
+    return element_structures(child.elements) if species & step.masks.keys() else []
 
 
 def _stored_difference(stored: Checkpoint, exact: Checkpoint) -> float:
@@ -194,11 +233,11 @@ def _stored_difference(stored: Checkpoint, exact: Checkpoint) -> float:
     return worst
 
 
-def _kept_head(parent: Potential, plan: PruningPlan) -> str | None:
+def _kept_head(parent: Potential, step: Step) -> str | None:
     heads = parent.architecture.heads
-    if "heads" not in plan.masks:
+    if not isinstance(step, PruningPlan) or "heads" not in step.masks:
         return parent.head
-    kept = plan.masks["heads"].kept[0]
+    kept = step.masks["heads"].kept[0]
     return parent.head if parent.head in {heads[i] for i in kept} else heads[kept[0]]
 
 

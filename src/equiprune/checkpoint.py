@@ -29,8 +29,8 @@ from equiprune.storage import check_writable, read_json, replacing, write_json
 FORMAT = 1
 """Version of the native format."""
 
-_STOCK_TOLERANCE = 2e-5
-"""eV per atom: float32 rounding between two evaluations of the same weights, at least."""
+_STOCK_TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
+"""eV per atom by precision: rounding between two evaluations of the same weights, at least."""
 
 
 def read_checkpoint(source: str | Path, *, trust: bool = False) -> tuple[ModelAdapter, Checkpoint]:
@@ -86,8 +86,9 @@ def save(potential: Potential, path: str | Path) -> tuple[Path, ...]:
         return _save_native(potential, path)
     with replacing(path) as temporary:
         written = adapter.export(potential.checkpoint, temporary)
-        _check_same_weights(potential, adapter.read(temporary), torch.float32)
-        _check_stock_energies(potential, temporary)
+        reread = adapter.read(temporary)
+        _check_same_weights(potential, reread)
+        _check_stock_energies(potential, temporary, next(iter(reread.weights.values())).dtype)
         companions = [(w, path.parent / w.name) for w in written if w != temporary]
         for _, companion in companions:
             check_writable(companion)
@@ -129,14 +130,14 @@ def _save_native(potential: Potential, path: Path) -> tuple[Path, ...]:
                 "versions": package_versions(),
             },
         )
-        _check_same_weights(potential, _read_native(temporary)[1], potential.dtype)
+        _check_same_weights(potential, _read_native(temporary)[1])
     return (path,)
 
 
 def package_versions() -> dict[str, str]:
     """Versions of what computed the numbers, for provenance."""
     versions = {}
-    for name in ("equiprune", "torch", "numpy", "ase", "e3nn", "sevenn"):
+    for name in ("equiprune", "torch", "numpy", "ase", "e3nn", "sevenn", "mace-torch"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
@@ -193,23 +194,24 @@ def _native_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _check_same_weights(potential: Potential, reread: Checkpoint, dtype: torch.dtype) -> None:
+def _check_same_weights(potential: Potential, reread: Checkpoint) -> None:
+    """What is in the file is what was meant, rounded to the precision of the file."""
     for name, weight in potential.checkpoint.weights.items():
         if not weight.isfinite().all():
             raise OutputError(f"Weight {name} holds NaN or infinity; such a model is not written. Nothing was saved.")
-        if not torch.equal(weight.to(dtype).cpu(), reread.weights[name].to(dtype)):
+        if not torch.equal(weight.to(reread.weights[name].dtype).cpu(), reread.weights[name]):
             raise OutputError(f"The file did not read back as written: weight {name} differs. Nothing was saved.")
 
 
-def _check_stock_energies(potential: Potential, path: Path) -> None:
+def _check_stock_energies(potential: Potential, path: Path, dtype: torch.dtype) -> None:
     architecture = potential.architecture
     head = potential.head or (architecture.heads[0] if architecture.heads else None)
-    own = Potential.create(potential.adapter, potential.checkpoint, torch.float32, head)
+    own = Potential.create(potential.adapter, potential.checkpoint, dtype, head)
     structures = list(probe_structures(architecture.elements).values())
     stock = potential.adapter.stock_energies(path, structures, head)
     exact = own.to(torch.float64).predict(structures)
     for atoms, theirs, ours, truth in zip(structures, stock, own.predict(structures), exact, strict=True):
-        rounding = 10 * abs(ours.energy.item() - truth.energy.item()) + _STOCK_TOLERANCE * len(atoms)
+        rounding = 10 * abs(ours.energy.item() - truth.energy.item()) + _STOCK_TOLERANCE[dtype] * len(atoms)
         if not abs(theirs - ours.energy.item()) <= rounding:
             raise OutputError(
                 f"The stock calculator gives {theirs:.6f} eV for {atoms.get_chemical_formula()} from the written file, "

@@ -24,11 +24,13 @@ from equiprune.evaluation.accuracy import table as accuracy_table
 from equiprune.evaluation.benchmark import table as timing_table
 from equiprune.flags import (
     COMMON,
+    NO_GROWTH,
     NO_SCORES,
     NO_TARGETS,
     Common,
     CriterionName,
     Dtype,
+    GrowthFlags,
     NotNegative,
     OptionalOutput,
     Output,
@@ -159,6 +161,7 @@ def prune(
     *,
     output: Output,
     target: TargetFlags = NO_TARGETS,
+    add: GrowthFlags = NO_GROWTH,
     by: ScoreFlags = NO_SCORES,
     common: Common = COMMON,
 ) -> int:
@@ -166,14 +169,18 @@ def prune(
 
     Args:
         model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
-        output: .pth for SevenNet, no suffix for equiprune's own directory.
+        output: .pth for SevenNet, .model for MACE, no suffix for equiprune's own directory.
     """
     check_writable(output)
-    targets, criterion = target.targets(), by.chosen()
-    parent = open_model(model, "float32", common, any_head=by.data is None, preferred=target.only_head(common.head))
+    growths = add.growths(by.seed)
+    targets, criterion = target.targets(needed=not growths), by.chosen()
+    parent = open_model(model, None, common, any_head=by.data is None, preferred=target.only_head(common.head))
     check_output(parent.adapter, output)
-    plan = ep.allocate(parent, targets, _scores(parent, by, criterion), round_to=target.round_to)
+    scores = _scores(parent, by, criterion)
+    plan = ep.allocate(parent, targets, scores, round_to=target.round_to, heterogeneous=target.heterogeneous)
     child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": target.round_to})
+    for growth in growths:
+        child = ep.grow(child, growth)
     proof = prove_lossless(parent, plan) if target.lossless else {}
     written = ep.save(child, output)
     value = compare_models(parent, child)
@@ -183,6 +190,8 @@ def prune(
         return 0
     show_table("Pruned", [["", "parent", "child"], *([key, plain(a), plain(b)] for key, (a, b) in value.items())])
     show(_advice(plan, proof))
+    if child.architecture.why_not_stock:
+        show(_assembled(child))
     show(_written(written))
     return 0
 
@@ -199,6 +208,14 @@ def _scores(potential: ep.Potential, by: ScoreFlags, criterion: Criterion | None
         return None
     with progress("calibrate", by.limit) as step:
         return ep.calibrate(potential, by.data or (), criterion, limit=by.limit, progress=step)
+
+
+def _assembled(child: ep.Potential) -> str:
+    return (
+        f"Assembled from {child.adapter.name}'s own blocks, because its constructor cannot build it: "
+        f"{child.architecture.why_not_stock}. It runs in the calculator and what exports whole modules; tools that "
+        "rebuild a model from its hyperparameters (fine-tuning, accelerated kernels) refuse it."
+    )
 
 
 def _advice(plan: ep.PruningPlan, proof: Mapping[str, float]) -> str:
@@ -234,10 +251,10 @@ def certify(
     if output is not None:
         _check_suffix(output, "A certificate", ".json", ".md")
         check_writable(output)
-    child = open_model(model, "float32", common, any_head=True)
+    child = open_model(model, None, common, any_head=True)
     if child.head is not None and common.head is None:
         note(f"Checking head {child.head}; --head chooses another: {', '.join(child.architecture.heads)}.")
-    original = open_model(parent, "float32", Common(trust=common.trust), any_head=True) if parent else None
+    original = open_model(parent, None, Common(trust=common.trust), any_head=True) if parent else None
     with progress("certify", CHECKS) as step:
         certificate = ep.certify(child, original, nve_steps=nve_steps, progress=step)
     if output is not None and output.suffix == ".json":
@@ -330,10 +347,10 @@ def export(model: str, /, *, output: Output, common: Common = COMMON) -> int:
 
     Args:
         model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
-        output: .pth for SevenNet, no suffix for equiprune's own directory.
+        output: .pth for SevenNet, .model for MACE, no suffix for equiprune's own directory.
     """
     check_writable(output)
-    written = ep.save(open_model(model, "float32", common, any_head=True), output)
+    written = ep.save(open_model(model, None, common, any_head=True), output)
     show_json({"written": list(map(str, written))}) if common.json else show(_written(written))
     return 0
 

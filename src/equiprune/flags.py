@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter, Token
 
+from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
 from equiprune.blocks import PruningPlan
 from equiprune.errors import TargetError
 from equiprune.pruning import targets as t
@@ -68,7 +69,10 @@ class TargetFlags:
     Attributes:
         irreps: hidden irreps for every space, e.g. 64x0e+32x1e+16x2e, or a comma-separated list, one per space.
         lmax: largest l of the hidden features.
-        edge_lmax: largest l of the spherical harmonics of the edges.
+        edge_lmax: largest l of the spherical harmonics of the edges; 3,2 gives each interaction its own.
+        basis_lmax: largest l of the messages that are multiplied (MACE's A-basis); 3,1 gives each interaction its own.
+        correlation: most messages multiplied with each other (MACE); 3,2 gives each interaction its own.
+        interactions: only the first this many message-passing steps (MACE).
         channels: at most this many channels of every hidden irrep.
         parameters: at most this fraction of the trainable parameters, e.g. 0.5.
         floor: with parameters, every irrep of every hidden space keeps at least this fraction of its channels.
@@ -77,13 +81,17 @@ class TargetFlags:
         radial_width: hidden neurons of the radial network, e.g. 40,24.
         radial_basis: number of radial functions.
         round_to: make hidden multiplicities multiples of this: down, but from half of it on up to it, below that none.
+        heterogeneous: allow models that upstream's own constructor cannot build (MACE: any counts anywhere).
         lossless: remove only what contributes exactly nothing, and prove it.
         plan: a plan written by an earlier prune --json (its "plan", or all of its output).
     """
 
     irreps: str | None = None
     lmax: Whole | None = None
-    edge_lmax: Whole | None = None
+    edge_lmax: str | None = None
+    basis_lmax: str | None = None
+    correlation: str | None = None
+    interactions: Whole | None = None
     channels: Whole | None = None
     parameters: float | None = None
     floor: float = 0.25
@@ -92,6 +100,7 @@ class TargetFlags:
     radial_width: str | None = None
     radial_basis: Whole | None = None
     round_to: Positive = 1
+    heterogeneous: Switch = False
     lossless: Switch = False
     plan: Path | None = None
 
@@ -102,15 +111,18 @@ class TargetFlags:
             raise TargetError(f"--head {named} is not among the heads to keep ({self.heads}). Name one that is.")
         return kept[0] if len(kept) == 1 else None
 
-    def targets(self) -> list[t.Target]:
-        """The typed targets that these flags name; raises `TargetError` when there is none."""
+    def targets(self, *, needed: bool = True) -> list[t.Target]:
+        """The typed targets that these flags name; raises `TargetError` when there is none and one is needed."""
         if not 0 <= self.floor <= 1:
             raise TargetError(f"--floor {self.floor} is not possible: give a fraction from 0 to 1.")
         given: list[tuple[Any, Callable[[Any], t.Target]]] = [
             (self.plan, lambda path: t.Exactly(_read_plan(path))),
             (self.irreps, t.HiddenIrreps.parse),
             (self.lmax, t.Lmax),
-            (self.edge_lmax, t.EdgeLmax),
+            (self.edge_lmax, t.EdgeLmax.parse),
+            (self.basis_lmax, t.BasisLmax.parse),
+            (self.correlation, t.Correlation.parse),
+            (self.interactions, t.Interactions),
             (self.channels, t.Channels),
             (self.elements, t.Elements.parse),
             (self.heads, lambda text: t.Heads(tuple(text.split(",")))),
@@ -120,7 +132,7 @@ class TargetFlags:
             (self.lossless or None, lambda _: t.Lossless()),
         ]
         targets = [make(value) for value, make in given if value is not None]
-        if not targets and self.round_to == 1:
+        if needed and not targets and self.round_to == 1:
             raise TargetError(
                 "Say what to reach: --irreps, --lmax, --parameters, --elements, --lossless, ... (see --help)."
             )
@@ -134,6 +146,33 @@ def _read_plan(path: Path) -> PruningPlan:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
+class GrowthFlags:
+    """What to add after pruning, leaving the function as it is.
+
+    Attributes:
+        grow_radial_basis: this many radial functions, more than there are (MACE).
+        nonlinear_readout: hidden neurons of a readout in place of the last, linear one (MACE).
+        reinitialise: draw what these add at random instead, by --seed; the function changes.
+    """
+
+    grow_radial_basis: Positive | None = None
+    nonlinear_readout: Positive | None = None
+    reinitialise: Switch = False
+
+    def growths(self, seed: int) -> list[Growth]:
+        """The typed changes that these flags name; raises `TargetError` for a flag that means nothing."""
+        added: list[Growth] = []
+        if self.grow_radial_basis is not None:
+            added.append(GrowRadialBasis(self.grow_radial_basis, not self.reinitialise, seed))
+        if self.nonlinear_readout is not None:
+            added.append(NonlinearReadout(self.nonlinear_readout, not self.reinitialise, seed))
+        if self.reinitialise and not added:
+            raise TargetError("--reinitialise draws what --grow-radial-basis or --nonlinear-readout add; give one.")
+        return added
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
 class ScoreFlags:
     """Where importance comes from.
 
@@ -141,7 +180,7 @@ class ScoreFlags:
         scores: importance scores from 'equiprune calibrate'.
         data: structures to calibrate on now, instead of scores.
         criterion: with --data taylor (unless given) or activation; alone magnitude or random.
-        seed: of the random criterion.
+        seed: of the random criterion, and of what --reinitialise draws.
         limit: use only the first this many structures of the data.
     """
 
@@ -178,5 +217,5 @@ def criterion_named(name: CriterionName, seed: int) -> Criterion:
     return criteria[name]
 
 
-COMMON, NO_TARGETS, NO_SCORES = Common(), TargetFlags(), ScoreFlags()
+COMMON, NO_TARGETS, NO_GROWTH, NO_SCORES = Common(), TargetFlags(), GrowthFlags(), ScoreFlags()
 """No flag given."""

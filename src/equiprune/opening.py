@@ -11,18 +11,22 @@ from equiprune.flags import Common, Dtype
 
 def open_model(
     model: str,
-    dtype: Dtype,
+    dtype: Dtype | None,
     common: Common,
     *,
     any_head: bool = False,
     preferred: str | None = None,
     device: str = "cpu",
 ) -> ep.Potential:
-    """Open a model. Where it has heads and none is named, ``preferred`` serves, or with ``any_head`` the first."""
+    """Open a model, in the precision it is stored in unless one is given.
+
+    Where it has heads and none is named, ``preferred`` serves, or with ``any_head`` the first.
+    """
     adapter, checkpoint = ep.read_checkpoint(model, trust=common.trust)
     heads = checkpoint.architecture.heads
     head = common.head or (preferred if preferred in heads else None) or (heads[0] if any_head and heads else None)
-    return ep.Potential.create(adapter, checkpoint, getattr(torch, dtype), head, device)
+    stored = next(iter(checkpoint.weights.values())).dtype
+    return ep.Potential.create(adapter, checkpoint, getattr(torch, dtype) if dtype else stored, head, device)
 
 
 def open_models(models: Sequence[str], dtype: Dtype, common: Common, device: str) -> dict[str, ep.Potential]:

@@ -76,7 +76,7 @@ def random_plan(
 def _random_counts(members: Sequence[FeatureSpace], generator: Generator) -> dict[Irrep, int]:
     irreps, least = members[0].irreps, max(space.minimum for space in members)
     if members[0].ordered:
-        return _a_beginning(irreps, int(generator.integers(1, irreps.channels + 1)))
+        return _a_beginning(irreps, int(generator.integers(least, irreps.channels + 1)))
     counts = {ir: int(generator.integers(min(least, mul), mul + 1)) for mul, ir in irreps}
     if any(space.tying is ChannelTying.ACROSS_L for space in members):
         counts = dict.fromkeys(counts, min(counts.values()))

@@ -18,6 +18,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.growth import Growth
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
 from equiprune.errors import CheckpointError, OutputError, TargetError
 
@@ -130,6 +131,10 @@ class ModelAdapter(ABC):
     def absorb(self, architecture: Any, weights: Weights, plan: PruningPlan) -> tuple[Any, Weights]:
         """Rewrite the parent exactly where slicing alone cannot express the plan. The default changes nothing."""
         return architecture, weights
+
+    def grow(self, architecture: Any, weights: Weights, growth: Growth) -> tuple[Any, Weights]:
+        """The larger architecture and its weights, all float64. Raises `TargetError` for what it does not know."""
+        raise TargetError(f"{self.name} models cannot grow ({type(growth).__name__}). Leave that out.")
 
     def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         """Write an upstream checkpoint to ``path`` and companions beside it; the paths written."""

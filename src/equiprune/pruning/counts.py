@@ -29,6 +29,7 @@ from equiprune.pruning.targets import (
 
 Counts = Mapping[tuple[str, Irrep], int]
 """(group, irrep) to channels kept."""
+_Mutable = dict[tuple[str, Irrep], int]
 
 HIDDEN = (Role.NODE_FEATS, Role.EDGE_IRREPS, Role.A_BASIS)
 """Roles whose channels ``--channels`` and budgets are about."""
@@ -110,14 +111,14 @@ def _check_at_most(given: int, largest: int, flag: str, smallest: int) -> None:
         raise TargetError(f"{flag} {given} is not possible: this model allows {smallest} to {largest}.")
 
 
-def _without_l_above(lmax: int, spaces: Sequence[FeatureSpace]) -> Counts:
+def _without_l_above(lmax: int, spaces: Sequence[FeatureSpace]) -> _Mutable:
     return {(group_of(space), ir): 0 for space in spaces for _, ir in space.irreps if ir.l > lmax}
 
 
 def _hidden_irreps(model: Model, wanted_irreps: tuple[Irreps, ...]) -> Counts:
     spaces = model.of(Role.NODE_FEATS)
     irreps_of_space = _one_per_space(spaces, wanted_irreps)
-    counts: dict[tuple[str, Irrep], int] = {}
+    counts: _Mutable = {}
     for space, irreps in zip(spaces, irreps_of_space, strict=True):
         for mul, ir in irreps:
             if mul > space.irreps.mul(ir):
@@ -144,7 +145,7 @@ def _one_per_space(spaces: Sequence[FeatureSpace], wanted_irreps: tuple[Irreps, 
     return wanted_irreps
 
 
-def _tied_channels(model: Model, spaces: Sequence[FeatureSpace], wanted_irreps: Sequence[Irreps]) -> Counts:
+def _tied_channels(model: Model, spaces: Sequence[FeatureSpace], wanted_irreps: Sequence[Irreps]) -> _Mutable:
     """Where upstream has one number of channels for the whole model, everything else follows the hidden irreps."""
     if model.heterogeneous or not spaces[0].stock_group:
         return {}
@@ -185,7 +186,7 @@ def _each(spaces: Sequence[FeatureSpace], numbers: PerInteraction, flag: str) ->
 
 
 def _edge_lmax(model: Model, lmax: PerInteraction) -> Counts:
-    counts: dict[tuple[str, Irrep], int] = {}
+    counts: _Mutable = {}
     for space, most in _each(model.some(Role.EDGE_ATTRS), lmax, "--edge-lmax"):
         _check_at_most(most, space.irreps.lmax, "--edge-lmax", 0)
         counts |= _without_l_above(most, [space])
@@ -196,7 +197,7 @@ def _edge_lmax(model: Model, lmax: PerInteraction) -> Counts:
 
 def _basis_lmax(model: Model, lmax: PerInteraction) -> Counts:
     model.some(Role.A_BASIS)
-    counts: dict[tuple[str, Irrep], int] = {}
+    counts: _Mutable = {}
     for spaces, most in _each_basis(model, lmax, "--basis-lmax"):
         least, largest = max(s.least_lmax for s in spaces), min(s.irreps.lmax for s in spaces)
         _check_at_most(most, largest, "--basis-lmax", least)

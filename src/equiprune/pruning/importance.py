@@ -168,6 +168,8 @@ def _magnitudes(potential: Potential, space: FeatureSpace) -> Values:
     """Norm of the columns that produce each channel, over all weights and uses that produce it directly."""
     squares = {ir: np.zeros(mul) for mul, ir in space.irreps}
     for name, layout in potential.adapter.weight_layouts(potential.architecture).items():
+        if layout.buffer:
+            continue  # a constant makes nothing
         weight, start = potential.checkpoint.weights[name].double().reshape(-1), 0
         for path in layout.paths:
             dense = weight[start : start + path.numel].reshape(-1, path.shape[-1]) * path.scale

@@ -9,22 +9,26 @@ import torch
 from ase import Atoms
 from torch import Tensor, nn
 
-from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps
+from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
 from equiprune.adapters.graph import AtomicGraph
-from equiprune.adapters.mace import checkpoint_file, export, forward, layouts, modules, rewrites
+from equiprune.adapters.growth import Growth
+from equiprune.adapters.mace import checkpoint_file, export, forward, layouts, modules
+from equiprune.adapters.mace import growth as growing
 from equiprune.adapters.mace.architecture import MaceArchitecture
+from equiprune.adapters.mace.published import PUBLISHED
+from equiprune.adapters.mace.shrinking import shrink
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
 
 
 class MaceAdapter(ModelAdapter):
-    """See the modules beside this one: architecture, layouts, checkpoint_file, modules, forward, rewrites, export."""
+    """See the modules beside this one: architecture, layouts, shrinking, growth, modules, forward, checkpoint_file."""
 
     name = "mace"
     architecture_type = MaceArchitecture
     suffixes = (".model",)
 
     def aliases(self) -> Mapping[str, str]:
-        return checkpoint_file.ALIASES
+        return {alias: description for alias, (description, _) in PUBLISHED.items()}
 
     def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
         return checkpoint_file.read(source)
@@ -39,7 +43,12 @@ class MaceAdapter(ModelAdapter):
         return layouts.weight_layouts(architecture)
 
     def shrink(self, architecture: MaceArchitecture, plan: PruningPlan) -> MaceArchitecture:
-        return rewrites.shrink(architecture, plan)
+        return shrink(architecture, plan)
+
+    def grow(
+        self, architecture: MaceArchitecture, weights: Weights, growth: Growth
+    ) -> tuple[MaceArchitecture, Weights]:
+        return growing.grow(architecture, weights, growth)
 
     def energies(
         self,

@@ -24,9 +24,11 @@ from equiprune.adapters.mace.architecture import (
     Transform,
 )
 from equiprune.adapters.mace.layouts import weight_layouts
+from equiprune.adapters.mace.published import PUBLISHED, licence_of
 from equiprune.adapters.pickled_module import StandIn, class_name, read_pickled_module
 from equiprune.blocks import Irrep, Irreps
 from equiprune.errors import CheckpointError, EquipruneError
+from equiprune.published import fetch
 from equiprune.storage import sha256_of
 
 PROVENANCE = "equiprune_provenance"
@@ -41,12 +43,11 @@ _RADIAL = {"BesselBasis": Radial.BESSEL, "GaussianBasis": Radial.GAUSSIAN, "Cheb
 _TRANSFORMS = {"AgnesiTransform": Transform.AGNESI, "SoftTransform": Transform.SOFT}
 _GATES = ("abs", "tanh", "silu")
 
-ALIASES: dict[str, str] = {}
-
 
 def read(source: str | Path) -> Checkpoint:
-    """Open a file. Raises `CheckpointError` naming what this adapter cannot prune exactly."""
-    path = Path(source)
+    """Open an alias or a file. Raises `CheckpointError` naming what this adapter cannot prune exactly."""
+    alias = str(source).lower()
+    path = fetch(PUBLISHED[alias][1]) if alias in PUBLISHED else Path(source)
     module = read_pickled_module(path, _PACKAGES)
     try:
         architecture = architecture_of(module)
@@ -59,8 +60,10 @@ def read(source: str | Path) -> Checkpoint:
             f"'{path}' is a pickled {class_name(module)}, but not in the form that mace-torch 0.3 writes "
             f"({type(error).__name__}: {error}). Give a .model that mace_run_train wrote."
         ) from error
-    licence, history = provenance.get("licence", "unknown"), tuple(provenance.get("history", ()))
-    return Checkpoint(architecture, weights, licence, sha256_of(path), str(source), history)
+    digest, history = sha256_of(path), tuple(provenance.get("history", ()))
+    return Checkpoint(
+        architecture, weights, provenance.get("licence") or licence_of(digest), digest, str(source), history
+    )
 
 
 def architecture_of(model: Any) -> MaceArchitecture:

@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 
 from equiprune.adapters.base import Checkpoint, fill
-from equiprune.adapters.mace import modules
+from equiprune.adapters.mace import checkpoint_file, modules
 from equiprune.adapters.mace.checkpoint_file import PROVENANCE
 from equiprune.errors import OutputError
 
@@ -32,8 +32,7 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
             f"e3nn {version('e3nn')} is installed; stock MACE cannot open a .model pickled with it and needs e3nn "
             f"{_E3NN}. Save to a directory (no suffix) and export it where equiprune[mace] is installed."
         )
-    dtype = checkpoint.weights["node_embedding.linear.weight"].dtype
-    module: Any = modules.build(checkpoint.architecture, dtype)
+    module: Any = modules.build(checkpoint.architecture, _dtype(checkpoint))
     fill(module, checkpoint.weights)
     record = {"licence": checkpoint.licence, "history": [dict(step) for step in checkpoint.history]}
     setattr(module, PROVENANCE, json.dumps(record))  # text, which TorchScript can carry
@@ -43,11 +42,16 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
+def _dtype(checkpoint: Checkpoint) -> torch.dtype:
+    return checkpoint.weights["node_embedding.linear.weight"].dtype
+
+
 def stock_energies(path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
     """Energies (eV) by the stock ``MACECalculator`` after opening ``path``, in the precision of the file."""
+    precision = str(_dtype(checkpoint_file.read(path))).removeprefix("torch.")
     with modules.upstream(torch.get_default_dtype()):
         from mace.calculators import MACECalculator
 
         chosen = {"head": head} if head is not None else {}
-        calculator = MACECalculator(model_paths=str(path), device="cpu", default_dtype="", **chosen)
+        calculator = MACECalculator(model_paths=str(path), device="cpu", default_dtype=precision, **chosen)
         return [float(calculator.get_potential_energy(atoms)) for atoms in structures]

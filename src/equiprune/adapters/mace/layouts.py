@@ -34,7 +34,8 @@ def _spaces(arch: MaceArchitecture) -> Iterator[FeatureSpace]:
     yield FeatureSpace("elements", Irreps.scalars(len(arch.elements)), Role.ELEMENTS, Site.NONE)
     if len(arch.heads) > 1:
         yield FeatureSpace("heads", Irreps.scalars(len(arch.heads)), Role.HEADS, Site.NONE)
-    yield FeatureSpace("interactions", Irreps.scalars(len(arch.steps)), Role.INTERACTIONS, ordered=True)
+    least = 1 + next(t for t, step in enumerate(arch.steps) if step.readout.kind is not ReadoutKind.NONE)
+    yield FeatureSpace("interactions", Irreps.scalars(len(arch.steps)), Role.INTERACTIONS, minimum=least, ordered=True)
     if arch.radial is Radial.BESSEL:  # the others are defined by their number: no subset can be expressed
         yield FeatureSpace("radial_basis", Irreps.scalars(arch.radial_basis), Role.RADIAL_BASIS, Site.EDGE)
     yield FeatureSpace("node_feats.0", arch.before(0), Role.NODE_FEATS, stock_group=CHANNELS)
