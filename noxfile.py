@@ -8,7 +8,7 @@ import nox
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "core", "sevennet"]
+nox.options.sessions = ["lint", "types", "core", "sevennet", "mace"]
 
 # The structures of the tests are small: several threads in one process would only wait for each other.
 _TWO_WORKERS = ("-n", "2", "--dist", "loadscope")
@@ -36,7 +36,8 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """Every law, on the toy model; no backend installed."""
     session.install("-e", ".[test]")
-    session.run("pytest", *_TWO_WORKERS, "--ignore=tests/adapters/sevennet", *session.posargs, env=_ONE_THREAD)
+    elsewhere = [f"--ignore=tests/adapters/{architecture}" for architecture in ("sevennet", "mace")]
+    session.run("pytest", *_TWO_WORKERS, *elsewhere, *session.posargs, env=_ONE_THREAD)
 
 
 @nox.session
@@ -44,3 +45,10 @@ def sevennet(session: nox.Session) -> None:
     """SevenNet's own checkpoints, its stock tools, and the code in the docs."""
     session.install("-e", ".[test,sevennet]")
     session.run("pytest", *_TWO_WORKERS, "tests/adapters/sevennet", "tests/docs", *session.posargs, env=_ONE_THREAD)
+
+
+@nox.session
+def mace(session: nox.Session) -> None:
+    """MACE's laws on models of every kind, MACE-MP-0 small where it is at hand, and MACE's own tools."""
+    session.install("-e", ".[test,mace]")
+    session.run("pytest", *_TWO_WORKERS, "tests/adapters/mace", *session.posargs, env=_ONE_THREAD)

@@ -89,7 +89,7 @@ def check_command(words: list[str]) -> None:
     """Raise unless the command line exists as written and its flags do not contradict each other."""
     _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
     if (target := bound.arguments.get("target")) is not None and target.plan is None:
-        target.targets()
+        target.targets(needed="add" not in bound.arguments)
     if (by := bound.arguments.get("by")) is not None:
         by.chosen()
 

@@ -6,60 +6,34 @@ import torch
 
 from equiprune.adapters import AtomicGraph, Checkpoint, fill
 from equiprune.adapters.mace import MaceAdapter
-from equiprune.adapters.mace.architecture import Block, Interaction, MaceArchitecture, Readout, ReadoutKind, Transform
-from equiprune.blocks import Irreps
+from equiprune.adapters.mace.architecture import (
+    SILU_CONSTANT,
+    Block,
+    Interaction,
+    MaceArchitecture,
+    Readout,
+    ReadoutKind,
+    Transform,
+    uniform,
+)
 from equiprune.probes import probe_structures
 
 LINEAR = Readout(ReadoutKind.LINEAR)
 ELEMENTS = (1, 8, 11, 14, 17, 29)
 
 
-def stock(
-    channels: int = 4,
-    lmax: int = 1,
-    max_ell: int = 2,
-    interactions: int = 2,
-    correlation: int | tuple[int, ...] = 3,
-    *,
-    first: Block = Block.RESIDUAL,
-    others: Block = Block.RESIDUAL,
-    radial_widths: tuple[int, ...] = (8, 7),
-    avg_num_neighbors: float = 1.5,
-    mlp: int = 5,
-    **changes: Any,
-) -> MaceArchitecture:
-    """A model that upstream's constructor builds; ``changes`` override its hyperparameters."""
-    hidden = Irreps(tuple((channels, ir) for _, ir in Irreps.spherical_harmonics(lmax, -1)))
-    a_basis = str(Irreps(tuple((channels, ir) for _, ir in Irreps.spherical_harmonics(max_ell, -1))))
-    orders = correlation if isinstance(correlation, tuple) else (correlation,) * interactions
-    steps = []
-    for t in range(interactions):
-        block, last = (first if t == 0 else others), t == interactions - 1
-        steps.append(
-            Interaction(
-                block=block,
-                edge_irreps=f"{channels}x0e" if t == 0 else str(hidden),
-                edge_lmax=max_ell,
-                messages="" if block.residual else a_basis,
-                a_basis=a_basis,
-                hidden_irreps=f"{channels}x0e" if last else str(hidden),
-                correlation=orders[t],
-                radial_widths=radial_widths,
-                avg_num_neighbors=avg_num_neighbors,
-                readout=Readout(ReadoutKind.NONLINEAR, mlp) if last and t else LINEAR,
-            )
-        )
-    values: dict[str, Any] = {
+def stock(channels: int = 4, lmax: int = 1, max_ell: int = 2, **changes: Any) -> MaceArchitecture:
+    """A small model that upstream's constructor builds; ``changes`` override its hyperparameters."""
+    small: dict[str, Any] = {
         "elements": ELEMENTS,
         "cutoff": 4.5,
-        "channels": channels,
-        "steps": tuple(steps),
         "radial_basis": 5,
         "cutoff_power": 5,
-        "activation_constants": {"silu": 1.6791767923989418},
-        **changes,
+        "radial_widths": (8, 7),
+        "avg_num_neighbors": 1.5,
+        "readout_width": 5,
     }
-    return MaceArchitecture(**values)
+    return uniform(channels, lmax, max_ell=max_ell, **{**small, **changes})
 
 
 HETEROGENEOUS = MaceArchitecture(
@@ -69,7 +43,7 @@ HETEROGENEOUS = MaceArchitecture(
     radial_basis=5,
     cutoff_power=6,
     scale_shift=False,
-    activation_constants={"silu": 1.6791767923989418},
+    activation_constants={"silu": SILU_CONSTANT},
     steps=(
         Interaction(
             block=Block.PLAIN,

@@ -10,9 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from equiprune.adapters.base import Architecture
-from equiprune.blocks import Irrep, Irreps
+from equiprune.blocks import Irreps
+
+SILU_CONSTANT = 1.6791767923989418
+"""e3nn's factor on silu (``normalize2mom``), the same in releases 0.4.4 to 0.6."""
 
 
 class Block(StrEnum):
@@ -207,6 +211,45 @@ class MaceArchitecture(Architecture):
         return kinds[-1] is last and set(kinds[:-1]) in (set(), {ReadoutKind.LINEAR}, {ReadoutKind.NONE})
 
 
-def scalar_channels(irreps: str) -> int:
-    """Channels of 0e."""
-    return Irreps.parse(irreps).mul(Irrep(0, 1))
+def uniform(
+    channels: int,
+    lmax: int,
+    *,
+    max_ell: int = 3,
+    correlation: int | tuple[int, ...] = 3,
+    interactions: int = 2,
+    first: Block = Block.RESIDUAL,
+    others: Block = Block.RESIDUAL,
+    radial_widths: tuple[int, ...] = (64, 64, 64),
+    avg_num_neighbors: float,
+    readout_width: int = 16,
+    **common: Any,
+) -> MaceArchitecture:
+    """A model in the terms of upstream's constructor; ``common`` are fields of `MaceArchitecture`.
+
+    >>> small = uniform(128, 0, avg_num_neighbors=60.0, elements=(1, 8), cutoff=6.0, radial_basis=10, cutoff_power=5)
+    >>> small.steps[1].a_basis, small.steps[1].hidden_irreps, small.why_not_stock
+    ('128x0e+128x1o+128x2e+128x3o', '128x0e', '')
+    """
+
+    def irreps(l: int) -> str:
+        return str(Irreps(tuple((channels, ir) for _, ir in Irreps.spherical_harmonics(l, -1))))
+
+    def step(t: int) -> Interaction:
+        block, last = (others if t else first), t == interactions - 1
+        return Interaction(
+            block=block,
+            edge_irreps=irreps(lmax if t else 0),
+            edge_lmax=max_ell,
+            messages="" if block.residual else irreps(max_ell),
+            a_basis=irreps(max_ell),
+            hidden_irreps=irreps(0 if last else lmax),
+            correlation=correlation if isinstance(correlation, int) else correlation[t],
+            radial_widths=radial_widths,
+            avg_num_neighbors=avg_num_neighbors,
+            readout=Readout(ReadoutKind.NONLINEAR, readout_width) if last and t else Readout(ReadoutKind.LINEAR),
+        )
+
+    constants = {"silu": SILU_CONSTANT}
+    steps = tuple(map(step, range(interactions)))
+    return MaceArchitecture(**{"channels": channels, "steps": steps, "activation_constants": constants, **common})

@@ -1,0 +1,36 @@
+"""Official hyperparameters, for random weights: the models of arXiv 2605.08885, tables 2, 3, 9, 10, 11 and 21."""
+
+from random_mace import stock
+
+from equiprune.adapters.mace.architecture import Block, MaceArchitecture, Transform
+
+_Z89 = (*range(1, 84), *range(89, 95))
+_ORGANIC = (1, 6, 7, 8, 9, 15, 16, 17, 35, 53)
+_OFFICIAL = {"max_ell": 3, "radial_widths": (64, 64, 64), "readout_width": 16}
+
+
+def mp(lmax: int, channels: int = 128, bessel: int = 10, interactions: int = 2) -> MaceArchitecture:
+    """MACE-MP-0."""
+    return stock(channels, lmax, elements=_Z89, cutoff=6.0, radial_basis=bessel, interactions=interactions, **_OFFICIAL)
+
+
+def off(lmax: int, channels: int) -> MaceArchitecture:
+    """MACE-OFF."""
+    return stock(channels, lmax, elements=_ORGANIC, cutoff=5.0, radial_basis=8, first=Block.PLAIN, **_OFFICIAL)
+
+
+def omat(lmax: int) -> MaceArchitecture:
+    """MACE-OMAT-0."""
+    return stock(
+        128,
+        lmax,
+        elements=_Z89,
+        cutoff=6.0,
+        radial_basis=10,
+        first=Block.DENSITY,
+        others=Block.DENSITY_RESIDUAL,
+        transform=Transform.AGNESI,
+        pair_repulsion=True,
+        per_head=("atomic_energies", "scale", "shift"),
+        **_OFFICIAL,
+    )
