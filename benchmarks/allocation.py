@@ -20,7 +20,7 @@ def main() -> None:
     calibration, test = split_by_composition(mptrj(12), arguments.calibration, arguments.test)
     parent = ep.load("7net-l3i5")
     scores = ep.calibrate(parent, calibration)
-    half = ep.prune(parent, ep.allocate(parent, TARGETS, scores))
+    half = ep.prune(parent, ep.allocate(parent, TARGETS["7net-l3i5"], scores))
     fraction = half.parameters(trainable_only=True) / parent.parameters(trainable_only=True)
     models = {"half width": half}
     for floor in (0.4, 0.25, 0.1, 0.0):

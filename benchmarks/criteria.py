@@ -1,4 +1,4 @@
-"""Which criterion chooses best? SevenNet-l3i5 at half width, before any retraining.
+"""Which criterion chooses best, before any retraining? SevenNet-l3i5 at half width, MACE-MP-0 small at 96 channels.
 
 Scores come from MPtrj frames. They are tested on what they have not seen: DFT molecular dynamics of Cu, Li, Si
 (mlearn) and of a Li-Ge-P-S electrolyte; MPtrj frames of other compositions, as they are and displaced (0.1 Angstrom,
@@ -21,7 +21,10 @@ from reference_data import mptrj, reference, split_by_composition
 
 import equiprune as ep
 
-TARGETS = [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)]
+TARGETS = {
+    "7net-l3i5": [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)],
+    "mace-mp-small": [ep.Channels(96)],
+}
 
 
 def displaced(structures: list[Atoms], teacher: ep.Potential) -> list[Atoms]:
@@ -47,12 +50,12 @@ def test_sets(test: list[Atoms], parent: ep.Potential) -> dict[str, list[Atoms]]
     return sets
 
 
-def children(parent: ep.Potential, calibration: list[Atoms], seeds: int) -> dict[str, ep.Potential]:
+def children(parent: ep.Potential, targets: list, calibration: list[Atoms], seeds: int) -> dict[str, ep.Potential]:
     """One pruned model per criterion and seed."""
     scores = {c.name: ep.calibrate(parent, calibration, c) for c in (ep.Taylor(), ep.Activation())}
     scores["magnitude"] = ep.data_free_scores(parent, ep.Magnitude())
     scores |= {f"random {seed}": ep.data_free_scores(parent, ep.Random(seed)) for seed in range(seeds)}
-    return {name: ep.prune(parent, ep.allocate(parent, TARGETS, s)) for name, s in scores.items()}
+    return {name: ep.prune(parent, ep.allocate(parent, targets, s)) for name, s in scores.items()}
 
 
 def measure(model: ep.Potential, structures: list[Atoms], parent_forces: torch.Tensor | None) -> dict[str, float]:
@@ -94,16 +97,18 @@ def show(name: str, table: list[dict]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="7net-l3i5", choices=TARGETS)
     parser.add_argument("--calibration", type=int, default=120, help="number of MPtrj frames to score on")
     parser.add_argument("--test", type=int, default=40, help="number of MPtrj frames to test on")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--json")
     arguments = parser.parse_args()
     calibration, test = split_by_composition(mptrj(12), arguments.calibration, arguments.test)
-    parent = ep.load("7net-l3i5")
-    models = children(parent, calibration, arguments.seeds)
+    parent = ep.load(arguments.model)
+    models = children(parent, TARGETS[arguments.model], calibration, arguments.seeds)
     size = next(iter(models.values())).parameters(trainable_only=True)
-    print(f"7net-l3i5 to 64x0e+32x1e+16x2e, edge lmax 2: {size:,} parameters, float32, no retraining")
+    targets = ", ".join(map(str, TARGETS[arguments.model]))
+    print(f"{arguments.model}, {targets}: {size:,} parameters, float32, no retraining")
     print(f"scores from {len(calibration)} MPtrj frames of up to 12 atoms")
     result = {}
     for name, structures in test_sets(test, parent).items():
