@@ -395,7 +395,7 @@ def _check_suffix(path: Path, what: str, *allowed: str) -> None:
 
 
 def _label(key: str) -> str:
-    units = {"cutoff": "cutoff (Angstrom)", "dead": "dead blocks"}
+    units = {"cutoff": "cutoff (Angstrom)", "dead": "dead blocks", "assembled": "assembled, because"}
     return units.get(key, key.replace("_", " "))
 
 

@@ -17,6 +17,7 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
     spaces = adapter.feature_spaces(architecture)
     count = count_parameters(adapter, architecture)
     dtypes = sorted({str(weight.dtype).removeprefix("torch.") for weight in checkpoint.weights.values()})
+    assembled = {"assembled": architecture.why_not_stock} if architecture.why_not_stock else {}
     return {
         "adapter": adapter.name,
         "source": checkpoint.source,
@@ -24,6 +25,7 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
         "hidden_irreps": [str(space.irreps) for space in spaces if space.role is Role.NODE_FEATS],
         "elements": [chemical_symbols[z] for z in architecture.elements],
         "heads": list(architecture.heads),
+        **assembled,
         "cutoff": architecture.cutoff,
         "dtype": ", ".join(dtypes),
         "licence": checkpoint.licence,
