@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ from equiprune.errors import TargetError
 from equiprune.pruning import targets as t
 from equiprune.pruning.importance import Activation, Criterion, DataCriterion, Magnitude, Random, Taylor
 from equiprune.storage import read_json
+from equiprune.training.objective import Objective
 
 
 def _whole(smallest: int | None) -> Callable[[Any, tuple[Token, ...]], int]:
@@ -43,6 +44,7 @@ OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 
 CriterionName = Literal["taylor", "activation", "magnitude", "random"]
 Dtype = Literal["float32", "float64"]
+PresetName = Literal["mace-universal", "mace-weighted", "sevennet"]
 
 
 @Parameter(name="*")
@@ -217,5 +219,34 @@ def criterion_named(name: CriterionName, seed: int) -> Criterion:
     return criteria[name]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WeightFlags:
+    """Weights of the objective, instead of the preset's; 0 leaves a quantity out.
+
+    Attributes:
+        energy_weight: of the energy per atom.
+        forces_weight: of the forces.
+        stress_weight: of the stress.
+    """
+
+    energy_weight: float | None = None
+    forces_weight: float | None = None
+    stress_weight: float | None = None
+
+    def on(self, objective: Objective) -> Objective:
+        """The objective with these weights; raises `TargetError` for a negative one, or when nothing is left."""
+        given = {"energy": self.energy_weight, "forces": self.forces_weight, "stress": self.stress_weight}
+        for quantity, weight in given.items():
+            if weight is not None and not 0 <= weight < float("inf"):
+                raise TargetError(f"--{quantity}-weight {weight} is not possible: give 0 or a positive number.")
+        terms = {q: replace(getattr(objective, q), weight=w) for q, w in given.items() if w is not None}
+        changed = replace(objective, **terms)
+        if not changed.weighted():
+            raise TargetError("Every weight is 0, so there is nothing to train for. Give one a positive number.")
+        return changed
+
+
 COMMON, NO_TARGETS, NO_GROWTH, NO_SCORES = Common(), TargetFlags(), GrowthFlags(), ScoreFlags()
+NO_WEIGHTS = WeightFlags()
 """No flag given."""

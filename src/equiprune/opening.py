@@ -1,11 +1,12 @@
-"""Opening the models that a command line names, with the head and on the device it asks for."""
+"""Opening the models that a command line names, and refusing what it names in vain before long work."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
 import equiprune as ep
-from equiprune.errors import TargetError
+from equiprune.errors import OutputError, TargetError
 from equiprune.flags import Common, Dtype
 
 
@@ -44,3 +45,9 @@ def check_device(device: str) -> None:
     available = ["cpu", *(["cuda"] if cards else []), *(f"cuda:{i}" for i in range(cards))]
     if device not in available:
         raise TargetError(f"--device {device} is not available here. Available: {', '.join(available)}.")
+
+
+def check_suffix(path: Path, what: str, *allowed: str) -> None:
+    """Raise `OutputError` unless the suffix is one that ``what`` is written as."""
+    if path.suffix not in allowed:
+        raise OutputError(f"{what} is written as {' or '.join(allowed)}, not '{path.suffix}' ('{path}').")

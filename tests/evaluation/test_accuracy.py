@@ -10,7 +10,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 
 import equiprune as ep
 from equiprune.errors import StructureError
-from equiprune.evaluation.accuracy import ErrorSums, Labels, table
+from equiprune.evaluation.accuracy import ErrorSums, table
+from equiprune.labels import Labels
 
 
 def labelled(toy: ep.Potential, atoms: Atoms, **errors: Any) -> Atoms:

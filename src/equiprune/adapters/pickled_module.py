@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickle
 import warnings
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -89,6 +89,7 @@ def read_pickled_module(path: Path, packages: Collection[str]) -> StandIn:
     """
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
+    _check_archive(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -101,55 +102,108 @@ def read_pickled_module(path: Path, packages: Collection[str]) -> StandIn:
             f"{', '.join(sorted(packages))}. Get the file from its authors again."
         ) from error
     except Exception as error:  # torch and the pickle inside have their own exceptions
-        reason = (str(error).splitlines() or [""])[0][:160]
-        raise CheckpointError(
-            f"'{path}' is not a readable torch file; it may be empty or truncated ({type(error).__name__}: {reason}). "
-            "Get it again."
-        ) from error
+        raise _unreadable(path, error) from error
     if not isinstance(content, StandIn):
         raise CheckpointError(f"'{path}' holds a {class_name(content)}, not a model saved with torch.save(model).")
     return content
+
+
+def _check_archive(path: Path) -> None:
+    """Raise `CheckpointError` unless the file is the zip archive that `torch.save` writes since torch 1.6.
+
+    `torch.load` runs the code in TorchScript archives, and for the older formats it writes files that they name.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(4) != b"PK\x03\x04":
+                raise ValueError("no zip archive, which torch.save writes")
+        records = torch._C.PyTorchFileReader(str(path)).get_all_records()
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    if "constants.pkl" in records:
+        raise CheckpointError(
+            f"'{path}' was not opened: it is a deployed (TorchScript) model, which is a program. Give the file it was "
+            "made from."
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = (str(error).splitlines() or [""])[0][:160]
+    return CheckpointError(
+        f"'{path}' is not a readable torch file; it may be empty or truncated ({type(error).__name__}: {reason}). "
+        "Get it again."
+    )
 
 
 class _UnknownClassError(Exception):
     pass
 
 
+class _Sealed:
+    """A function that a pickle may call; the attributes of a bare one it could change, for the whole process."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *args: Any) -> Any:
+        return self._call(*args)
+
+    def __setstate__(self, _: Any) -> None:
+        raise pickle.UnpicklingError("it changes a function")
+
+
+class _NumberType:
+    """A pickled ``numpy.dtype`` as its name. NumPy's own believes a file that calls numbers pointers."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.name, self.order = name, "="
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = state[1]
+
+    def read(self, content: bytes) -> int | float | complex:
+        """One number in its binary form."""
+        kind = np.dtype(self.order + self.name)
+        if kind.kind not in "biufc":
+            raise pickle.UnpicklingError(f"it has a number of type {kind}")
+        [number] = np.frombuffer(content, kind).tolist()
+        return number
+
+
 _DATA: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("torch._utils", "_rebuild_tensor_v2"): torch._utils._rebuild_tensor_v2,
-    ("torch._utils", "_rebuild_parameter"): torch._utils._rebuild_parameter,
+    ("torch._utils", "_rebuild_tensor_v2"): _Sealed(torch._utils._rebuild_tensor_v2),
+    ("torch._utils", "_rebuild_parameter"): _Sealed(torch._utils._rebuild_parameter),
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
-    ("_codecs", "encode"): lambda text, encoding: bytes(text, encoding),
+    ("_codecs", "encode"): _Sealed(lambda text, encoding: bytes(text, encoding)),
     ("builtins", "set"): set,
     ("builtins", "slice"): slice,
     ("builtins", "complex"): complex,
+    ("numpy", "dtype"): _NumberType,
+    ("numpy.core.multiarray", "scalar"): _Sealed(_NumberType.read),
+    ("numpy._core.multiarray", "scalar"): _Sealed(_NumberType.read),
 }
-"""What is built for real: containers, tensors, and the bytes of old pickle protocols."""
+"""What is built for real: containers, tensors, numbers, and the bytes of old pickle protocols."""
 
-
-def _numpy() -> dict[tuple[str, str], Any]:
-    reconstruct, scalar = np.empty(0).__reduce__()[0], np.float64(0).__reduce__()[0]
-    real: dict[tuple[str, str], Any] = {("numpy", "ndarray"): np.ndarray, ("numpy", "dtype"): np.dtype}
-    for package in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        real |= {(package, "_reconstruct"): reconstruct, (package, "scalar"): scalar}
-    return real
+_INERT = {("numpy", "ndarray"), ("numpy.core.multiarray", "_reconstruct"), ("numpy._core.multiarray", "_reconstruct")}
+"""What stands for itself without being part of the packages: arrays, which no module needs."""
 
 
 @cache
 def _reader(packages: frozenset[str]) -> Any:
     """What `torch.load` takes as ``pickle_module``."""
-    real = _DATA | _numpy()
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             module = {"__builtin__": "builtins"}.get(module, module)
-            if (module, name) in real:
-                return real[module, name]
-            if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype):
-                return getattr(torch, name)
-            if module.partition(".")[0] not in packages:
+            if (module, name) in _DATA:
+                return _DATA[module, name]
+            if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):  # getattr could import
+                return vars(torch)[name]
+            if module.partition(".")[0] not in packages and (module, name) not in _INERT:
                 raise _UnknownClassError(f"'{module}.{name}'")
             return _stand_in(f"{module}.{name}")
 

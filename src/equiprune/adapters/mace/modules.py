@@ -140,8 +140,10 @@ def _assembled(arch: MaceArchitecture) -> nn.Module:
     model.products = nn.ModuleList(_product(arch, step) for step in arch.steps)
     model.readouts = nn.ModuleList(_readout(arch, s) for s in arch.steps if s.readout.kind is not ReadoutKind.NONE)
     # Tools that rebuild a model from its hyperparameters would fill part of this one with random numbers and say
-    # nothing (mace/cli/convert_e3nn_cueq.py). They all read this attribute, and nothing else does.
+    # nothing (mace/cli/convert_e3nn_cueq.py). They all read this attribute, and nothing else does. The constructor
+    # itself looks at it for the second and later interactions, for the first one only when told to.
     model.edge_irreps = f"assembled by equiprune ({arch.why_not_stock}): it cannot be rebuilt from hyperparameters"
+    model.use_edge_irreps_first = len(arch.steps) == 1
     return model
 
 

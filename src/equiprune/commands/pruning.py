@@ -1,0 +1,188 @@
+"""Scoring blocks and cutting them out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import equiprune as ep
+from equiprune.certificate import prove_lossless
+from equiprune.checkpoint import check_output
+from equiprune.display import note, plain, progress, show, show_json, show_table
+from equiprune.errors import EquipruneError, OutputError, TargetError
+from equiprune.flags import (
+    COMMON,
+    NO_GROWTH,
+    NO_SCORES,
+    NO_TARGETS,
+    Common,
+    CriterionName,
+    Dtype,
+    GrowthFlags,
+    NotNegative,
+    Output,
+    Positive,
+    ScoreFlags,
+    TargetFlags,
+    criterion_named,
+)
+from equiprune.opening import check_device, check_suffix, open_model
+from equiprune.pruning.figure import table as importance_table
+from equiprune.pruning.importance import Criterion, DataCriterion
+from equiprune.storage import check_writable, read_json, write_json
+from equiprune.summary import compare_models, written
+
+
+def calibrate(
+    model: str,
+    data: Path | None = None,
+    /,
+    *,
+    output: Output,
+    criterion: CriterionName = "taylor",
+    seed: NotNegative = 0,
+    limit: Positive | None = None,
+    batch_atoms: Positive = 128,
+    dtype: Dtype = "float32",
+    device: str = "cpu",
+    plot: Path | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Score every block of every feature space on structures. Interrupted, the same command goes on.
+
+    Args:
+        model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
+        data: structures; labels are not needed. The criteria magnitude and random need no structures.
+        output: scores, as JSON.
+        criterion: how importance is measured.
+        seed: of the random criterion.
+        limit: use only the first this many structures.
+        batch_atoms: atoms evaluated at once.
+        dtype: precision of the model; sums are always float64.
+        device: cpu or cuda.
+        plot: also draw importance by l and interaction (.png or .svg).
+    """
+    chosen = criterion_named(criterion, seed)
+    _check_calibration(chosen, data, output, plot)
+    resume = ep.Resume(output.with_name(output.name + ".partial"))
+    check_device(device)
+    potential = open_model(model, dtype, common, any_head=not isinstance(chosen, DataCriterion), device=device)
+    structures = data if isinstance(chosen, DataCriterion) and data else ()
+    with _resumable(resume), progress("calibrate", limit) as step:
+        scores = ep.calibrate(
+            potential, structures, chosen, limit=limit, batch_atoms=batch_atoms, resume=resume, progress=step
+        )
+    write_json(output, scores.to_json())
+    if plot:
+        ep.plot_importance(scores, plot)
+    files = [str(path) for path in (output, plot) if path]
+    if common.json:
+        facts = {"structures": scores.structures, "provenance": dict(scores.provenance)}
+        show_json({"scores": str(output), "written": files, **facts})
+        return 0
+    basis = f"mean over {scores.structures} structures" if scores.structures else "from the weights or the seed alone"
+    show_table(f"Importance ({criterion}, {basis})", importance_table(scores))
+    show("Written: " + ", ".join(files))
+    return 0
+
+
+@contextmanager
+def _resumable(resume: ep.Resume) -> Iterator[None]:
+    """Say that an earlier run is gone on from, and on Ctrl-C what this one leaves."""
+    if resume.path.exists():
+        note(f"Going on from {resume.path}.")
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"{resume.path} keeps what was finished" if resume.path.exists() else "nothing was finished yet"
+        raise EquipruneError(f"Interrupted; {kept}. Repeat the command to go on.") from None
+
+
+def _check_calibration(criterion: Criterion, data: Path | None, output: Path, plot: Path | None) -> None:
+    """Everything that can be refused before long work."""
+    check_writable(output)
+    if plot:
+        check_suffix(plot, "A plot", ".png", ".svg")
+        check_writable(plot)
+        if plot == output:
+            raise OutputError(f"'{plot}' cannot be both the scores and the plot. Choose another name for one of them.")
+    if isinstance(criterion, DataCriterion) and data is None:
+        raise TargetError(f"The {criterion.name} criterion looks at structures: give DATA after the model.")
+    if data is not None and not isinstance(criterion, DataCriterion):
+        note(f"The {criterion.name} criterion looks at no structures; '{data}' is not read.")
+
+
+def prune(
+    model: str,
+    /,
+    *,
+    output: Output,
+    target: TargetFlags = NO_TARGETS,
+    add: GrowthFlags = NO_GROWTH,
+    by: ScoreFlags = NO_SCORES,
+    common: Common = COMMON,
+) -> int:
+    """Write the smaller model that the targets ask for. The suffix of the output chooses the format.
+
+    Args:
+        model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
+        output: .pth for SevenNet, .model for MACE, no suffix for equiprune's own directory.
+    """
+    check_writable(output)
+    growths = add.growths(by.seed)
+    targets, criterion = target.targets(needed=not growths), by.chosen()
+    parent = open_model(model, None, common, any_head=by.data is None, preferred=target.only_head(common.head))
+    check_output(parent.adapter, output)
+    scores = _scores(parent, by, criterion)
+    plan = ep.allocate(parent, targets, scores, round_to=target.round_to, heterogeneous=target.heterogeneous)
+    child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": target.round_to})
+    for growth in growths:
+        child = ep.grow(child, growth)
+    proof = prove_lossless(parent, plan) if target.lossless else {}
+    paths = ep.save(child, output)
+    value = compare_models(parent, child)
+    if common.json:
+        proven = {"lossless": proof} if proof else {}
+        show_json({**value, **proven, "written": list(map(str, paths)), "plan": plan.to_json()})
+        return 0
+    show_table("Pruned", [["", "parent", "child"], *([key, plain(a), plain(b)] for key, (a, b) in value.items())])
+    show(_advice(plan, proof))
+    if child.architecture.why_not_stock:
+        show(_assembled(child))
+    show(written(paths))
+    return 0
+
+
+def _scores(potential: ep.Potential, by: ScoreFlags, criterion: Criterion | None) -> ep.ImportanceScores | None:
+    """Scores from a file, from structures, from a criterion that needs neither, or none."""
+    if by.scores is not None:
+        scores = ep.ImportanceScores.from_json(read_json(by.scores, "scores file"))
+        made_for = scores.provenance.get("model_sha256")
+        if made_for != potential.checkpoint.sha256:
+            note(f"The scores were made for a model with sha256 '{made_for}', this one has another. Using them anyway.")
+        return scores
+    if criterion is None:
+        return None
+    with progress("calibrate", by.limit) as step:
+        return ep.calibrate(potential, by.data or (), criterion, limit=by.limit, progress=step)
+
+
+def _assembled(child: ep.Potential) -> str:
+    return (
+        f"Assembled from {child.adapter.name}'s own blocks, because its constructor cannot build it: "
+        f"{child.architecture.why_not_stock}. It runs in the calculator and what exports whole modules; tools that "
+        "rebuild a model from its hyperparameters (fine-tuning, accelerated kernels) refuse it."
+    )
+
+
+def _advice(plan: ep.PruningPlan, proof: Mapping[str, float]) -> str:
+    if proof:
+        measured = ", ".join(f"{key} {value:.1g}" for key, value in proof.items())
+        removed = "" if not plan.keeps_all else "There was nothing to remove. "
+        return f"{removed}Lossless, proven in float64; largest differences: {measured}."
+    if plan.keeps_all:
+        return "Nothing was removed: the targets ask for what the model already is."
+    if plan.masks.keys() <= {"elements", "heads"}:
+        return "Exact for the elements and heads that are kept; --lossless would also prove it."
+    return "The child starts from its parent's weights and needs retraining before use."

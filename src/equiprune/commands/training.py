@@ -1,0 +1,124 @@
+"""Making labels and training on them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+import ase.io
+
+import equiprune as ep
+from equiprune.display import note, plain, progress, show, show_json, show_table
+from equiprune.errors import TargetError
+from equiprune.evaluation.accuracy import table
+from equiprune.flags import COMMON, NO_WEIGHTS, Common, Dtype, NotNegative, Output, Positive, PresetName, WeightFlags
+from equiprune.opening import check_suffix, open_model
+from equiprune.storage import check_writable, replacing
+from equiprune.structures import fingerprint
+from equiprune.training.labelling import Augmentation, augmented
+from equiprune.training.labelling import label as labelled_by
+from equiprune.training.recipes import PRESETS
+from equiprune.training.trainer import Recipe
+from equiprune.training.trainer import train as run_training
+
+
+def label(
+    model: str,
+    data: Path,
+    /,
+    *,
+    output: Output,
+    copies: NotNegative = 0,
+    rattle: float = 0.1,
+    strain: float = 0.02,
+    seed: NotNegative = 0,
+    limit: Positive | None = None,
+    dtype: Dtype | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Write structures with the energy, forces and stress that a model gives them: labels from a teacher.
+
+    Args:
+        model: the teacher: an alias, an upstream checkpoint, or a directory that equiprune wrote.
+        data: structures; labels they have are not used.
+        output: labelled structures (.extxyz).
+        copies: distorted copies of each structure, labelled as well.
+        rattle: displacement of the copies' atoms, standard deviation in Angstrom.
+        strain: deformation of the copies' cells, standard deviation.
+        seed: of the distortions.
+        limit: use only the first this many structures.
+        dtype: precision of the teacher; that of its file unless given.
+    """
+    check_suffix(output, "Labelled structures", ".extxyz", ".xyz")
+    check_writable(output)
+    teacher = open_model(model, dtype, common)
+    source = augmented(islice(ep.read_structures(data), limit), Augmentation(copies, rattle, strain, seed))
+    with progress("label", limit and limit * (1 + copies)) as step, replacing(output) as temporary:
+        count = 0
+        for atoms in labelled_by(teacher, source, progress=step):
+            ase.io.write(temporary, atoms, format="extxyz", append=True)
+            count += 1
+    value = {"structures": count, "teacher_sha256": teacher.checkpoint.sha256, "written": str(output)}
+    show_json(value) if common.json else show(f"Labelled {count} structures: {output}")
+    return 0
+
+
+def train(
+    model: str,
+    /,
+    *,
+    data: Path,
+    output: Output,
+    validation: Path | None = None,
+    preset: PresetName = "mace-universal",
+    weights: WeightFlags = NO_WEIGHTS,
+    epochs: Positive = 10,
+    batch_size: Positive = 4,
+    learning_rate: float | None = None,
+    patience: NotNegative | None = None,
+    freeze: list[str] | None = None,
+    seed: NotNegative = 0,
+    dtype: Dtype | None = None,
+    common: Common = COMMON,
+) -> int:
+    """Train a model on labelled structures: retraining and fine-tuning. Interrupted, the same command goes on.
+
+    Args:
+        model: where to start: an alias, an upstream checkpoint, or a directory that equiprune wrote.
+        data: labelled structures.
+        output: directory of the run; the trained model is its subdirectory "model".
+        validation: labelled structures that choose the best model.
+        preset: objective and optimisation.
+        epochs: passes over the data.
+        batch_size: structures per step.
+        learning_rate: instead of the preset's.
+        patience: stop after this many epochs without a better validation loss.
+        freeze: patterns of parameter names that stay as they are, e.g. "readouts.*".
+        seed: of the order of the structures.
+        dtype: precision; that of the model's file unless given.
+    """
+    structures, held_out = list(ep.read_structures(data)), list(ep.read_structures(validation)) if validation else []
+    start = open_model(model, dtype, common)
+    chosen = PRESETS[preset]
+    rates = dict.fromkeys(freeze or [], 0.0)
+    optimisation = replace(chosen.optimisation, rates=rates)
+    if learning_rate is not None:
+        if not learning_rate > 0:
+            raise TargetError(f"--learning-rate {learning_rate} is not possible: give a positive number.")
+        optimisation = replace(optimisation, learning_rate=learning_rate)
+    recipe = Recipe(weights.on(chosen.objective), optimisation, epochs, batch_size, seed, patience)
+    prints = {"data": fingerprint(data)} | ({"validation": fingerprint(validation)} if validation else {})
+    note(f"Preset {preset}: {chosen.source}. Keys: REF_energy, REF_forces, REF_stress, else calculator results.")
+    steps = epochs * -(-len(structures) // batch_size)
+    with progress("train", steps) as step:
+        run_training(start, structures, recipe, output, validation=held_out, fingerprints=prints, progress=step)
+    trained = {"start": start, "trained": ep.load(output / "model", dtype=start.dtype, head=start.head)}
+    accuracies = ep.evaluate(trained, held_out or structures)
+    value = {"model": str(output / "model"), "curve": str(output / "curve.csv")}
+    if common.json:
+        show_json({**value, "accuracy": [accuracy.to_json() for accuracy in accuracies]})
+        return 0
+    show_table("On the validation structures" if held_out else "On the training structures", table(accuracies))
+    show_table("", [["", ""], *([key, plain(item)] for key, item in value.items())])
+    return 0

@@ -1,0 +1,174 @@
+"""What training minimises: a weighted sum of distances in energy per atom, forces and stress.
+
+The distances are those of upstream recipes: mace/modules/loss.py (``WeightedEnergyForcesStressLoss``,
+``UniversalLoss``) and sevenn/train/loss.py. A label that a structure lacks (NaN) takes no part.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from equiprune.adapters import AtomicGraph
+
+KBAR = 1602.1766208
+"""kbar in one eV/Angstrom^3; SevenNet's stress loss is in kbar."""
+
+QUANTITIES = ("energy", "forces", "stress")
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Labels of a batch, NaN where there is none.
+
+    ========  ====================  =========================
+    field     shape                 unit
+    ========  ====================  =========================
+    energy    (structures,)         eV
+    forces    (atoms, 3)            eV/Angstrom
+    stress    (structures, 3, 3)    eV/Angstrom^3, ASE's sign
+    ========  ====================  =========================
+    """
+
+    energy: Tensor
+    forces: Tensor
+    stress: Tensor
+
+    def to(self, device: torch.device | str) -> Targets:
+        """The same labels elsewhere."""
+        return Targets(self.energy.to(device), self.forces.to(device), self.stress.to(device))
+
+
+class Distance(ABC):
+    """How far predictions are from labels; one number per component, averaged later."""
+
+    @abstractmethod
+    def __call__(self, predicted: Tensor, label: Tensor) -> Tensor:
+        """Element by element; same shape as both."""
+
+
+@dataclass(frozen=True)
+class Square(Distance):
+    """Squared difference."""
+
+    def __call__(self, predicted: Tensor, label: Tensor) -> Tensor:
+        return (predicted - label).square()
+
+
+@dataclass(frozen=True)
+class Absolute(Distance):
+    """Absolute difference."""
+
+    def __call__(self, predicted: Tensor, label: Tensor) -> Tensor:
+        return (predicted - label).abs()
+
+
+@dataclass(frozen=True)
+class Huber(Distance):
+    """Quadratic up to ``delta``, linear beyond.
+
+    >>> Huber(0.1)(torch.tensor([0.06, 1.0]), torch.zeros(2))
+    tensor([0.0018, 0.0950])
+    """
+
+    delta: float = 0.01
+
+    def __call__(self, predicted: Tensor, label: Tensor) -> Tensor:
+        return huber_loss(predicted, label, reduction="none", delta=self.delta)
+
+
+@dataclass(frozen=True)
+class ConditionalHuber(Distance):
+    """Huber whose delta shrinks where the labelled force is large: 1, 0.7, 0.4, 0.1 of it from 0, 100, 200, 300
+    eV/Angstrom (mace/modules/loss.py, ``conditional_huber_forces``).
+    """
+
+    delta: float = 0.01
+
+    def __call__(self, predicted: Tensor, label: Tensor) -> Tensor:
+        size = label.norm(dim=-1, keepdim=True)
+        factors = torch.tensor([1.0, 0.7, 0.4, 0.1], dtype=label.dtype, device=label.device)
+        bounds = torch.tensor([100.0, 200.0, 300.0], dtype=label.dtype, device=label.device)
+        delta = self.delta * factors[torch.bucketize(size, bounds, right=True)]
+        difference = (predicted - label).abs()
+        return torch.where(difference <= delta, 0.5 * difference.square(), delta * (difference - 0.5 * delta))
+
+
+@dataclass(frozen=True)
+class Term:
+    """One part of the objective.
+
+    Attributes:
+        weight: zero leaves the quantity out.
+        distance: between prediction and label.
+        unit: both are multiplied by this first.
+    """
+
+    weight: float
+    distance: Distance
+    unit: float = 1.0
+
+
+@dataclass(frozen=True)
+class Sum:
+    """A sum and how many numbers went in; means are taken over all processes, so that they equal those of one."""
+
+    total: Tensor
+    count: int
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A term for each quantity; energies are per atom."""
+
+    energy: Term
+    forces: Term
+    stress: Term = field(default_factory=lambda: Term(0.0, Square()))
+
+    def weighted(self) -> list[str]:
+        """Quantities that take part."""
+        return [name for name in QUANTITIES if getattr(self, name).weight > 0]
+
+    def sums(self, predicted: Mapping[str, Tensor], targets: Targets, graph: AtomicGraph) -> dict[str, Sum]:
+        """The weighted sum over labels of each quantity that takes part, and how many components went in."""
+        atoms = torch.bincount(graph.structure_of_atom, minlength=graph.n_structures)
+        pairs = {
+            "energy": (predicted["energy"] / atoms, targets.energy / atoms),
+            "forces": (predicted["forces"], targets.forces),
+            "stress": (predicted["stress"], targets.stress),
+        }
+        return {name: self._sum(getattr(self, name), *pairs[name]) for name in self.weighted()}
+
+    def _sum(self, term: Term, predicted: Tensor, label: Tensor) -> Sum:
+        there = label.isfinite().reshape(len(label), -1).all(-1)
+        distance = term.distance(predicted[there] * term.unit, label[there] * term.unit)
+        return Sum(term.weight * distance.sum(), distance.numel())
+
+
+def mace_universal(forces: float = 10.0, stress: float = 1.0, energy: float = 1.0, delta: float = 0.01) -> Objective:
+    """MACE's ``--loss universal``: Huber everywhere, gentler on very large forces."""
+    return Objective(Term(energy, Huber(delta)), Term(forces, ConditionalHuber(delta)), Term(stress, Huber(delta)))
+
+
+def mace_weighted(forces: float = 100.0, stress: float = 0.0, energy: float = 1.0) -> Objective:
+    """MACE's ``--loss weighted`` and, with a stress weight, ``--loss stress``: mean squares."""
+    return Objective(Term(energy, Square()), Term(forces, Square()), Term(stress, Square()))
+
+
+def sevennet_huber(forces: float = 1.0, stress: float = 0.01, energy: float = 1.0, delta: float = 0.01) -> Objective:
+    """SevenNet's recipe for its foundation models: Huber, stress in kbar."""
+    return Objective(Term(energy, Huber(delta)), Term(forces, Huber(delta)), Term(stress, Huber(delta), unit=KBAR))
+
+
+def objective_to_json(objective: Objective) -> dict[str, Any]:
+    """A JSON value that names every choice; it is what a run records and compares when it resumes."""
+    return {
+        name: {"weight": term.weight, "distance": repr(term.distance), "unit": term.unit}
+        for name, term in ((name, getattr(objective, name)) for name in QUANTITIES)
+    }

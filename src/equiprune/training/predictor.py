@@ -1,0 +1,38 @@
+"""What is trained: a module whose forward pass gives energies, forces and stress, differentiable in its weights.
+
+Forces are part of the forward pass, as distributed training needs: its hooks see one forward and one backward.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from equiprune.adapters import AtomicGraph
+from equiprune.potential import Potential
+
+
+class Predictor(nn.Module):
+    """The module of a potential with energies, forces and stress as its output."""
+
+    def __init__(self, potential: Potential) -> None:
+        super().__init__()
+        self.module = potential.module
+        self.adapter: Any = potential.adapter
+        self.architecture, self.head = potential.architecture, potential.head
+
+    def forward(self, graph: AtomicGraph) -> dict[str, Tensor]:
+        """Energy (structures,) eV, forces (atoms, 3) eV/Angstrom, stress (structures, 3, 3) eV/Angstrom^3."""
+        graph = graph.with_leaves()
+        with torch.enable_grad():
+            energies = self.adapter.energies(self.module, self.architecture, graph, self.head, {})
+            by_position, by_strain = torch.autograd.grad(
+                energies.sum(),
+                [graph.positions, graph.strain],
+                create_graph=self.training,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        return {"energy": energies, "forces": -by_position, "stress": by_strain / graph.volume[:, None, None]}
