@@ -52,3 +52,11 @@ def mace(session: nox.Session) -> None:
     """MACE's laws on models of every kind, MACE-MP-0 small where it is at hand, and MACE's own tools."""
     session.install("-e", ".[test,mace]")
     session.run("pytest", *_TWO_WORKERS, "tests/adapters/mace", *session.posargs, env=_ONE_THREAD)
+
+
+@nox.session
+def mace_tools(session: nox.Session) -> None:
+    """Pruned MACE models in stock tools that need more packages: cuEquivariance, ML-IAP files, torch-sim."""
+    more = ("cuequivariance>=0.13,<0.14", "cuequivariance-torch>=0.13,<0.14", "torch-sim-atomistic>=0.3,<0.4")
+    session.install("-e", ".[test,mace]", *more)
+    session.run("pytest", "tests/adapters/mace/test_stock_tools.py", *session.posargs, env=_ONE_THREAD)

@@ -241,10 +241,7 @@ class WeightFlags:
             if weight is not None and not 0 <= weight < float("inf"):
                 raise TargetError(f"--{quantity}-weight {weight} is not possible: give 0 or a positive number.")
         terms = {q: replace(getattr(objective, q), weight=w) for q, w in given.items() if w is not None}
-        changed = replace(objective, **terms)
-        if not changed.weighted():
-            raise TargetError("Every weight is 0, so there is nothing to train for. Give one a positive number.")
-        return changed
+        return replace(objective, **terms)
 
 
 COMMON, NO_TARGETS, NO_GROWTH, NO_SCORES = Common(), TargetFlags(), GrowthFlags(), ScoreFlags()

@@ -172,6 +172,13 @@ class _NumberType:
         return number
 
 
+def _attribute(owner: Any, name: str) -> type[StandIn]:
+    """``getattr``, by which ``torch.tanh`` is pickled: of a stand-in another one, and nothing else has attributes."""
+    if isinstance(owner, type) and issubclass(owner, StandIn):
+        return _stand_in(f"{owner.origin}.{name}")
+    raise _UnknownClassError("'builtins.getattr'")
+
+
 _DATA: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _Sealed(torch._utils._rebuild_tensor_v2),
@@ -179,6 +186,7 @@ _DATA: dict[tuple[str, str], Any] = {
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
     ("_codecs", "encode"): _Sealed(lambda text, encoding: bytes(text, encoding)),
+    ("builtins", "getattr"): _Sealed(_attribute),
     ("builtins", "set"): set,
     ("builtins", "slice"): slice,
     ("builtins", "complex"): complex,

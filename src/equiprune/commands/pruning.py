@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import equiprune as ep
+from equiprune.adapters.growth import Growth
 from equiprune.certificate import prove_lossless
 from equiprune.checkpoint import check_output
 from equiprune.display import note, plain, progress, show, show_json, show_table
@@ -135,8 +136,11 @@ def prune(
     parent = open_model(model, None, common, any_head=by.data is None, preferred=target.only_head(common.head))
     check_output(parent.adapter, output)
     scores = _scores(parent, by, criterion)
-    plan = ep.allocate(parent, targets, scores, round_to=target.round_to, heterogeneous=target.heterogeneous)
-    child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": target.round_to})
+    mixed, rounding = target.heterogeneous, target.round_to
+    plan = ep.allocate(parent, targets, scores, round_to=rounding, heterogeneous=mixed, assembled=bool(growths))
+    child = parent
+    if targets or not growths:
+        child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": rounding})
     for growth in growths:
         child = ep.grow(child, growth)
     proof = prove_lossless(parent, plan) if target.lossless else {}
@@ -147,7 +151,7 @@ def prune(
         show_json({**value, **proven, "written": list(map(str, paths)), "plan": plan.to_json()})
         return 0
     show_table("Pruned", [["", "parent", "child"], *([key, plain(a), plain(b)] for key, (a, b) in value.items())])
-    show(_advice(plan, proof))
+    show(_advice(plan, proof, growths))
     if child.architecture.why_not_stock:
         show(_assembled(child))
     show(written(paths))
@@ -176,13 +180,16 @@ def _assembled(child: ep.Potential) -> str:
     )
 
 
-def _advice(plan: ep.PruningPlan, proof: Mapping[str, float]) -> str:
+def _advice(plan: ep.PruningPlan, proof: Mapping[str, float], growths: Sequence[Growth]) -> str:
     if proof:
         measured = ", ".join(f"{key} {value:.1g}" for key, value in proof.items())
         removed = "" if not plan.keeps_all else "There was nothing to remove. "
         return f"{removed}Lossless, proven in float64; largest differences: {measured}."
+    if plan.keeps_all and growths:
+        kept = all(growth.preserve for growth in growths)
+        return "The function is that of the parent." if kept else "What was drawn anew needs training before use."
     if plan.keeps_all:
         return "Nothing was removed: the targets ask for what the model already is."
     if plan.masks.keys() <= {"elements", "heads"}:
-        return "Exact for the elements and heads that are kept; --lossless would also prove it."
+        return "Exact for the elements and heads that are kept; 'equiprune certify' proves it."
     return "The child starts from its parent's weights and needs retraining before use."

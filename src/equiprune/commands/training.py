@@ -10,7 +10,6 @@ import ase.io
 
 import equiprune as ep
 from equiprune.display import note, plain, progress, show, show_json, show_table
-from equiprune.errors import TargetError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import COMMON, NO_WEIGHTS, Common, Dtype, NotNegative, Output, Positive, PresetName, WeightFlags
 from equiprune.opening import check_suffix, open_model
@@ -18,6 +17,7 @@ from equiprune.storage import check_writable, replacing
 from equiprune.structures import fingerprint
 from equiprune.training.labelling import Augmentation, augmented
 from equiprune.training.labelling import label as labelled_by
+from equiprune.training.optimisation import Plateau
 from equiprune.training.recipes import PRESETS
 from equiprune.training.trainer import Recipe
 from equiprune.training.trainer import train as run_training
@@ -93,7 +93,7 @@ def train(
         epochs: passes over the data.
         batch_size: structures per step.
         learning_rate: instead of the preset's.
-        patience: stop after this many epochs without a better validation loss.
+        patience: stop after more epochs than this without a better validation loss.
         freeze: patterns of parameter names that stay as they are, e.g. "readouts.*".
         seed: of the order of the structures.
         dtype: precision; that of the model's file unless given.
@@ -101,15 +101,14 @@ def train(
     structures, held_out = list(ep.read_structures(data)), list(ep.read_structures(validation)) if validation else []
     start = open_model(model, dtype, common)
     chosen = PRESETS[preset]
-    rates = dict.fromkeys(freeze or [], 0.0)
-    optimisation = replace(chosen.optimisation, rates=rates)
+    optimisation = replace(chosen.optimisation, rates=dict.fromkeys(freeze or [], 0.0))
     if learning_rate is not None:
-        if not learning_rate > 0:
-            raise TargetError(f"--learning-rate {learning_rate} is not possible: give a positive number.")
         optimisation = replace(optimisation, learning_rate=learning_rate)
     recipe = Recipe(weights.on(chosen.objective), optimisation, epochs, batch_size, seed, patience)
     prints = {"data": fingerprint(data)} | ({"validation": fingerprint(validation)} if validation else {})
     note(f"Preset {preset}: {chosen.source}. Keys: REF_energy, REF_forces, REF_stress, else calculator results.")
+    if not held_out and isinstance(optimisation.schedule, Plateau):
+        note("Without --validation the learning rate stays as it is, and the last model is the result.")
     steps = epochs * -(-len(structures) // batch_size)
     with progress("train", steps) as step:
         run_training(start, structures, recipe, output, validation=held_out, fingerprints=prints, progress=step)

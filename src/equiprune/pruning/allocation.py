@@ -39,6 +39,7 @@ def allocate(
     *,
     round_to: int = 1,
     heterogeneous: bool = False,
+    assembled: bool = False,
 ) -> PruningPlan:
     """The plan that reaches all targets at once, keeping the best-scored blocks.
 
@@ -48,8 +49,9 @@ def allocate(
         scores: needed where a target leaves a choice of channels.
         round_to: hidden multiplicities become multiples of this (accelerated kernels want 16 or 32); an irrep that
             would keep less than half of it is dropped. Lossless pruning rounds up.
-        heterogeneous: allow models that upstream's own constructor cannot build, where the adapter can assemble them
-            (different numbers of channels per interaction and l in MACE).
+        heterogeneous: allow different numbers of channels where upstream's own constructor has one (in MACE per
+            interaction and l); the adapter then assembles the model.
+        assembled: allow other models that the constructor cannot build; heterogeneous ones always are.
 
     Raises:
         TargetError: impossible, contradictory, or in need of scores that were not given.
@@ -60,7 +62,9 @@ def allocate(
         scores.check(model.spaces)
     counts, explicit = _asked_for(model, targets)
     counts = rounded(model, counts, round_to) if round_to > 1 else counts
-    _check_possible(model, first_channels(model.spaces, counts, explicit), targets)
+    given = any(isinstance(target, Exactly) for target in targets)
+    any_model = assembled or heterogeneous or given or bool(model.architecture.why_not_stock)
+    _check_possible(model, first_channels(model.spaces, counts, explicit), assembled=any_model)
     for target in targets:
         if isinstance(target, Parameters):
             counts = within_budget(model, counts, explicit, target, _required(scores, "--parameters"), round_to)
@@ -93,15 +97,14 @@ def _asked_for(model: Model, targets: Sequence[Target]) -> tuple[Counts, Pruning
     return counts, explicit
 
 
-def _check_possible(model: Model, plan: PruningPlan, targets: Sequence[Target]) -> None:
-    """Raise `TargetError` unless the targets leave a model, and one that upstream builds if that is wanted."""
+def _check_possible(model: Model, plan: PruningPlan, *, assembled: bool) -> None:
+    """Raise `TargetError` unless the targets leave a model, and one that upstream builds unless any will do."""
     try:
         plan.check(model.spaces)
         left = model.adapter.shrink(model.architecture, plan)
     except PlanError as error:
         raise TargetError(f"These targets leave no model: {error}") from error
-    given = any(isinstance(target, Exactly) for target in targets)
-    if left.why_not_stock and not (model.heterogeneous or given or model.architecture.why_not_stock):
+    if left.why_not_stock and not assembled:
         raise TargetError(
             f"These targets leave a model that {model.adapter.name}'s own constructor cannot build: "
             f"{left.why_not_stock}. Change them, or add --heterogeneous to have it assembled from upstream's blocks; "

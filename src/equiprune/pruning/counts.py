@@ -242,9 +242,11 @@ def named(model: Model, target: Elements | Heads) -> PruningPlan:
 
 
 def _subset(model: Model, role: Role, wanted_names: list[str], known: list[str]) -> PruningPlan:
+    if not known:
+        raise TargetError(f"This model has a single one of its {role.value}; there is nothing to choose. Leave it out.")
     for name in wanted_names:
         if name not in known:
-            raise TargetError(f"The model does not know {name}. It knows {', '.join(known) or 'none'}.")
+            raise TargetError(f"The model does not know {name}. It knows {', '.join(known)}.")
     if not wanted_names or len(set(wanted_names)) != len(wanted_names):
         raise TargetError(f"Name each of the {role.value} to keep exactly once, at least one.")
     [space] = model.some(role)

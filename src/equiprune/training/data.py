@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,16 +27,19 @@ class TrainingBatch:
     names: tuple[str, ...]
 
 
-def check_labels(structures: Sequence[Atoms], objective: Objective, elements: Iterable[int]) -> None:
-    """Raise `StructureError` unless the structures can be evaluated and every weighted term sees labels."""
+def check_labels(structures: Sequence[Atoms], objective: Objective, elements: Iterable[int], use: str) -> None:
+    """Raise `StructureError` unless the structures can be evaluated and every weighted term sees labels.
+
+    ``use`` is what the structures are for: training or validation.
+    """
     if not structures:
-        raise StructureError("There are no structures to train on. Give at least one.")
+        raise StructureError(f"There are no structures for {use}. Give at least one.")
     check_structures(structures, elements)
     labels = [Labels.of(atoms) for atoms in structures]
     for quantity in objective.weighted():
         if all(label.lacks(quantity, atoms) for label, atoms in zip(labels, structures, strict=True)):
             raise StructureError(
-                f"No structure has a {quantity} label, but the objective gives {quantity} a weight. Label them "
+                f"No structure for {use} has a label of its {quantity}, which the objective gives a weight. Label them "
                 f"(as ASE calculator results, or REF_{quantity}), or set the weight of {quantity} to 0."
             )
 
@@ -67,12 +71,27 @@ def order(structures: int, epoch: int, seed: int) -> list[int]:
 
 
 def groups(structures: int, size: int, epoch: int, seed: int, *, rank: int = 0, ranks: int = 1) -> list[list[int]]:
-    """This rank's batches of an epoch, as many for every rank; structures that do not fill a round are left out.
+    """This rank's batches of an epoch, as many for every rank; batches that do not fill a round are left out.
 
     >>> groups(5, 2, 0, 0), groups(5, 2, 0, 0, rank=1, ranks=2)
     ([[2, 4], [3, 0], [1]], [[3, 0]])
     """
     shuffled = order(structures, epoch, seed)
     batches = [shuffled[start : start + size] for start in range(0, structures, size)]
-    rounds = max(len(batches) // ranks, 1)
-    return batches[rank::ranks][:rounds] if ranks > 1 else batches
+    return batches[rank::ranks][: len(batches) // ranks]
+
+
+def digest(arrays: Iterable[np.ndarray]) -> str:
+    """sha256 of the numbers in arrays."""
+    found = hashlib.sha256()
+    for array in arrays:
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
+def everything(structures: Iterable[Atoms]) -> Iterator[np.ndarray]:
+    """All that training sees of structures."""
+    for atoms in structures:
+        labels = Labels.of(atoms)
+        yield from (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+        yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from equiprune.errors import StructureError
+from equiprune.errors import StructureError, TargetError
 from equiprune.potential import Potential, batches
 from equiprune.storage import Progress, silent
 
@@ -35,16 +35,27 @@ class Augmentation:
     strain: float = 0.02
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        for name in ("copies", "rattle", "strain"):
+            if not 0 <= getattr(self, name) < np.inf:
+                raise TargetError(f"--{name} {getattr(self, name)} is not possible: give 0 or a positive number.")
+
 
 def augmented(structures: Iterable[Atoms], augmentation: Augmentation) -> Iterator[Atoms]:
     """Each structure without its labels, followed by its distorted copies."""
     generator = np.random.default_rng(augmentation.seed)
     for atoms in structures:
-        bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        bare.info = {key: atoms.info[key] for key in ("config_type",) if key in atoms.info}
+        bare = _bare(atoms)
         yield bare
         for _ in range(augmentation.copies):
             yield _distorted(bare, augmentation, generator)
+
+
+def _bare(atoms: Atoms) -> Atoms:
+    """Without labels, which could be mistaken for the teacher's."""
+    bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    bare.info = {key: atoms.info[key] for key in ("config_type",) if key in atoms.info}
+    return bare
 
 
 def _distorted(atoms: Atoms, augmentation: Augmentation, generator: np.random.Generator) -> Atoms:
@@ -59,9 +70,9 @@ def _distorted(atoms: Atoms, augmentation: Augmentation, generator: np.random.Ge
 def label(
     teacher: Potential, structures: Iterable[Atoms], *, batch_atoms: int = 256, progress: Progress = silent
 ) -> Iterator[Atoms]:
-    """Structures with the teacher's energy (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3) as labels.
+    """Structures with the teacher's energy (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3) as their only labels.
 
-    ``info["teacher_sha256"]`` says whose they are.
+    ``info["teacher_sha256"]`` says whose they are, if the teacher has been saved.
 
     Raises:
         StructureError: unknown elements, or a label that is not finite.
@@ -73,8 +84,9 @@ def label(
                 results["stress"] = prediction.stress.double().cpu().numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
             if not all(np.isfinite(value).all() for value in results.values()):
                 raise StructureError(f"The teacher's labels of {atoms.get_chemical_formula()} are not finite numbers.")
-            labelled = atoms.copy()
-            labelled.info["teacher_sha256"] = teacher.checkpoint.sha256
+            labelled = _bare(atoms)
+            if teacher.checkpoint.sha256:  # an empty one would make an extxyz file unreadable
+                labelled.info["teacher_sha256"] = teacher.checkpoint.sha256
             labelled.calc = SinglePointCalculator(labelled, **results)
             yield labelled
         progress(len(batch))

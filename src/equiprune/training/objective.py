@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from equiprune.adapters import AtomicGraph
+from equiprune.errors import TargetError
 
 KBAR = 1602.1766208
 """kbar in one eV/Angstrom^3; SevenNet's stress loss is in kbar."""
@@ -114,6 +115,10 @@ class Term:
     distance: Distance
     unit: float = 1.0
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < float("inf"):
+            raise TargetError(f"A weight of {self.weight} is not possible: give 0 or a positive number.")
+
 
 @dataclass(frozen=True)
 class Sum:
@@ -130,6 +135,10 @@ class Objective:
     energy: Term
     forces: Term
     stress: Term = field(default_factory=lambda: Term(0.0, Square()))
+
+    def __post_init__(self) -> None:
+        if not self.weighted():
+            raise TargetError("Every weight is 0, so there is nothing to train for. Give one a positive number.")
 
     def weighted(self) -> list[str]:
         """Quantities that take part."""
@@ -162,7 +171,10 @@ def mace_weighted(forces: float = 100.0, stress: float = 0.0, energy: float = 1.
 
 
 def sevennet_huber(forces: float = 1.0, stress: float = 0.01, energy: float = 1.0, delta: float = 0.01) -> Objective:
-    """SevenNet's recipe for its foundation models: Huber, stress in kbar."""
+    """SevenNet's recipe for its foundation models: Huber, stress in kbar.
+
+    The mean over stress goes over all 9 components, as in MACE; SevenNet's own goes over the 6 that differ.
+    """
     return Objective(Term(energy, Huber(delta)), Term(forces, Huber(delta)), Term(stress, Huber(delta), unit=KBAR))
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from equiprune.blocks import WeightLayout
 from equiprune.errors import TargetError
 
 
@@ -84,7 +85,7 @@ class Optimisation:
         schedule: its change over training.
         warm_up: steps over which the learning rate rises from zero.
         amsgrad: the variant of Adam that MACE uses.
-        weight_decay: decoupled (AdamW), on matrices and tensor-product weights only.
+        weight_decay: decoupled (AdamW), on weights that mix channels only: biases and norms stay as they are.
         clip: largest norm of the gradient; None for no limit.
         average: decay of the exponential moving average of the weights; None for none.
         rates: factors on the learning rate of parameters whose name matches a pattern, first match first; 0 freezes.
@@ -98,6 +99,20 @@ class Optimisation:
     clip: float | None = 10.0
     average: float | None = 0.99
     rates: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "learning_rate": (0 < self.learning_rate < math.inf, "a positive number"),
+            "warm_up": (self.warm_up >= 0, "0 or more steps"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "0 or a positive number"),
+            "clip": (self.clip is None or self.clip > 0, "a positive number, or None"),
+            "average": (self.average is None or 0 <= self.average < 1, "a number from 0 to below 1, or None"),
+            "rates": (all(0 <= rate < math.inf for rate in self.rates.values()), "factors from 0"),
+        }
+        for name, (possible, instead) in allowed.items():
+            if not possible:
+                given = f"{name.replace('_', ' ')} {getattr(self, name)}"
+                raise TargetError(f"The {given} is not possible: give {instead}.")
 
     def rate_of(self, name: str) -> float:
         """The factor on one parameter's learning rate."""
@@ -119,12 +134,17 @@ def freeze(module: nn.Module, names: Sequence[str], optimisation: Optimisation) 
         raise TargetError("Every parameter is frozen, so there is nothing to train.")
 
 
-def optimizer(module: nn.Module, optimisation: Optimisation) -> torch.optim.Optimizer:
-    """AdamW over the trainable parameters, grouped by learning rate and decay."""
+def optimizer(
+    module: nn.Module, optimisation: Optimisation, layouts: Mapping[str, WeightLayout]
+) -> torch.optim.Optimizer:
+    """AdamW over the trainable parameters, grouped by learning rate and decay.
+
+    The layout says what a parameter is: e3nn's flat vectors are matrices one after another and decay; norms do not.
+    """
     groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
-            decays = parameter.dim() > 1 or name.endswith(".weight")
+            decays = any(len(path.axes) > 1 for path in layouts[name].paths)
             groups.setdefault((optimisation.rate_of(name), decays), []).append(parameter)
     settings: list[dict[str, Any]] = [
         {
@@ -153,6 +173,15 @@ def set_learning_rate(
 
 
 def averaged(average: Mapping[str, Tensor], module: nn.Module, decay: float, step: int) -> dict[str, Tensor]:
-    """The moving average after one more step; it forgets faster at first, so that it does not remember the start."""
+    """The moving average after one more step; it forgets faster at first, so that it does not remember the start.
+
+    A weight that does not change is its own average, bit by bit.
+    """
     now = min(decay, (1 + step) / (10 + step))
-    return {name: average[name] * now + parameter.detach() * (1 - now) for name, parameter in module.named_parameters()}
+    return {name: average[name].lerp(parameter.detach(), 1 - now) for name, parameter in module.named_parameters()}
+
+
+def optimisation_to_json(optimisation: Optimisation) -> dict[str, Any]:
+    """A JSON value that names every choice; it is what a run records and compares when it resumes."""
+    values = {chosen.name: getattr(optimisation, chosen.name) for chosen in fields(optimisation)}
+    return {**values, "schedule": repr(optimisation.schedule), "rates": dict(optimisation.rates)}

@@ -24,7 +24,10 @@ class Predictor(nn.Module):
         self.architecture, self.head = potential.architecture, potential.head
 
     def forward(self, graph: AtomicGraph) -> dict[str, Tensor]:
-        """Energy (structures,) eV, forces (atoms, 3) eV/Angstrom, stress (structures, 3, 3) eV/Angstrom^3."""
+        """Energy (structures,) eV, forces (atoms, 3) eV/Angstrom, stress (structures, 3, 3) eV/Angstrom^3.
+
+        Stress is zero for a structure that is not periodic in 3-D.
+        """
         graph = graph.with_leaves()
         with torch.enable_grad():
             energies = self.adapter.energies(self.module, self.architecture, graph, self.head, {})
@@ -35,4 +38,6 @@ class Predictor(nn.Module):
                 allow_unused=True,
                 materialize_grads=True,
             )
-        return {"energy": energies, "forces": -by_position, "stress": by_strain / graph.volume[:, None, None]}
+        # Zero where there is no volume, and with a zero gradient: NaN would reach the weights through 0 * NaN.
+        volume = graph.volume.nan_to_num(nan=torch.inf)
+        return {"energy": energies, "forces": -by_position, "stress": by_strain / volume[:, None, None]}

@@ -2,35 +2,47 @@
 
 A run is a directory. ``recipe.json`` holds every choice and the fingerprints of model and data; a run whose recipe
 differs is refused, not resumed. ``state.pt`` is the whole state after the last saved step; on a CPU a resumed run ends
-in the same bits as one that was never stopped. ``curve.csv`` is the learning curve. ``best`` and ``last`` are models.
+in the same bits as one that was never stopped. ``curve.csv`` is the learning curve: a line for every step, with the
+validation losses on the last one of an epoch. ``model`` is the result.
 """
 
 from __future__ import annotations
 
-import csv
+import math
 import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ase import Atoms
-from lightning_fabric import Fabric
 from torch import Tensor
 
 from equiprune.checkpoint import save
-from equiprune.errors import EquipruneError, OutputError, StructureError
+from equiprune.errors import EquipruneError, StructureError, TargetError
 from equiprune.potential import Potential
-from equiprune.storage import Progress, read_json, replacing, silent, write_json
-from equiprune.training.data import TrainingBatch, batch, check_labels, groups
+from equiprune.storage import Progress, silent
+from equiprune.training.data import TrainingBatch, batch, check_labels, digest, everything, groups
 from equiprune.training.objective import QUANTITIES, Objective, Sum, objective_to_json
-from equiprune.training.optimisation import Optimisation, averaged, freeze, optimizer, set_learning_rate
+from equiprune.training.optimisation import (
+    Optimisation,
+    averaged,
+    freeze,
+    optimisation_to_json,
+    optimizer,
+    set_learning_rate,
+)
+from equiprune.training.parity import check_parity
 from equiprune.training.predictor import Predictor
+from equiprune.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 @dataclass(frozen=True)
@@ -43,7 +55,7 @@ class Recipe:
         epochs: passes over the structures.
         batch_size: structures per batch and process.
         seed: of the order of the structures.
-        patience: epochs without a better validation loss before stopping early; None never stops early.
+        patience: stop after more epochs than this without a better validation loss; None never stops early.
         save_every: steps between two saves of the state, besides one after every epoch.
     """
 
@@ -55,11 +67,16 @@ class Recipe:
     patience: int | None = None
     save_every: int = 500
 
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "save_every"):
+            if getattr(self, name) < 1:
+                raise TargetError(f"{name} {getattr(self, name)} is not possible: give 1 or more.")
+
     def to_json(self) -> dict[str, Any]:
         """Every choice, as JSON."""
         return {
             "objective": objective_to_json(self.objective),
-            "optimisation": repr(self.optimisation),
+            "optimisation": optimisation_to_json(self.optimisation),
             "epochs": self.epochs,
             "batch_size": self.batch_size,
             "seed": self.seed,
@@ -79,6 +96,8 @@ class _State:
     average: dict[str, Tensor] = field(default_factory=dict)
     best: dict[str, Tensor] = field(default_factory=dict)
     seconds: float = 0.0
+    recorded: int = 0
+    """Bytes of the learning curve up to here."""
 
     @property
     def waited(self) -> int:
@@ -111,20 +130,26 @@ def train(
         validation: labelled structures that only choose the best model.
         fingerprints: of the data, recorded and compared when resuming.
         fabric: devices and processes; one CPU process unless given.
-        progress: called with 1 after every step.
+        progress: called with 1 after every step, and first with the steps that an interrupted run has behind it.
 
     Raises:
-        StructureError: labels are missing, or a prediction is not finite (the structures are named).
-        OutputError: ``run`` is of another recipe, model or data.
+        StructureError: labels are missing, or a prediction or gradient is not finite (the structures are named).
+        TargetError: a pattern of frozen parameters matches nothing, patience without validation structures, fewer
+            batches than processes.
+        OutputError: ``run`` is of another recipe, model or data, or cannot be written.
         StoppedError: asked to stop (Ctrl-C, SIGTERM); the state is saved.
+        ParityError: several processes do not compute the gradient that one would.
     """
-    check_labels(structures, recipe.objective, potential.elements)
+    from lightning_fabric import Fabric  # slow to import, and only needed here
+
+    check_labels(structures, recipe.objective, potential.elements, "training")
     if validation:
-        check_labels(validation, recipe.objective, potential.elements)
-    fabric = fabric or Fabric(accelerator="cpu", devices=1)
-    loop = _Loop(potential, recipe, run, fabric, progress)
-    loop.open(fingerprints or {})
+        check_labels(validation, recipe.objective, potential.elements, "validation")
+    elif recipe.patience is not None:
+        raise TargetError("Patience waits for a better validation loss: give validation structures, or no patience.")
+    loop = _Loop(potential, recipe, run, fabric or Fabric(accelerator="cpu", devices=1), progress)
     with _stop_politely(loop):
+        loop.open(structures, validation, fingerprints or {})
         loop.run_epochs(structures, validation)
     return loop.result()
 
@@ -133,86 +158,86 @@ class _Loop:
     """One run: the module, its optimizer and where they are."""
 
     def __init__(self, potential: Potential, recipe: Recipe, run: Path, fabric: Fabric, progress: Progress) -> None:
-        self.start, self.recipe, self.folder = potential, recipe, run
+        self.start, self.recipe, self.folder = potential, recipe, RunFolder(run)
         self.fabric, self.progress, self.stop = fabric, progress, False
         own = Potential.create(potential.adapter, potential.checkpoint, potential.dtype, potential.head, fabric.device)
         self.potential = own
-        predictor = Predictor(own)
-        trained = [f"module.{name}" for name, p in own.module.named_parameters() if p.requires_grad]
+        self.predictor = Predictor(own)
         layouts = own.adapter.weight_layouts(own.architecture)
-        names = [n for n in (t.removeprefix("module.") for t in trained) if layouts[n].trainable]
+        names = [n for n, p in own.module.named_parameters() if p.requires_grad and layouts[n].trainable]
         freeze(own.module, names, recipe.optimisation)
-        self.module, self.optimizer = fabric.setup(predictor, optimizer(own.module, recipe.optimisation))
-        self.state = _State(average=self._weights(), best={})
-        self.begun = time.monotonic()
+        made = optimizer(own.module, recipe.optimisation, layouts)
+        self.module, self.optimizer = fabric.setup(self.predictor, made)
+        self.state = _State(average=self._weights())
+        self.begun, self.learning_rate = time.monotonic(), 0.0
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.potential.module.named_parameters()}
 
-    def open(self, fingerprints: Mapping[str, str]) -> None:
+    def open(self, structures: Sequence[Atoms], validation: Sequence[Atoms], fingerprints: Mapping[str, str]) -> None:
         """A new run directory, or the state of an interrupted run."""
+        self.fingerprints = dict(fingerprints)
         described = {
             "recipe": self.recipe.to_json(),
-            "model_sha256": self.start.checkpoint.sha256,
             "model": self.start.checkpoint.source,
+            "model_sha256": self.start.checkpoint.sha256,
+            "weights": digest(weight.cpu().numpy() for weight in self._weights().values()),
+            "head": self.start.head,
             "dtype": str(self.start.dtype),
-            "data": dict(fingerprints),
+            "data": self.fingerprints,
+            "structures": digest(everything(structures)),
+            "validation": digest(everything(validation)),
             "processes": self.fabric.world_size,
         }
-        path = self.folder / "recipe.json"
-        if path.exists():
-            _check_same(read_json(path, "recipe"), described, self.folder)
-            if (self.folder / "state.pt").exists():
-                self._load()
-        elif self.fabric.is_global_zero:
-            try:
-                self.folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                raise OutputError(f"'{self.folder}' cannot be written ({error.strerror}).") from error
-            write_json(path, described)
+        begun = self.folder.begun(described)
         self.fabric.barrier()
-
-    def _load(self) -> None:
-        stored = torch.load(self.folder / "state.pt", map_location=self.fabric.device, weights_only=True)
-        self.module.load_state_dict(stored["module"])
-        self.optimizer.load_state_dict(stored["optimizer"])
-        self.state = _State(**stored["state"])
+        if stored := self.folder.state(self.fabric.device) if begun else None:
+            self.module.load_state_dict(stored["module"])
+            self.optimizer.load_state_dict(stored["optimizer"])
+            self.state = _State(**stored["state"])
+            self.progress(self.state.step)
+        if self.fabric.is_global_zero:
+            self.folder.rewind(self.state.recorded) if begun else self.folder.begin(described)
+        self.fabric.barrier()
 
     def save(self) -> None:
         """Write the state in one step; only the first process does."""
         if not self.fabric.is_global_zero:
             return
         state = replace(self.state, seconds=self.state.seconds + time.monotonic() - self.begun)
-        content = {
-            "module": self.module.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "state": vars(state),
-        }
-        buffer = BytesIO()
-        torch.save(content, buffer)
-        with replacing(self.folder / "state.pt") as temporary:
-            temporary.write_bytes(buffer.getvalue())
+        module, optimizer = self.module.state_dict(), self.optimizer.state_dict()
+        self.folder.save({"module": module, "optimizer": optimizer, "state": vars(state)})
 
     def run_epochs(self, structures: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
         """Train until the last epoch, or until patience runs out."""
         recipe, state = self.recipe, self.state
-        steps = recipe.epochs * len(self._groups(structures, 0))
-        while state.epoch < recipe.epochs:
-            for group in self._groups(structures, state.epoch)[state.position :]:
-                sums = self._step(batch(self.potential, [structures[i] for i in group]), steps)
+        first = self._groups(structures, 0)
+        if not first:
+            raise TargetError(
+                f"{len(structures)} structures in batches of {recipe.batch_size} are fewer batches than there are "
+                f"processes ({self.fabric.world_size}). Make batches smaller, or use fewer processes."
+            )
+        if self.fabric.world_size > 1:
+            data = batch(self.potential, [structures[i] for i in first[0]])
+            check_parity(self.fabric, self.module, self.predictor, data.graph, lambda p: self._loss(p, data)[0])
+        while state.epoch < recipe.epochs and not self._out_of_patience():
+            batches = self._groups(structures, state.epoch)
+            for group in batches[state.position :]:
+                losses = self._step(batch(self.potential, [structures[i] for i in group]), recipe.epochs * len(first))
                 state.position += 1
-                self._record(sums, {})
-                self.progress(1)
-                if self.stop or state.step % recipe.save_every == 0:
+                ended = state.position == len(batches)
+                self._record(losses, self._validate(validation) if ended and validation else {})
+                if ended:
+                    state.epoch, state.position = state.epoch + 1, 0
+                [stop] = self._totals([self.stop])  # all processes stop after the same step
+                if stop or ended or state.step % recipe.save_every == 0:
                     self.save()
-                if self.stop:
+                self.progress(1)
+                if stop:
                     raise StoppedError(f"Interrupted after step {state.step}; the same command goes on from there.")
-            state.epoch, state.position = state.epoch + 1, 0
-            if validation:
-                self._validate(validation)
-            self.save()
-            if validation and recipe.patience is not None and state.waited > recipe.patience:
-                return
+
+    def _out_of_patience(self) -> bool:
+        return self.recipe.patience is not None and self.state.waited > self.recipe.patience
 
     def _groups(self, structures: Sequence[Atoms], epoch: int) -> list[list[int]]:
         rank, ranks = self.fabric.global_rank, self.fabric.world_size
@@ -221,35 +246,42 @@ class _Loop:
     def _step(self, data: TrainingBatch, steps: int) -> dict[str, float]:
         """One optimizer step; the weighted mean loss of each quantity."""
         optimisation, state = self.recipe.optimisation, self.state
-        set_learning_rate(self.optimizer, optimisation, state.step, steps, state.validations)
+        self.learning_rate = set_learning_rate(self.optimizer, optimisation, state.step, steps, state.validations)
         self.module.train()
         self.optimizer.zero_grad()
-        predicted = self.module(data.graph)
-        _check_finite(predicted, data)
-        losses = self._means(self.recipe.objective.sums(predicted, data.targets, data.graph))
-        self.fabric.backward(sum(losses.values(), torch.zeros_like(predicted["energy"].sum())))
-        if optimisation.clip is not None:
-            self.fabric.clip_gradients(self.module, self.optimizer, max_norm=optimisation.clip)
+        loss, losses = self._loss(self.module(data.graph), data)
+        self.fabric.backward(loss)
+        longest = math.inf if optimisation.clip is None else optimisation.clip
+        norm = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=longest, error_if_nonfinite=False)
+        if norm is None or not norm.isfinite():
+            raise _diverged(f"the gradient for {', '.join(data.names)} is")
         self.optimizer.step()
         state.step += 1
         if optimisation.average is not None:
             state.average = averaged(state.average, self.potential.module, optimisation.average, state.step)
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
+    def _loss(self, predicted: Mapping[str, Tensor], data: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is minimised, and its part in each quantity."""
+        _check_finite(predicted, data)
+        losses = self._means(self.recipe.objective.sums(predicted, data.targets, data.graph))
+        # 0 * energy: every weight takes part, as DDP expects, also those that no force depends on.
+        return sum(losses.values(), 0 * predicted["energy"].sum()), losses
+
     def _means(self, sums: Mapping[str, Sum]) -> dict[str, Tensor]:
         """Means over the labels of all processes; DDP averages gradients, so each process counts its share in full."""
         ranks = self.fabric.world_size
-        means = {}
-        for name, part in sums.items():
-            count = part.count
-            if ranks > 1:
-                counts = self.fabric.all_reduce(torch.tensor(float(count), device=self.fabric.device), reduce_op="sum")
-                assert isinstance(counts, Tensor)
-                count = int(counts)
-            means[name] = part.total * ranks / max(count, 1)
-        return means
+        counts = self._totals([part.count for part in sums.values()])
+        return {name: sums[name].total * ranks / max(count, 1) for name, count in zip(sums, counts, strict=True)}
 
-    def _validate(self, validation: Sequence[Atoms]) -> None:
+    def _totals(self, counts: Sequence[int]) -> list[int]:
+        """Sums over all processes."""
+        totals = torch.tensor([int(count) for count in counts], device=self.fabric.device)
+        if self.fabric.world_size > 1:
+            self.fabric.all_reduce(totals, reduce_op="sum")  # in place
+        return totals.tolist()
+
+    def _validate(self, validation: Sequence[Atoms]) -> dict[str, float]:
         """The objective on the validation structures, with the averaged weights; remember them when they are best."""
         weights = self._final_weights()
         model = self._with(weights)
@@ -258,14 +290,16 @@ class _Loop:
         size = self.recipe.batch_size
         for start in range(0, len(validation), size):
             data = batch(model, validation[start : start + size])
-            for name, part in self.recipe.objective.sums(predictor(data.graph), data.targets, data.graph).items():
+            predicted = predictor(data.graph)
+            _check_finite(predicted, data)
+            for name, part in self.recipe.objective.sums(predicted, data.targets, data.graph).items():
                 totals[name] += float(part.total.detach())
                 counts[name] += part.count
         losses = {name: totals[name] / counts[name] for name in totals if counts[name]}
         self.state.validations.append(sum(losses.values()))
         if self.state.waited == 0:
             self.state.best = weights
-        self._record({}, losses)
+        return losses
 
     def _final_weights(self) -> dict[str, Tensor]:
         return dict(self.state.average) if self.recipe.optimisation.average is not None else self._weights()
@@ -279,18 +313,12 @@ class _Loop:
         """A line of the learning curve."""
         if not self.fabric.is_global_zero:
             return
-        path = self.folder / "curve.csv"
-        columns = [*(f"train_{q}" for q in QUANTITIES), *(f"validation_{q}" for q in QUANTITIES)]
-        values = {f"train_{q}": v for q, v in losses.items()} | {f"validation_{q}": v for q, v in validation.items()}
-        new = not path.exists()
-        with path.open("a", newline="") as stream:
-            writer = csv.writer(stream)
-            if new:
-                writer.writerow(["step", "epoch", "seconds", "learning_rate", *columns])
-            seconds = self.state.seconds + time.monotonic() - self.begun
-            rate = self.optimizer.param_groups[0]["lr"]
-            row = [self.state.step, self.state.epoch, f"{seconds:.2f}", rate]
-            writer.writerow([*row, *(values.get(column, "") for column in columns)])
+        state = self.state
+        seconds = f"{state.seconds + time.monotonic() - self.begun:.2f}"
+        row = {"step": state.step, "epoch": state.epoch, "seconds": seconds, "learning_rate": self.learning_rate}
+        row |= {f"train_{quantity}": losses.get(quantity, "") for quantity in QUANTITIES}
+        row |= {f"validation_{quantity}": validation.get(quantity, "") for quantity in QUANTITIES}
+        state.recorded = self.folder.record(row)
 
     def result(self) -> Potential:
         """The best model (the last one without validation), with the training recorded in its history."""
@@ -300,23 +328,15 @@ class _Loop:
             "parent": self.start.checkpoint.source,
             "parent_sha256": self.start.checkpoint.sha256,
             "recipe": self.recipe.to_json(),
+            "data": self.fingerprints,
             "steps": self.state.step,
         }
         trained = self._with({name: weight.cpu() for name, weight in weights.items()})
         history = (*self.start.checkpoint.history, step)
         model = replace(trained, checkpoint=replace(trained.checkpoint, sha256="", history=history))
-        if self.fabric.is_global_zero and not (self.folder / "model").exists():
-            save(model, self.folder / "model")
+        if self.fabric.is_global_zero and not self.folder.model.exists():
+            save(model, self.folder.model)
         return model
-
-
-def _check_same(stored: Any, described: Mapping[str, Any], folder: Path) -> None:
-    if stored != described:
-        different = [key for key in described if not isinstance(stored, dict) or stored.get(key) != described[key]]
-        raise OutputError(
-            f"'{folder}' is a run with other settings ({', '.join(different)} differ). Repeat the command it belongs "
-            "to, or choose another folder."
-        )
 
 
 def _check_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> None:
@@ -325,10 +345,14 @@ def _check_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> None:
     bad = set(data.graph.structure_of_atom[bad_atoms].tolist())
     bad |= set((~predicted["energy"].isfinite()).nonzero().flatten().tolist())
     if bad:
-        raise StructureError(
-            f"Training has diverged: the predictions for {', '.join(data.names[i] for i in sorted(bad))} are not "
-            "finite. Lower the learning rate, clip gradients, or look at those structures."
-        )
+        raise _diverged(f"the predictions for {', '.join(data.names[i] for i in sorted(bad))} are")
+
+
+def _diverged(what: str) -> StructureError:
+    return StructureError(
+        f"Training has diverged: {what} not finite. Lower the learning rate, clip gradients, or look at those "
+        "structures."
+    )
 
 
 @contextmanager
@@ -338,6 +362,9 @@ def _stop_politely(loop: _Loop) -> Iterator[None]:
     def ask(_signal: int, _frame: FrameType | None) -> None:
         loop.stop = True
 
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other set handlers
+        yield
+        return
     before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

@@ -1,6 +1,52 @@
 """MACE's tests need MACE: they are collected only where it is installed."""
 
 import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from ase import Atoms
+
+import equiprune as ep
 
 if importlib.util.find_spec("mace") is None:
     collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session")
+def mace_mp_small() -> Path | None:
+    """The official small model, in ``checkpoints`` beside the reference data; None where it is not."""
+    data = os.environ.get("EQUIPRUNE_DATA")
+    path = Path(data).parent / "checkpoints" / "mace_mp_small.model" if data else None
+    return path if path is not None and path.exists() else None
+
+
+@pytest.fixture(scope="session")
+def official(mace_mp_small: Path | None) -> Path:
+    """The same; tests that need it are skipped where it is not."""
+    if mace_mp_small is None:
+        pytest.skip("needs checkpoints/mace_mp_small.model beside the folder that EQUIPRUNE_DATA names")
+    return mace_mp_small
+
+
+@pytest.fixture
+def alias(official: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The alias of the official small model, which lies in the cache; nothing may be downloaded."""
+    cache = tmp_path_factory.mktemp("cache")
+    (cache / "2023-12-10-mace-128-L0_energy_epoch-249.model").symlink_to(official)
+    monkeypatch.setenv("EQUIPRUNE_CACHE", str(cache))
+    monkeypatch.setenv("EQUIPRUNE_OFFLINE", "1")
+    return "mace-mp-small"
+
+
+@pytest.fixture(scope="session")
+def parent(official: Path) -> ep.Potential:
+    """The official small model in float64."""
+    return ep.load(official, dtype=torch.float64)
+
+
+@pytest.fixture(scope="session")
+def probes(parent: ep.Potential) -> list[Atoms]:
+    """An ionic, a covalent and a metallic crystal and a molecule in a box."""
+    return list(ep.probe_structures(parent.elements).values())

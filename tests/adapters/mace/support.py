@@ -1,10 +1,9 @@
 """What stock MACE tools do with each kind of pruned model: how they are run, and one table of what is expected.
 
-The page is made from the table: ``python tests/adapters/mace/support.py > docs/mace-tools.md``. Nothing here imports
-equiprune, because the same file runs the tools, in processes that never heard of it:
+    python tests/adapters/mace/support.py > docs/mace-tools.md
 
-    python support.py open TOOL STRUCTURES MODELS    energies, forces and stresses, as JSON
-    python support.py run COMMANDS                   exit codes of commands, as JSON
+makes the page from the table. `open_models` and `run_commands` are for new processes (``open ...``, ``run ...``) that
+never heard of equiprune, so nothing here imports it.
 """
 
 import json
@@ -63,17 +62,12 @@ def by_rebuilding(path: str, structures: list, **options: Any) -> list:
 
 
 def by_converting(path: str, structures: list, **options: Any) -> list:
-    import mace.cli.convert_e3nn_cueq
+    """By the converted model, then by the one converted back."""
+    from mace.cli import convert_cueq_e3nn, convert_e3nn_cueq
 
-    return by_module(mace.cli.convert_e3nn_cueq.run(path), structures, **options)
-
-
-def by_converting_back(path: str, structures: list, **options: Any) -> list:
-    import mace.cli.convert_cueq_e3nn
-    import mace.cli.convert_e3nn_cueq
-
-    converted = mace.cli.convert_e3nn_cueq.run(path)
-    return by_module(mace.cli.convert_cueq_e3nn.run(converted), structures, **options)
+    converted = convert_e3nn_cueq.run(path)
+    back = convert_cueq_e3nn.run(converted)
+    return by_module(converted, structures, **options) + by_module(back, structures, **options)
 
 
 def by_torch_sim(path: str, structures: list, **options: Any) -> list:
@@ -100,7 +94,8 @@ def by_torchscript(path: str, structures: list, **options: Any) -> list:
     said = []
     for atoms in structures:
         graph = _graph(model, atoms)
-        result = model({name: graph[name] for name in names}, torch.ones(len(atoms)), True)
+        with torch.jit.optimized_execution(False):  # optimising takes longer than evaluating
+            result = model({name: graph[name] for name in names}, torch.ones(len(atoms)), True)
         stress = -result["virials"][0] / atoms.cell.volume
         said.append([result["total_energy_local"].item(), result["forces"].tolist(), stress.tolist()])
     return said
@@ -176,10 +171,11 @@ class PretendLammps:
 
 
 class Outcome(Enum):
-    """Of a tool that is given a file."""
+    """Of a tool that is given a file; the values are the cells of the page."""
 
-    OPENS = "opens"
+    OPENS = "yes"
     REFUSES = "refuses"
+    FIRST_HEAD = "first head"
 
 
 @dataclass(frozen=True)
@@ -188,9 +184,10 @@ class Tool:
 
     Attributes:
         name: in the page.
-        opened: how it is tested; of a command, what is done with what it writes.
-        shown: what a user types. For a command this is run, with other paths.
-        writes: what the command writes.
+        opened: how it is tested; of a command, what is done with the file it writes.
+        shown: what a user types. A command is run as it stands here.
+        writes: the file that a command writes.
+        head_flag: how a command is told which of several heads.
         rebuilds: it builds a new model from hyperparameters and copies weights into it.
         needs: a package besides mace-torch.
         precision: largest difference in eV, eV/Angstrom and eV/Angstrom^3.
@@ -200,9 +197,14 @@ class Tool:
     opened: Callable[..., list]
     shown: str
     writes: str = ""
+    head_flag: str = ""
     rebuilds: bool = False
     needs: str = ""
     precision: float = 1e-9
+
+    def words(self, model: str) -> list[str]:
+        """The command line."""
+        return shlex.split(self.shown.replace("\\\n", " ").replace("{model}", model))
 
 
 @dataclass(frozen=True)
@@ -211,9 +213,9 @@ class Kind:
 
     Attributes:
         name: in the page.
-        made: what was cut, by which flags.
+        made: what was cut, and by which flags.
         assembled: upstream's constructor cannot build it.
-        refusals: in what a tool that rebuilds says, one of these; nothing where it can.
+        refusals: tools that rebuild a model say one of these; none where they can.
     """
 
     name: str
@@ -231,18 +233,19 @@ class Expectation:
     outcome: Outcome
     needs: str
 
+    def __str__(self) -> str:
+        return f"{self.tool.name}: {self.kind.name}"
 
-_TRAIN = """\
-mace_run_train --name tuned --foundation_model {model} --multiheads_finetuning False \\
-    --train_file train.xyz --valid_file valid.xyz --E0s foundation --default_dtype float64"""
+
+_CUEQ = "cuequivariance-torch"
 
 CALCULATOR = Tool(
-    "`MACECalculator`, float64",
+    "`MACECalculator`",
     by_calculator,
     'MACECalculator(model_paths="{model}", device="cpu", default_dtype="float64")',
 )
 FLOAT32 = Tool(
-    "`MACECalculator`, float32",
+    "`MACECalculator` in float32",
     by_float32_calculator,
     'MACECalculator(model_paths="{model}", device="cpu", default_dtype="float32")',
     precision=1e-4,
@@ -252,51 +255,206 @@ LAMMPS = Tool(
     by_torchscript,
     "mace_create_lammps_model {model}",
     writes="{model}-lammps.pt",
+    head_flag="--head",
 )
-TRAIN = Tool("`mace_run_train`", by_calculator, _TRAIN, writes="tuned.model", rebuilds=True)
-REBUILD = Tool("rebuilding in Python", by_rebuilding, "", rebuilds=True)
-CUEQ = Tool(
-    "`MACECalculator`, cuEquivariance",
-    by_cueq_calculator,
-    'MACECalculator(model_paths="{model}", device="cuda", enable_cueq=True)',
+TORCH_SIM = Tool(
+    "torch-sim's `MaceModel`",
+    by_torch_sim,
+    'MaceModel(torch.load("{model}", weights_only=False), device=torch.device("cpu"), dtype=torch.float64)',
+    needs="torch-sim-atomistic",
+)
+TRAIN = Tool(
+    "`mace_run_train`",
+    by_calculator,
+    """\
+mace_run_train --name tuned --foundation_model {model} --multiheads_finetuning False \\
+    --train_file train.xyz --valid_file valid.xyz --E0s foundation --default_dtype float64""",
+    writes="tuned.model",
+    head_flag="--foundation_head",
     rebuilds=True,
-    needs="cuequivariance-torch",
 )
-CONVERT = Tool("`mace_e3nn_cueq`", by_converting, "", rebuilds=True, needs="cuequivariance-torch")
-BACK = Tool("... and `mace_cueq_to_e3nn`", by_converting_back, "", rebuilds=True, needs="cuequivariance-torch")
+REBUILD = Tool(
+    "`extract_config_mace_model`",
+    by_rebuilding,
+    """\
+module = torch.load("{model}", weights_only=False)
+rebuilt = type(module)(**extract_config_mace_model(module))
+rebuilt.load_state_dict(module.state_dict())""",
+    rebuilds=True,
+)
+CUEQ = Tool(
+    "`MACECalculator` with cuEquivariance",
+    by_cueq_calculator,
+    'MACECalculator(model_paths="{model}", device="cuda", default_dtype="float64", enable_cueq=True)',
+    rebuilds=True,
+    needs=_CUEQ,
+)
+CONVERT = Tool(
+    "`convert_e3nn_cueq` and back",
+    by_converting,
+    """\
+converted = mace.cli.convert_e3nn_cueq.run("{model}")
+back = mace.cli.convert_cueq_e3nn.run(converted)""",
+    rebuilds=True,
+    needs=_CUEQ,
+)
 MLIAP = Tool(
     "`mace_create_lammps_model`, ML-IAP",
     by_mliap,
     "mace_create_lammps_model {model} --format mliap",
     writes="{model}-mliap_lammps.pt",
+    head_flag="--head",
     rebuilds=True,
-    needs="cuequivariance-torch",
+    needs=_CUEQ,
 )
-TORCH_SIM = Tool("torch-sim `MaceModel`", by_torch_sim, "", needs="torch-sim-atomistic")
-TOOLS = (CALCULATOR, FLOAT32, LAMMPS, TRAIN, REBUILD, CUEQ, CONVERT, BACK, MLIAP, TORCH_SIM)
+TOOLS = (CALCULATOR, FLOAT32, LAMMPS, TORCH_SIM, TRAIN, REBUILD, CUEQ, CONVERT, MLIAP)
 
-UNIFORM = Kind("uniform", "`--channels`, `--lmax`, `--elements`, `--correlation`, `--radial-width`, `--radial-basis`")
-OFFICIAL = Kind("official", "MACE-MP-0 small, `--channels 32`")
-EDGE_IRREPS = Kind("edge irreps", "")
+_TEXT = "assembled by equiprune"
+UNIFORM = Kind(
+    "uniform",
+    "fewer channels, lower l, fewer elements, lower correlation, narrower radial networks, fewer radial functions",
+)
+OFFICIAL = Kind("MACE-MP-0", "the official small model, `--channels 32`")
+EDGES = Kind(
+    "edge irreps", "by a `--plan`: only the features that enter the later convolutions have other numbers of channels"
+)
 DEPTH = Kind("depth", "`--interactions 1`")
-HEADS = Kind("heads", "")
-ORDERS = Kind("orders", "`--correlation 3,2`", refusals=("XX",))
-HETEROGENEOUS = Kind("heterogeneous", "", assembled=True, refusals=("assembled by equiprune",))
-DEPTH_NONLINEAR = Kind("depth, non-linear readout", "", assembled=True, refusals=("must be str, not Irrep",))
-KINDS = (UNIFORM, OFFICIAL, EDGE_IRREPS, DEPTH, HEADS, ORDERS, HETEROGENEOUS, DEPTH_NONLINEAR)
+HEADS = Kind("heads", "uniform, several heads are left")
+ORDERS = Kind(
+    "orders",
+    "`--correlation 3,2`",
+    refusals=("Error(s) in loading state_dict", "KeyError: 'products.1.", "IndexError: index 1 is out of range"),
+)
+HETEROGENEOUS = Kind(
+    "heterogeneous",
+    "`--heterogeneous`: numbers of channels, l or radial networks that differ between interactions",
+    assembled=True,
+    refusals=(_TEXT, "Input/Output irreps must have the same mul"),
+)
+READOUT = Kind(
+    "depth, readout",
+    "`--interactions 1 --nonlinear-readout 16`",
+    assembled=True,
+    refusals=("must be str, not Irrep",),
+)
+KINDS = (UNIFORM, OFFICIAL, EDGES, DEPTH, HEADS, ORDERS, HETEROGENEOUS, READOUT)
+
+NOT_TESTED = {(CONVERT, OFFICIAL), (MLIAP, OFFICIAL)}
+"""Without its kernels, cuEquivariance takes 10 s to set up correlation 3."""
+
+
+def _outcome(tool: Tool, kind: Kind) -> Outcome:
+    if tool is TORCH_SIM and kind is HEADS:
+        return Outcome.FIRST_HEAD
+    return Outcome.REFUSES if tool.rebuilds and kind.refusals else Outcome.OPENS
+
 
 TABLE = tuple(
-    Expectation(tool, kind, Outcome.REFUSES if tool.rebuilds and kind.refusals else Outcome.OPENS, tool.needs)
+    Expectation(tool, kind, _outcome(tool, kind), tool.needs)
     for tool in TOOLS
     for kind in KINDS
+    if (tool, kind) not in NOT_TESTED
 )
+
+
+# The page.
+
+_PAGE = """\
+# Pruned MACE models in stock tools
+
+equiprune writes a MACE model as a `.model` file: a pickled module of mace-torch's own classes, as `mace_run_train`
+writes it. Tools that load and call the module open every pruned model. Tools that build a new module from its
+hyperparameters and copy the weights need numbers that mace-torch has a hyperparameter for, and refuse the others.
+
+{table}
+
+- yes: in a new process without equiprune, the tool gives the energies (eV), forces (eV/Angstrom) and stresses
+  (eV/Angstrom^3) of the model that equiprune had in memory, to 1e-9, in float32 to 1e-4.
+- refuses: it stops with an error and gives no numbers.
+- first head: the tool cannot be told which head; it evaluates the first one.
+- not tested: it would take long on a CPU.
+
+Every cell is a test in `tests/adapters/mace/test_stock_tools.py`, on random models with 3 to 6 channels, in one column
+on the official small model. `mace_run_train` trains on DFT frames of Cu and Si: the errors it prints before its first
+step are those of `equiprune evaluate` to 1e-6 eV, and with learning rate zero the model it writes is the pruned one.
+
+Tested with mace-torch 0.3.16, e3nn 0.4.4, torch 2.13, cuequivariance-torch 0.13.0 and torch-sim-atomistic 0.3.0, all in
+one environment, on a CPU and therefore without cuEquivariance's kernels. LAMMPS itself was not run: its libtorch files
+were loaded with `torch.jit.load` and evaluated with every atom local, its ML-IAP files with ghost atoms made in Python.
+
+## The kinds
+
+{kinds}
+
+Flags combine; one cut that makes a model assembled is enough. `equiprune info` says whether a file is assembled, and
+why. `equiprune prune` makes an assembled model only with `--heterogeneous`, by a plan, or by a new readout.
+
+## Assembled models
+
+An assembled model consists of the same classes as any other, with numbers that mace-torch's constructor cannot be told.
+It knows one number of channels, one largest l and one radial network for all interactions, and a linear readout where
+there is one interaction. equiprune puts the blocks together itself.
+
+Such a file must not be rebuilt. mace-torch's conversion to cuEquivariance copies the weights whose shapes fit and
+leaves the others random, without a warning: energies are then wrong by some eV. equiprune therefore writes a sentence
+in place of the hyperparameter `edge_irreps`, at which only the constructor looks, so that whatever rebuilds the model
+stops. These errors mean that a tool was given a model of a kind that it refuses:
+
+{refusals}
+
+If you need those tools, prune to the uniform kind.
+
+## What to type
+
+The paths are yours, the device too, and what a training needs besides. Commands are tested as they stand here.
+
+{commands}
+
+With several heads, name one: `MACECalculator(..., head="r2scan")`, `mace_create_lammps_model ... --head r2scan` (which
+asks otherwise), `mace_run_train ... --foundation_head r2scan` (which otherwise takes the first one that is not called
+`pt_head`). A model that `equiprune prune --heads` left with one head needs no name, in torch-sim too.
+
+## Traps
+
+- **The same mace everywhere.** A pickled module opens only where its classes are the same. Write, convert and load it
+  with one release of mace-torch, and with e3nn 0.4.4.
+- **Converted files need cuEquivariance** to be opened, and equiprune does not read them. Keep the `.model` that
+  equiprune wrote. ML-IAP files need cuEquivariance when they are made, too: that conversion comes first.
+- **`mace_e3nn_cueq` and `mace_cueq_to_e3nn` write a file only with `... --return_model`**, which means the opposite of
+  its name.
+- **Another correlation in each interaction.** The constructor builds it, but tools that rebuild read the first number
+  and use it for all, and then stop because weights do not fit.
+- **Elements of the training data.** `mace_run_train` drops the others, unless it is given
+  `mace_run_train ... --foundation_model_elements True`.
+- **Activation constants.** Tools that rebuild compute e3nn's normalisation of the activations anew. Nothing changes
+  where a file has e3nn's own constants (1.6792 for silu), as MACE-MP-0 does; equiprune keeps any other, they do not.
+"""
+
+
+def page() -> str:
+    """docs/mace-tools.md."""
+    cells = {(expected.tool, expected.kind): expected.outcome.value for expected in TABLE}
+    table = [[tool.name, *(cells.get((tool, kind), "not tested") for kind in KINDS)] for tool in TOOLS]
+    kinds = [[kind.name, kind.made, "yes" if kind.assembled else "no"] for kind in KINDS]
+    refusals = [[kind.name, ", ".join(f"`{said}`" for said in kind.refusals)] for kind in KINDS if kind.refusals]
+    commands = "\n\n".join(f"{tool.name}:\n\n```text\n{tool.shown}\n```" for tool in TOOLS)
+    return _PAGE.format(
+        table=_table(["", *(kind.name for kind in KINDS)], table),
+        kinds=_table(["Kind", "What was cut", "Assembled?"], kinds),
+        refusals=_table(["Kind", "Part of the error"], refusals),
+        commands=commands.replace("{model}", "small.model"),
+    )
+
+
+def _table(title: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [title, ["---"] * len(title), *rows])
 
 
 # Processes.
 
 
-def open_models(number: str, structures: str, models: str) -> dict:
-    """What a tool says of each of the models, (name, path, options), or the text of its error."""
+def open_models(tool: str, structures: str, models: str) -> dict:
+    """What a tool, given by its number, says of models (name, path, options): numbers, or the text of an error."""
     os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # as importing mace.calculators does
     import ase.io
     import torch
@@ -305,32 +463,32 @@ def open_models(number: str, structures: str, models: str) -> dict:
     said: dict = {}
     for name, path, options in json.loads(models):
         try:
-            said[name] = TOOLS[int(number)].opened(path, ase.io.read(structures, ":"), **options)
+            said[name] = TOOLS[int(tool)].opened(path, ase.io.read(structures, ":"), **options)
         except Exception as error:
             said[name] = f"{type(error).__name__}: {error}"
     return said
 
 
 def run_commands(commands: str) -> dict:
-    """Exit codes of commands, (name, folder, words), each in a fork of this process: importing mace takes long."""
+    """Exit codes of commands (name, folder, words), each in a fork of this process: importing mace takes long."""
     codes = {}
     for name, folder, words in json.loads(commands):
         [command] = entry_points(group="console_scripts", name=words[0])
         main = command.load()
         child = os.fork()
         if child == 0:
-            os._exit(_in(folder, main, words))
+            os._exit(_run(main, folder, words))
         codes[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     return codes
 
 
-def _in(folder: str, main: Callable[[], Any], words: list[str]) -> int:
-    """Exit code of a command that is run in a folder and writes what it says to a file there."""
+def _run(main: Callable[[], Any], folder: str, words: list[str]) -> int:
+    """Exit code of a command that runs in a folder; what it says goes to ``log`` there."""
     os.chdir(folder)
+    sys.argv = words
     with open("log", "w") as log:
-        for stream in (1, 2):
-            os.dup2(log.fileno(), stream)
-        sys.argv = words
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
         try:
             main()
         except BaseException:
@@ -350,4 +508,4 @@ if __name__ == "__main__":
             print("\n" + json.dumps(run_commands(*arguments)))
         case _:
             print(page(), end="")
-    assert not [name for name in sys.modules if name.startswith("equiprune")]
+    assert "equiprune" not in sys.modules

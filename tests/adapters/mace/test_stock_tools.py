@@ -1,16 +1,15 @@
 """What stock MACE tools do with pruned models, in processes that never heard of equiprune.
 
-`support.TABLE` says what is expected; the page docs/mace-tools.md is made from it. A tool that opens a file must give
-the energies, forces and stresses of the model in memory; a tool that cannot must say so and give no numbers.
+`support.TABLE` says what is expected, and the page docs/mace-tools.md is made from it. A tool that opens a file must
+give the energies, forces and stresses of the model in memory; one that refuses must fail and give no numbers.
 """
 
-import inspect
 import json
 import os
-import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -22,83 +21,86 @@ import numpy as np
 import pytest
 import support
 import torch
-from ase import Atoms
 from random_mace import KINDS, random_checkpoint, stock
 from support import TABLE, Expectation, Kind, Outcome, Tool
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
-from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.blocks import BlockMask
+from equiprune.pruning.targets import Target
 
-ELEMENTS = (8, 14, 29)
-TRAINED = (14, 29)
-"""Elements of the structures: fine-tuning drops oxygen, which its structures lack."""
+KEPT = (8, 14, 29)
+STRUCTURES = (14, 29)
+"""Elements of the structures; mace_run_train drops oxygen, which its training data lack."""
 PAGE = Path(__file__).parents[3] / "docs" / "mace-tools.md"
 
 Said = Mapping[str, Any]
 """By model: energy, forces and stress of each structure, or the text of an error."""
 
 
-# What is opened.
+PARENTS = {
+    "L2": stock(lmax=2),
+    "L1": stock(6, correlation=2),
+    "L0": stock(lmax=0, max_ell=1),
+    "heads": KINDS["density, ZBL, Agnesi, two heads, max_ell 3"],
+}
 
 
-def parent(arch: MaceArchitecture, head: str | None = None) -> ep.Potential:
+@cache
+def parent(name: str) -> ep.Potential:
+    arch = PARENTS[name]
+    head = arch.heads[1] if arch.heads else None
     return ep.Potential.create(MaceAdapter(), random_checkpoint(arch), torch.float64, head)
 
 
-def pruned(arch: MaceArchitecture, *targets: Any, head: str | None = None, heterogeneous: bool = False) -> ep.Potential:
-    """A random model without some elements and what else the targets say, by random scores."""
-    whole = parent(arch, head)
+def pruned(whole: ep.Potential, *targets: Target, heterogeneous: bool = False) -> ep.Potential:
+    """Three elements, and what the targets leave, by random scores."""
     scores = ep.data_free_scores(whole, ep.Random(0))
-    return ep.prune(whole, ep.allocate(whole, [ep.Elements(ELEMENTS), *targets], scores, heterogeneous=heterogeneous))
+    return ep.prune(whole, ep.allocate(whole, [ep.Elements(KEPT), *targets], scores, heterogeneous=heterogeneous))
 
 
 def uniform(lmax: int) -> ep.Potential:
-    """Everything is cut for which upstream's constructor has one number."""
+    """Everything is cut for which upstream's constructor has a word."""
     narrower = [ep.Channels(3), ep.RadialWidth((6, 5)), ep.RadialBasis(4)]
-    return pruned(stock(lmax=2), *narrower, ep.Lmax(lmax), ep.Correlation(2))
+    return pruned(parent("L2"), *narrower, ep.Lmax(lmax), ep.Correlation(2))
 
 
 def other_edge_irreps() -> ep.Potential:
-    """5x0e+4x1o enter the second convolution, hidden features are 6x0e+6x1o."""
-    arch = stock(6, correlation=2)
-    [space] = [space for space in MaceAdapter().feature_spaces(arch) if space.name == "edge_irreps.1"]
+    """5x0e+4x1o enter the second convolution; hidden features are 6x0e+6x1o."""
+    [space] = [space for space in parent("L1").spaces if space.name == "edge_irreps.1"]
     kept = {ir: range(1, mul - ir.l) for mul, ir in space.irreps}
-    return pruned(arch, ep.Exactly(ep.PruningPlan({space.name: BlockMask.keep(space.irreps, kept)})))
-
-
-def counts_that_differ() -> ep.Potential:
-    irreps = ep.HiddenIrreps.parse("5x0e,4x0e+3x1o,6x0e")
-    return pruned(stock(6, correlation=2), irreps, ep.BasisLmax((2, 1)), heterogeneous=True)
+    return pruned(parent("L1"), ep.Exactly(ep.PruningPlan({space.name: BlockMask.keep(space.irreps, kept)})))
 
 
 def alike_in_the_middle() -> ep.Potential:
-    """Hidden irreps as upstream has them: nothing in them tells a tool that other numbers differ."""
+    """The hidden irreps that tools look at are uniform; embedding, last features and radial networks are not."""
     irreps, widths = ep.HiddenIrreps.parse("5x0e,6x0e+6x1o,5x0e"), ep.RadialWidth((8, 6, 8, 7))
-    return pruned(stock(6, correlation=2), irreps, widths, heterogeneous=True)
+    return pruned(parent("L1"), irreps, widths, heterogeneous=True)
+
+
+def different_everywhere() -> ep.Potential:
+    irreps = ep.HiddenIrreps.parse("5x0e,4x0e+3x1o,6x0e")
+    return pruned(parent("L1"), irreps, ep.BasisLmax((2, 1)), heterogeneous=True)
 
 
 def shallow() -> ep.Potential:
-    return pruned(stock(6, correlation=2), ep.Interactions(1))
-
-
-def one_of_two_heads() -> ep.Potential:
-    return pruned(KINDS["density, ZBL, Agnesi, two heads, max_ell 3"], ep.Channels(3), head="r2scan")
+    return pruned(parent("L1"), ep.Interactions(1))
 
 
 MODELS: Mapping[str, tuple[Kind, Callable[[], ep.Potential]]] = {
-    "L = 0": (support.UNIFORM, lambda: uniform(0)),
     "L = 1": (support.UNIFORM, lambda: uniform(1)),
+    "L = 0": (support.UNIFORM, lambda: uniform(0)),
     "L = 2": (support.UNIFORM, lambda: uniform(2)),
-    "edge irreps": (support.EDGE_IRREPS, other_edge_irreps),
+    "edge irreps": (support.EDGES, other_edge_irreps),
     "depth": (support.DEPTH, shallow),
-    "orders": (support.ORDERS, lambda: pruned(stock(3), ep.Correlation((3, 2)))),
-    "counts that differ": (support.HETEROGENEOUS, counts_that_differ),
+    "two heads": (support.HEADS, lambda: pruned(parent("heads"), ep.Channels(3))),
+    "orders": (support.ORDERS, lambda: pruned(parent("L0"), ep.Correlation((3, 2)))),
     "alike in the middle": (support.HETEROGENEOUS, alike_in_the_middle),
-    "depth, non-linear readout": (support.DEPTH_NONLINEAR, lambda: ep.grow(shallow(), ep.NonlinearReadout(6))),
-    "one of two heads": (support.HEADS, one_of_two_heads),
+    "different everywhere": (support.HETEROGENEOUS, different_everywhere),
+    "depth, readout": (support.READOUT, lambda: ep.grow(shallow(), ep.NonlinearReadout(6))),
 }
+THOROUGH = (support.CALCULATOR, support.CONVERT)
+"""Tools that are asked about every model; the others, to save time, about the first of each kind."""
 
 
 @dataclass(frozen=True)
@@ -111,57 +113,211 @@ class Exported:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory, mp_small: Path | None) -> Mapping[str, Exported]:
+def exported(tmp_path_factory: pytest.TempPathFactory, mace_mp_small: Path | None) -> Mapping[str, Exported]:
     """Each model, written once."""
     folder = tmp_path_factory.mktemp("exported")
     made = {name: (kind, make()) for name, (kind, make) in MODELS.items()}
-    if mp_small is not None:
-        whole = ep.load(mp_small, dtype=torch.float64)
+    if mace_mp_small is not None:
+        whole = ep.load(mace_mp_small, dtype=torch.float64)
         plan = ep.allocate(whole, [ep.Channels(32)], ep.data_free_scores(whole, ep.Magnitude()))
         made["MACE-MP-0 small"] = (support.OFFICIAL, ep.prune(whole, plan))
     return {
-        name: Exported(kind, potential, ep.save(potential, folder / f"{name.replace(' ', '_')}.model")[0])
-        for name, (kind, potential) in made.items()
+        name: Exported(kind, potential, ep.save(potential, folder / f"{number}.model")[0])
+        for number, (name, (kind, potential)) in enumerate(made.items())
     }
 
 
 @pytest.fixture(scope="module")
 def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Si, Cu and their compounds, periodic, as a file."""
+    """Crystals and a molecule of Si and Cu in periodic cells, as a file."""
     path = tmp_path_factory.mktemp("structures") / "probes.extxyz"
-    ase.io.write(path, list(ep.probe_structures(TRAINED).values()))
+    ase.io.write(path, list(ep.probe_structures(STRUCTURES).values()))
     return path
 
 
 # Processes that never heard of equiprune.
 
 
-def _process(*words: str) -> dict[str, Any]:
+def fresh_process(*words: str) -> dict[str, Any]:
     """What a new interpreter prints last."""
     command = [sys.executable, "-W", "ignore", support.__file__, *words]
     result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
-    return json.loads(result.stdout.splitlines()[-1])
+    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return answer
 
 
-def opened(tool: Tool, structures: Path, paths: Mapping[str, Path], exported: Mapping[str, Exported]) -> Said:
-    heads = {name: model.potential.head for name, model in exported.items()}
-    models = [(name, str(path), {"head": heads[name]} if heads[name] else {}) for name, path in paths.items()]
-    return _process("open", str(support.TOOLS.index(tool)), str(structures), json.dumps(models))
+def opened(tool: Tool, structures: Path, models: Mapping[str, tuple[Path, str | None]]) -> Said:
+    """What a tool says of files, each with the head to evaluate."""
+    listed = [(name, str(path), {"head": head} if head else {}) for name, (path, head) in models.items()]
+    return fresh_process("open", str(support.TOOLS.index(tool)), str(structures), json.dumps(listed))
+
+
+@dataclass(frozen=True)
+class Ran:
+    """Where a command ran for one model, what it wrote, and whether it failed."""
+
+    folder: Path
+    written: Path
+    failed: bool
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
 
 
 def commanded(
-    tool: Tool, folder: Path, exported: Mapping[str, Exported], *more: str
-) -> tuple[dict[str, Path], dict[str, str]]:
-    """What a command wrote for each model, and what it said where it failed."""
-    written, commands = {}, []
-    for number, (name, model) in enumerate(exported.items()):
+    tool: Tool, folder: Path, models: Mapping[str, Exported], inputs: Path | None, more: Mapping[str, str]
+) -> Mapping[str, Ran]:
+    """Run a command for each model with more arguments, in a folder of its own that holds copies of the inputs."""
+    commands = {}
+    for number, (name, model) in enumerate(models.items()):
         own = folder / str(number)
-        own.mkdir()
-        head = ("--head", model.potential.head) if model.potential.head else ()
-        words = shlex.split(tool.shown.replace("{model}", str(model.path)))
-        commands.append((name, str(own), [*words, *more, *head]))
-        written[name] = own / tool.writes.replace("{model}", str(model.path))
-    codes = _process("run", json.dumps(commands))
-    failed = {name: (own / "log").read_text() for name, own, _ in map(lambda c: (c[0], Path(c[1]), c[2]), commands) if codes[name]}
-    return {name: path for name, path in written.items() if not codes[name]}, failed
+        shutil.copytree(inputs, own) if inputs is not None else own.mkdir(parents=True)
+        head = [tool.head_flag, model.potential.head] if model.potential.head else []
+        commands[name] = (own, [*tool.words(str(model.path)), *head, *more.get(name, "").split()])
+    codes = fresh_process("run", json.dumps([(name, str(own), words) for name, (own, words) in commands.items()]))
+    written = {name: tool.writes.replace("{model}", str(model.path)) for name, model in models.items()}
+    return {name: Ran(own, own / written[name], codes[name] != 0) for name, (own, _) in commands.items()}
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with small labelled cells of Cu and Si, to train on and to validate on."""
+    data, folder = os.environ.get("EQUIPRUNE_DATA"), tmp_path_factory.mktemp("labelled")
+    if data is None:
+        pytest.skip("needs reference data in the folder named by the environment variable EQUIPRUNE_DATA")
+    cells = {z: ep.read_structures(f"{data}/mlearn/{z}_test.extxyz.xz") for z in ("Cu", "Si")}
+    small = {z: [atoms for atoms in found if len(atoms) <= 36][:2] for z, found in cells.items()}
+    for number, name in enumerate(("train.xyz", "valid.xyz")):
+        frames = [found[number] for found in small.values()]
+        for atoms in frames:
+            atoms.info["REF_energy"], atoms.arrays["REF_forces"] = atoms.get_potential_energy(), atoms.get_forces()
+            atoms.calc = None
+        ase.io.write(folder / name, frames, format="extxyz")
+    return folder
+
+
+_SHORT = "--batch_size 2 --valid_batch_size 2 --max_num_epochs 2 --device cpu --seed 1 --plot False"
+LEARNING = "L = 1, learning"
+"""The model L = 1 once more, with a learning rate above zero."""
+
+
+@pytest.fixture(scope="module")
+def ran(
+    exported: Mapping[str, Exported], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Tool], Mapping[str, Ran]]:
+    """What a command did with each model; fine-tuning with learning rate zero."""
+
+    @cache
+    def run(tool: Tool) -> Mapping[str, Ran]:
+        folder, models = tmp_path_factory.mktemp("ran") / "folders", _tried(tool, exported)
+        if tool is not support.TRAIN:
+            return commanded(tool, folder, models, None, {})
+        more = {**dict.fromkeys(models, f"{_SHORT} --lr 0.0"), LEARNING: f"{_SHORT} --lr 0.01"}
+        models = {**models, LEARNING: exported["L = 1"]}
+        return commanded(tool, folder, models, request.getfixturevalue("labelled"), more)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def said(
+    exported: Mapping[str, Exported], ran: Callable[[Tool], Mapping[str, Ran]], structures: Path
+) -> Callable[[Tool], Said]:
+    """What a tool says of each model, asked once for all of them."""
+
+    @cache
+    def ask(tool: Tool) -> Said:
+        if not tool.writes:
+            models = _tried(tool, exported)
+            return opened(
+                tool, structures, {name: (model.path, model.potential.head) for name, model in models.items()}
+            )
+        runs = ran(tool)  # what commands write has one head
+        numbers = opened(tool, structures, {name: (run.written, None) for name, run in runs.items() if not run.failed})
+        return {**numbers, **{name: run.log for name, run in runs.items() if run.failed}}
+
+    return ask
+
+
+def _tried(tool: Tool, exported: Mapping[str, Exported]) -> Mapping[str, Exported]:
+    """The models that a tool is asked about."""
+    kinds = [expected.kind for expected in TABLE if expected.tool is tool]
+    models = {name: model for name, model in exported.items() if model.kind in kinds}
+    if tool in THOROUGH:
+        return models
+    first = {model.kind: name for name, model in reversed(models.items())}
+    return {name: models[name] for name in first.values()}
+
+
+# The table.
+
+
+def truth(model: Exported, structures: Path, head: str | None) -> list:
+    """Energy, forces and stress of the model in memory."""
+    potential = model.potential
+    if head != potential.head:
+        potential = ep.Potential.create(potential.adapter, potential.checkpoint, torch.float64, head)
+    return [(p.energy, p.forces, p.stress) for p in potential.predict(ase.io.read(structures, ":"))]
+
+
+@pytest.mark.parametrize("expected", TABLE, ids=str)
+def test_stock_tool(
+    expected: Expectation, exported: Mapping[str, Exported], said: Callable[[Tool], Said], structures: Path
+) -> None:
+    _skip_without(expected.needs)
+    models = {name: model for name, model in _tried(expected.tool, exported).items() if model.kind is expected.kind}
+    if not models:
+        pytest.skip("needs MACE-MP-0 small in 'checkpoints' beside the folder that EQUIPRUNE_DATA names")
+    for name, model in models.items():
+        answer = said(expected.tool)[name]
+        if expected.outcome is Outcome.REFUSES:
+            assert isinstance(answer, str), f"{name}: numbers instead of an error"
+            assert any(reason in answer for reason in expected.kind.refusals), answer[-3000:]
+            continue
+        assert not isinstance(answer, str), f"{name}: {answer[-3000:]}"
+        heads = model.potential.architecture.heads
+        right = truth(model, structures, heads[0] if expected.outcome is Outcome.FIRST_HEAD else model.potential.head)
+        assert max(forces.abs().max() for _, forces, _ in right) > 1e-3  # or agreement would mean nothing
+        for theirs, ours in zip(answer, right * (len(answer) // len(right)), strict=True):
+            for their, our in zip(theirs, ours, strict=True):
+                np.testing.assert_allclose(their, our.numpy(), rtol=0, atol=expected.tool.precision, err_msg=name)
+
+
+def _skip_without(package: str) -> None:
+    try:
+        version(package or "equiprune")
+    except PackageNotFoundError:
+        pytest.skip(f"{package} is not installed here; the nox session mace_tools installs it")
+
+
+# Fine-tuning.
+
+
+def test_fine_tuning_starts_from_the_pruned_model(
+    exported: Mapping[str, Exported], ran: Callable[[Tool], Mapping[str, Ran]], labelled: Path
+) -> None:
+    """Before its first step ``mace_run_train`` measures the errors that equiprune measures."""
+    frames = list(ep.read_structures(labelled / "valid.xyz"))
+    runs = {name: run for name, run in ran(support.TRAIN).items() if not run.failed and name in exported}
+    assert {exported[name].kind for name in runs} >= {support.UNIFORM, support.EDGES, support.DEPTH, support.HEADS}
+    for name, run in runs.items():
+        [log] = run.folder.glob("results/*_train.txt")
+        lines = [json.loads(line) for line in log.read_text().splitlines()]
+        [first] = [line for line in lines if line["mode"] == "eval" and line["epoch"] is None]
+        [ours] = ep.evaluate({name: exported[name].potential}, frames)
+        found = [first[f"{measure}_{of}"] for measure in ("mae", "rmse") for of in ("e_per_atom", "f")]
+        expected = [getattr(ours, measure)(of) / 1e3 for measure in ("mae", "rmse") for of in ("energy", "forces")]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.usefixtures("labelled")
+def test_fine_tuning_changes_the_model(said: Callable[[Tool], Said]) -> None:
+    """With a learning rate above zero; or equality at zero would mean nothing."""
+    still, learning = (said(support.TRAIN)[name] for name in ("L = 1", LEARNING))
+    assert all(abs(before[0] - after[0]) > 1e-3 for before, after in zip(still, learning, strict=True))
+
+
+def test_the_page_is_made_from_the_table() -> None:
+    assert PAGE.read_text(encoding="utf-8") == support.page()

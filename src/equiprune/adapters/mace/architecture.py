@@ -75,6 +75,10 @@ class Readout:
     width: int = 0
 
 
+GATE_OF_LINEAR = "silu"
+"""What a model without non-linear readouts is said to have: a file does not tell, and upstream's usual one serves."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Interaction:
     """One message-passing step.
@@ -174,7 +178,8 @@ class MaceArchitecture(Architecture):
         reasons = {
             "numbers of channels differ": uniform,
             "interactions differ in max_ell": all(s.edge_lmax == self.edge_lmax for s in steps),
-            "an A-basis lacks an l": all(
+            "interactions differ in correlation": len({s.correlation for s in steps}) == 1,
+            "an A-basis has other l than the spherical harmonics": all(
                 Irreps.parse(s.a_basis) == self._every_l() and s.messages in ("", s.a_basis) for s in steps
             ),
             "hidden irreps differ between interactions": all(

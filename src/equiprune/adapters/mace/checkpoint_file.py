@@ -15,6 +15,7 @@ from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint
 from equiprune.adapters.mace.architecture import (
+    GATE_OF_LINEAR,
     Block,
     Interaction,
     MaceArchitecture,
@@ -41,6 +42,7 @@ _PACKAGES = frozenset(
 _MODELS = {"ScaleShiftMACE": True, "MACE": False}
 _RADIAL = {"BesselBasis": Radial.BESSEL, "GaussianBasis": Radial.GAUSSIAN, "ChebychevBasis": Radial.CHEBYSHEV}
 _TRANSFORMS = {"AgnesiTransform": Transform.AGNESI, "SoftTransform": Transform.SOFT}
+_KNOWN = frozenset(range(1, 119))
 _GATES = ("abs", "tanh", "silu")
 
 
@@ -53,14 +55,15 @@ def read(source: str | Path) -> Checkpoint:
         architecture = architecture_of(module)
         weights = _weights(architecture, dict(module.tensors()), path)
         provenance = json.loads(getattr(module, PROVENANCE, "{}"))
+        history = tuple(dict(step) for step in provenance.get("history", ()))
     except EquipruneError as error:
         raise CheckpointError(f"'{path}' cannot be pruned: {error}") from error
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         raise CheckpointError(
             f"'{path}' is a pickled {class_name(module)}, but not in the form that mace-torch 0.3 writes "
             f"({type(error).__name__}: {error}). Give a .model that mace_run_train wrote."
         ) from error
-    digest, history = sha256_of(path), tuple(provenance.get("history", ()))
+    digest = sha256_of(path)
     return Checkpoint(
         architecture, weights, provenance.get("licence") or licence_of(digest), digest, str(source), history
     )
@@ -75,14 +78,17 @@ def architecture_of(model: Any) -> MaceArchitecture:
             "deployed (LAMMPS) models are not: give the .model they were made from."
         )
     _refuse_unsupported(model)
+    elements, cutoff = tuple(model.atomic_numbers.tolist()), _number(model.r_max)
+    if len(set(elements)) < len(elements) or not set(elements) <= _KNOWN or not 0 < cutoff < float("inf"):
+        raise CheckpointError(f"its elements {elements} or its cutoff of {cutoff} Angstrom are impossible.")
     heads = tuple(getattr(model, "heads", None) or ("Default",))
     tensors = dict(model.tensors())
     embedding = model.radial_embedding
     transform = getattr(embedding, "distance_transform", None)
     steps = tuple(_step(model, t, heads) for t in range(len(model.interactions.children())))
     return MaceArchitecture(
-        elements=tuple(model.atomic_numbers.tolist()),
-        cutoff=float(model.r_max),
+        elements=elements,
+        cutoff=cutoff,
         heads=heads if len(heads) > 1 else (),
         channels=irreps_of(model.node_embedding.linear.irreps_out).channels,
         steps=steps,
@@ -97,9 +103,14 @@ def architecture_of(model: Any) -> MaceArchitecture:
         activation_constants=_activation_constants(model),
         use_so3=bool(getattr(model, "use_so3", False)),
         agnostic_product=bool(getattr(model, "use_agnostic_product", False)),
-        head_name=heads[0],
+        head_name=heads[0] if len(heads) == 1 else MaceArchitecture.head_name,
         per_head=_per_head(tensors),
     )
+
+
+def _number(tensor: Tensor) -> float:
+    """The shortest decimal that a tensor stands for: 5.2 is the same cutoff in single and in double precision."""
+    return float(str(tensor.numpy()))
 
 
 def _refuse_unsupported(model: Any) -> None:
@@ -108,7 +119,7 @@ def _refuse_unsupported(model: Any) -> None:
     if accelerated:
         raise CheckpointError(
             f"it is laid out for an accelerated backend ({', '.join(accelerated)}). Convert it first, with "
-            "mace_cueq_to_e3nn (cuEquivariance) or mace_oeq_to_e3nn (OpenEquivariance). Pruned models convert back."
+            "mace_cueq_to_e3nn --return_model (cuEquivariance) or mace.cli.convert_oeq_e3nn (OpenEquivariance)."
         )
     if hasattr(model, "joint_embedding"):
         raise CheckpointError("it embeds charge, spin or other conditions (embedding_specs), which is not supported.")
@@ -176,10 +187,10 @@ def _fields(pickled: Any) -> tuple[Any, ...]:
 
 
 def _gate(model: Any) -> str:
-    """The activation of the last readout; linear ones have none, and then upstream's usual one serves."""
+    """The activation of the last readout; linear ones have none."""
     last = model.readouts.children()[-1]
     if class_name(last) == "LinearReadoutBlock":
-        return "silu"
+        return GATE_OF_LINEAR
     [activation] = last.non_linearity.acts.children() or [None]
     name = class_name(activation.f) if activation is not None else "None"
     if name not in (*_GATES, "None"):

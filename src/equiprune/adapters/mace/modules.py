@@ -37,37 +37,41 @@ def build(arch: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
         return model.to(dtype)
 
 
+_LOADS_ANYTHING = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
 @contextmanager
 def upstream(dtype: torch.dtype) -> Iterator[None]:
     """Import mace and construct in ``dtype``, without its messages and without lasting effects.
 
-    mace and e3nn take the precision of their constants from torch's default dtype. Importing mace sets an environment
-    variable that makes every later `torch.load` run whatever a file contains; it is put back.
+    mace and e3nn take the precision of their constants from torch's default dtype. Importing mace, or parts of it, sets
+    an environment variable that makes every later `torch.load` run whatever a file contains, and its calculator needs
+    it; it holds inside and is put back.
     """
-    before = torch.get_default_dtype()
+    before, loads = torch.get_default_dtype(), os.environ.get(_LOADS_ANYTHING)
     torch.set_default_dtype(dtype)
     try:
         with warnings.catch_warnings(), redirect_stdout(StringIO()):
             warnings.simplefilter("ignore")
+            os.environ[_LOADS_ANYTHING] = "1"
             import_mace()
             yield
     finally:
         torch.set_default_dtype(before)
+        if loads is None:
+            os.environ.pop(_LOADS_ANYTHING, None)
+        else:
+            os.environ[_LOADS_ANYTHING] = loads
 
 
 def import_mace() -> None:
     """Import mace. Raises `CheckpointError` with the line to type when it is not installed."""
-    name = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
-    before = os.environ.get(name)
     try:
         import mace.modules  # noqa: F401
     except ImportError as error:
         raise CheckpointError(
             f"MACE models need mace-torch ({error}). Install it with: pip install 'equiprune[mace]'."
         ) from error
-    finally:
-        if before is None:
-            os.environ.pop(name, None)
 
 
 def _constructed(arch: MaceArchitecture) -> nn.Module:
@@ -104,7 +108,7 @@ def arguments(arch: MaceArchitecture) -> dict[str, Any]:
         "atomic_energies": np.zeros(energies),
         "avg_num_neighbors": first.avg_num_neighbors,
         "atomic_numbers": list(arch.elements),
-        "correlation": [step.correlation for step in arch.steps],
+        "correlation": first.correlation,
         "gate": gate_dict[arch.gate],
         "pair_repulsion": arch.pair_repulsion,
         "apply_cutoff": arch.apply_cutoff,

@@ -18,8 +18,10 @@ _ASL = "ASL (academic, non-commercial; github.com/gabor1/ASL)"
 
 def _file(url: str, licence: str, sha256: str) -> PublishedFile:
     name = url.rpartition("/")[2]
-    in_mace = "".join(c for c in name if c.isalnum() or c == "_")  # how mace itself names it in its own cache
-    return PublishedFile(name, url, licence, sha256, (f"~/.cache/mace/{in_mace}",))
+    bare = "".join(c for c in name if c.isalnum() or c == "_")  # mace's own cache has MACE-MP so, MACE-OFF by its name
+    caches = ("$XDG_CACHE_HOME/mace", "~/.cache/mace")
+    in_mace = tuple(f"{cache}/{cached}" for cache in caches for cached in (bare, name))
+    return PublishedFile(name, url, licence, sha256, in_mace)
 
 
 PUBLISHED: Mapping[str, tuple[str, PublishedFile]] = {

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from equiprune.adapters.mace.architecture import Interaction, MaceArchitecture, Readout, ReadoutKind
+from equiprune.adapters.mace.architecture import (
+    GATE_OF_LINEAR,
+    Interaction,
+    MaceArchitecture,
+    Readout,
+    ReadoutKind,
+)
 from equiprune.adapters.mace.layouts import feature_spaces
 from equiprune.blocks import Irrep, Irreps, PruningPlan
 
@@ -16,6 +22,9 @@ def shrink(arch: MaceArchitecture, plan: PruningPlan) -> MaceArchitecture:
     kept = {space.name: plan.mask(space).kept_irreps for space in feature_spaces(arch)}
     elements = plan.kept("elements", _SCALAR, len(arch.elements))
     heads = [arch.heads[i] for i in plan.kept("heads", _SCALAR, len(arch.heads))]
+    steps = tuple(_step(step, t, kept) for t, step in enumerate(arch.steps[: kept["interactions"].channels]))
+    gate = arch.gate if any(step.readout.kind is ReadoutKind.NONLINEAR for step in steps) else GATE_OF_LINEAR
+    constants = {name: constant for name, constant in arch.activation_constants.items() if name in (gate, "silu")}
     return replace(
         arch,
         elements=tuple(arch.elements[i] for i in elements),
@@ -23,7 +32,9 @@ def shrink(arch: MaceArchitecture, plan: PruningPlan) -> MaceArchitecture:
         head_name=heads[0] if len(heads) == 1 else arch.head_name,
         channels=kept["node_feats.0"].channels,
         radial_basis=kept["radial_basis"].channels if "radial_basis" in kept else arch.radial_basis,
-        steps=tuple(_step(step, t, kept) for t, step in enumerate(arch.steps[: kept["interactions"].channels])),
+        steps=steps,
+        gate=gate,
+        activation_constants=constants,
     )
 
 

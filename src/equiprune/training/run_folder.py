@@ -1,0 +1,104 @@
+"""The directory of a run: what it is a run of, where it has got to, and its learning curve.
+
+Whatever ends a process, the next one finds whole files: the description and the state are replaced in one step, and
+lines of the curve that are newer than the state, or half of one, are cut off.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from equiprune.errors import CheckpointError, OutputError
+from equiprune.storage import read_json, replacing, write_json
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """``recipe.json``, ``state.pt``, ``curve.csv`` and, at the end, ``model``."""
+
+    path: Path
+
+    @property
+    def model(self) -> Path:
+        """Where the result goes."""
+        return self.path / "model"
+
+    def begun(self, described: Mapping[str, Any]) -> bool:
+        """Whether the run was begun before.
+
+        Raises:
+            OutputError: it was, but as a run of something else; the message names what differs.
+        """
+        path = self.path / "recipe.json"
+        if not path.exists():
+            return False
+        if different := _differences(read_json(path, "recipe"), described):
+            raise OutputError(
+                f"'{self.path}' is a run with other settings (different: {', '.join(different)}). Repeat the command "
+                "it belongs to, or choose another folder."
+            )
+        return True
+
+    def begin(self, described: Mapping[str, Any]) -> None:
+        """Make the folder. Raises `OutputError` when it cannot be written or holds something else."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            foreign = [path.name for path in self.path.iterdir() if not path.name.startswith(".")]
+        except OSError as error:
+            raise OutputError(f"'{self.path}' cannot be written ({error.strerror}).") from error
+        if foreign:
+            raise OutputError(f"'{self.path}' holds {foreign[0]}, which is of no training run. Choose another folder.")
+        write_json(self.path / "recipe.json", described)
+
+    def state(self, device: torch.device) -> dict[str, Any] | None:
+        """What `save` wrote last. Raises `CheckpointError` when it is damaged."""
+        path = self.path / "state.pt"
+        if not path.exists():
+            return None
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError) as error:
+            raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}). Remove it to start anew.") from error
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Write the whole state in one step."""
+        buffer = BytesIO()
+        torch.save(state, buffer)
+        with replacing(self.path / "state.pt") as temporary:
+            temporary.write_bytes(buffer.getvalue())
+
+    def record(self, row: Mapping[str, Any]) -> int:
+        """Add a line to the learning curve; how many bytes it has now."""
+        path = self.path / "curve.csv"
+        try:
+            with path.open("a", newline="") as stream:
+                writer = csv.DictWriter(stream, list(row), lineterminator="\n")
+                if not stream.tell():
+                    writer.writeheader()
+                writer.writerow(row)
+                return stream.tell()
+        except OSError as error:
+            raise OutputError(f"'{path}' could not be written ({error.strerror}). Mend that and repeat.") from error
+
+    def rewind(self, size: int) -> None:
+        """Cut the learning curve after this many bytes: what follows will be recorded again."""
+        path = self.path / "curve.csv"
+        if path.exists() and path.stat().st_size > size:
+            os.truncate(path, size)
+
+
+def _differences(stored: Any, described: Any, name: str = "") -> list[str]:
+    """Dotted names of what differs."""
+    if not (isinstance(stored, Mapping) and isinstance(described, Mapping)):
+        return [] if stored == described else [name]
+    keys = sorted(stored.keys() | described.keys())
+    return [d for k in keys for d in _differences(stored.get(k), described.get(k), f"{name}.{k}".removeprefix("."))]

@@ -1,0 +1,120 @@
+"""A small training run that tests share with the processes they start and kill.
+
+``python runs.py FOLDER STEPS`` goes on in FOLDER and ends as by ``kill -9`` after so many steps.
+"""
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+import equiprune as ep
+from equiprune.storage import Progress, silent
+from equiprune.training.labelling import Augmentation, augmented, label
+from equiprune.training.objective import mace_universal
+from equiprune.training.optimisation import Optimisation, Plateau
+from equiprune.training.trainer import Recipe, train
+
+torch.set_num_threads(1)
+
+RECIPE = Recipe(
+    mace_universal(),
+    Optimisation(
+        learning_rate=3e-2,
+        schedule=Plateau(0.5, 0),
+        warm_up=5,
+        amsgrad=True,
+        weight_decay=1e-3,
+        rates={"readout*": 0.1},
+    ),
+    epochs=3,
+    batch_size=2,
+    save_every=3,
+)
+"""Everything that a state has to remember takes part; 4 steps an epoch, saved after 3, 4, 6, 8, 9, 12."""
+
+
+@cache
+def parent() -> ep.Potential:
+    """The toy model in float64."""
+    return ep.load("toy", dtype=torch.float64)
+
+
+@cache
+def student() -> ep.Potential:
+    """Four random channels of each hidden space of the parent."""
+    return ep.prune(parent(), ep.allocate(parent(), [ep.Channels(4)], ep.data_free_scores(parent(), ep.Random(1))))
+
+
+@cache
+def labelled(seed: int = 0) -> tuple[Atoms, ...]:
+    """Eight structures with the parent's labels: the last but one has no energy, the last is a molecule in vacuum."""
+    bare = list(ep.probe_structures([1, 6, 8, 14], seed).values())
+    structures = list(label(parent(), augmented(bare, Augmentation(copies=1, strain=0.05, seed=seed))))
+    del structures[6].calc.results["energy"]
+    return (*structures[:7], vacuum(structures[7]))
+
+
+def mixed() -> tuple[Atoms, ...]:
+    """Four of them, of 8, 2, 3 and 3 atoms, one without energy and one without stress."""
+    return tuple(labelled()[i] for i in (0, 3, 6, 7))
+
+
+def vacuum(atoms: Atoms) -> Atoms:
+    """The same atoms without a cell, labelled by the parent."""
+    [molecule] = label(parent(), [Atoms(numbers=atoms.numbers, positions=atoms.positions)])
+    return molecule
+
+
+def run(folder: Path, recipe: Recipe = RECIPE, progress: Progress = silent, **changes: Any) -> ep.Potential:
+    """Train the student in a folder."""
+    given = {"potential": student(), "structures": labelled(), "validation": labelled(1)[:4]} | changes
+    return train(given.pop("potential"), given.pop("structures"), recipe, folder, progress=progress, **given)
+
+
+def signalled(after: int, number: int) -> Progress:
+    """A progress display that sends this process a signal once so many steps are done."""
+    done = 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        if done == after:
+            os.kill(os.getpid(), number)
+
+    return step
+
+
+def mean_squares(potential: ep.Potential, structures: Sequence[Atoms]) -> Mapping[str, float]:
+    """Mean squared differences from the labels there are; energy per atom. Nothing here is equiprune's objective."""
+    errors: dict[str, list[float]] = {"energy": [], "forces": [], "stress": []}
+    for atoms, prediction in zip(structures, potential.predict(structures), strict=True):
+        results = atoms.calc.results
+        if "energy" in results:
+            errors["energy"].append((prediction.energy.item() - results["energy"]) / len(atoms))
+        errors["forces"] += (prediction.forces.numpy() - results["forces"]).flatten().tolist()
+        if "stress" in results:
+            xx, yy, zz, yz, xz, xy = results["stress"]
+            errors["stress"] += (
+                (prediction.stress.numpy() - [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]).flatten().tolist()
+            )
+    return {name: float(np.mean(np.square(values))) for name, values in errors.items() if values}
+
+
+def rows(folder: Path) -> list[dict[str, str]]:
+    """The learning curve without its clock; its one header is checked."""
+    header, *lines = (folder / "curve.csv").read_text().splitlines()
+    names = header.split(",")
+    assert all(len(line.split(",")) == len(names) and line != header for line in lines)
+    return [dict(zip(names, line.split(","), strict=True)) | {"seconds": ""} for line in lines]
+
+
+if __name__ == "__main__":
+    run(Path(sys.argv[1]), progress=signalled(int(sys.argv[2]), signal.SIGKILL))

@@ -1,0 +1,515 @@
+"""``equiprune label`` and ``equiprune train`` on the toy model: results, refusals, exit codes and files.
+
+Every refusal goes through `refused`: exit code 2, nothing on stdout, one message, not one byte in the folder changed.
+"""
+
+import errno
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from runs import rows
+
+import equiprune as ep
+from equiprune.cli import main
+from equiprune.commands import training as commands
+from equiprune.labels import Labels
+from equiprune.storage import Progress
+from equiprune.structures import fingerprint
+from equiprune.training.labelling import Augmentation, augmented, label
+
+
+@dataclass(frozen=True)
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """Stdout as one strict JSON document."""
+
+        def no_constants(name: str) -> None:
+            raise ValueError(f"{name} is not JSON")
+
+        return json.loads(self.out, parse_constant=no_constants)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process."""
+
+    def run(*words: object) -> Ran:
+        code = main([str(word) for word in words])
+        return Ran(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(cli: Run, tmp_path: Path) -> Run:
+    """Run a command line that must be refused with one message holding every one of the words."""
+
+    def run(*command: object, says: str | tuple[str, ...]) -> Ran:
+        before = contents(tmp_path)
+        ran = cli(*command)
+        assert ran.code == 2, ran
+        assert ran.out == ""
+        messages = [line for line in ran.err.splitlines() if line.startswith("equiprune: ")]
+        assert len(messages) == 1, ran.err
+        assert ran.err.endswith(messages[0] + "\n")
+        for word in [says] if isinstance(says, str) else says:
+            assert word in messages[0]
+        assert contents(tmp_path) == before
+        return ran
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every path below a folder, hidden ones too, with the bytes of the files."""
+    return {str(p): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
+
+
+def bare(count: int = 4) -> list[Atoms]:
+    return [a for seed in range(count // 4 + 1) for a in ep.probe_structures([1, 6, 8, 14], seed).values()][:count]
+
+
+def write(path: Path, structures: list[Atoms]) -> Path:
+    ase.io.write(path, structures, format="extxyz")
+    return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Six structures without labels."""
+    return write(tmp_path / "data.xyz", bare(6))
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Eight structures labelled by the toy model."""
+    return write(tmp_path / "labelled.extxyz", list(label(ep.load("toy"), augmented(bare(), Augmentation(copies=1)))))
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> Path:
+    """Four others."""
+    return write(tmp_path / "held_out.extxyz", list(label(ep.load("toy"), bare(8)[4:])))
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A pruned toy model, in float32 as models come."""
+    toy = ep.load("toy")
+    plan = ep.allocate(toy, [ep.Channels(4)], ep.data_free_scores(toy, ep.Random(1)))
+    ep.save(ep.prune(toy, plan), tmp_path / "small")
+    return tmp_path / "small"
+
+
+@pytest.fixture
+def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Press Ctrl-C once a command has done so many steps."""
+
+    def after(steps: int) -> None:
+        @contextmanager
+        def progress(_: str, total: int | None) -> Iterator[Progress]:
+            done = 0
+
+            def step(count: int) -> None:
+                nonlocal done
+                done += count
+                if done - count < steps <= done:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+            yield step
+
+        monkeypatch.setattr(commands, "progress", progress)
+
+    return after
+
+
+# Label.
+
+
+def test_label_writes_the_labels_of_the_teacher(cli: Run, tmp_path: Path, data: Path) -> None:
+    ran = cli("label", "toy", data, "-o", tmp_path / "out.extxyz")
+    assert (ran.code, ran.err) == (0, "")
+    assert "Labelled 6 structures" in ran.out
+    found = list(ep.read_structures(tmp_path / "out.extxyz"))
+    read = list(ep.read_structures(data))
+    assert len(found) == 6
+    for atoms, exact in zip(found, ep.load("toy").predict(read), strict=True):
+        assert Labels.of(atoms).energy == pytest.approx(exact.energy.item(), abs=1e-5)
+        np.testing.assert_allclose(Labels.of(atoms).forces, exact.forces.numpy(), atol=1e-6)
+        np.testing.assert_allclose(Labels.of(atoms).stress, exact.stress.numpy(), atol=1e-7)
+
+
+def test_label_as_json_is_one_document(cli: Run, tmp_path: Path, data: Path) -> None:
+    output = tmp_path / "out.xyz"
+    ran = cli("label", "toy", data, "--copies", 2, "--limit", 3, "-o", output, "--json")
+    assert (ran.code, ran.err) == (0, "")
+    sha256 = cli("info", "toy", "--json").json["sha256"]
+    assert ran.json == {"structures": 9, "teacher_sha256": sha256, "written": str(output)}
+    assert len(list(ep.read_structures(output))) == 9
+
+
+def test_label_flags_are_those_of_the_api(cli: Run, tmp_path: Path, data: Path) -> None:
+    flags = ["--copies", 1, "--rattle", 0.3, "--strain", 0.04, "--seed", 5, "--dtype", "float64"]
+    assert cli("label", "toy", data, *flags, "-o", tmp_path / "out.xyz").code == 0
+    toy = ep.load("toy", dtype=torch.float64)
+    expected = label(toy, augmented(ep.read_structures(data), Augmentation(1, 0.3, 0.04, 5)))
+    for atoms, same in zip(ep.read_structures(tmp_path / "out.xyz"), expected, strict=True):
+        np.testing.assert_allclose(atoms.positions, same.positions, atol=1e-8)
+        np.testing.assert_allclose(atoms.cell.array, same.cell.array, atol=1e-8)
+        assert Labels.of(atoms).energy == pytest.approx(Labels.of(same).energy, abs=1e-8)
+
+
+def test_the_same_seed_writes_the_same_file(cli: Run, tmp_path: Path, data: Path) -> None:
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        assert cli("label", "toy", data, "--copies", 1, "--seed", seed, "-o", tmp_path / f"{name}.xyz").code == 0
+    a, b, c = ((tmp_path / f"{name}.xyz").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--copies", -1], ("--copies", "-1", "0 or more")),
+        (["--copies", 1.5], ("--copies", "whole number")),
+        (["--rattle", -0.1], ("--rattle", "-0.1", "0 or a positive number")),
+        (["--strain", "nan"], ("--strain", "nan", "0 or a positive number")),
+        (["--limit", 0], ("--limit", "0", "1 or more")),
+        (["--seed", -1], ("--seed", "-1", "0 or more")),
+    ],
+)
+def test_label_refuses_impossible_numbers(
+    flags: list[object], says: tuple[str, ...], refused: Run, tmp_path: Path, data: Path
+) -> None:
+    refused("label", "toy", data, *flags, "-o", tmp_path / "out.xyz", says=says)
+
+
+@pytest.mark.parametrize("name", ["out", "out.json", "out.db", "out.xyz.gz"])
+def test_label_writes_extxyz_only(name: str, refused: Run, tmp_path: Path, data: Path) -> None:
+    refused("label", "toy", data, "-o", tmp_path / name, says=(".extxyz or .xyz", name))
+
+
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_label_leaves_an_existing_output_alone(kind: str, refused: Run, tmp_path: Path, data: Path) -> None:
+    output = tmp_path / "out.xyz"
+    {"file": lambda: output.write_text("precious"), "folder": output.mkdir, "link": lambda: output.symlink_to("no")}[
+        kind
+    ]()
+    refused("label", "toy", data, "-o", output, says=(str(output), "exists and is never overwritten"))
+
+
+@pytest.mark.parametrize("folder", ["missing", "/proc"])
+def test_label_refuses_an_impossible_output_before_any_work(
+    folder: str, refused: Run, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("equiprune.read_checkpoint", lambda *_, **__: pytest.fail("the model was opened"))
+    refused("label", "toy", data, "-o", tmp_path / folder / "out.xyz", says="cannot be written")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "bad.xyz"),
+        (b"nonsense\n", "could not be read"),
+        (None, "there is no such file"),
+    ],
+)
+def test_label_refuses_files_without_structures(content: bytes | None, says: str, refused: Run, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "bad.xyz").write_bytes(content)
+    refused("label", "toy", tmp_path / "bad.xyz", "-o", tmp_path / "out.xyz", says=says)
+
+
+def test_label_of_a_bad_structure_after_good_ones_leaves_nothing(refused: Run, tmp_path: Path) -> None:
+    data = write(tmp_path / "bad.xyz", [*bare(200), Atoms("U", cell=[9.0] * 3, pbc=True)])
+    refused("label", "toy", data, "-o", tmp_path / "out.xyz", says=("U", "does not know"))
+
+
+def test_label_interrupted_leaves_nothing(refused: Run, tmp_path: Path, interrupting: Callable[[int], None]) -> None:
+    data = write(tmp_path / "data.xyz", bare(120))
+    interrupting(50)
+    refused("label", "toy", data, "-o", tmp_path / "out.xyz", says=("Interrupted", "Repeat the command"))
+
+
+def test_label_on_a_full_disk_leaves_nothing(
+    refused: Run, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = 0
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        nonlocal written
+        written += 1
+        path.write_text("half of it")
+        if written == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(ase.io, "write", full)
+    refused("label", "toy", data, "-o", tmp_path / "out.xyz", says=("the disk is full", "Nothing was changed"))
+
+
+# Train.
+
+
+def train(model: Path | str, labelled: Path, folder: Path, *flags: object, epochs: object = 2) -> list[object]:
+    return ["train", model, "--data", labelled, "-o", folder / "run", "--epochs", epochs, *flags]
+
+
+def test_train_writes_a_model_and_its_curve(
+    cli: Run, model: Path, labelled: Path, held_out: Path, tmp_path: Path
+) -> None:
+    ran = cli(*train(model, labelled, tmp_path, "--validation", held_out))
+    assert ran.code == 0
+    assert "On the validation structures" in ran.out
+    assert str(tmp_path / "run" / "model") in ran.out
+    assert "mace_run_train --loss universal" in ran.err
+    assert "Without --validation" not in ran.err
+    assert [row["step"] for row in rows(tmp_path / "run")] == ["1", "2", "3", "4"]
+    trained = ep.load(tmp_path / "run" / "model")
+    assert trained.dtype == torch.float32
+    step = trained.checkpoint.history[-1]
+    assert step["parent_sha256"] == cli("info", model, "--json").json["sha256"]
+    assert step["data"] == {"data": fingerprint(labelled), "validation": fingerprint(held_out)}
+    assert not torch.equal(
+        trained.checkpoint.weights["embedding_weight"], ep.load(model).checkpoint.weights["embedding_weight"]
+    )
+
+
+def test_train_as_json_is_one_document(cli: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    ran = cli(*train(model, labelled, tmp_path, "--json", "--learning-rate", 0.01, epochs=8))
+    value = ran.json
+    assert ran.code == 0
+    assert value.keys() == {"model", "curve", "accuracy"}
+    assert value["model"] == str(tmp_path / "run" / "model")
+    assert Path(value["curve"]).is_file()
+    start, trained = value["accuracy"]
+    assert (start["model"], trained["model"], trained["structures"]) == ("start", "trained", 8)
+    assert trained["energy_mae"] < start["energy_mae"] / 2
+    measured = cli("evaluate", value["model"], "--data", labelled, "--dtype", "float32", "--json").json[0]
+    assert measured["energy_mae"] == pytest.approx(trained["energy_mae"], rel=1e-3)
+    assert "Without --validation the learning rate stays as it is" in ran.err
+
+
+def test_train_flags_are_those_of_the_api(
+    cli: Run, model: Path, labelled: Path, held_out: Path, tmp_path: Path
+) -> None:
+    flags = ["--preset", "sevennet", "--forces-weight", 3, "--stress-weight", 0, "--batch-size", 3, "--seed", 4]
+    flags += ["--learning-rate", 0.02, "--patience", 7, "--freeze", "readout*", "--freeze", "embedding_weight"]
+    flags += ["--validation", held_out, "--dtype", "float64"]
+    assert cli(*train(model, labelled, tmp_path, *flags)).code == 0
+    described = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    recipe, optimisation = described["recipe"], described["recipe"]["optimisation"]
+    assert {name: term["weight"] for name, term in recipe["objective"].items()} == {
+        "energy": 1.0,
+        "forces": 3.0,
+        "stress": 0.0,
+    }
+    assert [recipe[name] for name in ("epochs", "batch_size", "seed", "patience")] == [2, 3, 4, 7]
+    assert optimisation["learning_rate"] == 0.02
+    assert optimisation["schedule"] == "Linear(end=0.01)"
+    assert optimisation["rates"] == {"readout*": 0.0, "embedding_weight": 0.0}
+    assert described["dtype"] == "torch.float64"
+    before, after = ep.load(model).checkpoint.weights, ep.load(tmp_path / "run" / "model").checkpoint.weights
+    same = {name for name in before if torch.equal(before[name].double(), after[name])}
+    assert same == {"readout_weight", "embedding_weight", "shift", "radial_centres"}
+    assert all(row["train_stress"] == "" for row in rows(tmp_path / "run"))
+
+
+def test_a_trained_model_can_be_used_everywhere(cli: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    assert cli(*train(model, labelled, tmp_path)).code == 0
+    trained = tmp_path / "run" / "model"
+    assert cli("certify", trained, "--nve-steps", 2, "--json").json["passed"]
+    assert cli("prune", trained, "--lmax", 0, "-o", tmp_path / "smaller").code == 0
+    assert cli("train", trained, "--data", labelled, "-o", tmp_path / "again", "--epochs", 1).code == 0
+    steps = [step["step"] for step in ep.load(tmp_path / "again" / "model").checkpoint.history]
+    assert steps == ["prune", "train", "train"]
+
+
+def test_train_interrupted_says_so_and_goes_on(
+    cli: Run,
+    refused: Run,
+    model: Path,
+    labelled: Path,
+    tmp_path: Path,
+    interrupting: Callable[[int], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = train(model, labelled, tmp_path, epochs=3)
+    interrupting(2)
+    ran = cli(*command)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.endswith("equiprune: Interrupted after step 3; the same command goes on from there.\n")
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "run" / "model").exists()
+    monkeypatch.undo()
+    assert cli(*command).code == 0
+    assert [row["step"] for row in rows(tmp_path / "run")] == [str(i) for i in range(1, 7)]
+    whole = cli("train", model, "--data", labelled, "-o", tmp_path / "whole", "--epochs", 3)
+    assert whole.code == 0
+    weights = "model/weights.safetensors"
+    assert (tmp_path / "run" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+def test_a_finished_run_says_the_same_again(cli: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    first = cli(*train(model, labelled, tmp_path, "--json"))
+    before = contents(tmp_path)
+    again = cli(*train(model, labelled, tmp_path, "--json"))
+    assert (again.code, again.json) == (0, first.json)
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--energy-weight", -1], ("--energy-weight", "-1", "0 or a positive number")),
+        (["--forces-weight", "nan"], ("--forces-weight", "nan", "0 or a positive number")),
+        (["--stress-weight", "inf"], ("--stress-weight", "inf", "0 or a positive number")),
+        (["--energy-weight", 0, "--forces-weight", 0, "--stress-weight", 0], ("Every weight is 0", "positive number")),
+        (["--learning-rate", 0], ("learning rate 0.0", "positive number")),
+        (["--learning-rate", -1], ("learning rate -1.0", "positive number")),
+        (["--learning-rate", "nan"], ("learning rate nan", "positive number")),
+        (["--learning-rate", "inf"], ("learning rate inf", "positive number")),
+        (["--learning-rate", "fast"], ("--learning-rate", "fast")),
+        (["--freeze", "readouts.*"], ("'readouts.*'", "embedding_weight")),
+        (["--freeze", "*"], ("Every parameter is frozen",)),
+        (["--batch-size", 0], ("--batch-size", "1 or more")),
+        (["--patience", -1], ("--patience", "0 or more")),
+        (["--patience", 3], ("Patience", "validation")),
+        (["--seed", -1], ("--seed", "0 or more")),
+        (["--preset", "mace-univers"], ("mace-univers", "mace-universal", "sevennet")),
+        (["--dtype", "float16"], ("float16", "float32", "float64")),
+        (["--head", "PBE"], ("single head", "PBE")),
+    ],
+)
+def test_train_refuses_impossible_settings(
+    flags: list[object], says: tuple[str, ...], refused: Run, model: Path, labelled: Path, tmp_path: Path
+) -> None:
+    refused(*train(model, labelled, tmp_path, *flags), says=says)
+
+
+def test_train_refuses_to_do_nothing(refused: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    refused(*train(model, labelled, tmp_path, epochs=0), says=("--epochs", "1 or more"))
+
+
+@pytest.mark.parametrize("missing", ["energy", "forces", "stress"])
+def test_train_refuses_data_without_a_label_it_needs(
+    missing: str, cli: Run, refused: Run, model: Path, labelled: Path, tmp_path: Path
+) -> None:
+    structures = list(ep.read_structures(labelled))
+    for atoms in structures:
+        del atoms.calc.results[missing]
+    lacking = write(tmp_path / "lacking.extxyz", structures)
+    refused(
+        *train(model, lacking, tmp_path), says=("for training", f"label of its {missing}", f"weight of {missing} to 0")
+    )
+    assert cli(*train(model, lacking, tmp_path, f"--{missing}-weight", 0)).code == 0
+
+
+def test_train_refuses_validation_data_without_labels(
+    refused: Run, model: Path, labelled: Path, data: Path, tmp_path: Path
+) -> None:
+    refused(*train(model, labelled, tmp_path, "--validation", data), says=("for validation", "label of its energy"))
+
+
+@pytest.mark.parametrize("flag", ["--data", "--validation"])
+@pytest.mark.parametrize(
+    ("content", "says"), [(b"", "bad.xyz"), (b"nonsense\n", "could not be read"), (None, "there is no such file")]
+)
+def test_train_refuses_files_without_structures(
+    flag: str, content: bytes | None, says: str, refused: Run, model: Path, labelled: Path, tmp_path: Path
+) -> None:
+    bad = tmp_path / "bad.xyz"
+    if content is not None:
+        bad.write_bytes(content)
+    words = train(model, bad if flag == "--data" else labelled, tmp_path)
+    refused(*words, *([] if flag == "--data" else [flag, bad]), says=says)
+
+
+def test_train_refuses_labels_that_are_not_numbers(refused: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    structures = list(ep.read_structures(labelled))
+    structures[3].info["REF_energy"] = math.nan
+    bad = write(tmp_path / "bad.extxyz", structures)
+    refused(*train(model, bad, tmp_path), says=(structures[3].get_chemical_formula(), "energy label", "not finite"))
+
+
+def test_train_refuses_an_output_that_is_a_file(refused: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("precious")
+    refused(*train(model, labelled, tmp_path), says=(str(tmp_path / "run"), "cannot be written"))
+
+
+def test_train_refuses_a_folder_of_something_else(refused: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    words = ["train", model, "--data", labelled, "-o", model]
+    refused(*words, says=(str(model), "is of no training run", "another folder"))
+
+
+def test_train_refuses_the_run_of_another_recipe(
+    cli: Run, refused: Run, model: Path, labelled: Path, held_out: Path, tmp_path: Path
+) -> None:
+    assert cli(*train(model, labelled, tmp_path)).code == 0
+    other = "another folder"
+    refused(*train(model, labelled, tmp_path, "--seed", 1), says=("recipe.seed", other))
+    refused(*train(model, labelled, tmp_path, "--preset", "sevennet"), says=("recipe.objective", other))
+    refused(*train(model, held_out, tmp_path), says=("structures", other))
+    refused(*train("toy", labelled, tmp_path), says=("model_sha256", other))
+
+
+def test_train_that_diverges_names_a_structure(cli: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    ran = cli(*train(model, labelled, tmp_path, "--learning-rate", 1e30))
+    assert (ran.code, ran.out) == (2, "")
+    assert "Training has diverged" in ran.err
+    assert "C4H4" in ran.err
+    assert "Traceback" not in ran.err
+    assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.parametrize("name", ["label", "train"])
+def test_a_process_that_gets_ctrl_c_ends_with_a_message(name: str, model: Path, tmp_path: Path) -> None:
+    """The real thing: a process of its own."""
+    data = write(tmp_path / "many.extxyz", list(label(ep.load("toy"), bare(64))))
+    call = {
+        "label": ["label", str(model), str(data), "--copies", "1000", "-o", str(tmp_path / "out.xyz")],
+        "train": ["train", str(model), "--data", str(data), "-o", str(tmp_path / "run"), "--epochs", "1000"],
+    }[name]
+    before = contents(tmp_path)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "equiprune", *call],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    deadline = time.monotonic() + 60
+    while contents(tmp_path).keys() == before.keys() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (2, ""), err
+    message = "Interrupted before the end." if name == "label" else "Interrupted after step"
+    assert err.splitlines()[-1].startswith(f"equiprune: {message}")
+    assert "Traceback" not in err
+    if name == "label":
+        assert contents(tmp_path) == before
+    else:
+        assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["curve.csv", "recipe.json", "state.pt"]

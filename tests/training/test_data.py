@@ -1,0 +1,183 @@
+"""Which structures make a batch, and what becomes of their labels."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from hypothesis import given
+from hypothesis import strategies as st
+from runs import labelled, student, vacuum
+
+import equiprune as ep
+from equiprune.errors import StructureError
+from equiprune.training.data import batch, check_labels, digest, everything, groups, order
+from equiprune.training.objective import Objective, Square, Term, mace_universal, mace_weighted
+
+counts, sizes, epochs, seeds = st.integers(1, 40), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3)
+
+
+@given(counts, epochs, seeds)
+def test_an_order_is_a_permutation_and_nothing_but_seed_and_epoch(count: int, epoch: int, seed: int) -> None:
+    assert sorted(order(count, epoch, seed)) == list(range(count))
+    assert order(count, epoch, seed) == order(count, epoch, seed)
+
+
+def test_epochs_and_seeds_are_shuffled_differently() -> None:
+    orders = {tuple(order(30, epoch, seed)) for epoch in range(5) for seed in range(5)}
+    assert len(orders) == 25
+
+
+@given(counts, sizes, epochs, seeds)
+def test_one_process_sees_every_structure_once_an_epoch(count: int, size: int, epoch: int, seed: int) -> None:
+    found = groups(count, size, epoch, seed)
+    assert [i for group in found for i in group] == order(count, epoch, seed)
+    assert all(len(group) == size for group in found[:-1])
+    assert 1 <= len(found[-1]) <= size
+
+
+@given(counts, sizes, epochs, seeds, st.integers(2, 5))
+def test_ranks_share_the_batches_of_one_process(count: int, size: int, epoch: int, seed: int, ranks: int) -> None:
+    whole = groups(count, size, epoch, seed)
+    shares = [groups(count, size, epoch, seed, rank=rank, ranks=ranks) for rank in range(ranks)]
+    assert len({len(share) for share in shares}) == 1  # or one rank would wait for another forever
+    rounds = [group for together in zip(*shares, strict=True) for group in together]
+    assert rounds == whole[: len(whole) // ranks * ranks]
+    seen = [i for group in rounds for i in group]
+    assert len(seen) == len(set(seen)) > count - ranks * size
+
+
+# Labels as tensors.
+
+
+def test_labels_become_tensors_of_the_potential() -> None:
+    data = batch(student(), labelled())
+    assert data.targets.energy.dtype == data.targets.forces.dtype == data.targets.stress.dtype == torch.float64
+    assert data.graph.n_structures == 8
+    assert data.names == tuple(atoms.get_chemical_formula() for atoms in labelled())
+    start = 0
+    for i, atoms in enumerate(labelled()):
+        results = atoms.calc.results
+        assert data.targets.energy[i] == results["energy"] if i != 6 else data.targets.energy[i].isnan()
+        np.testing.assert_array_equal(data.targets.forces[start : start + len(atoms)], results["forces"])
+        if i == 7:
+            assert data.targets.stress[i].isnan().all()
+        else:
+            xx, yy, zz, yz, xz, xy = results["stress"]
+            np.testing.assert_array_equal(data.targets.stress[i], [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+        start += len(atoms)
+
+
+def test_without_forces_their_place_is_kept() -> None:
+    structures = [atoms.copy() for atoms in labelled()[:3]]
+    structures[1].calc = SinglePointCalculator(structures[1], forces=np.ones((len(structures[1]), 3)))
+    data = batch(student().to(torch.float32), structures)
+    known = data.targets.forces.isfinite().all(-1)
+    assert known.tolist() == (data.graph.structure_of_atom == 1).tolist()
+    assert data.targets.forces.dtype == torch.float32
+    assert data.targets.energy.isnan().all()
+    assert data.targets.stress.isnan().all()
+
+
+def test_named_labels_come_before_calculator_results() -> None:
+    [atoms] = [labelled()[0].copy()]
+    atoms.calc = SinglePointCalculator(atoms, energy=1.0)
+    atoms.info["REF_energy"] = 2.0
+    assert batch(student(), [atoms]).targets.energy.tolist() == [2.0]
+
+
+def test_a_molecule_has_no_stress_whatever_its_file_says() -> None:
+    molecule = vacuum(labelled()[7])
+    molecule.info["REF_stress"] = np.ones((3, 3))
+    assert batch(student(), [molecule]).targets.stress.isnan().all()
+
+
+# What is refused before training.
+
+
+def bare(count: int = 3) -> list[Atoms]:
+    return list(ep.probe_structures([1, 6, 8, 14]).values())[:count]
+
+
+@pytest.mark.parametrize("quantity", ["energy", "forces", "stress"])
+def test_a_weighted_quantity_that_nothing_has_is_refused_by_name(quantity: str) -> None:
+    structures = []
+    for atoms in labelled()[:4]:
+        copy = atoms.copy()
+        copy.calc = SinglePointCalculator(copy, **{k: v for k, v in atoms.calc.results.items() if k != quantity})
+        structures.append(copy)
+    with pytest.raises(StructureError, match=f"No structure for training has a label of its {quantity}"):
+        check_labels(structures, mace_universal(), student().elements, "training")
+    terms = {name: Term(float(name != quantity), Square()) for name in ("energy", "forces", "stress")}
+    check_labels(structures, Objective(**terms), student().elements, "training")
+
+
+def test_one_label_of_each_kind_is_enough() -> None:
+    check_labels([*bare(), labelled()[0]], mace_universal(), student().elements, "training")
+
+
+def test_only_molecules_have_no_stress_to_train_on() -> None:
+    molecules = [vacuum(labelled()[7])]
+    molecules[0].info["REF_stress"] = np.zeros((3, 3))
+    with pytest.raises(StructureError, match=r"label of its stress.*weight of stress to 0"):
+        check_labels(molecules, mace_universal(), student().elements, "training")
+    check_labels(molecules, mace_weighted(), student().elements, "training")
+
+
+def test_no_structures_are_refused() -> None:
+    with pytest.raises(StructureError, match="no structures for training"):
+        check_labels([], mace_universal(), student().elements, "training")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("energy", math.nan), ("energy", math.inf), ("forces", math.nan), ("stress", math.nan)]
+)
+def test_a_label_that_is_not_a_number_is_refused_by_name(name: str, value: float) -> None:
+    atoms = labelled()[0].copy()
+    atoms.calc = SinglePointCalculator(atoms, **labelled()[0].calc.results)
+    label: Any = np.array(atoms.calc.results[name])
+    label.flat[-1] = value
+    atoms.calc.results[name] = label
+    with pytest.raises(StructureError, match=f"The {name} label of {atoms.get_chemical_formula()} is not finite"):
+        check_labels([labelled()[1], atoms], mace_universal(), student().elements, "training")
+
+
+def test_an_unknown_element_is_refused_by_name() -> None:
+    with pytest.raises(StructureError, match="U, which this model does not know"):
+        check_labels([labelled()[0], Atoms("U")], mace_weighted(), student().elements, "training")
+
+
+# What tells data apart.
+
+
+def changed(atoms: Atoms, what: str) -> Atoms:
+    copy = atoms.copy()
+    copy.calc = SinglePointCalculator(copy, **atoms.calc.results)
+    if what in ("energy", "forces", "stress"):
+        copy.calc.results[what] = np.nextafter(copy.calc.results[what], np.inf)
+    elif what == "positions":
+        copy.positions[0, 0] = np.nextafter(copy.positions[0, 0], np.inf)
+        copy.calc = SinglePointCalculator(copy, **atoms.calc.results)
+    elif what == "cell":
+        copy.cell[0, 0] += 1e-12
+        copy.calc = SinglePointCalculator(copy, **atoms.calc.results)
+    elif what == "pbc":
+        copy.pbc = (True, True, False)
+        copy.calc = SinglePointCalculator(copy, **atoms.calc.results)
+    elif what == "numbers":
+        copy.numbers[0] = 6 if copy.numbers[0] != 6 else 8
+        copy.calc = SinglePointCalculator(copy, **atoms.calc.results)
+    elif what == "no energy":
+        del copy.calc.results["energy"]
+    return copy
+
+
+def test_a_digest_sees_all_that_training_sees() -> None:
+    whats = ["nothing", "energy", "forces", "stress", "positions", "cell", "pbc", "numbers", "no energy"]
+    digests = {what: digest(everything([changed(labelled()[0], what)])) for what in whats}
+    assert digests.pop("nothing") == digest(everything([labelled()[0]]))
+    assert len({*digests.values(), digest(everything([labelled()[0]]))}) == len(whats)
+    assert digest(everything(labelled())) != digest(everything(labelled()[::-1]))

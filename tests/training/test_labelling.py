@@ -1,0 +1,197 @@
+"""A teacher's labels: what it predicts, on distorted copies as asked for, and the same after a trip through a file."""
+
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+import equiprune as ep
+from equiprune.errors import StructureError, TargetError
+from equiprune.labels import Labels
+from equiprune.training.labelling import Augmentation, augmented, label
+
+
+def molecule() -> Atoms:
+    return Atoms("OH2", positions=[[0, 0, 0], [0.9, 0.1, 0], [-0.2, 0.9, 0]])
+
+
+def slab() -> Atoms:
+    return Atoms("Si2", positions=[[0, 0, 0], [1.5, 1.2, 1.4]], cell=[3.5, 3.6, 20], pbc=(True, True, False))
+
+
+def mislabelled(atoms: Atoms) -> Atoms:
+    """With labels of every kind that are not the teacher's."""
+    wrong = atoms.copy()
+    wrong.info |= {"REF_energy": 99.0, "REF_stress": np.full((3, 3), 99.0), "energy": 99.0, "config_type": "bulk"}
+    wrong.arrays["REF_forces"] = np.full((len(wrong), 3), 99.0)
+    wrong.calc = SinglePointCalculator(wrong, energy=99.0, forces=np.full((len(wrong), 3), 99.0), stress=np.ones(6))
+    return wrong
+
+
+def test_labels_are_the_predictions_of_the_teacher(toy: ep.Potential, structures: list[Atoms]) -> None:
+    every = [*structures, molecule(), slab()]
+    found = list(label(toy, every, batch_atoms=7))
+    assert len(found) == len(every)
+    for atoms, labelled, prediction in zip(every, found, toy.predict(every), strict=True):
+        labels = Labels.of(labelled)
+        assert labels.energy == pytest.approx(prediction.energy.item(), rel=1e-12)
+        np.testing.assert_allclose(labels.forces, prediction.forces.numpy(), rtol=1e-9, atol=1e-12)
+        if atoms.pbc.all():
+            np.testing.assert_allclose(labels.stress, prediction.stress.numpy(), rtol=1e-9, atol=1e-14)
+        else:
+            assert labels.stress is None
+        np.testing.assert_array_equal(labelled.positions, atoms.positions)
+        np.testing.assert_array_equal(labelled.cell.array, atoms.cell.array)
+        assert labelled.get_chemical_formula() == atoms.get_chemical_formula()
+        assert (labelled.pbc == atoms.pbc).all()
+
+
+@pytest.mark.parametrize("through_copies", [True, False])
+def test_labels_there_were_are_dropped(through_copies: bool, toy: ep.Potential, structures: list[Atoms]) -> None:
+    wrong = [mislabelled(atoms) for atoms in structures]
+    source = augmented(wrong, Augmentation()) if through_copies else wrong
+    for atoms, labelled, exact in zip(wrong, label(toy, source), toy.predict(structures), strict=True):
+        assert Labels.of(labelled).energy == pytest.approx(exact.energy.item())
+        np.testing.assert_allclose(Labels.of(labelled).forces, exact.forces.numpy(), atol=1e-12)
+        assert labelled.info.keys() == {"config_type", "teacher_sha256"}
+        assert labelled.arrays.keys() == {"numbers", "positions"}
+        assert atoms.info["REF_energy"] == 99.0  # the input is left as it was
+
+
+def test_labels_say_whose_they_are(toy_parent: ep.Potential, structures: list[Atoms]) -> None:
+    for labelled in label(toy_parent, structures):
+        assert labelled.info["teacher_sha256"] == toy_parent.checkpoint.sha256 != ""
+
+
+def test_progress_counts_the_structures(toy: ep.Potential, structures: list[Atoms]) -> None:
+    done: list[int] = []
+    list(label(toy, structures, batch_atoms=9, progress=done.append))
+    assert sum(done) == len(structures)
+    assert len(done) > 1
+
+
+def test_structures_are_labelled_as_they_come(toy: ep.Potential, structures: list[Atoms]) -> None:
+    """Memory does not grow with their number."""
+    asked = 0
+
+    def endless() -> Any:
+        nonlocal asked
+        while True:
+            asked += 1
+            yield structures[asked % 4]
+
+    stream = label(toy, endless(), batch_atoms=20)
+    assert [next(stream).get_chemical_formula() for _ in range(3)]
+    assert asked < 20
+
+
+# Distorted copies.
+
+
+def test_without_copies_structures_are_only_stripped(structures: list[Atoms]) -> None:
+    found = list(augmented(structures, Augmentation(rattle=9.0, strain=9.0)))
+    assert len(found) == len(structures)
+    for atoms, same in zip(structures, found, strict=True):
+        np.testing.assert_array_equal(same.positions, atoms.positions)
+        np.testing.assert_array_equal(same.cell.array, atoms.cell.array)
+
+
+def test_each_structure_is_followed_by_its_copies(structures: list[Atoms]) -> None:
+    found = list(augmented([mislabelled(atoms) for atoms in structures], Augmentation(copies=2)))
+    formulas = [atoms.get_chemical_formula() for atoms in structures]
+    assert [atoms.get_chemical_formula() for atoms in found] == [name for name in formulas for _ in range(3)]
+    assert all(atoms.info == {"config_type": "bulk"} and atoms.calc is None for atoms in found)
+    assert len({atoms.positions.tobytes() for atoms in found}) == len(found)
+
+
+def test_copies_are_distorted_as_asked() -> None:
+    crystal = Atoms("Si64", positions=np.random.default_rng(0).uniform(0, 12, (64, 3)), cell=[12, 13, 14], pbc=True)
+    rattled = list(augmented([crystal], Augmentation(copies=40, rattle=0.05, strain=0.0)))[1:]
+    moves = np.concatenate([copy.positions - crystal.positions for copy in rattled])
+    assert moves.std() == pytest.approx(0.05, rel=0.05)
+    assert abs(moves.mean()) < 0.003
+    assert all((copy.cell.array == crystal.cell.array).all() for copy in rattled)
+
+    strained = list(augmented([crystal], Augmentation(copies=300, rattle=0.0, strain=0.03)))[1:]
+    strains = np.stack([np.linalg.solve(crystal.cell.array, copy.cell.array) - np.eye(3) for copy in strained])
+    assert strains.std(axis=0) == pytest.approx(np.full((3, 3), 0.03), rel=0.2)
+    assert abs(strains.mean(axis=0)).max() < 0.006
+    for copy in strained:  # the atoms move with the cell
+        np.testing.assert_allclose(
+            copy.get_scaled_positions(wrap=False), crystal.get_scaled_positions(wrap=False), atol=1e-12
+        )
+
+
+@pytest.mark.parametrize("make", [molecule, slab])
+def test_only_what_is_periodic_in_three_directions_is_strained(make: Any) -> None:
+    _, *copies = augmented([make()], Augmentation(copies=5, rattle=0.0, strain=0.5))
+    for copy in copies:
+        np.testing.assert_array_equal(copy.cell.array, make().cell.array)
+        np.testing.assert_array_equal(copy.positions, make().positions)
+
+
+def test_distortions_are_those_of_the_seed(structures: list[Atoms]) -> None:
+    def positions(seed: int) -> list[np.ndarray]:
+        return [atoms.positions for atoms in augmented(structures, Augmentation(copies=2, seed=seed))]
+
+    for a, b in zip(positions(3), positions(3), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert not np.allclose(positions(3)[1], positions(4)[1])
+
+
+@pytest.mark.parametrize("field", ["copies", "rattle", "strain"])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
+def test_impossible_distortions_are_refused(field: str, value: float) -> None:
+    with pytest.raises(TargetError, match=f"--{field} {value} is not possible"):
+        Augmentation(**{field: value})
+
+
+# Through a file.
+
+
+def test_a_file_gives_the_labels_back(toy: ep.Potential, structures: list[Atoms], tmp_path: Path) -> None:
+    found = list(label(toy, augmented([*structures, molecule(), slab()], Augmentation(copies=1))))
+    path = tmp_path / "labelled.extxyz"
+    ase.io.write(path, found, format="extxyz")
+    for atoms, read in zip(found, ep.read_structures(path), strict=True):
+        before, after = Labels.of(atoms), Labels.of(read)
+        assert after.energy == pytest.approx(before.energy, abs=1e-8)
+        np.testing.assert_allclose(after.forces, before.forces, rtol=0, atol=1e-8)
+        assert (after.stress is None) == (before.stress is None)
+        if before.stress is not None:
+            np.testing.assert_allclose(after.stress, before.stress, rtol=0, atol=1e-8)
+        np.testing.assert_allclose(read.positions, atoms.positions, rtol=0, atol=1e-8)
+        assert read.info["teacher_sha256"] == toy.checkpoint.sha256
+
+
+def test_labels_of_a_model_without_a_file_can_be_read_back(
+    toy: ep.Potential, structures: list[Atoms], tmp_path: Path
+) -> None:
+    """A model that was pruned a moment ago has no sha256 yet."""
+    child = ep.prune(toy, ep.PruningPlan.nothing())
+    ase.io.write(tmp_path / "labelled.extxyz", list(label(child, structures)), format="extxyz")
+    read = list(ep.read_structures(tmp_path / "labelled.extxyz"))
+    assert [Labels.of(atoms).energy for atoms in read] == pytest.approx(
+        [prediction.energy.item() for prediction in toy.predict(structures)]
+    )
+
+
+# What is refused.
+
+
+def test_an_unknown_element_is_refused(toy: ep.Potential) -> None:
+    with pytest.raises(StructureError, match="does not know"):
+        list(label(toy, [Atoms("U")]))
+
+
+def test_labels_that_are_not_numbers_are_refused(toy: ep.Potential, structures: list[Atoms]) -> None:
+    broken = ep.Potential.create(toy.adapter, toy.checkpoint, torch.float64)
+    with torch.no_grad():
+        broken.module.readout_weight.fill_(torch.nan)
+    with pytest.raises(StructureError, match=f"labels of {structures[0].get_chemical_formula()} are not finite"):
+        list(label(broken, structures))
