@@ -803,7 +803,7 @@ def test_evaluate_without_any_label_is_refused(refused: Run, data: Path) -> None
         (["--elements", "H,U"], ("U", "H, C, O, Si")),
         (["--elements", "H,H"], "exactly once"),
         (["--elements", ""], "at least one"),
-        (["--heads", "PBE"], ("PBE", "none")),
+        (["--heads", "PBE"], ("PBE", "a single one")),
         (["--radial-width", "3,3,3"], ("one number or 1, not 3")),
         (["--radial-width", "three"], ("three", "whole numbers")),
         (["--radial-width", "9"], ("--radial-width 9", "1 to 8")),

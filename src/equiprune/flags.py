@@ -39,6 +39,7 @@ Whole = Annotated[int, Parameter(converter=_whole(None))]
 NotNegative = Annotated[int, Parameter(converter=_whole(0))]
 Positive = Annotated[int, Parameter(converter=_whole(1))]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
+Patterns = Annotated[list[str], Parameter(negative="")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 

@@ -217,7 +217,7 @@ IMPOSSIBLE: list[tuple[Target, str]] = [
     (ep.Elements((1, 29)), "does not know Cu. It knows H, C, O, Si"),
     (ep.Elements((1, 1)), "exactly once"),
     (ep.Elements(()), "at least one"),
-    (ep.Heads(("omat24",)), "does not know omat24. It knows none"),
+    (ep.Heads(("omat24",)), "omat24 cannot be chosen: this model has a single"),
     (ep.Parameters(0.01), r"can keep 0\.\d+ to 1 of its 581 trainable"),
     (ep.Parameters(1.5), r"can keep 0\.\d+ to 1 of its 581 trainable"),
     (ep.Parameters(float("nan")), r"can keep 0\.\d+ to 1 of its 581 trainable"),

@@ -8,9 +8,6 @@ import json
 import math
 import os
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -481,35 +478,3 @@ def test_train_that_diverges_names_a_structure(cli: Run, model: Path, labelled: 
     assert "C4H4" in ran.err
     assert "Traceback" not in ran.err
     assert not (tmp_path / "run" / "model").exists()
-
-
-@pytest.mark.parametrize("name", ["label", "train"])
-def test_a_process_that_gets_ctrl_c_ends_with_a_message(name: str, model: Path, tmp_path: Path) -> None:
-    """The real thing: a process of its own."""
-    data = write(tmp_path / "many.extxyz", list(label(ep.load("toy"), bare(64))))
-    call = {
-        "label": ["label", str(model), str(data), "--copies", "1000", "-o", str(tmp_path / "out.xyz")],
-        "train": ["train", str(model), "--data", str(data), "-o", str(tmp_path / "run"), "--epochs", "1000"],
-    }[name]
-    before = contents(tmp_path)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "equiprune", *call],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 60
-    while contents(tmp_path).keys() == before.keys() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-    time.sleep(0.5)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (2, ""), err
-    message = "Interrupted before the end." if name == "label" else "Interrupted after step"
-    assert err.splitlines()[-1].startswith(f"equiprune: {message}")
-    assert "Traceback" not in err
-    if name == "label":
-        assert contents(tmp_path) == before
-    else:
-        assert sorted(p.name for p in (tmp_path / "run").iterdir()) == ["curve.csv", "recipe.json", "state.pt"]

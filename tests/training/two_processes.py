@@ -1,7 +1,6 @@
-"""What `test_two_processes` looks at, computed by as many processes as run this: ``python two_processes.py FOLDER``.
+"""What `test_two_processes` looks at: ``python two_processes.py FOLDER``, with LOCAL_RANK 0 and with LOCAL_RANK 1.
 
-Started twice with LOCAL_RANK 0 and 1, and once without for what a single process finds on the joint batches. Each
-writes what it found to FOLDER.
+Each process writes what it found to FOLDER. Imported, it is the one process that they are compared with.
 """
 
 import os
@@ -31,7 +30,6 @@ from equiprune.training.optimisation import Optimisation
 from equiprune.training.trainer import Recipe
 
 PROCESSES, RANK = (2, int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else (1, 0)
-FOLDER = Path(sys.argv[1])
 
 SHARED = replace(RECIPE, batch_size=4 // PROCESSES)
 """The joint batch of two processes is that of one."""
@@ -63,17 +61,11 @@ class Unsynchronised(DDPStrategy):
         return kept
 
 
-def fabric(strategy: Any = None) -> Fabric:
+def fabric(strategy: DDPStrategy | None = None) -> Fabric:
     """The processes there are."""
-    strategies = {"strategy": strategy or "ddp"} if PROCESSES > 1 else {}
-    made = Fabric(accelerator="cpu", devices=PROCESSES, **strategies)
+    made = Fabric(accelerator="cpu", devices=PROCESSES, strategy=(strategy or "ddp") if PROCESSES > 1 else "auto")
     made.launch()
     return made
-
-
-def train(name: str, recipe: Recipe, strategy: Any = None, progress: Progress = silent, **changes: Any) -> Any:
-    """A run in a subfolder."""
-    return run(FOLDER / name, recipe, progress, fabric=fabric(strategy), **changes)
 
 
 @contextmanager
@@ -91,40 +83,45 @@ def modules() -> Iterator[list[nn.Module]]:
     trainer.optimizer = made
 
 
-def gradients(name: str, recipe: Recipe, **changes: Any) -> dict[str, torch.Tensor]:
-    """Of the last step of a run."""
+def gradients(folder: Path, recipe: Recipe, **changes: Any) -> dict[str, torch.Tensor]:
+    """Of the only step of a run."""
     with modules() as seen:
-        train(name, recipe, **changes)
+        run(folder, recipe, fabric=fabric(), structures=mixed(), validation=(), **changes)
     return {name: p.grad for name, p in seen[0].named_parameters() if p.grad is not None}
 
 
-def message(name: str, recipe: Recipe, **changes: Any) -> str:
+def message(folder: Path, recipe: Recipe, strategy: DDPStrategy | None = None, progress: Progress = silent) -> str:
     """Of the error that a run ends with."""
     try:
-        train(name, recipe, **changes)
+        run(folder, recipe, progress, fabric=fabric(strategy))
     except EquipruneError as error:
         return f"{type(error).__name__}: {error}"
     return "no error"
 
 
-def main() -> None:
-    """Everything, in one go: starting a process takes longer than all of it."""
-    one_step = {"structures": mixed(), "validation": ()}
+def shared(folder: Path) -> dict[str, Any]:
+    """What one process and two must agree on."""
     free = ep.Potential.create(FreeShift(), student().checkpoint, torch.float64)
-    found = {
-        "gradients": gradients("gradients", ONE_STEP, **one_step),
-        "forces only": gradients("forces", FORCES_ONLY, potential=free, **one_step),
-        "weights": train("weights", SHARED).checkpoint.weights,
+    return {
+        "gradients": gradients(folder / "gradients", ONE_STEP),
+        "forces only": gradients(folder / "forces", FORCES_ONLY, potential=free),
+        "weights": run(folder / "weights", SHARED, fabric=fabric()).checkpoint.weights,
     }
-    if PROCESSES > 1:
-        found["stopped"] = message("stopped", SHARED, progress=signalled(3, signal.SIGTERM) if RANK == 1 else silent)
-        found["resumed"] = train("stopped", SHARED).checkpoint.weights
-        found["unsynchronised"] = message("unsynchronised", SHARED, strategy=Unsynchronised())
-        for setting in ("static_graph", "find_unused_parameters"):
-            found[setting] = message(setting, SHARED, strategy=DDPStrategy(**{setting: True}))
-        found["too few"] = message("few", replace(SHARED, batch_size=8))
-    torch.save(found, FOLDER / f"{PROCESSES}-{RANK}.pt")
+
+
+def only_of_two(folder: Path) -> dict[str, Any]:
+    """What only several processes can do."""
+    stop = signalled(3, signal.SIGTERM) if RANK == 1 else silent
+    return {
+        "stopped": message(folder / "stopped", SHARED, progress=stop),
+        "resumed": run(folder / "stopped", SHARED, fabric=fabric()).checkpoint.weights,
+        "unsynchronised": message(folder / "unsynchronised", SHARED, Unsynchronised()),
+        "static_graph": message(folder / "static", SHARED, DDPStrategy(static_graph=True)),
+        "find_unused_parameters": message(folder / "unused", SHARED, DDPStrategy(find_unused_parameters=True)),
+        "too few": message(folder / "few", replace(SHARED, batch_size=8)),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    chosen = Path(sys.argv[1])
+    torch.save(shared(chosen) | only_of_two(chosen), chosen / f"{RANK}.pt")

@@ -11,7 +11,18 @@ import ase.io
 import equiprune as ep
 from equiprune.display import note, plain, progress, show, show_json, show_table
 from equiprune.evaluation.accuracy import table
-from equiprune.flags import COMMON, NO_WEIGHTS, Common, Dtype, NotNegative, Output, Positive, PresetName, WeightFlags
+from equiprune.flags import (
+    COMMON,
+    NO_WEIGHTS,
+    Common,
+    Dtype,
+    NotNegative,
+    Output,
+    Patterns,
+    Positive,
+    PresetName,
+    WeightFlags,
+)
 from equiprune.opening import check_suffix, open_model
 from equiprune.storage import check_writable, replacing
 from equiprune.structures import fingerprint
@@ -77,7 +88,7 @@ def train(
     batch_size: Positive = 4,
     learning_rate: float | None = None,
     patience: NotNegative | None = None,
-    freeze: list[str] | None = None,
+    freeze: Patterns | None = None,
     seed: NotNegative = 0,
     dtype: Dtype | None = None,
     common: Common = COMMON,

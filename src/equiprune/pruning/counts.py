@@ -243,7 +243,9 @@ def named(model: Model, target: Elements | Heads) -> PruningPlan:
 
 def _subset(model: Model, role: Role, wanted_names: list[str], known: list[str]) -> PruningPlan:
     if not known:
-        raise TargetError(f"This model has a single one of its {role.value}; there is nothing to choose. Leave it out.")
+        raise TargetError(
+            f"{', '.join(wanted_names)} cannot be chosen: this model has a single one of its {role.value}. Leave it out."
+        )
     for name in wanted_names:
         if name not in known:
             raise TargetError(f"The model does not know {name}. It knows {', '.join(known)}.")

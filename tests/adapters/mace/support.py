@@ -320,14 +320,10 @@ EDGES = Kind(
 )
 DEPTH = Kind("depth", "`--interactions 1`")
 HEADS = Kind("heads", "uniform, several heads are left")
-ORDERS = Kind(
-    "orders",
-    "`--correlation 3,2`",
-    refusals=("Error(s) in loading state_dict", "KeyError: 'products.1.", "IndexError: index 1 is out of range"),
-)
+ORDERS = Kind("orders", "`--heterogeneous --correlation 3,2`", assembled=True, refusals=(_TEXT,))
 HETEROGENEOUS = Kind(
     "heterogeneous",
-    "`--heterogeneous`: numbers of channels, l or radial networks that differ between interactions",
+    "`--heterogeneous`: other numbers of channels, l or radial neurons in each interaction",
     assembled=True,
     refusals=(_TEXT, "Input/Output irreps must have the same mul"),
 )
@@ -386,19 +382,12 @@ were loaded with `torch.jit.load` and evaluated with every atom local, its ML-IA
 
 {kinds}
 
-Flags combine; one cut that makes a model assembled is enough. `equiprune info` says whether a file is assembled, and
-why. `equiprune prune` makes an assembled model only with `--heterogeneous`, by a plan, or by a new readout.
+Flags combine; one cut that makes a model [assembled](mace.md#stock-and-assembled-models) is enough. `equiprune prune`
+and `equiprune info` say when a model is, and why.
 
-## Assembled models
-
-An assembled model consists of the same classes as any other, with numbers that mace-torch's constructor cannot be told.
-It knows one number of channels, one largest l and one radial network for all interactions, and a linear readout where
-there is one interaction. equiprune puts the blocks together itself.
-
-Such a file must not be rebuilt. mace-torch's conversion to cuEquivariance copies the weights whose shapes fit and
-leaves the others random, without a warning: energies are then wrong by some eV. equiprune therefore writes a sentence
-in place of the hyperparameter `edge_irreps`, at which only the constructor looks, so that whatever rebuilds the model
-stops. These errors mean that a tool was given a model of a kind that it refuses:
+An assembled model must not be rebuilt: mace-torch's conversion to cuEquivariance copies the weights whose shapes fit
+and leaves the others random, without a warning. equiprune therefore writes a sentence in place of the hyperparameter
+`edge_irreps`, at which nothing but the constructor looks. Whatever rebuilds the model then stops, with one of these:
 
 {refusals}
 
@@ -422,8 +411,6 @@ asks otherwise), `mace_run_train ... --foundation_head r2scan` (which otherwise 
   equiprune wrote. ML-IAP files need cuEquivariance when they are made, too: that conversion comes first.
 - **`mace_e3nn_cueq` and `mace_cueq_to_e3nn` write a file only with `... --return_model`**, which means the opposite of
   its name.
-- **Another correlation in each interaction.** The constructor builds it, but tools that rebuild read the first number
-  and use it for all, and then stop because weights do not fit.
 - **Elements of the training data.** `mace_run_train` drops the others, unless it is given
   `mace_run_train ... --foundation_model_elements True`.
 - **Activation constants.** Tools that rebuild compute e3nn's normalisation of the activations anew. Nothing changes

@@ -94,7 +94,7 @@ MODELS: Mapping[str, tuple[Kind, Callable[[], ep.Potential]]] = {
     "edge irreps": (support.EDGES, other_edge_irreps),
     "depth": (support.DEPTH, shallow),
     "two heads": (support.HEADS, lambda: pruned(parent("heads"), ep.Channels(3))),
-    "orders": (support.ORDERS, lambda: pruned(parent("L0"), ep.Correlation((3, 2)))),
+    "orders": (support.ORDERS, lambda: pruned(parent("L0"), ep.Correlation((3, 2)), heterogeneous=True)),
     "alike in the middle": (support.HETEROGENEOUS, alike_in_the_middle),
     "different everywhere": (support.HETEROGENEOUS, different_everywhere),
     "depth, readout": (support.READOUT, lambda: ep.grow(shallow(), ep.NonlinearReadout(6))),
