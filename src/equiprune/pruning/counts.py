@@ -244,7 +244,8 @@ def named(model: Model, target: Elements | Heads) -> PruningPlan:
 def _subset(model: Model, role: Role, wanted_names: list[str], known: list[str]) -> PruningPlan:
     if not known:
         raise TargetError(
-            f"{', '.join(wanted_names)} cannot be chosen: this model has a single one of its {role.value}. Leave it out."
+            f"{', '.join(wanted_names)} cannot be chosen: this model has a single one of its {role.value}. "
+            "Leave it out."
         )
     for name in wanted_names:
         if name not in known:
