@@ -17,6 +17,7 @@ from torch.nn.functional import one_hot
 from equiprune.adapters.base import Taps
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
+from equiprune.adapters.mace.modules import default_dtype
 from equiprune.blocks import Irreps
 
 
@@ -63,7 +64,8 @@ def _one_hot(arch: MaceArchitecture, graph: AtomicGraph) -> Tensor:
 def _repulsion(model: Any, arch: MaceArchitecture, graph: AtomicGraph, lengths: Tensor, attrs: Tensor) -> Tensor:
     if not arch.pair_repulsion:
         return torch.zeros_like(attrs[:, 0])
-    return model.pair_repulsion_fn(lengths, attrs, graph.edge_index, model.atomic_numbers)
+    with default_dtype(attrs.dtype):  # upstream raises whole numbers to a power, and their default is what it gives
+        return model.pair_repulsion_fn(lengths, attrs, graph.edge_index, model.atomic_numbers)
 
 
 def _tapped(space: str, feature: Tensor, taps: Taps) -> Tensor:

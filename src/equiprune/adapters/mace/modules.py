@@ -48,20 +48,29 @@ def upstream(dtype: torch.dtype) -> Iterator[None]:
     an environment variable that makes every later `torch.load` run whatever a file contains, and its calculator needs
     it; it holds inside and is put back.
     """
-    before, loads = torch.get_default_dtype(), os.environ.get(_LOADS_ANYTHING)
-    torch.set_default_dtype(dtype)
+    loads = os.environ.get(_LOADS_ANYTHING)
     try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()):
+        with default_dtype(dtype), warnings.catch_warnings(), redirect_stdout(StringIO()):
             warnings.simplefilter("ignore")
             os.environ[_LOADS_ANYTHING] = "1"
             import_mace()
             yield
     finally:
-        torch.set_default_dtype(before)
         if loads is None:
             os.environ.pop(_LOADS_ANYTHING, None)
         else:
             os.environ[_LOADS_ANYTHING] = loads
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Torch's default precision, for a while."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 def import_mace() -> None:
