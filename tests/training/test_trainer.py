@@ -411,6 +411,15 @@ def test_another_run_is_not_gone_on_with(differs: str, changes: dict[str, Any], 
         run(stopped, **changes)
 
 
+def test_another_head_is_not_gone_on_with(tmp_path: Path) -> None:
+    architecture = replace(student().architecture, heads=("PBE", "r2SCAN"))
+    checkpoint = replace(student().checkpoint, architecture=architecture)
+    one, other = (ep.Potential.create(student().adapter, checkpoint, torch.float64, head) for head in ("PBE", "r2SCAN"))
+    run(tmp_path / "run", replace(RECIPE, epochs=1), potential=one)
+    with refused(tmp_path, OutputError, "(different: head)"):
+        run(tmp_path / "run", replace(RECIPE, epochs=1), potential=other)
+
+
 def test_only_what_differs_is_named(stopped: Path) -> None:
     with refused(stopped, OutputError, "(different: recipe.epochs, recipe.seed)"):
         run(stopped, replace(RECIPE, epochs=4, seed=1))
@@ -574,7 +583,14 @@ def test_a_pattern_that_matches_nothing_is_refused_before_anything_is_written(tm
         run(tmp_path / "run", recipe)
 
 
-@pytest.mark.parametrize("name", ["epochs", "batch_size", "save_every"])
-def test_impossible_recipes_are_refused(name: str) -> None:
-    with pytest.raises(TargetError, match=f"{name} 0 is not possible"):
-        replace(RECIPE, **{name: 0})
+def test_a_masked_potential_is_refused(tmp_path: Path) -> None:
+    """Or its parent would be trained in its place."""
+    masked = ep.masked(parent(), ep.allocate(parent(), [ep.Lmax(0)]))
+    with refused(tmp_path, TargetError, "masked potential"):
+        run(tmp_path / "run", potential=masked)
+
+
+@pytest.mark.parametrize(("name", "value"), [("epochs", 0), ("batch_size", 0), ("save_every", 0), ("patience", -1)])
+def test_impossible_recipes_are_refused(name: str, value: int) -> None:
+    with pytest.raises(TargetError, match=f"{name.replace('_', ' ')} {value} is not possible"):
+        replace(RECIPE, **{name: value})

@@ -68,9 +68,10 @@ class Recipe:
     save_every: int = 500
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "save_every"):
-            if getattr(self, name) < 1:
-                raise TargetError(f"{name} {getattr(self, name)} is not possible: give 1 or more.")
+        for name, least in (("epochs", 1), ("batch_size", 1), ("save_every", 1), ("patience", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise TargetError(f"The {name.replace('_', ' ')} {value} is not possible: give {least} or more.")
 
     def to_json(self) -> dict[str, Any]:
         """Every choice, as JSON."""
@@ -134,14 +135,16 @@ def train(
 
     Raises:
         StructureError: labels are missing, or a prediction or gradient is not finite (the structures are named).
-        TargetError: a pattern of frozen parameters matches nothing, patience without validation structures, fewer
-            batches than processes.
+        TargetError: a pattern of frozen parameters matches nothing, patience without validation structures, a masked
+            potential, fewer batches than processes.
         OutputError: ``run`` is of another recipe, model or data, or cannot be written.
         StoppedError: asked to stop (Ctrl-C, SIGTERM); the state is saved.
         ParityError: several processes do not compute the gradient that one would.
     """
     from lightning_fabric import Fabric  # slow to import, and only needed here
 
+    if potential.taps:
+        raise TargetError("A masked potential cannot be trained, its masks would be lost. Prune the model instead.")
     check_labels(structures, recipe.objective, potential.elements, "training")
     if validation:
         check_labels(validation, recipe.objective, potential.elements, "validation")
@@ -176,7 +179,12 @@ class _Loop:
 
     def open(self, structures: Sequence[Atoms], validation: Sequence[Atoms], fingerprints: Mapping[str, str]) -> None:
         """A new run directory, or the state of an interrupted run."""
-        self.fingerprints = dict(fingerprints)
+        self.fingerprints, self.rounds = dict(fingerprints), len(self._groups(structures, 0))
+        if not self.rounds:
+            raise TargetError(
+                f"{len(structures)} structures in batches of {self.recipe.batch_size} are fewer batches than there are "
+                f"processes ({self.fabric.world_size}). Make batches smaller, or use fewer processes."
+            )
         described = {
             "recipe": self.recipe.to_json(),
             "model": self.start.checkpoint.source,
@@ -210,20 +218,14 @@ class _Loop:
 
     def run_epochs(self, structures: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
         """Train until the last epoch, or until patience runs out."""
-        recipe, state = self.recipe, self.state
-        first = self._groups(structures, 0)
-        if not first:
-            raise TargetError(
-                f"{len(structures)} structures in batches of {recipe.batch_size} are fewer batches than there are "
-                f"processes ({self.fabric.world_size}). Make batches smaller, or use fewer processes."
-            )
+        recipe, state, steps = self.recipe, self.state, self.recipe.epochs * self.rounds
         if self.fabric.world_size > 1:
-            data = batch(self.potential, [structures[i] for i in first[0]])
+            data = batch(self.potential, [structures[i] for i in self._groups(structures, 0)[0]])
             check_parity(self.fabric, self.module, self.predictor, data.graph, lambda p: self._loss(p, data)[0])
         while state.epoch < recipe.epochs and not self._out_of_patience():
             batches = self._groups(structures, state.epoch)
             for group in batches[state.position :]:
-                losses = self._step(batch(self.potential, [structures[i] for i in group]), recipe.epochs * len(first))
+                losses = self._step(batch(self.potential, [structures[i] for i in group]), steps)
                 state.position += 1
                 ended = state.position == len(batches)
                 self._record(losses, self._validate(validation) if ended and validation else {})
@@ -244,7 +246,7 @@ class _Loop:
         return groups(len(structures), self.recipe.batch_size, epoch, self.recipe.seed, rank=rank, ranks=ranks)
 
     def _step(self, data: TrainingBatch, steps: int) -> dict[str, float]:
-        """One optimizer step; the weighted mean loss of each quantity."""
+        """One optimizer step; the weighted mean loss of each quantity, over all processes."""
         optimisation, state = self.recipe.optimisation, self.state
         self.learning_rate = set_learning_rate(self.optimizer, optimisation, state.step, steps, state.validations)
         self.module.train()
@@ -259,7 +261,10 @@ class _Loop:
         state.step += 1
         if optimisation.average is not None:
             state.average = averaged(state.average, self.potential.module, optimisation.average, state.step)
-        return {name: float(loss.detach()) for name, loss in losses.items()}
+        means = torch.stack([loss.detach() for loss in losses.values()])
+        if self.fabric.world_size > 1:
+            self.fabric.all_reduce(means)  # in place
+        return dict(zip(losses, means.tolist(), strict=True))
 
     def _loss(self, predicted: Mapping[str, Tensor], data: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """What is minimised, and its part in each quantity."""
