@@ -478,3 +478,15 @@ def test_train_that_diverges_names_a_structure(cli: Run, model: Path, labelled: 
     assert "C4H4" in ran.err
     assert "Traceback" not in ran.err
     assert not (tmp_path / "run" / "model").exists()
+
+
+def test_the_baseline_starts_from_scratch(cli: Run, tmp_path: Path, labelled: Path) -> None:
+    """The same command with and without inherited weights: both run, only one says it drew its weights."""
+    errors = {}
+    for name, flags in (("inherited", []), ("scratch", ["--from-scratch", "--seed", "5"])):
+        ran = cli("train", "toy", "--data", labelled, "-o", tmp_path / name, "--epochs", 1, *flags, "--json")
+        assert ran.code == 0, ran
+        errors[name] = ran.json["accuracy"][1]["forces_mae"]
+        steps = [step["step"] for step in ep.load(tmp_path / name / "model").checkpoint.history]
+        assert steps == (["initialise", "train"] if flags else ["train"])
+    assert errors["scratch"] > 10 * errors["inherited"]

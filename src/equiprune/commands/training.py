@@ -21,6 +21,7 @@ from equiprune.flags import (
     Patterns,
     Positive,
     PresetName,
+    Switch,
     WeightFlags,
 )
 from equiprune.opening import check_suffix, open_model
@@ -30,6 +31,7 @@ from equiprune.training.labelling import Augmentation, augmented
 from equiprune.training.labelling import label as labelled_by
 from equiprune.training.optimisation import Plateau
 from equiprune.training.recipes import PRESETS
+from equiprune.training.start import from_scratch as initialised
 from equiprune.training.trainer import Recipe
 from equiprune.training.trainer import train as run_training
 
@@ -89,6 +91,7 @@ def train(
     learning_rate: float | None = None,
     patience: NotNegative | None = None,
     freeze: Patterns | None = None,
+    from_scratch: Switch = False,
     seed: NotNegative = 0,
     dtype: Dtype | None = None,
     common: Common = COMMON,
@@ -106,11 +109,14 @@ def train(
         learning_rate: instead of the preset's.
         patience: stop after more epochs than this without a better validation loss.
         freeze: patterns of parameter names that stay as they are, e.g. "readouts.*".
-        seed: of the order of the structures.
+        from_scratch: start from upstream's random initialisation instead of the model's weights: the baseline.
+        seed: of the order of the structures, and of the initialisation.
         dtype: precision; that of the model's file unless given.
     """
     structures, held_out = list(ep.read_structures(data)), list(ep.read_structures(validation)) if validation else []
     start = open_model(model, dtype, common)
+    if from_scratch:
+        start = initialised(start, seed)
     chosen = PRESETS[preset]
     optimisation = replace(chosen.optimisation, rates=dict.fromkeys(freeze or [], 0.0))
     if learning_rate is not None:

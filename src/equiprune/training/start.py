@@ -19,14 +19,14 @@ def from_scratch(potential: Potential, seed: int = 0) -> Potential:
         seed: of the initialisation; the global random state is left as it was.
     """
     layouts = potential.adapter.weight_layouts(potential.architecture)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        fresh = dict(potential.adapter.build(potential.architecture, potential.dtype).named_parameters())
-    weights = {
-        name: fresh[name].detach().clone() if layout.trainable else potential.checkpoint.weights[name]
-        for name, layout in layouts.items()
-    }
     step = {"step": "initialise", "parent_sha256": potential.checkpoint.sha256, "seed": seed}
     history = (*potential.checkpoint.history, step)
-    checkpoint = replace(potential.checkpoint, weights=weights, sha256="", history=history)
-    return Potential.create(potential.adapter, checkpoint, potential.dtype, potential.head, potential.device)
+    with torch.random.fork_rng(devices=[]):  # building a module draws numbers, whatever they are for
+        torch.manual_seed(seed)
+        fresh = dict(potential.adapter.build(potential.architecture, potential.dtype).named_parameters())
+        weights = {
+            name: fresh[name].detach().clone() if layout.trainable else potential.checkpoint.weights[name]
+            for name, layout in layouts.items()
+        }
+        checkpoint = replace(potential.checkpoint, weights=weights, sha256="", history=history)
+        return Potential.create(potential.adapter, checkpoint, potential.dtype, potential.head, potential.device)

@@ -459,15 +459,35 @@ def test_the_rebuilt_module_is_upstreams_and_predicts_the_same(user: User) -> No
     assert_stock(ours, user.module, list(ep.probe_structures(ours.elements).values()))
 
 
-# Refusals.
-
-
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The smallest ordinary file."""
     path = tmp_path_factory.mktemp("template") / "ordinary.model"
     torch.save(constructed({"num_interactions": 1, "correlation": 1}), path)
     return path
+
+
+def set_constants(module: Any, *constants: float) -> None:
+    """e3nn's second-moment constants, which are attributes and no weights, one after another."""
+    activations = [part for part in module.modules() if isinstance(part, normalize2mom)]
+    assert len(activations) == 2
+    for activation, constant in zip(activations, constants, strict=True):
+        activation.cst = constant
+
+
+def test_an_activation_constant_that_is_not_todays_is_kept(template: Path, tmp_path: Path) -> None:
+    path = changed(template, lambda module: set_constants(module, 1.5, 1.5), tmp_path / "x.model")
+    ours = ep.load(path, dtype=torch.float64)
+    assert ours.architecture.activation_constants == {"silu": 1.5}
+    assert_stock(ours, unpickled(path), list(ep.probe_structures(ours.elements).values()))
+
+
+def test_two_constants_of_one_activation_are_refused(template: Path, tmp_path: Path) -> None:
+    path = changed(template, lambda module: set_constants(module, 1.5, 1.6), tmp_path / "x.model")
+    assert "normalises silu by two different constants" in refusal(path)
+
+
+# Refusals.
 
 
 def refusal(path: Path) -> str:

@@ -189,6 +189,10 @@ class MaceArchitecture(Architecture):
             "the hidden irreps have no scalars first": hidden.entries[0][1].is_scalar,
             "edge irreps differ between interactions": self._edge_irreps_are_stock(),
             "radial networks differ": len({s.radial_widths for s in steps}) == 1,
+            "its activation constants are not e3nn's": abs(
+                self.activation_constants.get("silu", SILU_CONSTANT) - SILU_CONSTANT
+            )
+            < 1e-6,
             "numbers of neighbours differ": len({s.avg_num_neighbors for s in steps}) == 1,
             "interaction blocks differ": len({s.block for s in steps[1:]}) <= 1,
             "readouts are not linear, and non-linear after the last of several interactions": self._stock_readouts(),
