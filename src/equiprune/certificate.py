@@ -173,7 +173,7 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
         return {}, ["The model was trained after pruning, so it no longer equals its masked parent."]
     merged = _merged(step for step, _ in steps)
     values: dict[str, float] = {}
-    before = replace(parent.to(torch.float64), head=child.head or _kept_head(parent, merged[0]))
+    before = replace(parent.to(torch.float64), head=child.head or _kept_head(parent, merged))
     for step in merged:
         before, difference = _one_step(before, step, [*structures, *_per_element(step, child)])
         values = {name: float(np.maximum(value, values.get(name, 0.0))) for name, value in difference.items()} or values
@@ -233,11 +233,13 @@ def _stored_difference(stored: Checkpoint, exact: Checkpoint) -> float:
     return worst
 
 
-def _kept_head(parent: Potential, step: Step) -> str | None:
+def _kept_head(parent: Potential, steps: Iterable[Step]) -> str | None:
+    """The parent's head that is still there after the first plan that removes heads."""
     heads = parent.architecture.heads
-    if not isinstance(step, PruningPlan) or "heads" not in step.masks:
+    plan = next((s for s in steps if isinstance(s, PruningPlan) and "heads" in s.masks), None)
+    if plan is None:
         return parent.head
-    kept = step.masks["heads"].kept[0]
+    kept = plan.masks["heads"].kept[0]
     return parent.head if parent.head in {heads[i] for i in kept} else heads[kept[0]]
 
 
@@ -261,7 +263,7 @@ def prove_lossless(parent: Potential, plan: PruningPlan) -> dict[str, float]:
     structures = [*probe_structures(child64.elements).values(), *_per_element(plan, child64)]
     proof: dict[str, float] = {}
     for head in child64.architecture.heads or (None,):
-        before = replace(parent64, head=head or _kept_head(parent, plan))
+        before = replace(parent64, head=head or _kept_head(parent, [plan]))
         named = compare(before, replace(child64, head=head), structures, "lossless")
         found = {name.removeprefix("lossless."): value for name, value in named.items()}
         proof = {name: float(np.maximum(value, proof.get(name, 0.0))) for name, value in found.items()}

@@ -150,7 +150,7 @@ def _read_plan(path: Path) -> PruningPlan:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class GrowthFlags:
-    """What to add after pruning, leaving the function as it is.
+    """What to add after pruning, leaving the function as it is unless it is drawn anew.
 
     Attributes:
         grow_radial_basis: this many radial functions, more than there are (MACE).

@@ -18,7 +18,8 @@ class GrowRadialBasis:
 
     Attributes:
         functions: how many there will be.
-        preserve: new functions start with weight zero; otherwise the first radial layer is drawn anew.
+        preserve: new functions start with weight zero; otherwise the first layer of every radial network is drawn
+            anew, and in MACE's density blocks the density network.
         seed: of what is drawn.
     """
 

@@ -132,14 +132,17 @@ def prune(
     """
     check_writable(output)
     growths = add.growths(by.seed)
+    if target.lossless and add.reinitialise:
+        raise TargetError("--reinitialise changes the function, so the result cannot be --lossless. Leave out one.")
     targets, criterion = target.targets(needed=not growths), by.chosen()
     parent = open_model(model, None, common, any_head=by.data is None, preferred=target.only_head(common.head))
     check_output(parent.adapter, output)
     scores = _scores(parent, by, criterion)
     mixed, rounding = target.heterogeneous, target.round_to
-    plan = ep.allocate(parent, targets, scores, round_to=rounding, heterogeneous=mixed, assembled=bool(growths))
+    last_read_anew = target.interactions is not None and add.nonlinear_readout is not None
+    plan = ep.allocate(parent, targets, scores, round_to=rounding, heterogeneous=mixed, assembled=last_read_anew)
     child = parent
-    if targets or not growths:
+    if not plan.keeps_all or not growths:
         child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": rounding})
     for growth in growths:
         child = ep.grow(child, growth)
@@ -181,13 +184,14 @@ def _assembled(child: ep.Potential) -> str:
 
 
 def _advice(plan: ep.PruningPlan, proof: Mapping[str, float], growths: Sequence[Growth]) -> str:
+    if not all(growth.preserve for growth in growths):
+        return "What was drawn anew needs training before use."
     if proof:
         measured = ", ".join(f"{key} {value:.1g}" for key, value in proof.items())
         removed = "" if not plan.keeps_all else "There was nothing to remove. "
         return f"{removed}Lossless, proven in float64; largest differences: {measured}."
     if plan.keeps_all and growths:
-        kept = all(growth.preserve for growth in growths)
-        return "The function is that of the parent." if kept else "What was drawn anew needs training before use."
+        return "The function is that of the parent."
     if plan.keeps_all:
         return "Nothing was removed: the targets ask for what the model already is."
     if plan.masks.keys() <= {"elements", "heads"}:

@@ -10,6 +10,7 @@ import ase.io
 
 import equiprune as ep
 from equiprune.display import note, plain, progress, show, show_json, show_table
+from equiprune.errors import OutputError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import (
     COMMON,
@@ -113,6 +114,8 @@ def train(
         seed: of the order of the structures, and of the initialisation.
         dtype: precision; that of the model's file unless given.
     """
+    if output.suffix in (".pth", ".model"):
+        raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
     structures, held_out = list(ep.read_structures(data)), list(ep.read_structures(validation)) if validation else []
     start = open_model(model, dtype, common)
     if from_scratch:

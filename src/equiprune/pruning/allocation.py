@@ -61,7 +61,7 @@ def allocate(
     if scores is not None:
         scores.check(model.spaces)
     counts, explicit = _asked_for(model, targets)
-    counts = rounded(model, counts, round_to) if round_to > 1 else counts
+    counts = rounded(model, counts, round_to, explicit) if round_to > 1 else counts
     given = any(isinstance(target, Exactly) for target in targets)
     any_model = assembled or heterogeneous or given or bool(model.architecture.why_not_stock)
     _check_possible(model, first_channels(model.spaces, counts, explicit), assembled=any_model)

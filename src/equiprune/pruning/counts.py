@@ -150,6 +150,8 @@ def _tied_channels(model: Model, spaces: Sequence[FeatureSpace], wanted_irreps: 
     if model.heterogeneous or not spaces[0].stock_group:
         return {}
     numbers = {mul for irreps in wanted_irreps for mul, _ in irreps}
+    if not numbers:
+        raise TargetError("--irreps keeps nothing. Give at least the scalars, such as 64x0e.")
     if len(numbers) != 1:
         raise TargetError(
             f"{model.adapter.name}'s own constructor has one number of channels for all irreps, not "
@@ -268,14 +270,14 @@ def check_named(model: Model, targets: Sequence[Target], explicit: PruningPlan) 
                     )
 
 
-def rounded(model: Model, counts: Counts, round_to: int) -> Counts:
-    """Hidden multiplicities as multiples of ``round_to``."""
-    hidden = {group_of(space): space for space in model.of(*HIDDEN)}
-    result = dict(counts)
-    for (group, ir), count in counts.items():
-        if group in hidden:
-            result[group, ir] = _round(count, hidden[group].irreps.mul(ir), round_to)
-    return result
+def rounded(model: Model, counts: Counts, round_to: int, explicit: PruningPlan) -> Counts:
+    """Hidden multiplicities as multiples of ``round_to``, of the channels that ``explicit`` leaves."""
+    available: _Mutable = {}
+    for space in model.of(*HIDDEN):
+        for _, ir in space.irreps:
+            there = len(explicit.mask(space).of(ir))
+            available[group_of(space), ir] = min(there, available.get((group_of(space), ir), there))
+    return {key: _round(n, available[key], round_to) if key in available else n for key, n in counts.items()}
 
 
 def _round(count: int, available: int, round_to: int) -> int:

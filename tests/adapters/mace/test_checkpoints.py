@@ -467,24 +467,27 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def set_constants(module: Any, *constants: float) -> None:
-    """e3nn's second-moment constants, which are attributes and no weights, one after another."""
+def with_constants(path: Path, *constants: float) -> Any:
+    """A written module with other second-moment constants of e3nn, which are attributes and no weights."""
+    module = constructed({"correlation": 1})
     activations = [part for part in module.modules() if isinstance(part, normalize2mom)]
-    assert len(activations) == 2
     for activation, constant in zip(activations, constants, strict=True):
         activation.cst = constant
+    torch.save(module, path)
+    return module
 
 
-def test_an_activation_constant_that_is_not_todays_is_kept(template: Path, tmp_path: Path) -> None:
-    path = changed(template, lambda module: set_constants(module, 1.5, 1.5), tmp_path / "x.model")
-    ours = ep.load(path, dtype=torch.float64)
+def test_activation_constants_that_are_not_todays_are_kept(tmp_path: Path) -> None:
+    """Of two radial networks and the gate."""
+    module = with_constants(tmp_path / "x.model", 1.5, 1.5, 1.5)
+    ours = ep.load(tmp_path / "x.model", dtype=torch.float64)
     assert ours.architecture.activation_constants == {"silu": 1.5}
-    assert_stock(ours, unpickled(path), list(ep.probe_structures(ours.elements).values()))
+    assert_stock(ours, module, list(ep.probe_structures(ours.elements).values()))
 
 
-def test_two_constants_of_one_activation_are_refused(template: Path, tmp_path: Path) -> None:
-    path = changed(template, lambda module: set_constants(module, 1.5, 1.6), tmp_path / "x.model")
-    assert "normalises silu by two different constants" in refusal(path)
+def test_two_constants_of_one_activation_are_refused(tmp_path: Path) -> None:
+    with_constants(tmp_path / "x.model", 1.5, 1.5, 1.6)
+    assert "normalises silu by two different constants" in refusal(tmp_path / "x.model")
 
 
 # Refusals.
