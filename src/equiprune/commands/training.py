@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 import ase.io
+from ase import Atoms
 
 import equiprune as ep
 from equiprune.display import note, plain, progress, show, show_json, show_table
@@ -118,8 +119,7 @@ def train(
         raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
     structures, held_out = list(ep.read_structures(data)), list(ep.read_structures(validation)) if validation else []
     start = open_model(model, dtype, common)
-    if from_scratch:
-        start = initialised(start, seed)
+    start = initialised(start, seed) if from_scratch else start
     chosen = PRESETS[preset]
     optimisation = replace(chosen.optimisation, rates=dict.fromkeys(freeze or [], 0.0))
     if learning_rate is not None:
@@ -132,12 +132,17 @@ def train(
     steps = epochs * -(-len(structures) // batch_size)
     with progress("train", steps) as step:
         run_training(start, structures, recipe, output, validation=held_out, fingerprints=prints, progress=step)
-    trained = {"start": start, "trained": ep.load(output / "model", dtype=start.dtype, head=start.head)}
+    _report(start, output, structures, held_out, as_json=common.json)
+    return 0
+
+
+def _report(start: ep.Potential, run: Path, structures: list[Atoms], held_out: list[Atoms], *, as_json: bool) -> None:
+    """Errors before and after, on what chose the model or else on what it was trained on."""
+    trained = {"start": start, "trained": ep.load(run / "model", dtype=start.dtype, head=start.head)}
     accuracies = ep.evaluate(trained, held_out or structures)
-    value = {"model": str(output / "model"), "curve": str(output / "curve.csv")}
-    if common.json:
+    value = {"model": str(run / "model"), "curve": str(run / "curve.csv")}
+    if as_json:
         show_json({**value, "accuracy": [accuracy.to_json() for accuracy in accuracies]})
-        return 0
+        return
     show_table("On the validation structures" if held_out else "On the training structures", table(accuracies))
     show_table("", [["", ""], *([key, plain(item)] for key, item in value.items())])
-    return 0
