@@ -55,6 +55,15 @@ def test_children_of_unsaved_models_are_told_apart_by_their_steps(toy: ep.Potent
     assert steps_since(twice, once) == [(second, torch.float64)]
 
 
+@pytest.mark.parametrize("missing", ["step", "dtype", "plan"])
+def test_a_damaged_history_is_named(child: ep.Potential, toy_parent: ep.Potential, missing: str) -> None:
+    [step] = child.checkpoint.history
+    history = ({key: value for key, value in step.items() if key != missing},)
+    broken = replace(child, checkpoint=replace(child.checkpoint, history=history))
+    with pytest.raises(PlanError, match=r"history .* is damaged"):
+        steps_since(broken, toy_parent)
+
+
 def test_without_a_parent_only_physics_is_claimed(child: ep.Potential) -> None:
     certificate = ep.certify(child, nve_steps=1)
     assert certificate.passed

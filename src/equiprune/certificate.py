@@ -148,7 +148,7 @@ def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.d
     """What leads from parent to child, and the precision each step was rounded to; None when trained since.
 
     Raises:
-        PlanError: the history does not start at this parent.
+        PlanError: the history does not start at this parent, or is damaged.
     """
     history = child.checkpoint.history
     start = len(parent.checkpoint.history)
@@ -158,9 +158,15 @@ def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.d
             f"history does not start at sha256 {parent.checkpoint.sha256[:12] or 'unknown'}...). "
             "Give the file it was pruned from."
         )
-    if any(step["step"] not in ("prune", "grow") for step in history[start:]):
-        return None
-    return [(_step(record), getattr(torch, record["dtype"])) for record in history[start:]]
+    try:
+        if any(step["step"] not in ("prune", "grow") for step in history[start:]):
+            return None
+        return [(_step(record), getattr(torch, record["dtype"])) for record in history[start:]]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise PlanError(
+            f"The history of '{child.checkpoint.source}' is damaged ({type(error).__name__}: {error}), so there is "
+            "nothing to compare with its parent. Certify it without --parent, or prune again."
+        ) from error
 
 
 def _step(record: Mapping[str, Any]) -> Step:
