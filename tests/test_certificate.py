@@ -11,8 +11,9 @@ from torch import Tensor, nn
 import equiprune as ep
 from equiprune.adapters import Taps
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
-from equiprune.certificate import CHECKS, LIMITS, steps_since
+from equiprune.certificate import CHECKS, LIMITS
 from equiprune.errors import PlanError
+from equiprune.lineage import steps_since
 from equiprune.testing import random_plan
 
 

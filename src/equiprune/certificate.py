@@ -16,13 +16,13 @@ import torch
 from ase import Atoms
 
 from equiprune.adapters import Checkpoint
-from equiprune.adapters.growth import Growth, growth_from_json
 from equiprune.blocks import PruningPlan, Role
-from equiprune.errors import PlanError, TargetError
+from equiprune.errors import TargetError
+from equiprune.lineage import Step, merged, repeated, steps_since
 from equiprune.potential import Potential, Prediction, masked
 from equiprune.probes import element_structures, probe_structures
-from equiprune.pruning.growing import grow, grow_checkpoint
-from equiprune.pruning.slicing import prune, prune_checkpoint
+from equiprune.pruning.growing import grow
+from equiprune.pruning.slicing import prune
 from equiprune.storage import Progress, silent
 
 LIMITS = {
@@ -140,74 +140,23 @@ def _facts(child: Potential, parent: Potential | None, structures: Sequence[Atom
     return facts
 
 
-Step = PruningPlan | Growth
-"""What was done to a model; everything else in a history is training."""
-
-
-def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.dtype]] | None:
-    """What leads from parent to child, and the precision each step was rounded to; None when trained since.
-
-    Raises:
-        PlanError: the history does not start at this parent, or is damaged.
-    """
-    history = child.checkpoint.history
-    start = len(parent.checkpoint.history)
-    if len(history) <= start or history[start].get("parent_sha256") != parent.checkpoint.sha256:
-        raise PlanError(
-            f"'{child.checkpoint.source}' was not pruned from '{parent.checkpoint.source}' (step {start + 1} of its "
-            f"history does not start at sha256 {parent.checkpoint.sha256[:12] or 'unknown'}...). "
-            "Give the file it was pruned from."
-        )
-    try:
-        if any(step["step"] not in ("prune", "grow") for step in history[start:]):
-            return None
-        return [(_step(record), getattr(torch, record["dtype"])) for record in history[start:]]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise PlanError(
-            f"The history of '{child.checkpoint.source}' is damaged ({type(error).__name__}: {error}), so there is "
-            "nothing to compare with its parent. Certify it without --parent, or prune again."
-        ) from error
-
-
-def _step(record: Mapping[str, Any]) -> Step:
-    return PruningPlan.from_json(record["plan"]) if "plan" in record else growth_from_json(record["growth"])
-
-
 def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms]) -> tuple[dict[str, float], list[str]]:
     steps = steps_since(child, parent)
     if steps is None:
         return {}, ["The model was trained after pruning, so it no longer equals its masked parent."]
-    merged = _merged(step for step, _ in steps)
+    promises = merged(step for step, _ in steps)
     values: dict[str, float] = {}
-    before = replace(parent.to(torch.float64), head=child.head or _kept_head(parent, merged))
-    for step in merged:
+    before = replace(parent.to(torch.float64), head=child.head or _kept_head(parent, promises))
+    for step in promises:
         before, difference = _one_step(before, step, [*structures, *_per_element(step, child)])
         values = {name: float(np.maximum(value, values.get(name, 0.0))) for name, value in difference.items()} or values
-    exact = parent.checkpoint
-    for step, dtype in steps:
-        exact = (
-            prune_checkpoint(parent.adapter, exact, step, dtype)
-            if isinstance(step, PruningPlan)
-            else grow_checkpoint(parent.adapter, exact, step, dtype)
-        )
-    values["stored_weights"] = _stored_difference(child.checkpoint, exact)
+    values["stored_weights"] = _stored_difference(child.checkpoint, repeated(parent, steps))
     times = "once" if len(steps) == 1 else "at every step"
     stored = str(next(iter(child.checkpoint.weights.values())).dtype).removeprefix("torch.")
     notes = [f"The file is compared with the exact float64 slice, rounded {times} to {stored}."]
-    if drawn := [step for step in merged if not isinstance(step, PruningPlan) and not step.preserve]:
+    if drawn := [step for step in promises if not isinstance(step, PruningPlan) and not step.preserve]:
         notes.append(f"Drawn anew, so equal to nothing of the parent's: {', '.join(map(repr, drawn))}.")
     return values, notes
-
-
-def _merged(steps: Iterable[Step]) -> list[Step]:
-    """Plans that follow each other as one."""
-    merged: list[Step] = []
-    for step in steps:
-        if merged and isinstance(step, PruningPlan) and isinstance(merged[-1], PruningPlan):
-            merged[-1] = merged[-1].then(step)
-        else:
-            merged.append(step)
-    return merged
 
 
 def _one_step(before: Potential, step: Step, structures: Sequence[Atoms]) -> tuple[Potential, dict[str, float]]:

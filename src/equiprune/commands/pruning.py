@@ -78,14 +78,18 @@ def calibrate(
     if plot:
         ep.plot_importance(scores, plot)
     files = [str(path) for path in (output, plot) if path]
-    if common.json:
+    _report_scores(scores, criterion, files, as_json=common.json)
+    return 0
+
+
+def _report_scores(scores: ep.ImportanceScores, criterion: str, files: list[str], *, as_json: bool) -> None:
+    if as_json:
         facts = {"structures": scores.structures, "provenance": dict(scores.provenance)}
-        show_json({"scores": str(output), "written": files, **facts})
-        return 0
+        show_json({"scores": files[0], "written": files, **facts})
+        return
     basis = f"mean over {scores.structures} structures" if scores.structures else "from the weights or the seed alone"
     show_table(f"Importance ({criterion}, {basis})", importance_table(scores))
     show("Written: " + ", ".join(files))
-    return 0
 
 
 @contextmanager

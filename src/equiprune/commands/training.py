@@ -31,7 +31,8 @@ from equiprune.storage import check_writable, replacing
 from equiprune.structures import fingerprint
 from equiprune.training.labelling import Augmentation, augmented
 from equiprune.training.labelling import label as labelled_by
-from equiprune.training.optimisation import Plateau
+from equiprune.training.objective import Objective
+from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import PRESETS
 from equiprune.training.start import from_scratch as initialised
 from equiprune.training.trainer import Recipe
@@ -120,13 +121,12 @@ def train(
     structures, held_out = list(ep.read_structures(data)), list(ep.read_structures(validation)) if validation else []
     start = open_model(model, dtype, common)
     start = initialised(start, seed) if from_scratch else start
-    chosen = PRESETS[preset]
-    optimisation = replace(chosen.optimisation, rates=dict.fromkeys(freeze or [], 0.0))
-    if learning_rate is not None:
-        optimisation = replace(optimisation, learning_rate=learning_rate)
-    recipe = Recipe(weights.on(chosen.objective), optimisation, epochs, batch_size, seed, patience)
+    objective, optimisation = _chosen(preset, weights, learning_rate, freeze or [])
+    recipe = Recipe(objective, optimisation, epochs, batch_size, seed, patience)
     prints = {"data": fingerprint(data)} | ({"validation": fingerprint(validation)} if validation else {})
-    note(f"Preset {preset}: {chosen.source}. Keys: REF_energy, REF_forces, REF_stress, else calculator results.")
+    note(
+        f"Preset {preset}: {PRESETS[preset].source}. Keys: REF_energy, REF_forces, REF_stress, else calculator results."
+    )
     if not held_out and isinstance(optimisation.schedule, Plateau):
         note("Without --validation the learning rate stays as it is, and the last model is the result.")
     steps = epochs * -(-len(structures) // batch_size)
@@ -134,6 +134,17 @@ def train(
         run_training(start, structures, recipe, output, validation=held_out, fingerprints=prints, progress=step)
     _report(start, output, structures, held_out, as_json=common.json)
     return 0
+
+
+def _chosen(
+    preset: PresetName, weights: WeightFlags, learning_rate: float | None, frozen: list[str]
+) -> tuple[Objective, Optimisation]:
+    """The preset, with what the flags say instead."""
+    chosen = PRESETS[preset]
+    optimisation = replace(chosen.optimisation, rates=dict.fromkeys(frozen, 0.0))
+    if learning_rate is not None:
+        optimisation = replace(optimisation, learning_rate=learning_rate)
+    return weights.on(chosen.objective), optimisation
 
 
 def _report(start: ep.Potential, run: Path, structures: list[Atoms], held_out: list[Atoms], *, as_json: bool) -> None:
