@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
+from command_line import Ran, Run, contents
 from hypothesis import settings
 
 import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
+from equiprune.cli import main
 from equiprune.probes import probe_structures
 
 torch.set_num_threads(1)  # tensors are tiny: more threads only wait for each other
@@ -54,3 +56,34 @@ def xyz(structures: list[Atoms], tmp_path: Path) -> Path:
     path = tmp_path / "structures.xyz"
     ase.io.write(path, structures, format="extxyz")
     return path
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process."""
+
+    def run(*words: object) -> Ran:
+        code = main([str(word) for word in words])
+        return Ran(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(cli: Run, tmp_path: Path) -> Run:
+    """Run a command line that must be refused with one message holding every one of the words."""
+
+    def run(*command: object, says: str | tuple[str, ...]) -> Ran:
+        before = contents(tmp_path)
+        ran = cli(*command)
+        assert ran.code == 2, ran
+        assert ran.out == ""
+        messages = [line for line in ran.err.splitlines() if line.startswith("equiprune: ")]
+        assert len(messages) == 1, ran.err
+        assert ran.err.endswith(messages[0] + "\n")
+        for word in [says] if isinstance(says, str) else says:
+            assert word in messages[0]
+        assert contents(tmp_path) == before
+        return ran
+
+    return run

@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -25,6 +25,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from command_line import Run, contents
 from safetensors.torch import load_file, save_file
 
 import equiprune as ep
@@ -35,61 +36,6 @@ from equiprune.pruning.importance import data_free_scores
 COMMANDS = ("info", "calibrate", "prune", "certify", "evaluate", "benchmark", "export")
 OFFSET = {"energy": 0.01, "forces": 0.02, "stress": 0.003}
 """How far the labels of `labelled` are from the toy model: eV per atom, eV/Angstrom, eV/Angstrom^3."""
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Stdout as one strict JSON document."""
-
-        def no_constants(name: str) -> None:
-            raise ValueError(f"{name} is not JSON")
-
-        return json.loads(self.out, parse_constant=no_constants)
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process."""
-
-    def run(*words: object) -> Ran:
-        code = main([str(word) for word in words])
-        return Ran(code, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def refused(cli: Run, tmp_path: Path) -> Run:
-    """Run a command line that must be refused with one message holding every one of the words."""
-
-    def run(*command: object, says: str | tuple[str, ...]) -> Ran:
-        before = contents(tmp_path)
-        ran = cli(*command)
-        assert ran.code == 2, ran
-        assert ran.out == ""
-        messages = [line for line in ran.err.splitlines() if line.startswith("equiprune: ")]
-        assert len(messages) == 1, ran.err
-        assert ran.err.endswith(messages[0] + "\n")
-        for word in [says] if isinstance(says, str) else says:
-            assert word in messages[0]
-        assert contents(tmp_path) == before
-        return ran
-
-    return run
-
-
-def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder, hidden ones too, with the bytes of the files."""
-    return {str(p): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
 def toy_structures(count: int) -> list[Atoms]:

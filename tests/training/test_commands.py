@@ -10,79 +10,22 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import ase.io
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from command_line import Run, contents
 from runs import rows
 
 import equiprune as ep
-from equiprune.cli import main
 from equiprune.commands import training as commands
 from equiprune.labels import Labels
 from equiprune.storage import Progress
 from equiprune.structures import fingerprint
 from equiprune.training.labelling import Augmentation, augmented, label
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        """Stdout as one strict JSON document."""
-
-        def no_constants(name: str) -> None:
-            raise ValueError(f"{name} is not JSON")
-
-        return json.loads(self.out, parse_constant=no_constants)
-
-
-Run = Callable[..., Ran]
-
-
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command line in this process."""
-
-    def run(*words: object) -> Ran:
-        code = main([str(word) for word in words])
-        return Ran(code, *capsys.readouterr())
-
-    return run
-
-
-@pytest.fixture
-def refused(cli: Run, tmp_path: Path) -> Run:
-    """Run a command line that must be refused with one message holding every one of the words."""
-
-    def run(*command: object, says: str | tuple[str, ...]) -> Ran:
-        before = contents(tmp_path)
-        ran = cli(*command)
-        assert ran.code == 2, ran
-        assert ran.out == ""
-        messages = [line for line in ran.err.splitlines() if line.startswith("equiprune: ")]
-        assert len(messages) == 1, ran.err
-        assert ran.err.endswith(messages[0] + "\n")
-        for word in [says] if isinstance(says, str) else says:
-            assert word in messages[0]
-        assert contents(tmp_path) == before
-        return ran
-
-    return run
-
-
-def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder, hidden ones too, with the bytes of the files."""
-    return {str(p): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
 def bare(count: int = 4) -> list[Atoms]:
