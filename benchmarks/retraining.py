@@ -1,16 +1,20 @@
 """Does starting from pruned weights pay? The same small architecture trained the same way from different weights.
 
-The parent labels displaced crystals (no pre-training data needed); every start sees the same structures in the same
-order for the same number of steps. Test structures are displaced crystals of other compositions, labelled by the
-parent, and DFT molecular dynamics of Cu, Li and Si that neither the parent nor its children were trained on here.
+Labels are the parent's, of displaced crystals (no pre-training data needed), or those of DFT that came with the frames
+(``--labels dft``). Every start sees the same structures in the same order for the same number of steps, at the learning
+rate of ``--rates`` that suits it best on validation structures. Test structures have compositions that neither training
+nor validation has seen: displaced crystals labelled by the parent, MPtrj frames with DFT labels, and DFT molecular
+dynamics of Cu, Li and Si.
 """
 
 import argparse
 import csv
 import json
+import re
 import statistics
 import tempfile
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -18,25 +22,39 @@ from ase import Atoms
 from reference_data import mptrj, reference, split_by_composition
 
 import equiprune as ep
+from equiprune.pruning.targets import Target
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.recipes import PRESETS
 from equiprune.training.start import from_scratch
 from equiprune.training.trainer import Recipe, train
 
-SETTINGS = {
-    "7net-l3i5": ([ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)], "sevennet"),
-    "mace-mp-small": ([ep.Channels(64)], "mace-universal"),
+
+@dataclass(frozen=True)
+class Case:
+    """A model, what it is pruned to, and how the result is trained."""
+
+    model: str
+    targets: Sequence[Target]
+    preset: str
+
+
+CASES = {
+    "sevennet-half": Case("7net-l3i5", (ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)), "sevennet"),
+    "sevennet-official": Case("7net-l3i5", (ep.Lmax(2), ep.EdgeLmax(2)), "sevennet"),
+    "mace-half": Case("mace-mp-small", (ep.Channels(64),), "mace-universal"),
 }
-"""Model to (targets, preset)."""
+QUANTITIES = ("energy", "forces", "stress")
+Errors = dict[str, tuple[float | None, ...]]
+"""Test set to MAE in energy (meV/atom), forces (meV/Angstrom), stress (meV/Angstrom^3)."""
 
 
-def taught(parent: ep.Potential, structures: list[Atoms], seed: int) -> list[Atoms]:
+def taught(parent: ep.Potential, structures: Sequence[Atoms], seed: int) -> list[Atoms]:
     """One displaced copy of each structure, labelled by the parent."""
     distorted = list(augmented(structures, Augmentation(copies=1, seed=seed)))[1::2]
     return list(label(parent, distorted))
 
 
-def starts(parent: ep.Potential, calibration: list[Atoms], targets: list, seeds: int) -> dict[str, ep.Potential]:
+def starts(parent: ep.Potential, calibration: list[Atoms], targets: Sequence[Target], seeds: int) -> dict:
     """Models of one architecture by where their weights come from."""
     scores = {c.name: ep.calibrate(parent, calibration, c) for c in (ep.Taylor(), ep.Activation())}
     scores["magnitude"] = ep.data_free_scores(parent, ep.Magnitude())
@@ -46,68 +64,118 @@ def starts(parent: ep.Potential, calibration: list[Atoms], targets: list, seeds:
 
 
 def tests(parent: ep.Potential, held_out: list[Atoms]) -> dict[str, list[Atoms]]:
-    sets = {"MPtrj, displaced (teacher)": taught(parent, held_out, 1)}
+    sets = {"displaced (teacher)": taught(parent, held_out, 1), "MPtrj (DFT)": held_out}
     return sets | {f"{e} (DFT MD)": reference(f"mlearn/{e}_test.extxyz.xz")[::8] for e in ("Cu", "Li", "Si")}
 
 
-def run(start: ep.Potential, data: list[Atoms], held_out: list[Atoms], recipe: Recipe) -> tuple[ep.Potential, list]:
-    """The trained model and its validation curve."""
+def run(start: ep.Potential, data: list[Atoms], validation: list[Atoms], recipe: Recipe) -> tuple[ep.Potential, list]:
+    """The trained model and its learning curve on the validation structures: rows of step, energy, forces, stress."""
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(start, data, recipe, Path(folder) / "run", validation=held_out)
+        trained = train(start, data, recipe, Path(folder) / "run", validation=validation)
         with (Path(folder) / "run" / "curve.csv").open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["validation_forces"]]
-    return trained, [(int(row["step"]), float(row["validation_forces"])) for row in rows]
+    return trained, [[int(row["step"]), *(float(row[f"validation_{q}"]) for q in QUANTITIES)] for row in rows]
 
 
-def joined(rows: dict[str, dict[str, tuple[float, float]]]) -> dict[str, dict[str, str]]:
-    """Seeds of one kind as a mean and a range of the force error."""
-    kinds: dict[str, list[dict[str, tuple[float, float]]]] = {}
+def best_rate(
+    start: ep.Potential, data: list[Atoms], validation: list[Atoms], recipe: Recipe, rates: Sequence[float]
+) -> tuple[float, ep.Potential, list]:
+    """The run whose last validation loss is the smallest."""
+    found = []
+    for rate in rates or [recipe.optimisation.learning_rate]:
+        tried = replace(recipe, optimisation=replace(recipe.optimisation, learning_rate=rate))
+        trained, curve = run(start, data, validation, tried)
+        found.append((min(sum(row[1:]) for row in curve), rate, trained, curve))
+    _, rate, trained, curve = min(found, key=lambda candidate: candidate[0])
+    return rate, trained, curve
+
+
+def errors(model: ep.Potential, sets: dict[str, list[Atoms]]) -> Errors:
+    return {
+        name: tuple(accuracy.mae(q) for q in QUANTITIES)
+        for name, structures in sets.items()
+        for accuracy in ep.evaluate({"": model}, structures)
+    }
+
+
+def table(rows: dict[str, Errors]) -> list[str]:
+    """A line per kind of start (seeds as a mean and a range of the force error) and a column per test set."""
+    kinds: dict[str, list[Errors]] = {}
     for name, row in rows.items():
-        kinds.setdefault(name.rstrip("0123456789").strip(), []).append(row)
-    table = {}
+        kinds.setdefault(re.sub(r" \d+$", "", name), []).append(row)
+    columns = list(next(iter(rows.values())))
+    lines = ["| start | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for kind, members in kinds.items():
-        cells = {}
-        for test in members[0]:
-            energy = statistics.mean(m[test][0] for m in members)
-            forces = [m[test][1] for m in members]
-            spread = f" ({min(forces):.0f} to {max(forces):.0f})" if len(forces) > 1 else ""
-            cells[test] = f"{energy:.0f} / {statistics.mean(forces):.0f}{spread}"
-        table[kind] = cells
-    return table
+        cells = [_cell([member[column] for member in members]) for column in columns]
+        several = f" (mean of {len(members)})" if len(members) > 1 else ""
+        lines.append(f"| {kind}{several} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _cell(members: list[tuple[float | None, ...]]) -> str:
+    means = [None if None in column else statistics.mean(column) for column in zip(*members, strict=True)]
+    text = " / ".join("-" if mean is None else f"{mean:.3g}" for mean in means)
+    forces = [member[1] for member in members]
+    return text + (f" ({min(forces):.3g} to {max(forces):.3g})" if len(forces) > 1 else "")
+
+
+def draw(curves: dict[str, list], path: Path) -> None:
+    """Validation loss of the forces against steps."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot(xlabel="step", ylabel="validation loss of the forces, eV/Angstrom", yscale="log")
+    colours = {name: f"C{i}" for i, name in enumerate(dict.fromkeys(name.split()[0] for name in curves))}
+    labelled: set[str] = set()
+    for name, curve in curves.items():
+        kind = name.split()[0]
+        axes.plot(
+            *zip(*[(row[0], row[2]) for row in curve], strict=True),
+            color=colours[kind],
+            marker=".",
+            label="" if kind in labelled else kind,
+        )
+        labelled.add(kind)
+    axes.legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="7net-l3i5", choices=SETTINGS)
+    parser.add_argument("case", choices=CASES, nargs="?", default="sevennet-half")
+    parser.add_argument("--labels", choices=("teacher", "dft"), default="teacher")
     parser.add_argument("--structures", type=int, default=316)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--rates", type=float, nargs="*", default=[], help="learning rates to choose from")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--json")
+    parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
-    targets, preset = SETTINGS[arguments.model]
-    structures, held_out = split_by_composition(mptrj(12), arguments.structures, 40)
-    parent = ep.load(arguments.model, dtype=torch.float32)
-    data, sets = taught(parent, structures, 0), tests(parent, held_out)
-    chosen = PRESETS[preset]
+    case = CASES[arguments.case]
+    parent = ep.load(case.model, dtype=getattr(torch, arguments.dtype))
+    structures, others = split_by_composition(mptrj(12), arguments.structures, 60)
+    data = taught(parent, structures, 0) if arguments.labels == "teacher" else structures
+    validation = taught(parent, others[:20], 2) if arguments.labels == "teacher" else others[:20]
+    sets = tests(parent, others[20:])
+    chosen = PRESETS[case.preset]
     optimisation = replace(chosen.optimisation, average=0.99)
     recipe = Recipe(chosen.objective, optimisation, arguments.epochs, arguments.batch_size)
-    models = starts(parent, structures[:120], targets, arguments.seeds)
     steps = arguments.epochs * -(-len(data) // arguments.batch_size)
-    print(f"{arguments.model}, {', '.join(map(str, targets))}; {len(data)} crystals, {steps} steps, {preset}, float32")
-    rows, curves = {}, {}
-    for name, start in models.items():
-        trained, curves[name] = run(start, data, sets["MPtrj, displaced (teacher)"], recipe)
-        rows[name] = {}
-        for test, labelled in sets.items():
-            [accuracy] = ep.evaluate({name: trained}, labelled)
-            rows[name][test] = (accuracy.mae("energy"), accuracy.mae("forces"))
-        print(name, {t: f"{e:.0f} / {f:.1f}" for t, (e, f) in rows[name].items()}, flush=True)
-    print("\nenergy MAE, meV/atom / forces MAE, meV/Angstrom")
-    for kind, cells in joined(rows).items():
-        print(f"{kind:12}", "   ".join(f"{test}: {cell}" for test, cell in cells.items()))
+    print(f"{case.model} to {', '.join(map(str, case.targets))}; {len(data)} crystals ({arguments.labels} labels)")
+    print(f"{steps} steps of {arguments.batch_size} structures, preset {case.preset}, {arguments.dtype}")
+    rows, curves, rates = {"parent": errors(parent, sets)}, {}, {}
+    for name, start in starts(parent, structures[:120], case.targets, arguments.seeds).items():
+        rates[name], trained, curves[name] = best_rate(start, data, validation, recipe, arguments.rates)
+        rows[name] = errors(trained, sets)
+        print(f"{name} (rate {rates[name]})", _cell([rows[name]["displaced (teacher)"]]), flush=True)
+    print("\nMAE: energy, meV/atom / forces, meV/Angstrom / stress, meV/Angstrom^3 (forces of the seeds: from, to)")
+    print("\n".join(table(rows)))
     if arguments.json:
-        Path(arguments.json).write_text(json.dumps({"rows": rows, "curves": curves}, indent=1))
+        arguments.json.write_text(json.dumps({"rows": rows, "curves": curves, "rates": rates}, indent=1))
+    if arguments.figure:
+        draw(curves, arguments.figure)
 
 
 if __name__ == "__main__":
