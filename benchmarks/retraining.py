@@ -155,7 +155,7 @@ def main() -> None:
     arguments = parser.parse_args()
     case = CASES[arguments.case]
     parent = ep.load(case.model, dtype=getattr(torch, arguments.dtype))
-    structures, others = split_by_composition(mptrj(12), arguments.structures, 60)
+    structures, others = split_by_composition(mptrj(16), arguments.structures, 60)
     data = taught(parent, structures, 0) if arguments.labels == "teacher" else structures
     validation = taught(parent, others[:20], 2) if arguments.labels == "teacher" else others[:20]
     sets = tests(parent, others[20:])

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.lj import LennardJones
 from command_line import Run, contents
 from runs import rows
 
@@ -25,7 +26,7 @@ from equiprune.commands import training as commands
 from equiprune.labels import Labels
 from equiprune.storage import Progress
 from equiprune.structures import fingerprint
-from equiprune.training.labelling import Augmentation, augmented, label
+from equiprune.training.labelling import Augmentation, Dynamics, augmented, label, simulated
 
 
 def bare(count: int = 4) -> list[Atoms]:
@@ -122,6 +123,42 @@ def test_label_flags_are_those_of_the_api(cli: Run, tmp_path: Path, data: Path) 
         assert Labels.of(atoms).energy == pytest.approx(Labels.of(same).energy, abs=1e-8)
 
 
+def test_label_follows_the_dynamics_of_the_teacher(cli: Run, tmp_path: Path, data: Path) -> None:
+    flags = ["--frames", 2, "--temperature", 200, "--interval", 3, "--timestep", 0.5, "--seed", 5, "--limit", 2]
+    ran = cli("label", "toy", data, *flags, "--copies", 1, "-o", tmp_path / "out.xyz", "--json")
+    assert (ran.code, ran.json["structures"]) == (0, 2 * 2 * 3)
+    toy = ep.load("toy")
+    start = augmented(list(ep.read_structures(data))[:2], Augmentation(1, seed=5))
+    expected = simulated(start, toy.calculator(), Dynamics(2, 200.0, 3, 0.5, 5))
+    for atoms, same in zip(ep.read_structures(tmp_path / "out.xyz"), expected, strict=True):
+        np.testing.assert_allclose(atoms.positions, same.positions, atol=1e-6)
+
+
+def test_label_takes_any_calculator_as_the_teacher(cli: Run, tmp_path: Path, data: Path) -> None:
+    name, options = "ase.calculators.lj:LennardJones", {"sigma": 1.2, "rc": 3.0, "smooth": True}
+    ran = cli("label", name, data, "--options", json.dumps(options), "-o", tmp_path / "out.xyz", "--json")
+    assert ran.code == 0
+    for atoms, read in zip(ep.read_structures(tmp_path / "out.xyz"), ep.read_structures(data), strict=True):
+        read.calc = LennardJones(**options)
+        assert Labels.of(atoms).energy == pytest.approx(read.get_potential_energy())
+        assert atoms.info["teacher_sha256"] == ran.json["teacher_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("teacher", "options", "says"),
+    [
+        ("ase.calculators.lj:LennardJones", "{sigma: 1}", "is not JSON"),
+        ("ase.calculators.lj:LennardJones", "[1]", "is not a JSON object"),
+        ("ase.calculators.lj:Nothing", "{}", "no 'Nothing'"),
+        ("toy", '{"sigma": 1}', "--options are for a calculator"),
+    ],
+)
+def test_label_refuses_what_is_no_teacher(
+    teacher: str, options: str, says: str, refused: Run, tmp_path: Path, data: Path
+) -> None:
+    refused("label", teacher, data, "--options", options, "-o", tmp_path / "out.xyz", says=says)
+
+
 def test_the_same_seed_writes_the_same_file(cli: Run, tmp_path: Path, data: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert cli("label", "toy", data, "--copies", 1, "--seed", seed, "-o", tmp_path / f"{name}.xyz").code == 0
@@ -136,6 +173,9 @@ def test_the_same_seed_writes_the_same_file(cli: Run, tmp_path: Path, data: Path
         (["--copies", 1.5], ("--copies", "whole number")),
         (["--rattle", -0.1], ("--rattle", "-0.1", "0 or a positive number")),
         (["--strain", "nan"], ("--strain", "nan", "0 or a positive number")),
+        (["--temperature", 0], ("--temperature", "0", "positive number of K")),
+        (["--timestep", -1], ("--timestep", "-1", "positive number of fs")),
+        (["--interval", 0], ("--interval", "0", "1 or more")),
         (["--limit", 0], ("--limit", "0", "1 or more")),
         (["--seed", -1], ("--seed", "-1", "0 or more")),
     ],

@@ -1,5 +1,6 @@
 """A teacher's labels: what it predicts, on distorted copies as asked for, and the same after a trip through a file."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -7,13 +8,17 @@ import ase.io
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from ase import Atoms, units
+from ase.build import bulk
+from ase.calculators.calculator import Calculator
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 
 import equiprune as ep
 from equiprune.errors import StructureError, TargetError
 from equiprune.labels import Labels
-from equiprune.training.labelling import Augmentation, augmented, label
+from equiprune.training.labelling import Augmentation, Dynamics, augmented, label, simulated
+from equiprune.training.teachers import CalculatorTeacher
 
 
 def molecule() -> Atoms:
@@ -195,3 +200,111 @@ def test_labels_that_are_not_numbers_are_refused(toy: ep.Potential, structures: 
         broken.module.readout_weight.fill_(torch.nan)
     with pytest.raises(StructureError, match=f"labels of {structures[0].get_chemical_formula()} are not finite"):
         list(label(broken, structures))
+
+
+# Molecular dynamics of the teacher.
+
+
+def test_each_structure_is_followed_by_frames_of_its_dynamics(structures: list[Atoms]) -> None:
+    crystals = [bulk("Cu") * (2, 2, 2), bulk("Al") * (2, 2, 2)]
+    found = list(simulated([mislabelled(atoms) for atoms in crystals], EMT(), Dynamics(3, 300.0, 5)))
+    assert [atoms.get_chemical_formula() for atoms in found] == ["Cu8"] * 4 + ["Al8"] * 4
+    assert all(atoms.info == {"config_type": "bulk"} and atoms.calc is None for atoms in found)
+    np.testing.assert_array_equal(found[0].positions, crystals[0].positions)
+    moved = [np.abs(a.positions - b.positions).max() for a, b in pairwise(found[:4])]
+    assert all(0.01 < distance < 0.5 for distance in moved)
+
+
+def test_dynamics_has_the_temperature_that_was_asked_for() -> None:
+    """Equipartition: half of the kinetic energy that the atoms get goes into the potential of a crystal."""
+    crystal = bulk("Cu") * (3, 3, 3)
+    crystal.calc = EMT()
+    rest = crystal.get_potential_energy()
+    frames = list(simulated([crystal], EMT(), Dynamics(30, 300.0, 20, timestep=4.0)))[10:]
+    excess = [EMT().get_potential_energy(atoms) - rest for atoms in frames]
+    assert np.mean(excess) / (1.5 * units.kB * len(crystal)) == pytest.approx(300, rel=0.15)
+
+
+def test_dynamics_is_that_of_the_seed() -> None:
+    def last(seed: int) -> np.ndarray:
+        return list(simulated([bulk("Cu") * (2, 2, 2)], EMT(), Dynamics(1, seed=seed)))[-1].positions
+
+    np.testing.assert_array_equal(last(3), last(3))
+    assert not np.allclose(last(3), last(4))
+
+
+def test_without_frames_there_is_no_dynamics(structures: list[Atoms]) -> None:
+    found = list(simulated(structures, _Failing(), Dynamics()))
+    assert [len(atoms) for atoms in found] == [len(atoms) for atoms in structures]
+
+
+def test_dynamics_that_flies_apart_is_refused() -> None:
+    with pytest.raises(StructureError, match=r"dynamics of Cu2 .*flies apart.*--timestep"):
+        list(simulated([Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 0.3]])], EMT(), Dynamics(5, timestep=20.0)))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("frames", -1), ("temperature", 0), ("interval", 0), ("timestep", float("nan"))]
+)
+def test_impossible_dynamics_is_refused(field: str, value: float) -> None:
+    with pytest.raises(TargetError, match=f"--{field} {value} is not possible"):
+        Dynamics(**{field: value})
+
+
+# Teachers that are calculators of other packages.
+
+
+class _Failing(Calculator):
+    """Without stress, and without an answer when there is silicon."""
+
+    implemented_properties = ["energy", "forces"]  # noqa: RUF012 (ASE's interface)
+
+    def calculate(self, atoms: Any = None, properties: Any = None, system_changes: Any = None) -> None:
+        if "Si" in atoms.symbols:
+            raise RuntimeError("SCF not converged")
+        self.results = {"energy": 1.5 * len(atoms), "forces": np.ones((len(atoms), 3))}
+
+
+def test_any_calculator_can_be_the_teacher() -> None:
+    teacher = CalculatorTeacher.named("ase.calculators.emt:EMT", {"asap_cutoff": True})
+    crystals = [bulk("Cu") * (2, 1, 1), Atoms("Al2", positions=[[0, 0, 0], [0, 0, 2.5]])]
+    labelled = list(label(teacher, crystals))
+    for atoms, found in zip(crystals, labelled, strict=True):
+        atoms.calc = EMT(asap_cutoff=True)
+        labels = Labels.of(found)
+        assert labels.energy == pytest.approx(atoms.get_potential_energy(), rel=1e-12)
+        np.testing.assert_allclose(labels.forces, atoms.get_forces(), atol=1e-12)
+        assert found.info["teacher_sha256"] == teacher.fingerprint
+    np.testing.assert_allclose(Labels.of(labelled[0]).stress, crystals[0].get_stress(voigt=False), atol=1e-12)
+    assert Labels.of(labelled[1]).stress is None
+
+
+def test_a_calculator_without_stress_labels_without_stress() -> None:
+    [labelled] = label(CalculatorTeacher(_Failing(), "mine:Failing"), [bulk("Cu")])
+    assert Labels.of(labelled).stress is None
+    assert Labels.of(labelled).energy == 1.5
+
+
+def test_a_calculator_that_fails_names_the_structure() -> None:
+    with pytest.raises(StructureError, match=r"mine:Failing failed for Si2 .*SCF not converged"):
+        list(label(CalculatorTeacher(_Failing(), "mine:Failing"), [bulk("Si")]))
+
+
+def test_options_are_part_of_a_calculators_fingerprint() -> None:
+    made = [CalculatorTeacher.named("ase.calculators.lj:LennardJones", {"epsilon": e}) for e in (0.5, 0.5, 0.6)]
+    prints = [teacher.fingerprint for teacher in made]
+    assert prints[0] == prints[1] != prints[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("no.such.package:EMT", {}, "no 'EMT' in 'no.such.package'"),
+        ("ase.calculators.emt:Nothing", {}, "no 'Nothing' in 'ase.calculators.emt'"),
+        ("builtins:dict", {}, "no ASE calculator but a dict"),
+        ("ase:Atoms", {"positions": "wrong"}, "could not be made"),
+    ],
+)
+def test_what_is_no_calculator_is_refused(name: str, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(TargetError, match=message):
+        CalculatorTeacher.named(name, options)

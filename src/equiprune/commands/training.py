@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -11,7 +13,7 @@ from ase import Atoms
 
 import equiprune as ep
 from equiprune.display import note, plain, progress, show, show_json, show_table
-from equiprune.errors import OutputError
+from equiprune.errors import OutputError, TargetError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import (
     COMMON,
@@ -29,12 +31,13 @@ from equiprune.flags import (
 from equiprune.opening import check_suffix, open_model
 from equiprune.storage import check_writable, replacing
 from equiprune.structures import fingerprint
-from equiprune.training.labelling import Augmentation, augmented
+from equiprune.training.labelling import Augmentation, Dynamics, augmented, simulated
 from equiprune.training.labelling import label as labelled_by
 from equiprune.training.objective import Objective
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import PRESETS
 from equiprune.training.start import from_scratch as initialised
+from equiprune.training.teachers import CalculatorTeacher, PotentialTeacher, Teacher
 from equiprune.training.trainer import Recipe
 from equiprune.training.trainer import train as run_training
 
@@ -45,9 +48,14 @@ def label(
     /,
     *,
     output: Output,
+    options: str = "{}",
     copies: NotNegative = 0,
     rattle: float = 0.1,
     strain: float = 0.02,
+    frames: NotNegative = 0,
+    temperature: float = 600.0,
+    interval: Positive = 20,
+    timestep: float = 1.0,
     seed: NotNegative = 0,
     limit: Positive | None = None,
     dtype: Dtype | None = None,
@@ -56,28 +64,52 @@ def label(
     """Write structures with the energy, forces and stress that a model gives them: labels from a teacher.
 
     Args:
-        model: the teacher: an alias, an upstream checkpoint, or a directory that equiprune wrote.
+        model: the teacher: an alias, an upstream checkpoint, a directory that equiprune wrote, or module:callable for
+            any ASE calculator, e.g. ase.calculators.emt:EMT.
         data: structures; labels they have are not used.
         output: labelled structures (.extxyz).
+        options: what to call module:callable with, as JSON.
         copies: distorted copies of each structure, labelled as well.
         rattle: displacement of the copies' atoms, standard deviation in Angstrom.
         strain: deformation of the copies' cells, standard deviation.
-        seed: of the distortions.
+        frames: of molecular dynamics with the teacher that starts from each structure, labelled as well.
+        temperature: of the dynamics, K.
+        interval: steps between its frames.
+        timestep: of the dynamics, fs.
+        seed: of distortions and dynamics.
         limit: use only the first this many structures.
         dtype: precision of the teacher; that of its file unless given.
     """
     check_suffix(output, "Labelled structures", ".extxyz", ".xyz")
     check_writable(output)
-    teacher = open_model(model, dtype, common)
-    source = augmented(islice(ep.read_structures(data), limit), Augmentation(copies, rattle, strain, seed))
-    with progress("label", limit and limit * (1 + copies)) as step, replacing(output) as temporary:
+    augmentation = Augmentation(copies, rattle, strain, seed)
+    dynamics = Dynamics(frames, temperature, interval, timestep, seed)
+    teacher = _teacher(model, options, dtype, common)
+    source = augmented(islice(ep.read_structures(data), limit), augmentation)
+    source = simulated(source, teacher.calculator, dynamics)
+    with progress("label", limit and limit * (1 + copies) * (1 + frames)) as step, replacing(output) as temporary:
         count = 0
         for atoms in labelled_by(teacher, source, progress=step):
             ase.io.write(temporary, atoms, format="extxyz", append=True)
             count += 1
-    value = {"structures": count, "teacher_sha256": teacher.checkpoint.sha256, "written": str(output)}
+    value = {"structures": count, "teacher_sha256": teacher.fingerprint, "written": str(output)}
     show_json(value) if common.json else show(f"Labelled {count} structures: {output}")
     return 0
+
+
+def _teacher(model: str, options: str, dtype: Dtype | None, common: Common) -> Teacher:
+    """A model, or the calculator that ``module:callable`` gives."""
+    if not re.fullmatch(r"[\w.]+:\w+", model) or Path(model).exists():
+        if options != "{}":
+            raise TargetError("--options are for a calculator named as module:callable. Leave them out.")
+        return PotentialTeacher(open_model(model, dtype, common))
+    try:
+        chosen = json.loads(options)
+    except json.JSONDecodeError as error:
+        raise TargetError(f"--options '{options}' is not JSON ({error}). Give e.g. '{{\"epsilon\": 0.5}}'.") from None
+    if not isinstance(chosen, dict):
+        raise TargetError(f"--options '{options}' is not a JSON object. Give e.g. '{{\"epsilon\": 0.5}}'.")
+    return CalculatorTeacher.named(model, chosen)
 
 
 def train(

@@ -1,8 +1,8 @@
 """Labels from a teacher: structures with the energy, forces and stress that a model gives them.
 
 A pruned model is retrained towards its parent without any pre-training data: the user's own structures, displaced and
-strained, are labelled by the parent. Labels are written as ordinary calculator results, so that a teacher of another
-architecture, in another environment, teaches through the file.
+strained, or met in short molecular dynamics, are labelled by the parent. Labels are written as ordinary calculator
+results, so that a teacher of another architecture, in another environment, teaches through the file.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
+from ase.calculators.calculator import Calculator
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from equiprune.errors import StructureError, TargetError
 from equiprune.potential import Potential, batches
 from equiprune.storage import Progress, silent
+from equiprune.training.teachers import PotentialTeacher, Teacher, check_finite
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,36 @@ class Augmentation:
         for name in ("copies", "rattle", "strain"):
             if not 0 <= getattr(self, name) < np.inf:
                 raise TargetError(f"--{name} {getattr(self, name)} is not possible: give 0 or a positive number.")
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """Frames of short molecular dynamics (Langevin, friction 0.01/fs) that starts from each structure.
+
+    Attributes:
+        frames: per structure, besides the structure itself.
+        temperature: K.
+        interval: steps between frames.
+        timestep: fs.
+        seed: of velocities and friction.
+    """
+
+    frames: int = 0
+    temperature: float = 600.0
+    interval: int = 20
+    timestep: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        allowed = {
+            "frames": (self.frames >= 0, "0 or more"),
+            "temperature": (0 < self.temperature < np.inf, "a positive number of K"),
+            "interval": (self.interval >= 1, "1 or more steps"),
+            "timestep": (0 < self.timestep < np.inf, "a positive number of fs"),
+        }
+        for name, (possible, instead) in allowed.items():
+            if not possible:
+                raise TargetError(f"--{name} {getattr(self, name)} is not possible: give {instead}.")
 
 
 def augmented(structures: Iterable[Atoms], augmentation: Augmentation) -> Iterator[Atoms]:
@@ -67,26 +99,65 @@ def _distorted(atoms: Atoms, augmentation: Augmentation, generator: np.random.Ge
     return copy
 
 
+def simulated(structures: Iterable[Atoms], calculator: Calculator, dynamics: Dynamics) -> Iterator[Atoms]:
+    """Each structure without its labels, followed by frames of molecular dynamics that starts from it.
+
+    Raises:
+        StructureError: the atoms fly apart: a position is not finite, or two structures' lengths away from its start.
+    """
+    for number, atoms in enumerate(structures):
+        bare = _bare(atoms)
+        yield bare
+        if dynamics.frames:
+            yield from _frames(bare, calculator, dynamics, np.random.default_rng([dynamics.seed, number]))
+
+
+def _frames(
+    atoms: Atoms, calculator: Calculator, dynamics: Dynamics, generator: np.random.Generator
+) -> Iterator[Atoms]:
+    from ase.md.langevin import Langevin  # slow to import, and only needed here
+
+    moving = atoms.copy()
+    moving.calc = calculator
+    spread = np.sqrt(moving.get_masses()[:, None] * units.kB * dynamics.temperature)  # of Maxwell and Boltzmann
+    moving.set_momenta(spread * generator.standard_normal((len(moving), 3)))
+    motion = Langevin(
+        moving,
+        dynamics.timestep * units.fs,
+        temperature_K=dynamics.temperature,
+        friction=0.01 / units.fs,
+        fixcm=False,
+        rng=generator,
+    )
+    far = 2 * (np.ptp(atoms.positions, axis=0).max() + atoms.cell.lengths().max() + 1)
+    for _ in range(dynamics.frames):
+        motion.run(dynamics.interval)
+        if not np.abs(moving.positions - atoms.positions).max() < far:
+            raise StructureError(
+                f"Molecular dynamics of {atoms.get_chemical_formula()} at {dynamics.temperature:g} K flies apart. "
+                "Lower --temperature or --timestep, or relax the structure first."
+            )
+        yield _bare(moving)
+
+
 def label(
-    teacher: Potential, structures: Iterable[Atoms], *, batch_atoms: int = 256, progress: Progress = silent
+    teacher: Potential | Teacher, structures: Iterable[Atoms], *, batch_atoms: int = 256, progress: Progress = silent
 ) -> Iterator[Atoms]:
     """Structures with the teacher's energy (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3) as their only labels.
 
-    ``info["teacher_sha256"]`` says whose they are, if the teacher has been saved.
+    ``info["teacher_sha256"]`` says whose they are, unless the teacher is a model that has not been saved.
 
     Raises:
-        StructureError: unknown elements, or a label that is not finite.
+        StructureError: unknown elements, a calculator that fails, or a label that is not finite.
     """
+    teacher = PotentialTeacher(teacher) if isinstance(teacher, Potential) else teacher
+    fingerprint = teacher.fingerprint
     for batch in batches(structures, batch_atoms):
-        for atoms, prediction in zip(batch, teacher.predict(batch, batch_atoms), strict=True):
-            results = {"energy": prediction.energy.item(), "forces": prediction.forces.double().cpu().numpy()}
-            if atoms.pbc.all():
-                results["stress"] = prediction.stress.double().cpu().numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
-            if not all(np.isfinite(value).all() for value in results.values()):
-                raise StructureError(f"The teacher's labels of {atoms.get_chemical_formula()} are not finite numbers.")
+        for atoms, results in zip(batch, teacher.results(batch), strict=True):
+            check_finite(results, atoms)
             labelled = _bare(atoms)
-            if teacher.checkpoint.sha256:  # an empty one would make an extxyz file unreadable
-                labelled.info["teacher_sha256"] = teacher.checkpoint.sha256
+            if fingerprint:  # an empty one would make an extxyz file unreadable
+                labelled.info["teacher_sha256"] = fingerprint
             labelled.calc = SinglePointCalculator(labelled, **results)
             yield labelled
         progress(len(batch))

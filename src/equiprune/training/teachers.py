@@ -1,0 +1,125 @@
+"""Who can label structures: a potential of any adapter, or whatever calculator ASE can call."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError
+
+from equiprune.errors import StructureError, TargetError
+from equiprune.potential import Potential
+
+Results = Mapping[str, Any]
+"""``energy`` eV; ``forces`` (atoms, 3) eV/Angstrom; ``stress`` (6,) eV/Angstrom^3, where there is one."""
+
+
+@dataclass(frozen=True)
+class CalculatorTeacher:
+    """A calculator of another package, in this environment.
+
+    Attributes:
+        calculator: any ASE calculator that gives energies and forces.
+        name: what to call it, such as ``ase.calculators.emt:EMT``.
+        options: what it was made with.
+    """
+
+    calculator: Calculator
+    name: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def named(cls, name: str, options: Mapping[str, Any] | None = None) -> CalculatorTeacher:
+        """``module:callable`` called with the options.
+
+        >>> teacher = CalculatorTeacher.named("ase.calculators.lj:LennardJones", {"epsilon": 0.5})
+        >>> [results] = teacher.results([Atoms("He2", positions=[[0, 0, 0], [0, 0, 1.12]])])
+        >>> f"{results['energy']:.2f} eV"
+        '-0.50 eV'
+
+        Raises:
+            TargetError: no such module or callable, or calling it fails or gives no calculator.
+        """
+        module, _, attribute = name.partition(":")
+        try:
+            made = getattr(importlib.import_module(module), attribute)(**(options or {}))
+        except (ImportError, AttributeError) as error:
+            raise TargetError(f"There is no '{attribute}' in '{module}' to be imported here ({error}).") from error
+        except Exception as error:  # every calculator fails in its own way
+            raise TargetError(f"{name} could not be made with {dict(options or {})} ({error}).") from error
+        if not hasattr(made, "get_property"):
+            raise TargetError(f"{name} gives no ASE calculator but a {type(made).__name__}.")
+        return cls(made, name, dict(options or {}))
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of name, version of the package and options: what is known of a calculator from outside."""
+        package = sys.modules.get(self.name.partition(":")[0].split(".")[0])
+        known = [self.name, getattr(package, "__version__", ""), self.options]
+        return hashlib.sha256(json.dumps(known, sort_keys=True, default=repr).encode()).hexdigest()
+
+    def results(self, structures: Sequence[Atoms]) -> list[Results]:
+        """What the calculator says, one structure after another."""
+        return [self._of(atoms) for atoms in structures]
+
+    def _of(self, atoms: Atoms) -> Results:
+        bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        wanted = ["energy", "forces", *(["stress"] if atoms.pbc.all() else [])]
+        try:
+            found = {name: self._property(name, bare) for name in wanted}
+        except Exception as error:  # every calculator fails in its own way
+            reason = f"{type(error).__name__}: {error}"
+            raise StructureError(f"{self.name} failed for {atoms.get_chemical_formula()} ({reason}).") from error
+        return {name: value for name, value in found.items() if value is not None}
+
+    def _property(self, name: str, atoms: Atoms) -> Any:
+        try:
+            return self.calculator.get_property(name, atoms)
+        except PropertyNotImplementedError:
+            if name == "stress":
+                return None
+            raise
+
+
+@dataclass(frozen=True)
+class PotentialTeacher:
+    """A model of any adapter."""
+
+    potential: Potential
+
+    @property
+    def calculator(self) -> Calculator:
+        """For molecular dynamics."""
+        return self.potential.calculator()
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 of its file; empty if it has not been saved."""
+        return self.potential.checkpoint.sha256
+
+    def results(self, structures: Sequence[Atoms]) -> list[Results]:
+        """Predictions, evaluated as one batch."""
+        predictions = self.potential.predict(structures, sum(map(len, structures)))
+        return [self._of(*pair) for pair in zip(structures, predictions, strict=True)]
+
+    def _of(self, atoms: Atoms, prediction: Any) -> Results:
+        results = {"energy": prediction.energy.item(), "forces": prediction.forces.double().cpu().numpy()}
+        if atoms.pbc.all():
+            results["stress"] = prediction.stress.double().cpu().numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
+        return results
+
+
+Teacher = PotentialTeacher | CalculatorTeacher
+
+
+def check_finite(results: Results, atoms: Atoms) -> None:
+    """Raise `StructureError` unless every label is a number."""
+    if not all(np.isfinite(value).all() for value in results.values()):
+        raise StructureError(f"The teacher's labels of {atoms.get_chemical_formula()} are not finite numbers.")
