@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from equiprune.adapters import fill
 from equiprune.checkpoint import save
 from equiprune.errors import EquipruneError, StructureError, TargetError
 from equiprune.potential import Potential
@@ -288,8 +290,8 @@ class _Loop:
 
     def _validate(self, validation: Sequence[Atoms]) -> dict[str, float]:
         """The objective on the validation structures, with the averaged weights; remember them when they are best."""
-        weights = self._final_weights()
-        model = self._with(weights)
+        weights, model = self._final_weights(), self._second
+        fill(model.module, {**self.start.checkpoint.weights, **weights})
         predictor = Predictor(model).eval()
         totals, counts = dict.fromkeys(QUANTITIES, 0.0), dict.fromkeys(QUANTITIES, 0)
         size = self.recipe.batch_size
@@ -308,6 +310,11 @@ class _Loop:
 
     def _final_weights(self) -> dict[str, Tensor]:
         return dict(self.state.average) if self.recipe.optimisation.average is not None else self._weights()
+
+    @cached_property
+    def _second(self) -> Potential:
+        """A module for weights that are not those in training; kept, because building one can take seconds."""
+        return self._with({})
 
     def _with(self, weights: Mapping[str, Tensor]) -> Potential:
         checkpoint = replace(self.start.checkpoint, weights={**self.start.checkpoint.weights, **weights})
