@@ -2,7 +2,7 @@
 
 Labels are the parent's, of displaced crystals (no pre-training data needed), or those of DFT that came with the frames
 (``--labels dft``). Every start sees the same structures in the same order for the same number of steps, at the learning
-rate of ``--rates`` that suits it best on validation structures. Test structures have compositions that neither training
+rate of ``--rates`` that suits its kind best on validation structures (chosen with the first seed). Test structures have compositions that neither training
 nor validation has seen: displaced crystals labelled by the parent, MPtrj frames with DFT labels, and DFT molecular
 dynamics of Cu, Li and Si.
 """
@@ -164,12 +164,14 @@ def main() -> None:
     recipe = Recipe(chosen.objective, optimisation, arguments.epochs, arguments.batch_size)
     steps = arguments.epochs * -(-len(data) // arguments.batch_size)
     print(f"{case.model} to {', '.join(map(str, case.targets))}; {len(data)} crystals ({arguments.labels} labels)")
-    print(f"{steps} steps of {arguments.batch_size} structures, preset {case.preset}, {arguments.dtype}")
+    print(f"{steps} steps of {arguments.batch_size} structures, preset {case.preset}, {arguments.dtype}", flush=True)
     rows, curves, rates = {"parent": errors(parent, sets)}, {}, {}
     for name, start in starts(parent, structures[:120], case.targets, arguments.seeds).items():
-        rates[name], trained, curves[name] = best_rate(start, data, validation, recipe, arguments.rates)
+        kind = name.split()[0]
+        candidates = [rates[kind]] if kind in rates else arguments.rates
+        rates[kind], trained, curves[name] = best_rate(start, data, validation, recipe, candidates)
         rows[name] = errors(trained, sets)
-        print(f"{name} (rate {rates[name]})", _cell([rows[name]["displaced (teacher)"]]), flush=True)
+        print(f"{name} (rate {rates[kind]})", _cell([rows[name]["displaced (teacher)"]]), flush=True)
     print("\nMAE: energy, meV/atom / forces, meV/Angstrom / stress, meV/Angstrom^3 (forces of the seeds: from, to)")
     print("\n".join(table(rows)))
     if arguments.json:
