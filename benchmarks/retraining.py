@@ -2,9 +2,9 @@
 
 Labels are the parent's, of displaced crystals (no pre-training data needed), or those of DFT that came with the frames
 (``--labels dft``). Every start sees the same structures in the same order for the same number of steps, at the learning
-rate of ``--rates`` that suits its kind best on validation structures (chosen with the first seed). Test structures have compositions that neither training
-nor validation has seen: displaced crystals labelled by the parent, MPtrj frames with DFT labels, and DFT molecular
-dynamics of Cu, Li and Si.
+rate of ``--rates`` that suits its kind best on validation structures (chosen with the first seed). Test structures have
+compositions that neither training nor validation has seen: displaced crystals labelled by the parent, MPtrj frames with
+DFT labels, and DFT molecular dynamics of Cu, Li and Si.
 """
 
 import argparse
