@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError
 from equiprune.commands.checks import benchmark, certify, evaluate
 from equiprune.commands.models import demo, export, info
 from equiprune.commands.pruning import calibrate, prune
+from equiprune.commands.stability import stability
 from equiprune.commands.training import label, train
 from equiprune.errors import EquipruneError
 
@@ -24,7 +25,7 @@ app = App(
     help="Make equivariant interatomic potentials smaller and faster, with the numbers right.",
     suppress_keyboard_interrupt=False,
 )
-for _command in (info, calibrate, prune, certify, evaluate, benchmark, export, label, train, demo):
+for _command in (info, calibrate, prune, certify, evaluate, benchmark, export, label, train, stability, demo):
     app.command(_command)
 
 
