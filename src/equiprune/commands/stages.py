@@ -100,9 +100,8 @@ def signature_of(app: App, command: str) -> Signature:
 
 
 def _types(hint: Any) -> set[Any]:
-    """A type, or those of a union; of a list, list."""
-    parts = get_args(hint) if get_origin(hint) not in (list, None) else (hint,)
-    return {get_origin(part) or part for part in parts}
+    """Every type that a hint is made of: of ``list[Path] | None``, list, Path and None among them."""
+    return {get_origin(hint) or hint}.union(*(_types(part) for part in get_args(hint)))
 
 
 @dataclass(frozen=True)
