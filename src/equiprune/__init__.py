@@ -29,6 +29,7 @@ from equiprune.pruning.figure import plot_importance
 from equiprune.pruning.growing import grow
 from equiprune.pruning.importance import Activation, ImportanceScores, Magnitude, Random, Taylor, data_free_scores
 from equiprune.pruning.slicing import prune
+from equiprune.pruning.stability import Stability, stability
 from equiprune.pruning.targets import (
     BasisLmax,
     Channels,
@@ -83,6 +84,7 @@ __all__ = [
     "RadialWidth",
     "Random",
     "Resume",
+    "Stability",
     "Taylor",
     "Timing",
     "WeightLayout",
@@ -105,4 +107,5 @@ __all__ = [
     "read_checkpoint",
     "read_structures",
     "save",
+    "stability",
 ]

@@ -15,7 +15,9 @@ from cyclopts import App, CycloptsError
 
 from equiprune.commands.checks import benchmark, certify, evaluate
 from equiprune.commands.models import demo, export, info
+from equiprune.commands.pipeline import run_command
 from equiprune.commands.pruning import calibrate, prune
+from equiprune.commands.stability import stability
 from equiprune.commands.training import label, train
 from equiprune.errors import EquipruneError
 
@@ -24,8 +26,9 @@ app = App(
     help="Make equivariant interatomic potentials smaller and faster, with the numbers right.",
     suppress_keyboard_interrupt=False,
 )
-for _command in (info, calibrate, prune, certify, evaluate, benchmark, export, label, train, demo):
+for _command in (info, calibrate, prune, certify, evaluate, benchmark, export, label, train, stability, demo):
     app.command(_command)
+app.command(run_command(app))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

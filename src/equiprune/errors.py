@@ -31,6 +31,10 @@ class OutputError(EquipruneError):
     """An output path that cannot be written."""
 
 
+class RecipeError(EquipruneError):
+    """A pipeline's recipe that cannot be read or followed."""
+
+
 def closest(given: str, allowed: Iterable[str]) -> str:
     """A hint for a mistyped word, or an empty string.
 

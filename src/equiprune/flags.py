@@ -15,7 +15,9 @@ from equiprune.errors import TargetError
 from equiprune.pruning import targets as t
 from equiprune.pruning.importance import Activation, Criterion, DataCriterion, Magnitude, Random, Taylor
 from equiprune.storage import read_json
+from equiprune.training.curve_figure import CurvePicture
 from equiprune.training.objective import Objective
+from equiprune.training.observers import Observer, TensorBoard, Wandb
 
 
 def _whole(smallest: int | None) -> Callable[[Any, tuple[Token, ...]], int]:
@@ -245,6 +247,25 @@ class WeightFlags:
         return replace(objective, **terms)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WatchFlags:
+    """Where the learning curve goes besides curve.csv and curve.png.
+
+    Attributes:
+        tensorboard: also event files for TensorBoard, in the run's folder "tensorboard".
+        wandb: also this project on Weights & Biases.
+    """
+
+    tensorboard: Switch = False
+    wandb: str | None = None
+
+    def observers(self, run: Path) -> list[Observer]:
+        """Who is told about the run in this folder; raises `EquipruneError` for a package that is not installed."""
+        boards: list[Observer] = [TensorBoard(run)] if self.tensorboard else []
+        return [CurvePicture(run), *boards, *([Wandb(run, self.wandb)] if self.wandb else [])]
+
+
 COMMON, NO_TARGETS, NO_GROWTH, NO_SCORES = Common(), TargetFlags(), GrowthFlags(), ScoreFlags()
-NO_WEIGHTS = WeightFlags()
+NO_WEIGHTS, UNWATCHED = WeightFlags(), WatchFlags()
 """No flag given."""

@@ -280,7 +280,7 @@ def test_train_as_json_is_one_document(cli: Run, model: Path, labelled: Path, tm
     ran = cli(*train(model, labelled, tmp_path, "--json", "--learning-rate", 0.01, epochs=8))
     value = ran.json
     assert ran.code == 0
-    assert value.keys() == {"model", "curve", "accuracy"}
+    assert value.keys() == {"model", "curve", "picture", "accuracy"}
     assert value["model"] == str(tmp_path / "run" / "model")
     assert Path(value["curve"]).is_file()
     start, trained = value["accuracy"]

@@ -7,6 +7,7 @@ import re
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -18,6 +19,7 @@ from equiprune.evaluation.accuracy import table
 from equiprune.flags import (
     COMMON,
     NO_WEIGHTS,
+    UNWATCHED,
     Common,
     Dtype,
     NotNegative,
@@ -26,6 +28,7 @@ from equiprune.flags import (
     Positive,
     PresetName,
     Switch,
+    WatchFlags,
     WeightFlags,
 )
 from equiprune.opening import check_suffix, open_model
@@ -129,6 +132,7 @@ def train(
     from_scratch: Switch = False,
     seed: NotNegative = 0,
     dtype: Dtype | None = None,
+    watch: WatchFlags = UNWATCHED,
     common: Common = COMMON,
 ) -> int:
     """Train a model on labelled structures: retraining and fine-tuning. Interrupted, the same command goes on.
@@ -150,6 +154,7 @@ def train(
     """
     if output.suffix in (".pth", ".model"):
         raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
+    observers = watch.observers(output)
     structures, held_out = list(ep.read_structures(data)), list(ep.read_structures(validation)) if validation else []
     start = open_model(model, dtype, common)
     start = initialised(start, seed) if from_scratch else start
@@ -163,7 +168,8 @@ def train(
         note("Without --validation the learning rate stays as it is, and the last model is the result.")
     steps = epochs * -(-len(structures) // batch_size)
     with progress("train", steps) as step:
-        run_training(start, structures, recipe, output, validation=held_out, fingerprints=prints, progress=step)
+        settings: dict[str, Any] = {"validation": held_out, "fingerprints": prints, "observers": observers}
+        run_training(start, structures, recipe, output, progress=step, **settings)
     _report(start, output, structures, held_out, as_json=common.json)
     return 0
 
@@ -183,7 +189,7 @@ def _report(start: ep.Potential, run: Path, structures: list[Atoms], held_out: l
     """Errors before and after, on what chose the model or else on what it was trained on."""
     trained = {"start": start, "trained": ep.load(run / "model", dtype=start.dtype, head=start.head)}
     accuracies = ep.evaluate(trained, held_out or structures)
-    value = {"model": str(run / "model"), "curve": str(run / "curve.csv")}
+    value = {"model": str(run / "model"), "curve": str(run / "curve.csv"), "picture": str(run / "curve.png")}
     if as_json:
         show_json({**value, "accuracy": [accuracy.to_json() for accuracy in accuracies]})
         return

@@ -89,6 +89,14 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"'{path}' could not be written ({error.strerror}). Mend that and repeat.") from error
 
+    def rows(self) -> list[dict[str, str]]:
+        """The learning curve as it stands, from its first line."""
+        path = self.path / "curve.csv"
+        if not path.exists():
+            return []
+        with path.open(newline="") as stream:
+            return list(csv.DictReader(stream))
+
     def rewind(self, size: int) -> None:
         """Cut the learning curve after this many bytes: what follows will be recorded again."""
         path = self.path / "curve.csv"

@@ -12,7 +12,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -31,6 +31,7 @@ from equiprune.potential import Potential
 from equiprune.storage import Progress, silent
 from equiprune.training.data import TrainingBatch, batch, check_labels, digest, everything, groups
 from equiprune.training.objective import QUANTITIES, Objective, Sum, objective_to_json
+from equiprune.training.observers import Observer, watching
 from equiprune.training.optimisation import (
     Optimisation,
     averaged,
@@ -122,6 +123,7 @@ def train(
     fingerprints: Mapping[str, str] | None = None,
     fabric: Fabric | None = None,
     progress: Progress = silent,
+    observers: Sequence[Observer] = (),
 ) -> Potential:
     """Train a potential; the best model by validation loss, or the last one without validation structures.
 
@@ -134,6 +136,7 @@ def train(
         fingerprints: of the data, recorded and compared when resuming.
         fabric: devices and processes; one CPU process unless given.
         progress: called with 1 after every step, and first with the steps that an interrupted run has behind it.
+        observers: told about every line of the learning curve, also those of before an interruption.
 
     Raises:
         StructureError: labels are missing, or a prediction or gradient is not finite (the structures are named).
@@ -155,7 +158,8 @@ def train(
     loop = _Loop(potential, recipe, run, fabric or Fabric(accelerator="cpu", devices=1), progress)
     with _stop_politely(loop):
         loop.open(structures, validation, fingerprints or {})
-        loop.run_epochs(structures, validation)
+        with watching(observers if loop.fabric.is_global_zero else (), loop.folder) as loop.observe:
+            loop.run_epochs(structures, validation)
     return loop.result()
 
 
@@ -175,6 +179,7 @@ class _Loop:
         self.module, self.optimizer = fabric.setup(self.predictor, made)
         self.state = _State(average=self._weights())
         self.begun, self.learning_rate = time.monotonic(), 0.0
+        self.observe: Callable[[Mapping[str, Any]], None] = lambda row: None
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.potential.module.named_parameters()}
@@ -331,6 +336,7 @@ class _Loop:
         row |= {f"train_{quantity}": losses.get(quantity, "") for quantity in QUANTITIES}
         row |= {f"validation_{quantity}": validation.get(quantity, "") for quantity in QUANTITIES}
         state.recorded = self.folder.record(row)
+        self.observe(row)
 
     def result(self) -> Potential:
         """The best model (the last one without validation), with the training recorded in its history."""

@@ -1,0 +1,140 @@
+"""Learning curves for other people's dashboards.
+
+``curve.csv`` is the truth, and a dashboard is its copy: whoever watches a run is first given every line that was
+recorded before, then each new one. A run that was killed and resumed therefore shows every step once, and a dashboard
+can be added to a run that has already begun.
+"""
+
+from __future__ import annotations
+
+import secrets
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from equiprune.errors import EquipruneError
+from equiprune.storage import write_text
+from equiprune.training.run_folder import RunFolder
+
+Row = Mapping[str, float]
+"""A line of the learning curve: its columns that have a number."""
+
+
+class Observer(ABC):
+    """What is told about a run, in the first process only."""
+
+    @abstractmethod
+    def begin(self, rows: Sequence[Row]) -> None:
+        """The run begins, or goes on after these lines."""
+
+    @abstractmethod
+    def add(self, row: Row) -> None:
+        """A line was recorded."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """The run has ended or was interrupted."""
+
+
+@contextmanager
+def watching(observers: Sequence[Observer], folder: RunFolder) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """What to call with every line recorded; on leaving, also by an error, the observers are closed."""
+    with ExitStack() as ending:
+        before = [numbers(row) for row in folder.rows()] if observers else []
+        for observer in observers:
+            observer.begin(before)
+            ending.callback(observer.close)
+
+        def tell(row: Mapping[str, Any]) -> None:
+            for observer in observers:
+                observer.add(numbers(row))
+
+        yield tell
+
+
+def numbers(row: Mapping[str, Any]) -> Row:
+    """The columns of a line that have a number.
+
+    >>> numbers({"step": "3", "train_energy": 0.5, "validation_energy": ""})
+    {'step': 3.0, 'train_energy': 0.5}
+    """
+    return {name: float(value) for name, value in row.items() if value != ""}
+
+
+class TensorBoard(Observer):
+    """Event files in ``tensorboard`` inside the run, written anew from the curve whenever the run goes on.
+
+    Raises:
+        EquipruneError: the package tensorboard is not installed.
+    """
+
+    def __init__(self, run: Path) -> None:
+        if find_spec("tensorboard") is None:
+            raise EquipruneError("--tensorboard needs the package tensorboard: pip install 'equiprune[tensorboard]'.")
+        self.folder = run / "tensorboard"
+
+    def begin(self, rows: Sequence[Row]) -> None:
+        from lightning_fabric.loggers import TensorBoardLogger  # slow to import, and only dashboards need it
+
+        for events in self.folder.glob("events.out.tfevents.*"):
+            events.unlink()
+        self.logger = TensorBoardLogger(self.folder, name="", version="")
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Row) -> None:
+        self.logger.log_metrics(_measured(row), step=int(row["step"]))
+
+    def close(self) -> None:
+        self.logger.finalize("finished")
+
+
+class Wandb(Observer):
+    """A run on Weights & Biases, the same one however often the training is resumed.
+
+    Its id is kept in ``wandb-id`` inside the run. Steps that the service has already are not sent again; where nobody
+    knows what it has (``WANDB_MODE=offline``), all are.
+
+    Raises:
+        EquipruneError: the package wandb is not installed, or refuses to start.
+    """
+
+    def __init__(self, run: Path, project: str) -> None:
+        if find_spec("wandb") is None:
+            raise EquipruneError("--wandb needs the package wandb: pip install 'equiprune[wandb]'.")
+        self.folder, self.project = run, project
+
+    def begin(self, rows: Sequence[Row]) -> None:
+        import wandb
+
+        settings = {"project": self.project, "id": self._id(), "name": self.folder.name, "dir": str(self.folder)}
+        try:
+            self.run = wandb.init(**settings, resume="allow")
+        except Exception as error:  # the client has many, also for no network and no key
+            raise EquipruneError(
+                f"Weights & Biases did not start ({error}). Log in with 'wandb login', or set WANDB_MODE=offline."
+            ) from error
+        for row in rows:
+            self.add(row)
+
+    def add(self, row: Row) -> None:
+        if row["step"] >= self.run.step:
+            self.run.log(_measured(row), step=int(row["step"]))
+
+    def close(self) -> None:
+        self.run.finish()
+
+    def _id(self) -> str:
+        path = self.folder / "wandb-id"
+        if not path.exists():
+            write_text(path, secrets.token_hex(4))
+        return path.read_text()
+
+
+def _measured(row: Row) -> dict[str, float]:
+    """What a dashboard draws against the step, grouped: ``train/energy``."""
+    losses = {k.replace("_", "/", 1): v for k, v in row.items() if k.startswith(("train_", "validation_"))}
+    return {**losses, "epoch": row["epoch"], "learning_rate": row["learning_rate"]}

@@ -1,0 +1,369 @@
+"""``equiprune run``: what is done, what is skipped, what is done again, and that nothing is lost.
+
+Stages run in this process, except where the process itself is looked at.
+"""
+
+import io
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import ase.io
+import pytest
+from command_line import Run, contents
+
+import equiprune as ep
+from equiprune.cli import main
+from equiprune.commands import pipeline
+from equiprune.commands.pipeline import Ended
+from equiprune.probes import probe_structures
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "recipe.yaml"
+SHORT = """
+model: toy
+stages:
+  - label: {data: data.xyz}
+  - prune: {channels: 4, criterion: magnitude}
+  - train: {name: retrain, epochs: 2}
+  - evaluate: {data: label}
+"""
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The command lines of the stages that ran, in this process."""
+    lines: list[list[str]] = []
+
+    def launch(words: Sequence[str]) -> Ended:
+        lines.append(list(words))
+        with redirect_stdout(io.StringIO()) as said:
+            code = main(list(words))
+        return Ended(code, said.getvalue())
+
+    monkeypatch.setattr(pipeline, "launch", launch)
+    return lines
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    """`SHORT` in a folder of its own, with the structures that it names."""
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    ase.io.write(folder / "data.xyz", list(probe_structures([1, 6, 8, 14]).values()), format="extxyz")
+    (folder / "recipe.yaml").write_text(SHORT)
+    return folder / "recipe.yaml"
+
+
+def changed(recipe: Path, old: str, new: str) -> None:
+    text = recipe.read_text()
+    assert old in text
+    recipe.write_text(text.replace(old, new))
+
+
+def statuses(report: dict) -> dict[str, str]:
+    return {stage["name"]: stage["status"] for stage in report["stages"]}
+
+
+def commands(lines: list[list[str]]) -> list[str]:
+    return [line[0] for line in lines]
+
+
+# The example.
+
+
+def test_the_example_runs_and_a_second_time_does_nothing(cli: Run, launched: list, tmp_path: Path) -> None:
+    ran = cli("run", EXAMPLE, "-o", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    stages = {stage["name"]: stage for stage in ran.json["stages"]}
+    assert {stage["status"] for stage in stages.values()} == {"done"}
+    assert stages["certify"]["result"]["passed"]
+    assert "masked_vs_sliced" in stages["certify"]["result"]
+    errors = [model["energy_mae"] for model in stages["evaluate"]["result"]]
+    assert errors[0] < errors[3] < errors[2] < errors[1]  # parent, fine-tuned, retrained, pruned
+    assert stages["stability"]["result"]["overall"]["correlation"] > 0
+    assert ep.load(tmp_path / "out" / "export" / "small").parameters() < ep.load("toy").parameters()
+    before, count = contents(tmp_path / "out"), len(launched)
+    again = cli("run", EXAMPLE, "-o", tmp_path / "out", "--json")
+    assert set(statuses(again.json).values()) == {"unchanged, skipped"}
+    assert "finetune: unchanged, skipped" in again.err
+    assert (contents(tmp_path / "out"), len(launched)) == (before, count)
+    text = cli("run", EXAMPLE, "-o", tmp_path / "out").out
+    assert "energy MAE (meV/atom)" in text
+    assert "finetune" in text
+
+
+# What is done again.
+
+
+def test_stages_are_the_commands_they_name(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli("run", recipe, "-o", out).code == 0
+    data, model = out / "label" / "labelled.extxyz", out / "prune" / "model"
+    assert launched[0] == ["label", "toy", f"{recipe.parent / 'data.xyz'}", "--output", f"{data}", "--json"]
+    train = ["train", f"{model}", "--epochs", "2", "--output", f"{out / 'retrain' / 'run'}", "--data", f"{data}"]
+    assert launched[2] == [*train, "--json"]
+    assert launched[3][1:4] == ["toy", f"{model}", f"{out / 'retrain' / 'run' / 'model'}"]
+    record = json.loads((out / "retrain" / "stage.json").read_text())
+    assert record["command"] == ["equiprune", *launched[2]]
+    assert record["described"]["equiprune"]
+    assert record["outputs"].keys() == {"result.json", "run/model"}
+    assert len(record["described"]["inputs"]["data"][0]) == 64
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "again"),
+    [
+        ("epochs: 2", "epochs: 3", ["train", "evaluate"]),
+        ("channels: 4", "channels: 3", ["prune", "train", "evaluate"]),
+        ("{data: label}", "{data: label, limit: 2}", ["evaluate"]),
+        ("{data: data.xyz}", "{data: data.xyz, copies: 1}", ["label", "train", "evaluate"]),
+        ("  - evaluate", "  - certify: {nve_steps: 2}\n  - evaluate", ["certify"]),
+        ("epochs: 2", "seed: 0, epochs: 2", ["train"]),  # other words, the same model: what follows stays
+    ],
+)
+def test_what_changed_is_done_again_and_what_depends_on_it(
+    old: str, new: str, again: list[str], cli: Run, launched: list, recipe: Path, tmp_path: Path
+) -> None:
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    launched.clear()
+    changed(recipe, old, new)
+    ran = cli("run", recipe, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert commands(launched) == again
+
+
+def test_what_a_changed_stage_had_is_kept_and_said(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli("run", recipe, "-o", out).code == 0
+    before = list(contents(out / "retrain").values())
+    for epochs, place in ((3, "retrain.1"), (4, "retrain.2")):
+        changed(recipe, f"epochs: {epochs - 1}", f"epochs: {epochs}")
+        ran = cli("run", recipe, "-o", out)
+        assert f"retrain: settings.epochs changed; what it had is kept in '{out / place}'" in ran.err
+    assert list(contents(out / "retrain.1").values()) == before
+
+
+def test_other_structures_under_the_same_name_are_noticed(
+    cli: Run, launched: list, recipe: Path, tmp_path: Path
+) -> None:
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    launched.clear()
+    structures = list(probe_structures([1, 6, 8, 14], 1).values())
+    ase.io.write(recipe.parent / "data.xyz", structures, format="extxyz")
+    assert "label: inputs.data changed" in cli("run", recipe, "-o", tmp_path / "out").err
+    assert commands(launched) == ["label", "train", "evaluate"]
+
+
+def test_another_version_of_equiprune_does_all_again(
+    cli: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    launched.clear()
+    monkeypatch.setattr("equiprune.commands.stages.version", lambda _: "99.0")
+    assert "label: equiprune changed" in cli("run", recipe, "-o", tmp_path / "out").err
+    assert len(launched) == 4
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x")]
+)
+def test_an_output_that_is_gone_or_damaged_is_made_again(
+    spoil: Callable[[Path], object], cli: Run, launched: list, recipe: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert cli("run", recipe, "-o", out).code == 0
+    launched.clear()
+    spoil(out / "retrain" / "run" / "model" / "weights.safetensors")
+    assert "retrain: its run/model is not as it was written" in cli("run", recipe, "-o", out).err
+    assert commands(launched) == ["train"]  # the same bits again: what follows stays
+
+
+def test_a_finished_folder_may_be_moved(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    launched.clear()
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    assert cli("run", recipe, "-o", tmp_path / "elsewhere").code == 0
+    assert launched == []
+
+
+# What stops it.
+
+
+def test_a_failed_check_ends_the_run(
+    cli: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changed(recipe, "  - train", "  - certify: {nve_steps: 2}\n  - train")
+    monkeypatch.setattr("equiprune.certificate.Certificate.passed", False)
+    ran = cli("run", recipe, "-o", tmp_path / "out", "--json")
+    assert ran.code == 1
+    assert [*statuses(ran.json).values()] == ["done", "done", "failed"]
+    assert "certify: a check failed, so the stages after it were not run" in ran.err
+    monkeypatch.undo()
+
+
+def test_a_stage_that_is_refused_says_its_own_message(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    changed(recipe, "epochs: 2", "epochs: 2, learning_rate: -1")
+    ran = cli("run", recipe, "-o", tmp_path / "out")
+    assert (ran.code, ran.out) == (2, "")
+    assert "equiprune: The learning rate -1.0" in ran.err
+    assert "retrain: stopped. Finished stages are kept; repeat the command to go on." in ran.err
+    changed(recipe, ", learning_rate: -1", "")
+    launched.clear()
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    assert commands(launched) == ["train", "evaluate"]
+
+
+def test_an_attempt_without_an_end_is_made_again(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    """As after kill -9 between the output and the record of it: the command would refuse what is there."""
+    out = tmp_path / "out"
+    assert cli("run", recipe, "-o", out).code == 0
+    for name in ("label", "retrain"):
+        record = json.loads((out / name / "stage.json").read_text())
+        del record["outputs"]
+        (out / name / "stage.json").write_text(json.dumps(record))
+    state = (out / "retrain" / "run" / "state.pt").stat().st_mtime_ns
+    launched.clear()
+    ran = cli("run", recipe, "-o", out)
+    assert (ran.code, commands(launched)) == (0, ["label", "train"])
+    assert "retrain: going on with equiprune train" in ran.err
+    assert (out / "retrain" / "run" / "state.pt").stat().st_mtime_ns == state  # nothing was trained again
+
+
+def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, recipe: Path, tmp_path: Path) -> None:
+    """In processes of its own: SIGTERM to the run alone, exit code 2, and the bits of a run that was never stopped."""
+    labelled, out = recipe.parent / "labelled.xyz", tmp_path / "out"
+    assert cli("label", "toy", recipe.parent / "data.xyz", "-o", labelled).code == 0
+    stages = "[prune: {channels: 4, criterion: magnitude}, train: {data: labelled.xyz, epochs: 15}]"
+    recipe.write_text(f"{{model: toy, stages: {stages}}}")
+    command = [sys.executable, "-m", "equiprune", "run", str(recipe), "-o", str(out)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 300
+        while not (out / "train" / "run" / "curve.csv").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        said, notes = process.communicate(timeout=300)
+    assert (process.returncode, said) == (2, ""), notes
+    assert "Interrupted after step" in notes
+    assert "Traceback" not in notes
+    assert {path.name for path in (out / "train" / "run").iterdir()} >= {"curve.png", "state.pt"}
+    assert not (out / "train" / "run" / "model").exists()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "prune: unchanged, skipped" in done.stderr
+    assert "train: going on with equiprune train" in done.stderr
+    whole = ["train", out / "prune" / "model", "--data", labelled, "--epochs", 15, "-o", tmp_path / "whole"]
+    assert cli(*whole).code == 0
+    weights = "model/weights.safetensors"
+    assert (out / "train" / "run" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+def test_a_stage_that_is_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/sh")
+    monkeypatch.setattr(pipeline, "_shown", lambda _: "equiprune train")
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **how: real(["/bin/sh", "-c", "kill -9 $$"], **how))
+    with pytest.raises(ep.EquipruneError, match=r"'equiprune train' was killed \(SIGKILL\)"):
+        pipeline.launch(["train"])
+
+
+# A dry run.
+
+
+def test_a_dry_run_writes_nothing_and_its_lines_do_the_work(
+    cli: Run, refused: Run, recipe: Path, tmp_path: Path
+) -> None:
+    before = contents(tmp_path)
+    ran = cli("run", recipe, "-o", tmp_path / "out", "--dry-run")
+    assert (ran.code, ran.err) == (0, "")
+    assert contents(tmp_path) == before
+    python = f'equiprune() {{ {shlex.quote(sys.executable)} -m equiprune "$@"; }}\nset -e\n'
+    short = ran.out[: ran.out.index("# retrain")]
+    subprocess.run(["/bin/sh", "-c", python + short], check=True, env=os.environ, capture_output=True)
+    assert (tmp_path / "out" / "prune" / "model" / "weights.safetensors").exists()
+    assert json.loads((tmp_path / "out" / "label" / "result.json").read_text())["structures"] == 4
+    refused("run", recipe, "-o", tmp_path / "out", says="not the folder of a stage")
+
+
+def test_a_dry_run_says_what_would_be_skipped(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert cli("run", recipe, "-o", out).code == 0
+    changed(recipe, "epochs: 2", "epochs: 3")
+    text = cli("run", recipe, "-o", out, "--dry-run").out
+    assert "# prune: unchanged, skipped\n# mkdir -p" in text
+    assert f"# retrain: would run (settings.epochs changed)\nmv {out}/retrain {out}/retrain.1\n" in text
+    assert "# evaluate: would run (unless retrain gives the same as before)" in text
+    plan = cli("run", recipe, "-o", out, "--dry-run", "--json").json["stages"]
+    assert [stage["would_run"] for stage in plan] == [False, False, True, True]
+    assert plan[2]["command"][:2] == ["equiprune", "train"]
+
+
+# What is refused, before any stage runs and without a byte written.
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (SHORT, "", ("recipe.yaml", "'model' and 'stages'; this file has nothing")),
+        (SHORT, "{", ("recipe.yaml", "not YAML", "line 1")),
+        ("evaluate", "evalute", ("Stage 4", "no stage 'evalute'", "Did you mean 'evaluate'?")),
+        ("epochs", "epoch", ("Stage 'retrain'", "train has no key 'epoch'", "Did you mean 'epochs'?")),
+        ("epochs: 2", "epochs: two", ("Stage 'retrain' (train)", "--epochs", "'two' is not a whole number")),
+        ("epochs: 2", "preset: best", ("Stage 'retrain' (train)", "--preset", "sevennet")),
+        ("epochs: 2", "from_scratch: 2", ("Stage 'retrain'", "from_scratch is true or false")),
+        ("epochs: 2", "epochs: [2, 3]", ("Stage 'retrain'", "2,3")),
+        ("epochs: 2", "output: a/b", ("Stage 'retrain'", "output is 'a/b'", "Give a name alone")),
+        ("epochs: 2", "output: stage.json", ("Stage 'retrain'", "output is 'stage.json'")),
+        ("{data: label}", "{}", ("Stage 'evaluate' (evaluate)", "--data requires an argument")),
+        ("{data: label}", "{data: lable}", ("Stage 'evaluate'", "data is 'lable'", "Did you mean 'label'?")),
+        ("data.xyz", "missing.xyz", ("Stage 'label'", "data is 'missing.xyz'", "recipes/missing.xyz")),
+        ("model: toy", "model: tyo", ("model is 'tyo'", "Did you mean 'toy'?")),
+        ("channels: 4", "irreps: 4x0q", ("Stage 'prune' (prune)", "4x0q")),
+        ("channels: 4, criterion", "criterion", ("Stage 'prune' (prune)", "Say what to reach")),
+        ("criterion: magnitude", "limit: 2", ("Stage 'prune' (prune)", "--limit counts the structures of --data")),
+        ("  - label: {data: data.xyz}\n", "", ("Stage 'retrain' (train)", "--data requires an argument")),
+    ],
+)
+def test_a_recipe_that_cannot_work_is_refused_at_once(
+    old: str, new: str, says: tuple[str, ...], refused: Run, launched: list, recipe: Path, tmp_path: Path
+) -> None:
+    if "{data: label}" in SHORT and old.startswith("  - label"):
+        changed(recipe, "{data: label}", "{data: data.xyz}")
+    changed(recipe, old, new)
+    refused("run", recipe, "-o", tmp_path / "out", says=says)
+    assert launched == []
+
+
+def test_files_that_are_no_recipe_are_refused(refused: Run, recipe: Path, tmp_path: Path) -> None:
+    refused("run", tmp_path / "none.yaml", "-o", tmp_path / "out", says="There is no recipe at")
+    refused("run", tmp_path, "-o", tmp_path / "out", says="Is a directory")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    refused("run", tmp_path / "binary.yaml", "-o", tmp_path / "out", says="it is not text")
+    (tmp_path / "file").write_text("precious")
+    refused("run", recipe, "-o", tmp_path / "file", says="cannot be the folder of a pipeline")
+
+
+def test_a_folder_of_something_else_is_left_alone(refused: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "label").mkdir(parents=True)
+    (tmp_path / "out" / "label" / "precious").write_text("data")
+    refused("run", recipe, "-o", tmp_path / "out", says=("out/label", "not the folder of a stage"))
+
+
+def test_switches_and_lists_are_written_as_on_the_command_line(
+    cli: Run, launched: list, recipe: Path, tmp_path: Path
+) -> None:
+    more = "epochs: 1, from_scratch: true, tensorboard: False, freeze: [readout*, embedding_weight], dtype: float64"
+    changed(recipe, "epochs: 2", more)
+    changed(recipe, "channels: 4", "elements: [H, C, O, Si], channels: 4")
+    changed(recipe, "{data: label}", "{data: label, models: [parent, retrain], limit: 2}")
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    _, prune, train, evaluate = (shlex.join(line) for line in launched)
+    assert "--elements H,C,O,Si --channels 4" in prune
+    assert "--from-scratch --freeze 'readout*' --freeze embedding_weight --dtype float64" in train
+    assert "--tensorboard" not in train
+    assert evaluate.startswith(f"evaluate toy {tmp_path}/out/retrain/run/model --data")
