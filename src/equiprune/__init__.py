@@ -46,7 +46,7 @@ from equiprune.pruning.targets import (
     RadialBasis,
     RadialWidth,
 )
-from equiprune.structures import read_structures
+from equiprune.structures import open_structures, read_structures
 
 __all__ = [
     "Accuracy",
@@ -101,6 +101,7 @@ __all__ = [
     "load",
     "lossless_plan",
     "masked",
+    "open_structures",
     "plot_importance",
     "probe_structures",
     "prune",

@@ -12,6 +12,7 @@ from cyclopts import Parameter, Token
 from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
 from equiprune.blocks import PruningPlan
 from equiprune.errors import TargetError
+from equiprune.labels import LabelKeys
 from equiprune.pruning import targets as t
 from equiprune.pruning.importance import Activation, Criterion, DataCriterion, Magnitude, Random, Taylor
 from equiprune.storage import read_json
@@ -266,6 +267,56 @@ class WatchFlags:
         return [CurvePicture(run), *boards, *([Wandb(run, self.wandb)] if self.wandb else [])]
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LabelFlags:
+    """Where labels are in the files; without a flag in REF_energy, ..., or else in the calculator results.
+
+    Attributes:
+        energy_key: of the energy: an info entry or a calculator result. eV, of the whole structure.
+        forces_key: of the forces: an array or a calculator result. eV/Angstrom.
+        stress_key: of the stress: an info entry or a calculator result. eV/Angstrom^3 with ASE's sign, 6 or 9 numbers.
+    """
+
+    energy_key: str | None = None
+    forces_key: str | None = None
+    stress_key: str | None = None
+
+    @property
+    def keys(self) -> LabelKeys:
+        """The same as a value of the API."""
+        return LabelKeys(self.energy_key, self.forces_key, self.stress_key)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SampleFlags:
+    """A part of the training data that keeps every structure; both flags or none.
+
+    Attributes:
+        frames_per_structure: at most this many frames of each structure, drawn at random by --seed.
+        structure_key: the info entry that says which structure a frame is of, e.g. traj.
+    """
+
+    frames_per_structure: Positive | None = None
+    structure_key: str | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LoadingFlags:
+    """How structures get to the model; results are the same bits whatever is chosen.
+
+    Attributes:
+        workers: processes that read structures and build graphs; 0 leaves it to the one that trains.
+        cache: a folder that keeps neighbour lists, for this run and others.
+    """
+
+    workers: NotNegative = 0
+    cache: Path | None = None
+
+
 COMMON, NO_TARGETS, NO_GROWTH, NO_SCORES = Common(), TargetFlags(), GrowthFlags(), ScoreFlags()
-NO_WEIGHTS, UNWATCHED = WeightFlags(), WatchFlags()
+NO_WEIGHTS, NO_KEYS, NO_SAMPLE, IN_PROCESS = WeightFlags(), LabelFlags(), SampleFlags(), LoadingFlags()
+UNWATCHED = WatchFlags()
 """No flag given."""

@@ -1,21 +1,29 @@
 """Reference values of structures: energy, forces, stress.
 
 A label that a structure lacks is None, never zero. A label that is there but not finite is an error that names the
-structure.
+structure. Which key of a file holds a label is chosen once, where the file is read: `LabelKeys` gives each structure
+the chosen values under the names that `Labels` looks at first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
-from equiprune.errors import StructureError
+from equiprune.errors import StructureError, closest
+from equiprune.structure_files import Mapped
+
+QUANTITIES = ("energy", "forces", "stress")
+_CHOSEN = "equiprune_label_keys"
+"""Where a structure remembers which keys its labels had."""
 
 
 @dataclass(frozen=True)
@@ -33,19 +41,132 @@ class Labels:
     def of(cls, atoms: Atoms) -> Labels:
         """From the calculator results, or from ``REF_energy``, ``REF_forces``, ``REF_stress`` where those are given.
 
+        A stress is 6 numbers (xx, yy, zz, yz, xz, xy), 9, or 3 x 3.
+
         Raises:
             StructureError: a label that is present has another shape, or is not finite.
         """
         energy = _label(atoms, "energy", atoms.info, ())
         return cls(
             energy=None if energy is None else float(energy),
-            forces=_label(atoms, "forces", atoms.arrays, (len(atoms), 3)),
+            forces=_label(atoms, "forces", {**atoms.info, **atoms.arrays}, (len(atoms), 3)),
             stress=_label(atoms, "stress", atoms.info, (3, 3)),
         )
 
     def lacks(self, quantity: str, atoms: Atoms) -> bool:
         """True without a label, and for the stress of structures that are not periodic in 3-D, which have none."""
         return getattr(self, quantity) is None or (quantity == "stress" and not atoms.pbc.all())
+
+
+@dataclass(frozen=True)
+class LabelKeys:
+    """The key of each label in a file; None leaves it to `Labels` (``REF_...``, else the calculator result).
+
+    A key names an entry of ``info`` or ``arrays``, or a calculator result.
+
+    >>> atoms = Atoms("H", info={"dft_energy": -13.6, "REF_energy": 0.0})
+    >>> Labels.of(LabelKeys(energy="dft_energy").on(atoms)).energy
+    -13.6
+    """
+
+    energy: str | None = None
+    forces: str | None = None
+    stress: str | None = None
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """Key by quantity, of those that are chosen."""
+        return {quantity: key for quantity, key in asdict(self).items() if key is not None}
+
+    def on(self, atoms: Atoms) -> Atoms:
+        """The structure with these labels and, where it lacks a chosen key, none; never another one in its place."""
+        if not self.chosen:
+            return atoms
+        found = {quantity: _value(atoms, key) for quantity, key in self.chosen.items()}
+        relabelled = atoms.copy()
+        results = {k: v for k, v in (atoms.calc.results if atoms.calc else {}).items() if k not in found}
+        for quantity, value in found.items():
+            relabelled.arrays.pop(f"REF_{quantity}", None)
+            relabelled.info[f"REF_{quantity}"] = value
+        relabelled.info[_CHOSEN] = self.chosen
+        relabelled.calc = SinglePointCalculator(relabelled, **results)
+        return relabelled
+
+    def on_all(self, structures: Sequence[Atoms]) -> Sequence[Atoms]:
+        """`on` each structure, when it is asked for. Raises as `check` does."""
+        self.check(structures)
+        return Mapped(structures, self.on) if self.chosen else structures
+
+    def check(self, structures: Iterable[Atoms]) -> None:
+        """Raise `StructureError` naming the keys there are, when a chosen one is in none of the structures."""
+        wanted, there = dict(self.chosen), set[str]()
+        for atoms in structures if wanted else ():
+            there |= _keys(atoms)
+            wanted = {quantity: key for quantity, key in wanted.items() if key not in there}
+            if not wanted:
+                return
+        for quantity, key in wanted.items():
+            raise StructureError(
+                f"No structure has '{key}', given as --{quantity}-key.{closest(key, there)} There are: "
+                f"{', '.join(sorted(there)) or 'no keys at all'}."
+            )
+
+
+def _keys(atoms: Atoms) -> set[str]:
+    """What a label can be called: not what every structure has."""
+    return (atoms.info.keys() | atoms.arrays.keys() | (atoms.calc.results if atoms.calc else {}).keys()) - {
+        "numbers",
+        "positions",
+    }
+
+
+def _value(atoms: Atoms, key: str) -> Any:
+    places = (atoms.info, atoms.arrays, atoms.calc.results if atoms.calc else {})
+    return next((place[key] for place in places if key in place), None)
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """How many structures have which label, by where it came from."""
+
+    structures: int = 0
+    found: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, sources: Iterable[Mapping[str, str]]) -> LabelCounts:
+        """From the `label_sources` of each structure."""
+        found, count = Counter[tuple[str, str]](), 0
+        for source in sources:
+            found.update(source.items())
+            count += 1
+        return cls(count, found)
+
+    def __add__(self, other: LabelCounts) -> LabelCounts:
+        return LabelCounts(self.structures + other.structures, Counter(self.found) + Counter(other.found))
+
+    def __str__(self) -> str:
+        """One line: ``Labels: energy from REF_energy (3 of 3), no forces, ...``."""
+        return "Labels: " + ", ".join(self._of(quantity) for quantity in QUANTITIES) + "."
+
+    def of_quantity(self, quantity: str) -> dict[str, int]:
+        """Structures by where they have this label from."""
+        return {source: count for (name, source), count in sorted(self.found.items()) if name == quantity}
+
+    def _of(self, quantity: str) -> str:
+        sources = [f"{source} ({n} of {self.structures})" for source, n in self.of_quantity(quantity).items()]
+        return f"{quantity} from {' and '.join(sources)}" if sources else f"no {quantity}"
+
+
+def label_sources(atoms: Atoms, labels: Labels) -> dict[str, str]:
+    """Where each of a structure's labels comes from; a quantity without one is missing."""
+    chosen = atoms.info.get(_CHOSEN, {})
+    there = [quantity for quantity in QUANTITIES if not labels.lacks(quantity, atoms)]
+    return {quantity: chosen.get(quantity) or _source(atoms, quantity) for quantity in there}
+
+
+def _source(atoms: Atoms, quantity: str) -> str:
+    key = f"REF_{quantity}"
+    return key if key in atoms.info or key in atoms.arrays else f"calculator result {quantity}"
 
 
 def _label(atoms: Atoms, name: str, reference: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:

@@ -9,13 +9,13 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.errors import StructureError
+from equiprune.structure_files import Concatenation, random_access, stream
 
 
 def read_structures(source: str | Path) -> Iterator[Atoms]:
     """Stream the structures of a file, an ASE database or a directory of them, one at a time.
 
-    Anything `ase.io.read` reads is accepted, compressed files (.gz, .bz2, .xz) too. Memory does not grow with the
-    number of structures.
+    Anything `ase.io.read` reads is accepted, compressed files (.gz, .bz2, .xz) too, and LMDB databases (.aselmdb).
 
     Raises:
         StructureError: no such path, an unreadable file, or not a single structure.
@@ -23,31 +23,52 @@ def read_structures(source: str | Path) -> Iterator[Atoms]:
     return _stream(Path(source), _files(Path(source)))
 
 
-def _stream(source: Path, files: Sequence[Path]) -> Iterator[Atoms]:
-    import ase.io  # slow to import, and only needed here
+def open_structures(source: str | Path) -> Sequence[Atoms]:
+    """The same structures in the same order, each read whenever it is asked for.
 
+    Of extxyz files, ASE databases (.db) and LMDB databases (.aselmdb), memory holds 8 bytes per structure. Files that
+    are compressed or of another format are read into memory. A directory is its files one after another, by name.
+
+    Raises:
+        StructureError: as for `read_structures`; a structure in the middle of a file is looked at when it is read.
+    """
+    parts = [_opened(file) for file in _files(Path(source))]
+    if not any(map(len, parts)):
+        raise _nothing_in(source)
+    return parts[0] if len(parts) == 1 else Concatenation(parts)
+
+
+def _stream(source: Path, files: Sequence[Path]) -> Iterator[Atoms]:
     found = False
     for file in files:
-        try:
-            for atoms in ase.io.iread(file, ":"):
-                found = True
-                yield atoms
-        except StructureError:
-            raise
-        except Exception as error:  # each of ASE's readers has its own exceptions
-            raise StructureError(
-                f"'{file}' could not be read as structures ({error or type(error).__name__})."
-            ) from error
+        opened = random_access(file)
+        for atoms in stream(file) if opened is None else opened:
+            found = True
+            yield atoms
     if not found:
-        raise StructureError(f"'{source}' holds no structures. Give a file that ase.io.read reads, such as extxyz.")
+        raise _nothing_in(source)
+
+
+def _nothing_in(source: str | Path) -> StructureError:
+    return StructureError(f"'{source}' holds no structures. Give a file that ase.io.read reads, such as extxyz.")
+
+
+def _opened(file: Path) -> Sequence[Atoms]:
+    opened = random_access(file)
+    return list(stream(file)) if opened is None else opened
 
 
 def _files(source: Path) -> list[Path]:
     if not source.exists():
         raise StructureError(f"No structures at '{source}': there is no such file or directory.")
     if source.is_dir():
-        return sorted(p for p in source.rglob("*") if p.is_file() and not p.name.startswith("."))
+        return sorted(path for path in source.rglob("*") if path.is_file() and not _beside_data(path.name))
     return [source]
+
+
+def _beside_data(name: str) -> bool:
+    """Hidden files, locks of databases, and the sizes that fairchem keeps beside its shards."""
+    return name.startswith(".") or name.endswith(("-lock", ".lock")) or name == "metadata.npz"
 
 
 def fingerprint(source: str | Path) -> str:
@@ -60,8 +81,14 @@ def fingerprint(source: str | Path) -> str:
     return digest.hexdigest()
 
 
-def check_structures(structures: Sequence[Atoms], elements: Iterable[int]) -> None:
+def check_structures(structures: Iterable[Atoms], elements: Iterable[int]) -> None:
     """Raise `StructureError` for what no model can evaluate, or this one cannot."""
+    for _ in checked(structures, elements):
+        pass
+
+
+def checked(structures: Iterable[Atoms], elements: Iterable[int]) -> Iterator[Atoms]:
+    """The structures, each one once it is known to be fit. Raises as `check_structures` does."""
     known = frozenset(elements)
     for i, atoms in enumerate(structures):
         where = f"Structure {i} ({atoms.get_chemical_formula() or 'empty'})"
@@ -78,3 +105,4 @@ def check_structures(structures: Sequence[Atoms], elements: Iterable[int]) -> No
                 f"{where} has {', '.join(chemical_symbols[z] for z in unknown)}, which this model does not know. "
                 f"It knows {', '.join(chemical_symbols[z] for z in sorted(known))}."
             )
+        yield atoms

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -15,6 +16,19 @@ from equiprune.errors import StructureError
 
 _CLOSEST = 1e-6
 """Angstrom: nearer than this, two atoms have no direction from one to the other."""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The edges of one structure.
+
+    Attributes:
+        pairs: centre i and neighbour j, shape (2, edges).
+        images: the cell that j is in, counted in lattice vectors from the home cell; shape (edges, 3).
+    """
+
+    pairs: np.ndarray
+    images: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -47,26 +61,45 @@ class AtomicGraph:
         cls, structures: Sequence[Atoms], cutoff: float, dtype: torch.dtype, device: torch.device | str = "cpu"
     ) -> AtomicGraph:
         """Neighbour lists within ``cutoff`` (Angstrom), concatenated over structures."""
-        edges, shifts, start = [], [], 0
-        for atoms in structures:
-            pairs, shift = _neighbours(atoms, cutoff)
-            edges.append(pairs + start)
-            shifts.append(shift)
-            start += len(atoms)
-        sizes = torch.tensor([len(atoms) for atoms in structures])
+        return cls.concatenated([cls.of(atoms, neighbours(atoms, cutoff), dtype) for atoms in structures]).to(device)
+
+    @classmethod
+    def of(cls, atoms: Atoms, near: Neighbours, dtype: torch.dtype) -> AtomicGraph:
+        """One structure with the neighbours it has."""
 
         def real(values: np.ndarray) -> Tensor:
-            return torch.as_tensor(np.ascontiguousarray(values), dtype=dtype, device=device)
+            return torch.tensor(np.ascontiguousarray(values), dtype=dtype)
 
         return cls(
-            numbers=torch.as_tensor(np.concatenate([a.numbers for a in structures]), device=device),
-            positions=real(np.concatenate([a.positions for a in structures])),
-            strain=torch.zeros(len(structures), 3, 3, dtype=dtype, device=device),
-            edge_index=torch.as_tensor(np.concatenate(edges, axis=1), device=device),
-            shifts=real(np.concatenate(shifts)),
-            structure_of_atom=torch.repeat_interleave(torch.arange(len(structures)), sizes).to(device),
-            volume=real(np.array([a.cell.volume if a.pbc.all() else np.nan for a in structures])),
+            numbers=torch.tensor(atoms.numbers),
+            positions=real(atoms.positions),
+            strain=torch.zeros(1, 3, 3, dtype=dtype),
+            edge_index=torch.tensor(near.pairs),
+            shifts=real(near.images @ atoms.cell.array),
+            structure_of_atom=torch.zeros(len(atoms), dtype=torch.long),
+            volume=real(np.array([atoms.cell.volume if atoms.pbc.all() else np.nan])),
         )
+
+    @classmethod
+    def concatenated(cls, graphs: Sequence[AtomicGraph]) -> AtomicGraph:
+        """Graphs side by side: atoms and structures are numbered through."""
+        atoms = accumulate((len(graph.numbers) for graph in graphs[:-1]), initial=0)
+        structures = accumulate((graph.n_structures for graph in graphs[:-1]), initial=0)
+        edges = [graph.edge_index + start for graph, start in zip(graphs, atoms, strict=True)]
+        owners = [graph.structure_of_atom + start for graph, start in zip(graphs, structures, strict=True)]
+        return cls(
+            numbers=torch.cat([graph.numbers for graph in graphs]),
+            positions=torch.cat([graph.positions for graph in graphs]),
+            strain=torch.cat([graph.strain for graph in graphs]),
+            edge_index=torch.cat(edges, dim=1),
+            shifts=torch.cat([graph.shifts for graph in graphs]),
+            structure_of_atom=torch.cat(owners),
+            volume=torch.cat([graph.volume for graph in graphs]),
+        )
+
+    def to(self, device: torch.device | str) -> AtomicGraph:
+        """The same graph elsewhere."""
+        return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})
 
     @property
     def n_structures(self) -> int:
@@ -94,7 +127,8 @@ class AtomicGraph:
         return vectors + torch.einsum("ei,eij->ej", vectors, symmetric[self.structure_of_edge])
 
 
-def _neighbours(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
+def neighbours(atoms: Atoms, cutoff: float) -> Neighbours:
+    """All pairs within ``cutoff`` (Angstrom). Raises `StructureError` for two atoms at the same place."""
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
     centre, neighbour, images, distances = finder.compute(
         points=atoms.positions, box=atoms.cell.array, periodic=atoms.pbc, quantities="ijSd"
@@ -105,4 +139,4 @@ def _neighbours(atoms: Atoms, cutoff: float) -> tuple[np.ndarray, np.ndarray]:
             f"Atoms {centre[i]} and {neighbour[i]} of {atoms.get_chemical_formula()} are at the same place. Remove one."
         )
     pairs = np.stack([centre, neighbour]).astype(np.int64)
-    return pairs, images.reshape(-1, 3).astype(float) @ atoms.cell.array
+    return Neighbours(pairs, images.reshape(-1, 3).astype(float))

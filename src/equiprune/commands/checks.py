@@ -12,7 +12,7 @@ from equiprune.certificate import CHECKS
 from equiprune.display import note, progress, show, show_json, show_table
 from equiprune.evaluation.accuracy import table as accuracy_table
 from equiprune.evaluation.benchmark import table as timing_table
-from equiprune.flags import COMMON, Common, Dtype, OptionalOutput, Positive
+from equiprune.flags import COMMON, NO_KEYS, Common, Dtype, LabelFlags, OptionalOutput, Positive
 from equiprune.opening import check_device, check_suffix, open_model, open_models
 from equiprune.probes import probe_structures
 from equiprune.storage import check_writable, write_json, write_text
@@ -61,6 +61,7 @@ def evaluate(
     device: str = "cpu",
     limit: Positive | None = None,
     batch_atoms: Positive = 256,
+    keys: LabelFlags = NO_KEYS,
     common: Common = COMMON,
 ) -> int:
     """Errors of one or more models against labelled structures, side by side.
@@ -73,11 +74,13 @@ def evaluate(
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
     """
-    structures = islice(ep.read_structures(data), limit)
+    keys.keys.check(islice(ep.read_structures(data), limit))
+    structures = map(keys.keys.on, islice(ep.read_structures(data), limit))
     check_device(device)
     potentials = open_models(models, dtype, common, device)
     with progress("evaluate", limit) as step:
         accuracies = ep.evaluate(potentials, structures, batch_atoms=batch_atoms, progress=step)
+    note(str(accuracies[0].labels))
     if common.json:
         show_json([accuracy.to_json() for accuracy in accuracies])
         return 0

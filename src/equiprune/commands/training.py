@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import ase.io
 from ase import Atoms
@@ -18,27 +18,35 @@ from equiprune.errors import OutputError, TargetError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import (
     COMMON,
+    IN_PROCESS,
+    NO_KEYS,
+    NO_SAMPLE,
     NO_WEIGHTS,
     UNWATCHED,
     Common,
     Dtype,
+    LabelFlags,
+    LoadingFlags,
     NotNegative,
     Output,
     Patterns,
     Positive,
     PresetName,
+    SampleFlags,
     Switch,
     WatchFlags,
     WeightFlags,
 )
 from equiprune.opening import check_suffix, open_model
 from equiprune.storage import check_writable, replacing
-from equiprune.structures import fingerprint
+from equiprune.structure_files import Selection
+from equiprune.structures import fingerprint, open_structures
 from equiprune.training.labelling import Augmentation, Dynamics, augmented, simulated
 from equiprune.training.labelling import label as labelled_by
 from equiprune.training.objective import Objective
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import PRESETS
+from equiprune.training.sampling import sample_frames, structure_ids
 from equiprune.training.start import from_scratch as initialised
 from equiprune.training.teachers import CalculatorTeacher, PotentialTeacher, Teacher
 from equiprune.training.trainer import Recipe
@@ -122,6 +130,9 @@ def train(
     data: Path,
     output: Output,
     validation: Path | None = None,
+    keys: LabelFlags = NO_KEYS,
+    sample: SampleFlags = NO_SAMPLE,
+    loading: LoadingFlags = IN_PROCESS,
     preset: PresetName = "mace-universal",
     weights: WeightFlags = NO_WEIGHTS,
     epochs: Positive = 10,
@@ -155,23 +166,50 @@ def train(
     if output.suffix in (".pth", ".model"):
         raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
     observers = watch.observers(output)
-    structures, held_out = list(ep.read_structures(data)), list(ep.read_structures(validation)) if validation else []
+    structures, sampled = _sampled(keys.keys.on_all(open_structures(data)), sample, seed)
+    held_out = keys.keys.on_all(open_structures(validation)) if validation else ()
     start = open_model(model, dtype, common)
     start = initialised(start, seed) if from_scratch else start
     objective, optimisation = _chosen(preset, weights, learning_rate, freeze or [])
     recipe = Recipe(objective, optimisation, epochs, batch_size, seed, patience)
-    prints = {"data": fingerprint(data)} | ({"validation": fingerprint(validation)} if validation else {})
-    note(
-        f"Preset {preset}: {PRESETS[preset].source}. Keys: REF_energy, REF_forces, REF_stress, else calculator results."
-    )
+    prints = {"data": fingerprint(data)} | ({"validation": fingerprint(validation)} if validation else {}) | sampled
+    note(f"Preset {preset}: {PRESETS[preset].source}.")
     if not held_out and isinstance(optimisation.schedule, Plateau):
         note("Without --validation the learning rate stays as it is, and the last model is the result.")
     steps = epochs * -(-len(structures) // batch_size)
     with progress("train", steps) as step:
-        settings: dict[str, Any] = {"validation": held_out, "fingerprints": prints, "observers": observers}
-        run_training(start, structures, recipe, output, progress=step, **settings)
+        run_training(
+            start,
+            structures,
+            recipe,
+            output,
+            validation=held_out,
+            fingerprints=prints,
+            workers=loading.workers,
+            cache=loading.cache,
+            note=note,
+            progress=step,
+            observers=observers,
+        )
     _report(start, output, structures, held_out, as_json=common.json)
     return 0
+
+
+def _sampled(structures: Sequence[Atoms], sample: SampleFlags, seed: int) -> tuple[Sequence[Atoms], dict[str, str]]:
+    """The structures to train on, and what the history of the model says of their choice."""
+    most, key = sample.frames_per_structure, sample.structure_key
+    if most is None and key is None:
+        return structures, {}
+    if most is None:
+        raise TargetError("--structure-key tells structures apart for --frames-per-structure; give that too.")
+    if key is None:
+        there = ", ".join(map(str, structures[0].info)) or "no info at all"
+        raise TargetError(f"--frames-per-structure needs --structure-key. The first structure has: {there}.")
+    ids = structure_ids(structures, key)
+    kept = sample_frames(ids, most, seed)
+    share = f"{100 * len(kept) / len(ids):.0f} % of the frames ({len(kept)} of {len(ids)})"
+    note(f"Sample: {share}, {len(set(ids.tolist()))} structures, at most {most} of each '{key}'.")
+    return Selection(structures, kept), {"sample": f"at most {most} of each {key}, seed {seed}"}
 
 
 def _chosen(
@@ -185,7 +223,9 @@ def _chosen(
     return weights.on(chosen.objective), optimisation
 
 
-def _report(start: ep.Potential, run: Path, structures: list[Atoms], held_out: list[Atoms], *, as_json: bool) -> None:
+def _report(
+    start: ep.Potential, run: Path, structures: Sequence[Atoms], held_out: Sequence[Atoms], *, as_json: bool
+) -> None:
     """Errors before and after, on what chose the model or else on what it was trained on."""
     trained = {"start": start, "trained": ep.load(run / "model", dtype=start.dtype, head=start.head)}
     accuracies = ep.evaluate(trained, held_out or structures)

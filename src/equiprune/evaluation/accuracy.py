@@ -14,7 +14,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.errors import StructureError
-from equiprune.labels import Labels
+from equiprune.labels import LabelCounts, Labels, label_sources
 from equiprune.potential import Potential, Prediction, batches
 from equiprune.storage import Progress, silent
 
@@ -64,12 +64,14 @@ class Accuracy:
         structures: evaluated.
         missing: structures without a label, by quantity.
         sums: (quantity, group) to sums, in eV, eV/Angstrom, eV/Angstrom^3.
+        labels: where the labels come from.
     """
 
     model: str
     structures: int
     missing: Mapping[str, int]
     sums: Mapping[tuple[str, Group], ErrorSums] = field(default_factory=dict)
+    labels: LabelCounts = field(default_factory=LabelCounts)
 
     def mae(self, quantity: str, group: Group = ("all", "")) -> float | None:
         """In meV/atom, meV/Angstrom or meV/Angstrom^3; None without labels."""
@@ -114,9 +116,10 @@ def evaluate(
         StructureError: no structure has any label, or one is not finite or has an unknown element.
     """
     sums: dict[str, dict[tuple[str, Group], ErrorSums]] = {name: {} for name in potentials}
-    missing, count = dict.fromkeys(QUANTITIES, 0), 0
+    missing, count, found = dict.fromkeys(QUANTITIES, 0), 0, LabelCounts()
     for batch in batches(structures, batch_atoms):
         labels = [Labels.of(atoms) for atoms in batch]
+        found += LabelCounts.of(map(label_sources, batch, labels))
         for quantity in missing:
             missing[quantity] += sum(label.lacks(quantity, atoms) for label, atoms in zip(labels, batch, strict=True))
         bare = [_without_labels(atoms) for atoms in batch]
@@ -131,7 +134,7 @@ def evaluate(
             f"None of the {count} structures has an energy, forces or stress label to compare with. Label them "
             "(as ASE calculator results, or REF_energy, REF_forces, REF_stress)."
         )
-    return [Accuracy(name, count, missing, sums[name]) for name in potentials]
+    return [Accuracy(name, count, missing, sums[name], found) for name in potentials]
 
 
 def _without_labels(atoms: Atoms) -> Atoms:

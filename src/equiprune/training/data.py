@@ -1,10 +1,11 @@
-"""Labelled structures as batches of graphs."""
+"""Labelled structures as batches of graphs, and in what order."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,9 +13,9 @@ from ase import Atoms
 
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import StructureError
-from equiprune.labels import Labels
+from equiprune.labels import LabelCounts, Labels, label_sources
 from equiprune.potential import Potential
-from equiprune.structures import check_structures
+from equiprune.structures import checked
 from equiprune.training.objective import Objective, Targets
 
 
@@ -26,27 +27,72 @@ class TrainingBatch:
     targets: Targets
     names: tuple[str, ...]
 
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """The same batch elsewhere."""
+        return replace(self, graph=self.graph.to(device), targets=self.targets.to(device))
 
-def check_labels(structures: Sequence[Atoms], objective: Objective, elements: Iterable[int], use: str) -> None:
-    """Raise `StructureError` unless the structures can be evaluated and every weighted term sees labels.
 
-    ``use`` is what the structures are for: training or validation.
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over structures found.
+
+    Attributes:
+        labels: how many structures have which.
+        digest: of `everything` that training sees.
+    """
+
+    labels: LabelCounts
+    digest: str
+
+
+def check_labels(structures: Sequence[Atoms], objective: Objective, elements: Iterable[int], use: str) -> Survey:
+    """What the structures hold, once it is sure that they can be evaluated and every weighted term sees labels.
+
+    ``use`` is what the structures are for: training or validation. They are read once, one at a time.
+
+    Raises:
+        StructureError: they cannot, or a term sees none.
     """
     if not structures:
         raise StructureError(f"There are no structures for {use}. Give at least one.")
-    check_structures(structures, elements)
-    labels = [Labels.of(atoms) for atoms in structures]
+    found = hashlib.sha256()
+    labels = LabelCounts.of(_hashed(checked(structures, elements), found))
     for quantity in objective.weighted():
-        if all(label.lacks(quantity, atoms) for label, atoms in zip(labels, structures, strict=True)):
+        if not labels.of_quantity(quantity):
             raise StructureError(
                 f"No structure for {use} has a label of its {quantity}, which the objective gives a weight. Label them "
                 f"(as ASE calculator results, or REF_{quantity}), or set the weight of {quantity} to 0."
             )
+    return Survey(labels, found.hexdigest())
+
+
+def survey(
+    sets: Mapping[str, Sequence[Atoms]], objective: Objective, elements: Iterable[int], note: Callable[[str], None]
+) -> dict[str, str]:
+    """The digest of each set, by use, once all have been checked. ``note`` is told which labels they have."""
+    surveys = {use: check_labels(structures, objective, elements, use) for use, structures in sets.items()}
+    for use, found in surveys.items():
+        note(f"{use.capitalize()}: {len(sets[use])} structures. {found.labels}")
+    return {use: found.digest for use, found in surveys.items()}
+
+
+def _hashed(structures: Iterable[Atoms], found: Any) -> Iterator[dict[str, str]]:
+    """Where the labels of each structure come from, while all of it goes into a hash."""
+    for atoms in structures:
+        labels = Labels.of(atoms)
+        _add(_seen(atoms, labels), found)
+        yield label_sources(atoms, labels)
 
 
 def batch(potential: Potential, structures: Sequence[Atoms]) -> TrainingBatch:
     """One batch in the precision and on the device of a potential."""
-    graph = AtomicGraph.from_structures(structures, potential.architecture.cutoff, potential.dtype, potential.device)
+    cutoff = potential.architecture.cutoff
+    graph = AtomicGraph.from_structures(structures, cutoff, potential.dtype, potential.device)
+    return with_labels(graph, structures)
+
+
+def with_labels(graph: AtomicGraph, structures: Sequence[Atoms]) -> TrainingBatch:
+    """The graph of structures with their labels, in its precision and on its device."""
     labels = [Labels.of(atoms) for atoms in structures]
     pairs = list(zip(labels, structures, strict=True))
     energy = [np.nan if label.energy is None else label.energy for label in labels]
@@ -54,7 +100,7 @@ def batch(potential: Potential, structures: Sequence[Atoms]) -> TrainingBatch:
     stress = [_stress(label, a) for label, a in pairs]
 
     def real(values: np.ndarray) -> torch.Tensor:
-        return torch.as_tensor(values, dtype=potential.dtype, device=potential.device)
+        return torch.as_tensor(values, dtype=graph.positions.dtype, device=graph.positions.device)
 
     targets = Targets(real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)))
     return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures))
@@ -84,14 +130,21 @@ def groups(structures: int, size: int, epoch: int, seed: int, *, rank: int = 0, 
 def digest(arrays: Iterable[np.ndarray]) -> str:
     """sha256 of the numbers in arrays."""
     found = hashlib.sha256()
+    _add(arrays, found)
+    return found.hexdigest()
+
+
+def _add(arrays: Iterable[np.ndarray], found: Any) -> None:
     for array in arrays:
         found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
 
 
 def everything(structures: Iterable[Atoms]) -> Iterator[np.ndarray]:
     """All that training sees of structures."""
     for atoms in structures:
-        labels = Labels.of(atoms)
-        yield from (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
-        yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))
+        yield from _seen(atoms, Labels.of(atoms))
+
+
+def _seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:
+    yield from (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+    yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))

@@ -29,7 +29,8 @@ from equiprune.checkpoint import save
 from equiprune.errors import EquipruneError, StructureError, TargetError
 from equiprune.potential import Potential
 from equiprune.storage import Progress, silent
-from equiprune.training.data import TrainingBatch, batch, check_labels, digest, everything, groups
+from equiprune.training.data import TrainingBatch, digest, groups, survey
+from equiprune.training.loading import Loader
 from equiprune.training.objective import QUANTITIES, Objective, Sum, objective_to_json
 from equiprune.training.observers import Observer, watching
 from equiprune.training.optimisation import (
@@ -122,6 +123,9 @@ def train(
     validation: Sequence[Atoms] = (),
     fingerprints: Mapping[str, str] | None = None,
     fabric: Fabric | None = None,
+    workers: int = 0,
+    cache: Path | None = None,
+    note: Callable[[str], None] = lambda _: None,
     progress: Progress = silent,
     observers: Sequence[Observer] = (),
 ) -> Potential:
@@ -135,6 +139,9 @@ def train(
         validation: labelled structures that only choose the best model.
         fingerprints: of the data, recorded and compared when resuming.
         fabric: devices and processes; one CPU process unless given.
+        workers: new processes that build batches (so call this below ``if __name__ == "__main__":``); 0 for none.
+        cache: a folder of neighbour lists, which other runs may share; None finds them anew every time.
+        note: told which labels the structures have.
         progress: called with 1 after every step, and first with the steps that an interrupted run has behind it.
         observers: told about every line of the learning curve, also those of before an interruption.
 
@@ -150,14 +157,14 @@ def train(
 
     if potential.taps:
         raise TargetError("A masked potential cannot be trained, its masks would be lost. Prune the model instead.")
-    check_labels(structures, recipe.objective, potential.elements, "training")
-    if validation:
-        check_labels(validation, recipe.objective, potential.elements, "validation")
-    elif recipe.patience is not None:
+    if recipe.patience is not None and not validation:
         raise TargetError("Patience waits for a better validation loss: give validation structures, or no patience.")
-    loop = _Loop(potential, recipe, run, fabric or Fabric(accelerator="cpu", devices=1), progress)
+    fabric = fabric or Fabric(accelerator="cpu", devices=1)
+    sets = {"training": structures} | ({"validation": validation} if validation else {})
+    digests = survey(sets, recipe.objective, potential.elements, note if fabric.is_global_zero else lambda _: None)
+    loop = _Loop(potential, recipe, run, fabric, Loader.of(potential, sets, workers, cache), progress)
     with _stop_politely(loop):
-        loop.open(structures, validation, fingerprints or {})
+        loop.open(structures, digests, fingerprints or {})
         with watching(observers if loop.fabric.is_global_zero else (), loop.folder) as loop.observe:
             loop.run_epochs(structures, validation)
     return loop.result()
@@ -166,8 +173,10 @@ def train(
 class _Loop:
     """One run: the module, its optimizer and where they are."""
 
-    def __init__(self, potential: Potential, recipe: Recipe, run: Path, fabric: Fabric, progress: Progress) -> None:
-        self.start, self.recipe, self.folder = potential, recipe, RunFolder(run)
+    def __init__(
+        self, potential: Potential, recipe: Recipe, run: Path, fabric: Fabric, loader: Loader, progress: Progress
+    ) -> None:
+        self.start, self.recipe, self.folder, self.loader = potential, recipe, RunFolder(run), loader
         self.fabric, self.progress, self.stop = fabric, progress, False
         own = Potential.create(potential.adapter, potential.checkpoint, potential.dtype, potential.head, fabric.device)
         self.potential = own
@@ -184,7 +193,7 @@ class _Loop:
     def _weights(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.potential.module.named_parameters()}
 
-    def open(self, structures: Sequence[Atoms], validation: Sequence[Atoms], fingerprints: Mapping[str, str]) -> None:
+    def open(self, structures: Sequence[Atoms], digests: Mapping[str, str], fingerprints: Mapping[str, str]) -> None:
         """A new run directory, or the state of an interrupted run."""
         self.fingerprints, self.rounds = dict(fingerprints), len(self._groups(structures, 0))
         if not self.rounds:
@@ -200,8 +209,8 @@ class _Loop:
             "head": self.start.head,
             "dtype": str(self.start.dtype),
             "data": self.fingerprints,
-            "structures": digest(everything(structures)),
-            "validation": digest(everything(validation)),
+            "structures": digests["training"],
+            "validation": digests.get("validation", digest(())),
             "processes": self.fabric.world_size,
         }
         begun = self.folder.begun(described)
@@ -227,12 +236,12 @@ class _Loop:
         """Train until the last epoch, or until patience runs out."""
         recipe, state, steps = self.recipe, self.state, self.recipe.epochs * self.rounds
         if self.fabric.world_size > 1:
-            data = batch(self.potential, [structures[i] for i in self._groups(structures, 0)[0]])
+            [data] = self._batches("training", self._groups(structures, 0)[:1])
             check_parity(self.fabric, self.module, self.predictor, data.graph, lambda p: self._loss(p, data)[0])
         while state.epoch < recipe.epochs and not self._out_of_patience():
             batches = self._groups(structures, state.epoch)
-            for group in batches[state.position :]:
-                losses = self._step(batch(self.potential, [structures[i] for i in group]), steps)
+            for data in self._batches("training", batches[state.position :]):
+                losses = self._step(data, steps)
                 state.position += 1
                 ended = state.position == len(batches)
                 self._record(losses, self._validate(validation) if ended and validation else {})
@@ -251,6 +260,9 @@ class _Loop:
     def _groups(self, structures: Sequence[Atoms], epoch: int) -> list[list[int]]:
         rank, ranks = self.fabric.global_rank, self.fabric.world_size
         return groups(len(structures), self.recipe.batch_size, epoch, self.recipe.seed, rank=rank, ranks=ranks)
+
+    def _batches(self, use: str, groups: Sequence[Sequence[int]]) -> Iterator[TrainingBatch]:
+        return (data.to(self.potential.device) for data in self.loader(use, groups))
 
     def _step(self, data: TrainingBatch, steps: int) -> dict[str, float]:
         """One optimizer step; the weighted mean loss of each quantity, over all processes."""
@@ -300,8 +312,8 @@ class _Loop:
         predictor = Predictor(model).eval()
         totals, counts = dict.fromkeys(QUANTITIES, 0.0), dict.fromkeys(QUANTITIES, 0)
         size = self.recipe.batch_size
-        for start in range(0, len(validation), size):
-            data = batch(model, validation[start : start + size])
+        numbers = range(len(validation))
+        for data in self._batches("validation", [numbers[start : start + size] for start in numbers[::size]]):
             predicted = predictor(data.graph)
             _check_finite(predicted, data)
             for name, part in self.recipe.objective.sums(predicted, data.targets, data.graph).items():

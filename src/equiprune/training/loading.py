@@ -1,0 +1,118 @@
+"""Batches built while the model computes: structures are read and their neighbours found by worker processes.
+
+Which structures make a batch is decided outside, so any number of workers gives the same batches, bit by bit.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+from torch.utils.data import DataLoader, Dataset
+
+from equiprune.adapters import AtomicGraph
+from equiprune.adapters.graph import Neighbours, neighbours
+from equiprune.errors import EquipruneError
+from equiprune.potential import Potential
+from equiprune.training.data import TrainingBatch, with_labels
+from equiprune.training.neighbour_cache import NeighbourCache
+
+Request = tuple[str, Sequence[int]]
+"""The name of a set of structures, and which of them make a batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Batches(Dataset[TrainingBatch | EquipruneError]):
+    """Batches of sets of structures, each built when it is asked for.
+
+    Attributes:
+        sets: structures by name.
+        cutoff: of the model, Angstrom.
+        dtype: of the graphs.
+        near: finds neighbours, or remembers them.
+    """
+
+    sets: Mapping[str, Sequence[Atoms]]
+    cutoff: float
+    dtype: torch.dtype
+    near: Callable[[Atoms, float], Neighbours] = neighbours
+
+    def __getitem__(self, request: Request) -> TrainingBatch | EquipruneError:
+        """A batch, or the error that its structures are: raised in a worker it would arrive as a traceback."""
+        name, indices = request
+        try:
+            structures = [self.sets[name][i] for i in indices]
+            graphs = [AtomicGraph.of(atoms, self.near(atoms, self.cutoff), self.dtype) for atoms in structures]
+        except EquipruneError as error:
+            return error
+        return with_labels(AtomicGraph.concatenated(graphs), structures)
+
+
+class Loader:
+    """Batches in the order asked for, from workers that all sets share; without workers, from this process.
+
+    Workers are started once, by the first request, as new processes: a forked one would share open files, threads
+    and the state of CUDA.
+    """
+
+    def __init__(self, batches: Batches, workers: int = 0) -> None:
+        self._requests: list[Request] = []
+        self._loader: DataLoader[TrainingBatch | EquipruneError] = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=self._requests,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            multiprocessing_context="spawn" if workers else None,
+            worker_init_fn=_leave_interrupts_to_the_trainer if workers else None,
+            collate_fn=_unchanged,
+            generator=torch.Generator(),  # or torch's own would be advanced, and random numbers depend on loading
+        )
+
+    @classmethod
+    def of(
+        cls, potential: Potential, sets: Mapping[str, Sequence[Atoms]], workers: int = 0, cache: Path | None = None
+    ) -> Loader:
+        """Batches for a potential. Raises `OutputError` when the folder of the cache cannot be made."""
+        near = NeighbourCache.at(cache) if cache else neighbours
+        return cls(Batches(sets, potential.architecture.cutoff, potential.dtype, near), workers)
+
+    def __call__(self, name: str, groups: Sequence[Sequence[int]]) -> Iterator[TrainingBatch]:
+        """The batches of these groups of a set. Asking for others ends those asked for before.
+
+        Raises:
+            EquipruneError: a structure cannot be read, two atoms are at the same place, or a worker is lost.
+        """
+        self._requests[:] = [(name, group) for group in groups]
+        batches = iter(self._loader)
+        for _ in groups:
+            yield _received(batches)
+
+
+def _received(batches: Iterator[TrainingBatch | EquipruneError]) -> TrainingBatch:
+    try:
+        batch = next(batches)
+    except RuntimeError as error:  # torch says only this, for a worker that was killed or has no shared memory
+        if "DataLoader worker" not in str(error):
+            raise
+        raise EquipruneError(
+            f"A worker that loads structures is gone: {str(error).splitlines()[0]} Use fewer --workers if memory, or "
+            "shared memory (/dev/shm), is short. The run goes on from its last saved state."
+        ) from error
+    if isinstance(batch, EquipruneError):
+        raise batch
+    return batch
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
+
+
+def _leave_interrupts_to_the_trainer(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the trainer finishes its step, and workers end with it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

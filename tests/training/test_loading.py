@@ -1,0 +1,231 @@
+"""Batches from workers, from caches and from files: the same bits, and memory that does not grow."""
+
+import gc
+import multiprocessing
+import tracemalloc
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from runs import labelled, rows, run, signalled, student
+from torch import Tensor
+
+import equiprune as ep
+from equiprune.errors import EquipruneError, OutputError, StructureError
+from equiprune.structure_files import Mapped, Structures
+from equiprune.training.data import TrainingBatch, batch, check_labels, digest, everything, groups
+from equiprune.training.loading import Batches, Loader
+from equiprune.training.neighbour_cache import NeighbourCache
+from equiprune.training.objective import mace_universal
+from equiprune.training.trainer import StoppedError
+
+CUTOFF = student().architecture.cutoff
+
+
+def batches(sets: dict[str, Sequence[Atoms]] | None = None, **changes: Any) -> Batches:
+    return Batches(sets or {"training": labelled(), "validation": labelled(1)}, CUTOFF, torch.float64, **changes)
+
+
+def assert_same(a: TrainingBatch, b: TrainingBatch) -> None:
+    for mine, other in ((a.graph, b.graph), (a.targets, b.targets)):
+        for field in fields(mine):
+            x, y = getattr(mine, field.name), getattr(other, field.name)
+            assert isinstance(x, Tensor)
+            assert torch.equal(x.nan_to_num(), y.nan_to_num()), field.name
+            assert torch.equal(x.isnan(), y.isnan()), field.name
+    assert a.names == b.names
+
+
+def file_of(path: Path, structures: Sequence[Atoms], copies: int = 1) -> Path:
+    ase.io.write(path, structures, format="extxyz")
+    path.write_text(path.read_text() * copies)
+    return path
+
+
+def test_batches_are_those_of_the_structures_asked_for() -> None:
+    load = Loader(batches())
+    chosen = groups(8, 3, 0, 0)
+    for found, group in zip(load("training", chosen), chosen, strict=True):
+        assert_same(found, batch(student(), [labelled()[i] for i in group]))
+    [found] = load("validation", [[2]])
+    assert_same(found, batch(student(), [labelled(1)[2]]))
+
+
+def test_batches_not_waited_for_do_not_come_later() -> None:
+    load = Loader(batches())
+    early = load("training", [[0], [1], [2]])
+    next(early)
+    assert [found.names for found in load("validation", [[3], [4]])] == [
+        (labelled(1)[i].get_chemical_formula(),) for i in (3, 4)
+    ]
+    assert list(load("validation", [])) == []
+
+
+def test_loading_draws_no_random_number() -> None:
+    before = torch.get_rng_state()
+    list(Loader(batches())("training", [[0], [1]]))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_two_workers_train_to_the_same_bits_as_none(tmp_path: Path) -> None:
+    """From a file that is read as it goes, with a cache, stopped and gone on with."""
+    path = file_of(tmp_path / "data.xyz", labelled())
+    data, held_out = ep.open_structures(path), labelled(1)[:3]
+    alone = run(tmp_path / "alone", structures=list(data), validation=held_out)
+    given = {"structures": data, "validation": held_out, "cache": tmp_path / "cache"}
+    with pytest.raises(StoppedError):
+        run(tmp_path / "run", progress=signalled(5, 2), **given)
+    shared = run(tmp_path / "run", workers=2, **given)
+    assert rows(tmp_path / "alone") == rows(tmp_path / "run")
+    for name, weight in alone.checkpoint.weights.items():
+        assert torch.equal(weight, shared.checkpoint.weights[name]), name
+    assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == len(data) + len(held_out)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_worker_is_the_same_message(workers: int) -> None:
+    broken = Atoms("HO", positions=np.zeros((2, 3)))
+    found = Loader(batches({"training": [labelled()[0], broken]}), workers)("training", [[0], [1]])
+    next(found)
+    with pytest.raises(StructureError, match=r"^Atoms 0 and 1 of HO are at the same place. Remove one\.$"):
+        next(found)
+
+
+def test_a_worker_that_is_killed_is_a_message() -> None:
+    found = Loader(batches({"training": [labelled()[0]]}), 1)("training", [[0]] * 9)
+    next(found)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(EquipruneError, match=r"A worker that loads structures is gone: .*Use fewer --workers"):
+        list(found)
+
+
+# Memory.
+
+
+def peak(structures: Sequence[Atoms]) -> int:
+    """Bytes that a check of all structures and an epoch of batches need at most."""
+    tidied = Mapped(structures, tidy)
+    gc.collect()
+    gc.freeze()
+    tracemalloc.start()
+    try:
+        check_labels(tidied, mace_universal(), student().elements, "training")
+        load = Loader(batches({"training": tidied}))
+        for _ in load("training", groups(len(structures), 4, 0, 0)):
+            pass
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        gc.unfreeze()
+
+
+def tidy(atoms: Atoms) -> Atoms:
+    """Objects that refer to each other go at once, not when Python likes."""
+    gc.collect()
+    return atoms
+
+
+@pytest.mark.parametrize("suffix", ["xyz", "aselmdb"])
+def test_memory_does_not_grow_with_the_number_of_structures(suffix: str, tmp_path: Path) -> None:
+    """Kept, these structures would be 4700 bytes each; where each begins is 8, its place in an epoch's order 36."""
+    few, many = (opened(tmp_path / f"{copies}.{suffix}", copies) for copies in (20, 80))
+    smaller, larger = (min(peak(structures) for _ in range(2)) for structures in (few, many))  # tables of Python grow
+    assert (larger - smaller) / (len(many) - len(few)) < 500
+
+
+def opened(path: Path, copies: int) -> Sequence[Atoms]:
+    """So many times the same structure, so that no batch is larger than another."""
+    if path.suffix == ".xyz":
+        return ep.open_structures(file_of(path, labelled()[:1], copies))
+    with ase.db.connect(path, use_lock_file=False) as database:
+        for atoms in labelled()[:1] * copies:
+            database.write(atoms)
+    return ep.open_structures(path)
+
+
+def test_one_pass_finds_what_there_is() -> None:
+    read: list[int] = []
+
+    class Once(Structures):
+        def __len__(self) -> int:
+            return 8
+
+        def read(self, index: int) -> Atoms:
+            read.append(index)
+            return labelled()[index]
+
+    survey = check_labels(Once(), mace_universal(), student().elements, "training")
+    assert read == list(range(8))
+    assert survey.digest == digest(everything(labelled()))
+    assert survey.labels.of_quantity("energy") == {"calculator result energy": 7}
+    assert survey.labels.of_quantity("stress") == {"calculator result stress": 7}
+
+
+# The cache.
+
+
+def test_a_cache_gives_the_same_bits(tmp_path: Path) -> None:
+    cached = Loader(batches(near=NeighbourCache.at(tmp_path / "deep" / "cache")))
+    plain = batch(student(), labelled())
+    for _ in range(2):
+        [found] = cached("training", [range(8)])
+        assert_same(found, plain)
+
+
+def test_what_is_cached_is_not_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = NeighbourCache(tmp_path)
+    for atoms in labelled():
+        cache(atoms, CUTOFF)
+    monkeypatch.setattr("equiprune.training.neighbour_cache.neighbours", lambda *_: pytest.fail("found again"))
+    other = labelled()[0].copy()
+    other.numbers[:] = 14  # neighbours do not depend on elements or labels
+    cache(other, CUTOFF)
+
+
+def test_whatever_moves_a_neighbour_is_another_entry(tmp_path: Path) -> None:
+    cache, atoms = NeighbourCache(tmp_path), labelled()[0]
+    moved, strained, slab = atoms.copy(), atoms.copy(), atoms.copy()
+    moved.positions[0, 0] = np.nextafter(moved.positions[0, 0], np.inf)
+    strained.cell[0, 0] += 1e-12
+    slab.pbc = (True, True, False)
+    paths = {cache.path(changed, CUTOFF) for changed in (atoms, moved, strained, slab)}
+    assert len(paths | {cache.path(atoms, CUTOFF + 1e-9)}) == 5
+
+
+@pytest.mark.parametrize("damage", ["empty", "short", "cut off", "changed", "foreign"])
+def test_a_damaged_entry_is_found_anew(damage: str, tmp_path: Path) -> None:
+    cache, atoms = NeighbourCache(tmp_path), labelled()[0]
+    first = cache(atoms, CUTOFF)
+    path = cache.path(atoms, CUTOFF)
+    whole = path.read_bytes()
+    changed = whole[:50] + bytes([whole[50] ^ 1]) + whole[51:]
+    contents = {"empty": b"", "short": whole[:3], "cut off": whole[:-20], "changed": changed, "foreign": b"hello" * 9}
+    path.write_bytes(contents[damage])
+    again = cache(atoms, CUTOFF)
+    assert np.array_equal(first.pairs, again.pairs)
+    assert np.array_equal(first.images, again.images)
+    assert path.read_bytes() == whole
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def test_atoms_without_neighbours_are_cached_too(tmp_path: Path) -> None:
+    cache = NeighbourCache(tmp_path)
+    for _ in range(2):
+        found = cache(Atoms("H"), CUTOFF)
+        assert (found.pairs.shape, found.images.shape) == ((2, 0), (0, 3))
+
+
+def test_a_cache_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("precious")
+    for folder in (tmp_path / "file", tmp_path / "file" / "cache", Path("/proc/cache")):
+        with pytest.raises(OutputError, match=f"The cache '{folder}' cannot be made"):
+            run(tmp_path / "run", cache=folder)
+    assert not (tmp_path / "run").exists()
