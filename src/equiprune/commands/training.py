@@ -15,6 +15,7 @@ from equiprune.errors import OutputError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import (
     COMMON,
+    NO_PROBES,
     NO_WEIGHTS,
     Common,
     Dtype,
@@ -23,6 +24,7 @@ from equiprune.flags import (
     Patterns,
     Positive,
     PresetName,
+    ProbeFlags,
     Switch,
     WeightFlags,
 )
@@ -34,6 +36,7 @@ from equiprune.training.labelling import label as labelled_by
 from equiprune.training.objective import Objective
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import PRESETS
+from equiprune.training.second_derivatives import with_products
 from equiprune.training.start import from_scratch as initialised
 from equiprune.training.trainer import Recipe
 from equiprune.training.trainer import train as run_training
@@ -48,12 +51,13 @@ def label(
     copies: NotNegative = 0,
     rattle: float = 0.1,
     strain: float = 0.02,
+    hessian: ProbeFlags = NO_PROBES,
     seed: NotNegative = 0,
     limit: Positive | None = None,
     dtype: Dtype | None = None,
     common: Common = COMMON,
 ) -> int:
-    """Write structures with the energy, forces and stress that a model gives them: labels from a teacher.
+    """Write structures with the energy, forces, stress and, if asked, Hessian products that a model gives them.
 
     Args:
         model: the teacher: an alias, an upstream checkpoint, or a directory that equiprune wrote.
@@ -62,20 +66,23 @@ def label(
         copies: distorted copies of each structure, labelled as well.
         rattle: displacement of the copies' atoms, standard deviation in Angstrom.
         strain: deformation of the copies' cells, standard deviation.
-        seed: of the distortions.
+        seed: of the distortions and of the choice of rows and vectors.
         limit: use only the first this many structures.
         dtype: precision of the teacher; that of its file unless given.
     """
+    probes = hessian.chosen(seed)
     check_suffix(output, "Labelled structures", ".extxyz", ".xyz")
     check_writable(output)
     teacher = open_model(model, dtype, common)
     source = augmented(islice(ep.read_structures(data), limit), Augmentation(copies, rattle, strain, seed))
     with progress("label", limit and limit * (1 + copies)) as step, replacing(output) as temporary:
         count = 0
-        for atoms in labelled_by(teacher, source, progress=step):
+        labelled = labelled_by(teacher, source, progress=step)
+        for atoms in with_products(teacher, labelled, probes) if probes else labelled:
             ase.io.write(temporary, atoms, format="extxyz", append=True)
             count += 1
     value = {"structures": count, "teacher_sha256": teacher.checkpoint.sha256, "written": str(output)}
+    value |= {"hessian": repr(probes)} if probes else {}
     show_json(value) if common.json else show(f"Labelled {count} structures: {output}")
     return 0
 

@@ -16,6 +16,7 @@ from equiprune.labels import Labels
 from equiprune.potential import Potential
 from equiprune.structures import check_structures
 from equiprune.training.objective import Objective, Targets
+from equiprune.training.second_derivatives import Turn, stacked
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class TrainingBatch:
     graph: AtomicGraph
     targets: Targets
     names: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[AtomicGraph, torch.Tensor]:
+        """What a `Predictor` is called with: the graph, and the vectors whose Hessian products are asked for."""
+        return self.graph, self.targets.vectors
 
 
 def check_labels(structures: Sequence[Atoms], objective: Objective, elements: Iterable[int], use: str) -> None:
@@ -38,14 +44,19 @@ def check_labels(structures: Sequence[Atoms], objective: Objective, elements: It
     labels = [Labels.of(atoms) for atoms in structures]
     for quantity in objective.weighted():
         if all(label.lacks(quantity, atoms) for label, atoms in zip(labels, structures, strict=True)):
+            how = "with 'equiprune label --hessian-rows'"
+            how = how if quantity == "hessian" else f"as ASE calculator results, or REF_{quantity}"
             raise StructureError(
                 f"No structure for {use} has a label of its {quantity}, which the objective gives a weight. Label them "
-                f"(as ASE calculator results, or REF_{quantity}), or set the weight of {quantity} to 0."
+                f"({how}), or set the weight of {quantity} to 0."
             )
 
 
-def batch(potential: Potential, structures: Sequence[Atoms]) -> TrainingBatch:
-    """One batch in the precision and on the device of a potential."""
+def batch(potential: Potential, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
+    """One batch in the precision and on the device of a potential.
+
+    ``turns`` say which of its Hessian products each structure brings along; none without.
+    """
     graph = AtomicGraph.from_structures(structures, potential.architecture.cutoff, potential.dtype, potential.device)
     labels = [Labels.of(atoms) for atoms in structures]
     pairs = list(zip(labels, structures, strict=True))
@@ -56,7 +67,8 @@ def batch(potential: Potential, structures: Sequence[Atoms]) -> TrainingBatch:
     def real(values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=potential.dtype, device=potential.device)
 
-    targets = Targets(real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)))
+    hessian, vectors = map(real, stacked(labels, structures, turns))
+    targets = Targets(real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)), hessian, vectors)
     return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures))
 
 
@@ -95,3 +107,5 @@ def everything(structures: Iterable[Atoms]) -> Iterator[np.ndarray]:
         labels = Labels.of(atoms)
         yield from (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
         yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))
+        if labels.hessian is not None:
+            yield from (labels.hessian.vectors, labels.hessian.products)

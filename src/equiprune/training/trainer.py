@@ -40,6 +40,7 @@ from equiprune.training.optimisation import (
 from equiprune.training.parity import check_parity
 from equiprune.training.predictor import Predictor
 from equiprune.training.run_folder import RunFolder
+from equiprune.training.second_derivatives import Turn
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -220,12 +221,12 @@ class _Loop:
         """Train until the last epoch, or until patience runs out."""
         recipe, state, steps = self.recipe, self.state, self.recipe.epochs * self.rounds
         if self.fabric.world_size > 1:
-            data = batch(self.potential, [structures[i] for i in self._groups(structures, 0)[0]])
-            check_parity(self.fabric, self.module, self.predictor, data.graph, lambda p: self._loss(p, data)[0])
+            data = self._batch(self.potential, structures, self._groups(structures, 0)[0])
+            check_parity(self.fabric, self.module, self.predictor, data.inputs, lambda p: self._loss(p, data)[0])
         while state.epoch < recipe.epochs and not self._out_of_patience():
             batches = self._groups(structures, state.epoch)
             for group in batches[state.position :]:
-                losses = self._step(batch(self.potential, [structures[i] for i in group]), steps)
+                losses = self._step(self._batch(self.potential, structures, group, state.epoch), steps)
                 state.position += 1
                 ended = state.position == len(batches)
                 self._record(losses, self._validate(validation) if ended and validation else {})
@@ -245,13 +246,22 @@ class _Loop:
         rank, ranks = self.fabric.global_rank, self.fabric.world_size
         return groups(len(structures), self.recipe.batch_size, epoch, self.recipe.seed, rank=rank, ranks=ranks)
 
+    def _batch(
+        self, model: Potential, structures: Sequence[Atoms], group: Sequence[int], epoch: int = 0
+    ) -> TrainingBatch:
+        """The structures of these indices, with the Hessian products whose turn it is, if the objective weighs them."""
+        objective, seed = self.recipe.objective, self.recipe.seed
+        weighed = group if "hessian" in objective.weighted() else ()
+        turns = [Turn(objective.hessian_samples, seed, i, epoch) for i in weighed]
+        return batch(model, [structures[i] for i in group], turns)
+
     def _step(self, data: TrainingBatch, steps: int) -> dict[str, float]:
         """One optimizer step; the weighted mean loss of each quantity, over all processes."""
         optimisation, state = self.recipe.optimisation, self.state
         self.learning_rate = set_learning_rate(self.optimizer, optimisation, state.step, steps, state.validations)
         self.module.train()
         self.optimizer.zero_grad()
-        loss, losses = self._loss(self.module(data.graph), data)
+        loss, losses = self._loss(self.module(*data.inputs), data)
         self.fabric.backward(loss)
         longest = math.inf if optimisation.clip is None else optimisation.clip
         norm = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=longest, error_if_nonfinite=False)
@@ -294,8 +304,8 @@ class _Loop:
         totals, counts = dict.fromkeys(QUANTITIES, 0.0), dict.fromkeys(QUANTITIES, 0)
         size = self.recipe.batch_size
         for start in range(0, len(validation), size):
-            data = batch(model, validation[start : start + size])
-            predicted = predictor(data.graph)
+            data = self._batch(model, validation, range(len(validation))[start : start + size])
+            predicted = predictor(*data.inputs)
             _check_finite(predicted, data)
             for name, part in self.recipe.objective.sums(predicted, data.targets, data.graph).items():
                 totals[name] += float(part.total.detach())
@@ -318,11 +328,11 @@ class _Loop:
         """A line of the learning curve."""
         if not self.fabric.is_global_zero:
             return
-        state = self.state
+        state, recorded = self.state, self.recipe.objective.recorded()
         seconds = f"{state.seconds + time.monotonic() - self.begun:.2f}"
         row = {"step": state.step, "epoch": state.epoch, "seconds": seconds, "learning_rate": self.learning_rate}
-        row |= {f"train_{quantity}": losses.get(quantity, "") for quantity in QUANTITIES}
-        row |= {f"validation_{quantity}": validation.get(quantity, "") for quantity in QUANTITIES}
+        row |= {f"train_{quantity}": losses.get(quantity, "") for quantity in recorded}
+        row |= {f"validation_{quantity}": validation.get(quantity, "") for quantity in recorded}
         state.recorded = self.folder.record(row)
 
     def result(self) -> Potential:
@@ -345,8 +355,8 @@ class _Loop:
 
 
 def _check_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> None:
-    """Raise `StructureError` naming the structures whose energy or forces are not finite."""
-    bad_atoms = ~predicted["forces"].isfinite().all(-1)
+    """Raise `StructureError` naming the structures whose energy, forces or Hessian products are not finite."""
+    bad_atoms = ~(predicted["forces"].isfinite().all(-1) & predicted["hessian"].isfinite().all(-1).all(0))
     bad = set(data.graph.structure_of_atom[bad_atoms].tolist())
     bad |= set((~predicted["energy"].isfinite()).nonzero().flatten().tolist())
     if bad:
