@@ -231,7 +231,7 @@ class WeightFlags:
         forces_weight: of the forces.
         stress_weight: of the stress.
         hessian_weight: of the Hessian products that 'equiprune label' wrote; no preset has one.
-        hessian_samples: how many of a structure's products a step compares, 1 unless given; each costs as much again.
+        hessian_samples: how many of a structure's products a step compares; each makes it dearer. 1 unless given.
     """
 
     energy_weight: float | None = None

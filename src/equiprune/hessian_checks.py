@@ -85,6 +85,7 @@ def _in_weights(potential: Potential, atoms: Atoms, u: np.ndarray, v: np.ndarray
 
     gradient = torch.autograd.grad(value(), weights, allow_unused=True, materialize_grads=True)
     slope = sum(float((g * d).sum()) for g, d in zip(gradient, direction, strict=True))
+    predictor.eval()
     difference = 0.0
     for multiple, factor in _STENCIL.items():
         with torch.no_grad():
