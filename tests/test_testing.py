@@ -17,6 +17,7 @@ from equiprune.adapters import Taps
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.blocks import ChannelTying, FeatureSpace, Role, Segment, Site, WeightLayout
 from equiprune.errors import EquipruneError
+from equiprune.hessian_checks import assert_second_derivatives
 from equiprune.testing import AdapterContract, assert_equivariant, assert_forces_are_gradients, random_plan
 
 CHECKPOINT = ToyAdapter().random_checkpoint(ToyArchitecture(elements=(1, 6, 8, 14), cutoff=4.0))
@@ -55,6 +56,14 @@ def direction(energies: Tensor, graph: ep.AtomicGraph) -> Tensor:
     """Energies that grow with the alignment of edges to x."""
     aligned = graph.edge_vectors()[:, 0].square()
     return energies * 1e-3 * torch.zeros_like(energies).index_add(0, graph.structure_of_edge, aligned)
+
+
+def springs(_: Tensor, graph: ep.AtomicGraph) -> Tensor:
+    """Springs whose forces and stress are right, but without a derivative, as those of many a fast kernel."""
+    vectors = graph.edge_vectors()
+    constant = vectors.detach()
+    energies = constant.square().sum(-1) / 2 + (constant * (vectors - constant)).sum(-1)
+    return 1e-3 * torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_edge, energies)
 
 
 class Trainable(ToyAdapter):
@@ -133,6 +142,7 @@ BROKEN: dict[str, Contract] = {
     "scores_do_not_depend_on_the_frame": Contract(Energy(direction)),
     "scores_add_up_over_batches": Contract(Energy(lambda energies, graph: energies * graph.n_structures)),
     "physics_before_and_after_pruning": Contract(Energy(direction)),
+    "second_derivatives_are_those_of_the_forces": Contract(Energy(springs)),
     "an_isolated_atom_and_a_single_atom_cell_feel_no_force": Contract(Energy(field)),
     "vacuum_is_the_same_as_no_periodicity": Contract(Energy(lambda _, graph: 1e-6 * graph.volume.nan_to_num())),
     "saving_and_loading_gives_the_same_model": Contract(Unregistered()),
@@ -156,6 +166,9 @@ def test_assertions_name_the_values(toy: ep.Potential, structures: list[Atoms]) 
         assert_equivariant(replace(toy, adapter=Energy(direction)), structures)
     with pytest.raises(AssertionError, match=r"finite_difference\.forces"):
         assert_forces_are_gradients(replace(toy, adapter=Energy(lambda e, g: field(e, g).detach())), structures)
+    assert_forces_are_gradients(replace(toy, adapter=Energy(springs)), structures)  # they are; their slope is not
+    with pytest.raises(AssertionError, match=r"hessian\.finite_difference.*limits"):
+        assert_second_derivatives(replace(toy, adapter=Energy(springs)), structures)
 
 
 def test_forces_of_a_molecule_are_checked_without_its_stress(toy: ep.Potential) -> None:

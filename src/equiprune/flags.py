@@ -12,6 +12,7 @@ from cyclopts import Parameter, Token
 from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
 from equiprune.blocks import PruningPlan
 from equiprune.errors import TargetError
+from equiprune.hessian import Probes, RandomProbes, Rows
 from equiprune.labels import LabelKeys
 from equiprune.pruning import targets as t
 from equiprune.pruning.importance import Activation, Criterion, DataCriterion, Magnitude, Random, Taylor
@@ -232,20 +233,51 @@ class WeightFlags:
         energy_weight: of the energy per atom.
         forces_weight: of the forces.
         stress_weight: of the stress.
+        hessian_weight: of the Hessian products that 'equiprune label' wrote; no preset has one.
+        hessian_samples: how many of a structure's products a step compares; each makes it dearer. 1 unless given.
     """
 
     energy_weight: float | None = None
     forces_weight: float | None = None
     stress_weight: float | None = None
+    hessian_weight: float | None = None
+    hessian_samples: Positive | None = None
 
     def on(self, objective: Objective) -> Objective:
         """The objective with these weights; raises `TargetError` for a negative one, or when nothing is left."""
         given = {"energy": self.energy_weight, "forces": self.forces_weight, "stress": self.stress_weight}
+        given["hessian"] = self.hessian_weight
         for quantity, weight in given.items():
             if weight is not None and not 0 <= weight < float("inf"):
                 raise TargetError(f"--{quantity}-weight {weight} is not possible: give 0 or a positive number.")
         terms = {q: replace(getattr(objective, q), weight=w) for q, w in given.items() if w is not None}
-        return replace(objective, **terms)
+        if self.hessian_samples is None:
+            return replace(objective, **terms)
+        if not self.hessian_weight:
+            raise TargetError("--hessian-samples counts what --hessian-weight weighs; give it too.")
+        return replace(objective, **terms, hessian_samples=self.hessian_samples)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ProbeFlags:
+    """Products of the teacher's Hessian, for 'equiprune train --hessian-weight'.
+
+    Attributes:
+        hessian_rows: also label this many random rows of each structure's Hessian.
+        hessian_probes: instead of rows, products of the Hessian with this many random vectors.
+    """
+
+    hessian_rows: Positive | None = None
+    hessian_probes: Positive | None = None
+
+    def chosen(self, seed: int) -> Probes | None:
+        """What to multiply Hessians by, None for nothing; raises `TargetError` for both."""
+        if self.hessian_rows is not None and self.hessian_probes is not None:
+            raise TargetError("--hessian-rows and --hessian-probes are two ways to the same; leave one out.")
+        if self.hessian_probes is not None:
+            return RandomProbes(self.hessian_probes, seed)
+        return None if self.hessian_rows is None else Rows(self.hessian_rows, seed)
 
 
 @Parameter(name="*")
@@ -318,5 +350,5 @@ class LoadingFlags:
 
 COMMON, NO_TARGETS, NO_GROWTH, NO_SCORES = Common(), TargetFlags(), GrowthFlags(), ScoreFlags()
 NO_WEIGHTS, NO_KEYS, NO_SAMPLE, IN_PROCESS = WeightFlags(), LabelFlags(), SampleFlags(), LoadingFlags()
-UNWATCHED = WatchFlags()
+NO_PROBES, UNWATCHED = ProbeFlags(), WatchFlags()
 """No flag given."""

@@ -1,4 +1,4 @@
-"""Reference values of structures: energy, forces, stress.
+"""Reference values of structures: energy, forces, stress, products of the Hessian.
 
 A label that a structure lacks is None, never zero. A label that is there but not finite is an error that names the
 structure. Which key of a file holds a label is chosen once, where the file is read: `LabelKeys` gives each structure
@@ -21,21 +21,78 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from equiprune.errors import StructureError, closest
 from equiprune.structure_files import Mapped
 
-QUANTITIES = ("energy", "forces", "stress")
+QUANTITIES = ("energy", "forces", "stress", "hessian")
 _CHOSEN = "equiprune_label_keys"
 """Where a structure remembers which keys its labels had."""
+
+VECTORS, PRODUCTS = "hessian_vectors", "hessian_products"
+"""Arrays of a structure, and columns of its file: (atoms, 3 n), the n vectors of an atom one after another."""
+
+
+@dataclass(frozen=True)
+class HessianProducts:
+    """What the Hessian H = d2E/dr2 makes of some vectors; a row of H is its product with a vector of one 1.
+
+    vectors: (n, atoms, 3); products: H v, (n, atoms, 3) eV/Angstrom^2 for vectors without a unit.
+    """
+
+    vectors: np.ndarray
+    products: np.ndarray
+
+    @classmethod
+    def of(cls, atoms: Atoms) -> HessianProducts | None:
+        """From the arrays ``hessian_vectors`` and ``hessian_products``; None without them.
+
+        Raises:
+            StructureError: one without the other, another shape, or a number that is not finite.
+        """
+        found = [atoms.arrays.get(name) for name in (VECTORS, PRODUCTS)]
+        if found[0] is None and found[1] is None:
+            return None
+        formula = atoms.get_chemical_formula()
+        if found[0] is None or found[1] is None:
+            raise StructureError(f"{formula} has only one of {VECTORS} and {PRODUCTS}. Give both or none.")
+        vectors, values = (np.asarray(array, dtype=float).reshape(len(atoms), -1) for array in found)
+        if vectors.shape != values.shape or vectors.shape[1] % 3:
+            raise StructureError(
+                f"{VECTORS} and {PRODUCTS} of {formula} have {vectors.shape[1]} and {values.shape[1]} columns; they "
+                "need the same number, 3 for each vector."
+            )
+        if not (np.isfinite(vectors).all() and np.isfinite(values).all()):
+            raise StructureError(f"{VECTORS} or {PRODUCTS} of {formula} are not finite. Remove or mend them.")
+        return cls(_by_vector(vectors), _by_vector(values))
+
+    def on(self, atoms: Atoms) -> Atoms:
+        """A copy of the structure, labels included, that has these."""
+        copy = atoms.copy()
+        copy.calc = atoms.calc
+        copy.set_array(VECTORS, _by_atom(self.vectors))
+        copy.set_array(PRODUCTS, _by_atom(self.products))
+        return copy
+
+
+def _by_vector(columns: np.ndarray) -> np.ndarray:
+    """From (atoms, 3 n) to (n, atoms, 3)."""
+    return columns.reshape(len(columns), -1, 3).swapaxes(0, 1)
+
+
+def _by_atom(vectors: np.ndarray) -> np.ndarray:
+    """From (n, atoms, 3) to (atoms, 3 n)."""
+    return vectors.swapaxes(0, 1).reshape(vectors.shape[1], -1)
 
 
 @dataclass(frozen=True)
 class Labels:
     """Reference values of one structure, None where it has none.
 
-    energy: eV, total; forces: (atoms, 3) eV/Angstrom; stress: (3, 3) eV/Angstrom^3, ASE's sign.
+    energy: eV, total; forces: (atoms, 3) eV/Angstrom; stress: (3, 3) eV/Angstrom^3, ASE's sign; hessian: products
+    with vectors.
     """
 
     energy: float | None
     forces: np.ndarray | None
     stress: np.ndarray | None
+    hessian: HessianProducts | None = None
 
     @classmethod
     def of(cls, atoms: Atoms) -> Labels:
@@ -51,6 +108,7 @@ class Labels:
             energy=None if energy is None else float(energy),
             forces=_label(atoms, "forces", {**atoms.info, **atoms.arrays}, (len(atoms), 3)),
             stress=_label(atoms, "stress", atoms.info, (3, 3)),
+            hessian=HessianProducts.of(atoms),
         )
 
     def lacks(self, quantity: str, atoms: Atoms) -> bool:
@@ -146,7 +204,8 @@ class LabelCounts:
 
     def __str__(self) -> str:
         """One line: ``Labels: energy from REF_energy (3 of 3), no forces, ...``."""
-        return "Labels: " + ", ".join(self._of(quantity) for quantity in QUANTITIES) + "."
+        told = [q for q in QUANTITIES if q != "hessian" or self.of_quantity(q)]
+        return "Labels: " + ", ".join(self._of(quantity) for quantity in told) + "."
 
     def of_quantity(self, quantity: str) -> dict[str, int]:
         """Structures by where they have this label from."""
@@ -165,7 +224,7 @@ def label_sources(atoms: Atoms, labels: Labels) -> dict[str, str]:
 
 
 def _source(atoms: Atoms, quantity: str) -> str:
-    key = f"REF_{quantity}"
+    key = PRODUCTS if quantity == "hessian" else f"REF_{quantity}"
     return key if key in atoms.info or key in atoms.arrays else f"calculator result {quantity}"
 
 

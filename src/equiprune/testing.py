@@ -29,6 +29,7 @@ from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.blocks import BlockMask, ChannelTying, FeatureSpace, Irrep, Irreps, PruningPlan, Role, Site, WeightLayout
 from equiprune.certificate import LIMITS, batch_independence, compare, equivariance, finite_difference
 from equiprune.checkpoint import load, save
+from equiprune.hessian_checks import assert_second_derivatives
 from equiprune.potential import Potential, masked
 from equiprune.probes import probe_structures
 from equiprune.pruning.calibration import calibrate
@@ -294,6 +295,12 @@ class AdapterContract:
                 assert_equivariant(model, structures)
                 assert_forces_are_gradients(model, structures)
                 _assert_within_limits(batch_independence(model, structures), model)
+
+    def test_second_derivatives_are_those_of_the_forces(self) -> None:
+        """Hessian products, and their derivatives in the weights, against finite differences: they can be taught."""
+        for potential in self.potentials():
+            small = sorted(self.structures(potential.elements), key=len)[:2]  # third derivatives take their time
+            assert_second_derivatives(potential, small)
 
     def test_an_isolated_atom_and_a_single_atom_cell_feel_no_force(self) -> None:
         """Where there are no edges at all, and where an atom sees only its own images."""

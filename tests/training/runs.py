@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,12 @@ import torch
 from ase import Atoms
 
 import equiprune as ep
+from equiprune.hessian import Rows
 from equiprune.storage import Progress, silent
 from equiprune.training.labelling import Augmentation, augmented, label
-from equiprune.training.objective import mace_universal
+from equiprune.training.objective import Norm, Term, mace_universal
 from equiprune.training.optimisation import Optimisation, Plateau
+from equiprune.training.second_derivatives import with_products
 from equiprune.training.trainer import Recipe, train
 
 torch.set_num_threads(1)
@@ -39,6 +42,9 @@ RECIPE = Recipe(
     save_every=3,
 )
 """Everything that a state has to remember takes part; 4 steps an epoch, saved after 3, 4, 6, 8, 9, 12."""
+
+HESSIAN = replace(RECIPE.objective, hessian=Term(0.5, Norm()))
+"""The same objective, and one Hessian row per structure and step."""
 
 
 @cache
@@ -60,6 +66,13 @@ def labelled(seed: int = 0) -> tuple[Atoms, ...]:
     structures = list(label(parent(), augmented(bare, Augmentation(copies=1, strain=0.05, seed=seed))))
     del structures[6].calc.results["energy"]
     return (*structures[:7], vacuum(structures[7]))
+
+
+@cache
+def probed(seed: int = 0) -> tuple[Atoms, ...]:
+    """The same eight; all but the second with four rows of the parent's Hessian."""
+    every = list(with_products(parent(), labelled(seed), Rows(4)))
+    return (every[0], labelled(seed)[1], *every[2:])
 
 
 def mixed() -> tuple[Atoms, ...]:

@@ -159,6 +159,11 @@ def test_label_refuses_what_is_no_teacher(
     refused("label", teacher, data, "--options", options, "-o", tmp_path / "out.xyz", says=says)
 
 
+def test_a_calculator_has_no_hessian_to_label_with(refused: Run, tmp_path: Path, data: Path) -> None:
+    name, output = "ase.calculators.lj:LennardJones", tmp_path / "out.xyz"
+    refused("label", name, data, "--hessian-rows", 1, "-o", output, says=(name, "gives no products of its Hessian"))
+
+
 def test_the_same_seed_writes_the_same_file(cli: Run, tmp_path: Path, data: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert cli("label", "toy", data, "--copies", 1, "--seed", seed, "-o", tmp_path / f"{name}.xyz").code == 0

@@ -69,7 +69,7 @@ def test_the_processes_see_different_numbers_of_atoms_and_labels() -> None:
     assert len(set(atoms)) == len({*zip(energies, stresses, strict=True)}) == 2
 
 
-@pytest.mark.parametrize("objective", ["gradients", "forces only"])
+@pytest.mark.parametrize("objective", ["gradients", "hessian", "forces only"])
 def test_gradients_are_those_of_the_joint_batch(objective: str, one: Found, two: list[Found]) -> None:
     """Also where some weights have no part in what is asked for: no force depends on the energies of the elements."""
     assert one[objective]

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
-from runs import RECIPE, mixed, run, signalled, student
+from runs import HESSIAN, RECIPE, mixed, probed, run, signalled, student
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -35,6 +35,7 @@ SHARED = replace(RECIPE, batch_size=4 // PROCESSES)
 """The joint batch of two processes is that of one."""
 
 ONE_STEP = replace(SHARED, epochs=1, optimisation=Optimisation(clip=None))
+CURVED = replace(ONE_STEP, objective=replace(HESSIAN, hessian_samples=2))
 FORCES_ONLY = replace(ONE_STEP, objective=Objective(Term(0.0, Square()), Term(1.0, Square())))
 
 
@@ -86,7 +87,7 @@ def modules() -> Iterator[list[nn.Module]]:
 def gradients(folder: Path, recipe: Recipe, **changes: Any) -> dict[str, torch.Tensor]:
     """Of the only step of a run."""
     with modules() as seen:
-        run(folder, recipe, fabric=fabric(), structures=mixed(), validation=(), **changes)
+        run(folder, recipe, fabric=fabric(), **({"structures": mixed(), "validation": ()} | changes))
     return {name: p.grad for name, p in seen[0].named_parameters() if p.grad is not None}
 
 
@@ -104,6 +105,7 @@ def shared(folder: Path) -> dict[str, Any]:
     free = ep.Potential.create(FreeShift(), student().checkpoint, torch.float64)
     return {
         "gradients": gradients(folder / "gradients", ONE_STEP),
+        "hessian": gradients(folder / "hessian", CURVED, structures=probed()[:4]),
         "forces only": gradients(folder / "forces", FORCES_ONLY, potential=free),
         "weights": run(folder / "weights", SHARED, fabric=fabric()).checkpoint.weights,
     }

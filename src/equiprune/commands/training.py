@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from equiprune.flags import (
     COMMON,
     IN_PROCESS,
     NO_KEYS,
+    NO_PROBES,
     NO_SAMPLE,
     NO_WEIGHTS,
     UNWATCHED,
@@ -32,11 +33,13 @@ from equiprune.flags import (
     Patterns,
     Positive,
     PresetName,
+    ProbeFlags,
     SampleFlags,
     Switch,
     WatchFlags,
     WeightFlags,
 )
+from equiprune.hessian import Probes
 from equiprune.opening import check_suffix, open_model
 from equiprune.storage import check_writable, replacing
 from equiprune.structure_files import Selection
@@ -47,6 +50,7 @@ from equiprune.training.objective import Objective
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import PRESETS
 from equiprune.training.sampling import sample_frames, structure_ids
+from equiprune.training.second_derivatives import with_products
 from equiprune.training.start import from_scratch as initialised
 from equiprune.training.teachers import CalculatorTeacher, PotentialTeacher, Teacher
 from equiprune.training.trainer import Recipe
@@ -67,12 +71,13 @@ def label(
     temperature: float = 600.0,
     interval: Positive = 20,
     timestep: float = 1.0,
+    hessian: ProbeFlags = NO_PROBES,
     seed: NotNegative = 0,
     limit: Positive | None = None,
     dtype: Dtype | None = None,
     common: Common = COMMON,
 ) -> int:
-    """Write structures with the energy, forces and stress that a model gives them: labels from a teacher.
+    """Write structures with the energy, forces, stress and, if asked, Hessian products that a model gives them.
 
     Args:
         model: the teacher: an alias, an upstream checkpoint, a directory that equiprune wrote, or module:callable for
@@ -87,10 +92,11 @@ def label(
         temperature: of the dynamics, K.
         interval: steps between its frames.
         timestep: of the dynamics, fs.
-        seed: of distortions and dynamics.
+        seed: of distortions and dynamics, and of the choice of rows and vectors.
         limit: use only the first this many structures.
         dtype: precision of the teacher; that of its file unless given.
     """
+    probes = hessian.chosen(seed)
     check_suffix(output, "Labelled structures", ".extxyz", ".xyz")
     check_writable(output)
     augmentation = Augmentation(copies, rattle, strain, seed)
@@ -100,12 +106,24 @@ def label(
     source = simulated(source, teacher.calculator, dynamics)
     with progress("label", limit and limit * (1 + copies) * (1 + frames)) as step, replacing(output) as temporary:
         count = 0
-        for atoms in labelled_by(teacher, source, progress=step):
+        labelled = labelled_by(teacher, source, progress=step)
+        for atoms in _multiplied(teacher, labelled, probes) if probes else labelled:
             ase.io.write(temporary, atoms, format="extxyz", append=True)
             count += 1
     value = {"structures": count, "teacher_sha256": teacher.fingerprint, "written": str(output)}
+    value |= {"hessian": repr(probes)} if probes else {}
     show_json(value) if common.json else show(f"Labelled {count} structures: {output}")
     return 0
+
+
+def _multiplied(teacher: Teacher, labelled: Iterable[Atoms], probes: Probes) -> Iterator[Atoms]:
+    """With products of the teacher's Hessian."""
+    if isinstance(teacher, CalculatorTeacher):
+        raise TargetError(
+            f"{teacher.name} gives no products of its Hessian, only a model does. Leave out --hessian-rows and "
+            "--hessian-probes."
+        )
+    return with_products(teacher.potential, labelled, probes)
 
 
 def _teacher(model: str, options: str, dtype: Dtype | None, common: Common) -> Teacher:

@@ -17,6 +17,7 @@ from equiprune.labels import LabelCounts, Labels, label_sources
 from equiprune.potential import Potential
 from equiprune.structures import checked
 from equiprune.training.objective import Objective, Targets
+from equiprune.training.second_derivatives import Turn, stacked
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class TrainingBatch:
     graph: AtomicGraph
     targets: Targets
     names: tuple[str, ...]
+
+    @property
+    def inputs(self) -> tuple[AtomicGraph, torch.Tensor]:
+        """What a `Predictor` is called with: the graph, and the vectors whose Hessian products are asked for."""
+        return self.graph, self.targets.vectors
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch elsewhere."""
@@ -59,9 +65,11 @@ def check_labels(structures: Sequence[Atoms], objective: Objective, elements: It
     labels = LabelCounts.of(_hashed(checked(structures, elements), found))
     for quantity in objective.weighted():
         if not labels.of_quantity(quantity):
+            how = "with 'equiprune label --hessian-rows'"
+            how = how if quantity == "hessian" else f"as ASE calculator results, or REF_{quantity}"
             raise StructureError(
                 f"No structure for {use} has a label of its {quantity}, which the objective gives a weight. Label them "
-                f"(as ASE calculator results, or REF_{quantity}), or set the weight of {quantity} to 0."
+                f"({how}), or set the weight of {quantity} to 0."
             )
     return Survey(labels, found.hexdigest())
 
@@ -84,15 +92,18 @@ def _hashed(structures: Iterable[Atoms], found: Any) -> Iterator[dict[str, str]]
         yield label_sources(atoms, labels)
 
 
-def batch(potential: Potential, structures: Sequence[Atoms]) -> TrainingBatch:
-    """One batch in the precision and on the device of a potential."""
+def batch(potential: Potential, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
+    """One batch in the precision and on the device of a potential; ``turns`` as for `with_labels`."""
     cutoff = potential.architecture.cutoff
     graph = AtomicGraph.from_structures(structures, cutoff, potential.dtype, potential.device)
-    return with_labels(graph, structures)
+    return with_labels(graph, structures, turns)
 
 
-def with_labels(graph: AtomicGraph, structures: Sequence[Atoms]) -> TrainingBatch:
-    """The graph of structures with their labels, in its precision and on its device."""
+def with_labels(graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
+    """The graph of structures with their labels, in its precision and on its device.
+
+    ``turns`` say which of its Hessian products each structure brings along; none without.
+    """
     labels = [Labels.of(atoms) for atoms in structures]
     pairs = list(zip(labels, structures, strict=True))
     energy = [np.nan if label.energy is None else label.energy for label in labels]
@@ -102,7 +113,8 @@ def with_labels(graph: AtomicGraph, structures: Sequence[Atoms]) -> TrainingBatc
     def real(values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=graph.positions.dtype, device=graph.positions.device)
 
-    targets = Targets(real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)))
+    hessian, vectors = map(real, stacked(labels, structures, turns))
+    targets = Targets(real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)), hessian, vectors)
     return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures))
 
 
@@ -148,3 +160,5 @@ def everything(structures: Iterable[Atoms]) -> Iterator[np.ndarray]:
 def _seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:
     yield from (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))
+    if labels.hessian is not None:
+        yield from (labels.hessian.vectors, labels.hessian.products)

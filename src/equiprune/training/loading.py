@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ase import Atoms
@@ -21,9 +21,21 @@ from equiprune.errors import EquipruneError
 from equiprune.potential import Potential
 from equiprune.training.data import TrainingBatch, with_labels
 from equiprune.training.neighbour_cache import NeighbourCache
+from equiprune.training.second_derivatives import Turn
 
-Request = tuple[str, Sequence[int]]
-"""The name of a set of structures, and which of them make a batch."""
+
+class Request(NamedTuple):
+    """A batch to be built.
+
+    Attributes:
+        use: the name of a set of structures.
+        indices: which of them.
+        turns: which of its Hessian products each brings along; none without.
+    """
+
+    use: str
+    indices: Sequence[int]
+    turns: Sequence[Turn] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,13 +56,12 @@ class Batches(Dataset[TrainingBatch | EquipruneError]):
 
     def __getitem__(self, request: Request) -> TrainingBatch | EquipruneError:
         """A batch, or the error that its structures are: raised in a worker it would arrive as a traceback."""
-        name, indices = request
         try:
-            structures = [self.sets[name][i] for i in indices]
+            structures = [self.sets[request.use][i] for i in request.indices]
             graphs = [AtomicGraph.of(atoms, self.near(atoms, self.cutoff), self.dtype) for atoms in structures]
         except EquipruneError as error:
             return error
-        return with_labels(AtomicGraph.concatenated(graphs), structures)
+        return with_labels(AtomicGraph.concatenated(graphs), structures, request.turns)
 
 
 class Loader:
@@ -82,15 +93,15 @@ class Loader:
         near = NeighbourCache.at(cache) if cache else neighbours
         return cls(Batches(sets, potential.architecture.cutoff, potential.dtype, near), workers)
 
-    def __call__(self, name: str, groups: Sequence[Sequence[int]]) -> Iterator[TrainingBatch]:
-        """The batches of these groups of a set. Asking for others ends those asked for before.
+    def __call__(self, requests: Sequence[Request]) -> Iterator[TrainingBatch]:
+        """The batches asked for. Asking for others ends those asked for before.
 
         Raises:
             EquipruneError: a structure cannot be read, two atoms are at the same place, or a worker is lost.
         """
-        self._requests[:] = [(name, group) for group in groups]
+        self._requests[:] = requests
         batches = iter(self._loader)
-        for _ in groups:
+        for _ in requests:
             yield _received(batches)
 
 

@@ -1,4 +1,4 @@
-"""What training minimises: a weighted sum of distances in energy per atom, forces and stress.
+"""What training minimises: a weighted sum of distances in energy per atom, forces, stress and Hessian products.
 
 The distances are those of upstream recipes: mace/modules/loss.py (``WeightedEnergyForcesStressLoss``,
 ``UniversalLoss``) and sevenn/train/loss.py. A label that a structure lacks (NaN) takes no part.
@@ -6,6 +6,7 @@ The distances are those of upstream recipes: mace/modules/loss.py (``WeightedEne
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,41 +18,44 @@ from torch.nn.functional import huber_loss
 
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import TargetError
+from equiprune.labels import QUANTITIES
 
 KBAR = 1602.1766208
 """kbar in one eV/Angstrom^3; SevenNet's stress loss is in kbar."""
-
-QUANTITIES = ("energy", "forces", "stress")
 
 
 @dataclass(frozen=True)
 class Targets:
     """Labels of a batch, NaN where there is none.
 
-    ========  ====================  =========================
+    ========  ====================  ===================================================
     field     shape                 unit
-    ========  ====================  =========================
+    ========  ====================  ===================================================
     energy    (structures,)         eV
     forces    (atoms, 3)            eV/Angstrom
     stress    (structures, 3, 3)    eV/Angstrom^3, ASE's sign
-    ========  ====================  =========================
+    hessian   (vectors, atoms, 3)   eV/Angstrom^2: products of the Hessian with vectors
+    vectors   (vectors, atoms, 3)   none; zero where a structure has fewer than others
+    ========  ====================  ===================================================
     """
 
     energy: Tensor
     forces: Tensor
     stress: Tensor
+    hessian: Tensor = field(default_factory=lambda: torch.empty(0, 0, 3))
+    vectors: Tensor = field(default_factory=lambda: torch.empty(0, 0, 3))
 
     def to(self, device: torch.device | str) -> Targets:
         """The same labels elsewhere."""
-        return Targets(self.energy.to(device), self.forces.to(device), self.stress.to(device))
+        return Targets(**{name: label.to(device) for name, label in vars(self).items()})
 
 
 class Distance(ABC):
-    """How far predictions are from labels; one number per component, averaged later."""
+    """How far predictions are from labels; one number per component, or per vector, averaged later."""
 
     @abstractmethod
     def __call__(self, predicted: Tensor, label: Tensor) -> Tensor:
-        """Element by element; same shape as both."""
+        """Element by element, same shape as both; or vector by vector, without their last dimension."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,18 @@ class Absolute(Distance):
 
     def __call__(self, predicted: Tensor, label: Tensor) -> Tensor:
         return (predicted - label).abs()
+
+
+@dataclass(frozen=True)
+class Norm(Distance):
+    """Length of the difference of two vectors, in any frame the same.
+
+    >>> Norm()(torch.tensor([[3.0, 0.0, 4.0]]), torch.zeros(1, 3))
+    tensor([5.])
+    """
+
+    def __call__(self, predicted: Tensor, label: Tensor) -> Tensor:
+        return torch.linalg.vector_norm(predicted - label, dim=-1)
 
 
 @dataclass(frozen=True)
@@ -130,19 +146,36 @@ class Sum:
 
 @dataclass(frozen=True)
 class Objective:
-    """A term for each quantity; energies are per atom."""
+    """A term for each quantity; energies are per atom.
+
+    The Hessian's is that of table 8 of arXiv:2605.08885, as ASK-Berkeley/MLFF-distill computes it: with v the vectors
+    drawn for a structure (rows of the Hessian are products with one-hot vectors), the mean over atoms and vectors of
+    ``| (H v)_atom - (H_label v)_atom |``, the length of a difference in x, y and z.
+
+    Attributes:
+        energy, forces, stress, hessian: the terms.
+        hessian_samples: how many of a structure's vectors take part in a step; one more backward pass each.
+    """
 
     energy: Term
     forces: Term
     stress: Term = field(default_factory=lambda: Term(0.0, Square()))
+    hessian: Term = field(default_factory=lambda: Term(0.0, Norm()))
+    hessian_samples: int = 1
 
     def __post_init__(self) -> None:
         if not self.weighted():
             raise TargetError("Every weight is 0, so there is nothing to train for. Give one a positive number.")
+        if self.hessian_samples < 1:
+            raise TargetError(f"{self.hessian_samples} Hessian vectors per step are not possible: give 1 or more.")
 
     def weighted(self) -> list[str]:
         """Quantities that take part."""
         return [name for name in QUANTITIES if getattr(self, name).weight > 0]
+
+    def recorded(self) -> list[str]:
+        """Quantities that a run's files mention; the Hessian only where it takes part."""
+        return [name for name in QUANTITIES if name != "hessian" or self.hessian.weight > 0]
 
     def sums(self, predicted: Mapping[str, Tensor], targets: Targets, graph: AtomicGraph) -> dict[str, Sum]:
         """The weighted sum over labels of each quantity that takes part, and how many components went in."""
@@ -152,10 +185,12 @@ class Objective:
             "forces": (predicted["forces"], targets.forces),
             "stress": (predicted["stress"], targets.stress),
         }
+        if self.hessian.weight > 0:  # atom by atom, since a structure may lack some of the vectors
+            pairs["hessian"] = (predicted["hessian"].reshape(-1, 3), targets.hessian.reshape(-1, 3))
         return {name: self._sum(getattr(self, name), *pairs[name]) for name in self.weighted()}
 
     def _sum(self, term: Term, predicted: Tensor, label: Tensor) -> Sum:
-        there = label.isfinite().reshape(len(label), -1).all(-1)
+        there = label.isfinite().reshape(len(label), math.prod(label.shape[1:])).all(-1)
         distance = term.distance(predicted[there] * term.unit, label[there] * term.unit)
         return Sum(term.weight * distance.sum(), distance.numel())
 
@@ -180,7 +215,10 @@ def sevennet_huber(forces: float = 1.0, stress: float = 0.01, energy: float = 1.
 
 def objective_to_json(objective: Objective) -> dict[str, Any]:
     """A JSON value that names every choice; it is what a run records and compares when it resumes."""
-    return {
+    terms: dict[str, Any] = {
         name: {"weight": term.weight, "distance": repr(term.distance), "unit": term.unit}
-        for name, term in ((name, getattr(objective, name)) for name in QUANTITIES)
+        for name, term in ((name, getattr(objective, name)) for name in objective.recorded())
     }
+    if "hessian" in terms:
+        terms["hessian"]["samples"] = objective.hessian_samples
+    return terms

@@ -1,6 +1,6 @@
-"""What is trained: a module whose forward pass gives energies, forces and stress, differentiable in its weights.
+"""What is trained: a module whose forward pass gives energies and their derivatives, differentiable in its weights.
 
-Forces are part of the forward pass, as distributed training needs: its hooks see one forward and one backward.
+Derivatives are part of the forward pass, as distributed training needs: its hooks see one forward and one backward.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from equiprune.adapters import AtomicGraph
+from equiprune.hessian import products
 from equiprune.potential import Potential
 
 
 class Predictor(nn.Module):
-    """The module of a potential with energies, forces and stress as its output."""
+    """The module of a potential with energies, forces, stress and Hessian products as its output."""
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
@@ -23,10 +24,11 @@ class Predictor(nn.Module):
         self.adapter: Any = potential.adapter
         self.architecture, self.head = potential.architecture, potential.head
 
-    def forward(self, graph: AtomicGraph) -> dict[str, Tensor]:
+    def forward(self, graph: AtomicGraph, vectors: Tensor) -> dict[str, Tensor]:
         """Energy (structures,) eV, forces (atoms, 3) eV/Angstrom, stress (structures, 3, 3) eV/Angstrom^3.
 
-        Stress is zero for a structure that is not periodic in 3-D.
+        Stress is zero for a structure that is not periodic in 3-D. With ``vectors``, (vectors, atoms, 3), also the
+        products of the Hessian with them, in eV/Angstrom^2; no vectors cost nothing.
         """
         graph = graph.with_leaves()
         with torch.enable_grad():
@@ -34,10 +36,12 @@ class Predictor(nn.Module):
             by_position, by_strain = torch.autograd.grad(
                 energies.sum(),
                 [graph.positions, graph.strain],
-                create_graph=self.training,
+                create_graph=self.training or len(vectors) > 0,
                 allow_unused=True,
                 materialize_grads=True,
             )
+            hessian = products(by_position, graph.positions, vectors, create_graph=self.training)
         # Zero where there is no volume, and with a zero gradient: NaN would reach the weights through 0 * NaN.
         volume = graph.volume.nan_to_num(nan=torch.inf)
-        return {"energy": energies, "forces": -by_position, "stress": by_strain / volume[:, None, None]}
+        stress = by_strain / volume[:, None, None]
+        return {"energy": energies, "forces": -by_position, "stress": stress, "hessian": hessian}

@@ -30,7 +30,7 @@ from equiprune.errors import EquipruneError, StructureError, TargetError
 from equiprune.potential import Potential
 from equiprune.storage import Progress, silent
 from equiprune.training.data import TrainingBatch, digest, groups, survey
-from equiprune.training.loading import Loader
+from equiprune.training.loading import Loader, Request
 from equiprune.training.objective import QUANTITIES, Objective, Sum, objective_to_json
 from equiprune.training.observers import Observer, watching
 from equiprune.training.optimisation import (
@@ -44,6 +44,7 @@ from equiprune.training.optimisation import (
 from equiprune.training.parity import check_parity
 from equiprune.training.predictor import Predictor
 from equiprune.training.run_folder import RunFolder
+from equiprune.training.second_derivatives import Turn
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -237,10 +238,10 @@ class _Loop:
         recipe, state, steps = self.recipe, self.state, self.recipe.epochs * self.rounds
         if self.fabric.world_size > 1:
             [data] = self._batches("training", self._groups(structures, 0)[:1])
-            check_parity(self.fabric, self.module, self.predictor, data.graph, lambda p: self._loss(p, data)[0])
+            check_parity(self.fabric, self.module, self.predictor, data.inputs, lambda p: self._loss(p, data)[0])
         while state.epoch < recipe.epochs and not self._out_of_patience():
             batches = self._groups(structures, state.epoch)
-            for data in self._batches("training", batches[state.position :]):
+            for data in self._batches("training", batches[state.position :], state.epoch):
                 losses = self._step(data, steps)
                 state.position += 1
                 ended = state.position == len(batches)
@@ -261,8 +262,15 @@ class _Loop:
         rank, ranks = self.fabric.global_rank, self.fabric.world_size
         return groups(len(structures), self.recipe.batch_size, epoch, self.recipe.seed, rank=rank, ranks=ranks)
 
-    def _batches(self, use: str, groups: Sequence[Sequence[int]]) -> Iterator[TrainingBatch]:
-        return (data.to(self.potential.device) for data in self.loader(use, groups))
+    def _batches(self, use: str, groups: Sequence[Sequence[int]], epoch: int = 0) -> Iterator[TrainingBatch]:
+        """Of these indices, with the Hessian products whose turn it is in an epoch, if the objective weighs them."""
+        objective, seed = self.recipe.objective, self.recipe.seed
+        weighed = "hessian" in objective.weighted()
+        requests = [
+            Request(use, group, [Turn(objective.hessian_samples, seed, i, epoch) for i in group] if weighed else ())
+            for group in groups
+        ]
+        return (data.to(self.potential.device) for data in self.loader(requests))
 
     def _step(self, data: TrainingBatch, steps: int) -> dict[str, float]:
         """One optimizer step; the weighted mean loss of each quantity, over all processes."""
@@ -270,7 +278,7 @@ class _Loop:
         self.learning_rate = set_learning_rate(self.optimizer, optimisation, state.step, steps, state.validations)
         self.module.train()
         self.optimizer.zero_grad()
-        loss, losses = self._loss(self.module(data.graph), data)
+        loss, losses = self._loss(self.module(*data.inputs), data)
         self.fabric.backward(loss)
         longest = math.inf if optimisation.clip is None else optimisation.clip
         norm = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=longest, error_if_nonfinite=False)
@@ -314,7 +322,7 @@ class _Loop:
         size = self.recipe.batch_size
         numbers = range(len(validation))
         for data in self._batches("validation", [numbers[start : start + size] for start in numbers[::size]]):
-            predicted = predictor(data.graph)
+            predicted = predictor(*data.inputs)
             _check_finite(predicted, data)
             for name, part in self.recipe.objective.sums(predicted, data.targets, data.graph).items():
                 totals[name] += float(part.total.detach())
@@ -342,11 +350,11 @@ class _Loop:
         """A line of the learning curve."""
         if not self.fabric.is_global_zero:
             return
-        state = self.state
+        state, recorded = self.state, self.recipe.objective.recorded()
         seconds = f"{state.seconds + time.monotonic() - self.begun:.2f}"
         row = {"step": state.step, "epoch": state.epoch, "seconds": seconds, "learning_rate": self.learning_rate}
-        row |= {f"train_{quantity}": losses.get(quantity, "") for quantity in QUANTITIES}
-        row |= {f"validation_{quantity}": validation.get(quantity, "") for quantity in QUANTITIES}
+        row |= {f"train_{quantity}": losses.get(quantity, "") for quantity in recorded}
+        row |= {f"validation_{quantity}": validation.get(quantity, "") for quantity in recorded}
         state.recorded = self.folder.record(row)
         self.observe(row)
 
@@ -370,8 +378,8 @@ class _Loop:
 
 
 def _check_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> None:
-    """Raise `StructureError` naming the structures whose energy or forces are not finite."""
-    bad_atoms = ~predicted["forces"].isfinite().all(-1)
+    """Raise `StructureError` naming the structures whose energy, forces or Hessian products are not finite."""
+    bad_atoms = ~(predicted["forces"].isfinite().all(-1) & predicted["hessian"].isfinite().all(-1).all(0))
     bad = set(data.graph.structure_of_atom[bad_atoms].tolist())
     bad |= set((~predicted["energy"].isfinite()).nonzero().flatten().tolist())
     if bad:

@@ -15,6 +15,7 @@ from equiprune.adapters.growth import Growth
 from equiprune.adapters.mace.architecture import ReadoutKind
 from equiprune.certificate import LIMITS, compare
 from equiprune.errors import PlanError, TargetError
+from equiprune.hessian_checks import assert_second_derivatives
 from equiprune.pruning.targets import Target
 from equiprune.testing import assert_same_predictions, random_plan
 
@@ -323,3 +324,9 @@ def test_a_stranger_is_no_parent(small: ep.Potential, descendant: ep.Potential) 
     """Not even the model in memory from which the parent's file was written."""
     with pytest.raises(PlanError, match="was not pruned from"):
         ep.certify(descendant, small)
+
+
+def test_its_hessian_is_the_slope_of_its_forces(parent: ep.Potential, probes: list[Atoms]) -> None:
+    """On a published model, whose numbers are of another size than random ones; two atoms are enough."""
+    assert len(probes[1]) == 2
+    assert_second_derivatives(parent, probes[1:2])

@@ -8,6 +8,7 @@ from numpy.random import default_rng
 
 import equiprune as ep
 from equiprune.certificate import compare
+from equiprune.hessian_checks import assert_second_derivatives
 from equiprune.testing import assert_same_predictions, random_plan
 
 SEVEN = "O,Na,H,Cl,Cu,Si,C"
@@ -84,3 +85,9 @@ def test_the_first_interaction_may_be_pruned_in_float32_too(parent: ep.Potential
     difference = compare(ep.masked(single, plan), ep.prune(single, plan), probes, "float32")
     assert difference["float32.energy"] < 1e-4
     assert difference["float32.forces"] < 1e-4
+
+
+def test_its_hessian_is_the_slope_of_its_forces(parent: ep.Potential, probes: list[Atoms]) -> None:
+    """On a published model, whose numbers are of another size than random ones; two atoms are enough."""
+    assert len(probes[1]) == 2
+    assert_second_derivatives(parent, probes[1:2])
