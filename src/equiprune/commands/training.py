@@ -16,6 +16,7 @@ from equiprune.evaluation.accuracy import table
 from equiprune.flags import (
     COMMON,
     NO_WEIGHTS,
+    SAME_THEORY,
     Common,
     Dtype,
     NotNegative,
@@ -24,6 +25,7 @@ from equiprune.flags import (
     Positive,
     PresetName,
     Switch,
+    TheoryFlags,
     WeightFlags,
 )
 from equiprune.opening import check_suffix, open_model
@@ -34,6 +36,8 @@ from equiprune.training.labelling import label as labelled_by
 from equiprune.training.objective import Objective
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import PRESETS
+from equiprune.training.references import with_scale_of_forces
+from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
 from equiprune.training.start import from_scratch as initialised
 from equiprune.training.trainer import Recipe
 from equiprune.training.trainer import train as run_training
@@ -95,6 +99,7 @@ def train(
     patience: NotNegative | None = None,
     freeze: Patterns | None = None,
     from_scratch: Switch = False,
+    theory: TheoryFlags = SAME_THEORY,
     seed: NotNegative = 0,
     dtype: Dtype | None = None,
     common: Common = COMMON,
@@ -118,22 +123,41 @@ def train(
     """
     if output.suffix in (".pth", ".model"):
         raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
+    theory.check(from_scratch=from_scratch)
     structures, held_out = list(ep.read_structures(data)), list(ep.read_structures(validation)) if validation else []
     start = open_model(model, dtype, common)
-    start = initialised(start, seed) if from_scratch else start
+    start, replay = _prepared(initialised(start, seed) if from_scratch else start, structures, theory)
     objective, optimisation = _chosen(preset, weights, learning_rate, freeze or [])
     recipe = Recipe(objective, optimisation, epochs, batch_size, seed, patience)
-    prints = {"data": fingerprint(data)} | ({"validation": fingerprint(validation)} if validation else {})
+    files = {"data": data, "validation": validation, "replay": theory.replay}
+    prints = {name: fingerprint(path) for name, path in files.items() if path}
     note(
         f"Preset {preset}: {PRESETS[preset].source}. Keys: REF_energy, REF_forces, REF_stress, else calculator results."
     )
     if not held_out and isinstance(optimisation.schedule, Plateau):
         note("Without --validation the learning rate stays as it is, and the last model is the result.")
-    steps = epochs * -(-len(structures) // batch_size)
+    steps = epochs * -(-(len(structures) + replay.per_epoch(len(structures))) // batch_size)
     with progress("train", steps) as step:
-        run_training(start, structures, recipe, output, validation=held_out, fingerprints=prints, progress=step)
+        run_training(
+            start, structures, recipe, output, validation=held_out, replay=replay, fingerprints=prints, progress=step
+        )
     _report(start, output, structures, held_out, as_json=common.json)
     return 0
+
+
+def _prepared(start: ep.Potential, structures: list[Atoms], theory: TheoryFlags) -> tuple[ep.Potential, Replay]:
+    """Where training starts, with its energies of elements looked after, and what is replayed; all of it is said."""
+    if theory.scale == "rms-forces":
+        start, said = with_scale_of_forces(start, structures)
+        note(said)
+    referenced = theory.chosen(start.architecture.cutoff).apply(start, structures)
+    note(referenced.said)
+    if theory.replay is None:
+        return referenced.potential, NO_REPLAY
+    share = Replay.share if theory.replay_share is None else theory.replay_share
+    replay = Replay(relabelled(list(ep.read_structures(theory.replay)), referenced.changes), share)
+    note(replay_said(replay, referenced, len(structures)))
+    return referenced.potential, replay
 
 
 def _chosen(
@@ -152,6 +176,7 @@ def _report(start: ep.Potential, run: Path, structures: list[Atoms], held_out: l
     trained = {"start": start, "trained": ep.load(run / "model", dtype=start.dtype, head=start.head)}
     accuracies = ep.evaluate(trained, held_out or structures)
     value = {"model": str(run / "model"), "curve": str(run / "curve.csv")}
+    value |= {"last": str(run / "last")} if held_out else {}
     if as_json:
         show_json({**value, "accuracy": [accuracy.to_json() for accuracy in accuracies]})
         return

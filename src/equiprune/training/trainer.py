@@ -3,7 +3,8 @@
 A run is a directory. ``recipe.json`` holds every choice and the fingerprints of model and data; a run whose recipe
 differs is refused, not resumed. ``state.pt`` is the whole state after the last saved step; on a CPU a resumed run ends
 in the same bits as one that was never stopped. ``curve.csv`` is the learning curve: a line for every step, with the
-validation losses on the last one of an epoch. ``model`` is the result.
+validation losses on the last one of an epoch. ``model`` is the result; where validation chose it, ``last`` is the model
+after the last step.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ from equiprune.training.optimisation import (
 )
 from equiprune.training.parity import check_parity
 from equiprune.training.predictor import Predictor
+from equiprune.training.references import reference_steps
+from equiprune.training.replay import NO_REPLAY, Replay
 from equiprune.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -117,6 +120,7 @@ def train(
     run: Path,
     *,
     validation: Sequence[Atoms] = (),
+    replay: Replay = NO_REPLAY,
     fingerprints: Mapping[str, str] | None = None,
     fabric: Fabric | None = None,
     progress: Progress = silent,
@@ -129,6 +133,7 @@ def train(
         recipe: how.
         run: a directory, new or of an interrupted run of the same recipe.
         validation: labelled structures that only choose the best model.
+        replay: a second labelled set, some of which is seen in every epoch.
         fingerprints: of the data, recorded and compared when resuming.
         fabric: devices and processes; one CPU process unless given.
         progress: called with 1 after every step, and first with the steps that an interrupted run has behind it.
@@ -148,9 +153,11 @@ def train(
     check_labels(structures, recipe.objective, potential.elements, "training")
     if validation:
         check_labels(validation, recipe.objective, potential.elements, "validation")
-    elif recipe.patience is not None:
+    if replay.structures:
+        check_labels(replay.structures, recipe.objective, potential.elements, "replay")
+    if recipe.patience is not None and not validation:
         raise TargetError("Patience waits for a better validation loss: give validation structures, or no patience.")
-    loop = _Loop(potential, recipe, run, fabric or Fabric(accelerator="cpu", devices=1), progress)
+    loop = _Loop(potential, recipe, run, fabric or Fabric(accelerator="cpu", devices=1), progress, replay)
     with _stop_politely(loop):
         loop.open(structures, validation, fingerprints or {})
         loop.run_epochs(structures, validation)
@@ -160,8 +167,10 @@ def train(
 class _Loop:
     """One run: the module, its optimizer and where they are."""
 
-    def __init__(self, potential: Potential, recipe: Recipe, run: Path, fabric: Fabric, progress: Progress) -> None:
-        self.start, self.recipe, self.folder = potential, recipe, RunFolder(run)
+    def __init__(
+        self, potential: Potential, recipe: Recipe, run: Path, fabric: Fabric, progress: Progress, replay: Replay
+    ) -> None:
+        self.start, self.recipe, self.folder, self.replay = potential, recipe, RunFolder(run), replay
         self.fabric, self.progress, self.stop = fabric, progress, False
         own = Potential.create(potential.adapter, potential.checkpoint, potential.dtype, potential.head, fabric.device)
         self.potential = own
@@ -190,11 +199,13 @@ class _Loop:
             "model": self.start.checkpoint.source,
             "model_sha256": self.start.checkpoint.sha256,
             "weights": digest(weight.cpu().numpy() for weight in self._weights().values()),
+            "references": reference_steps(self.start),
             "head": self.start.head,
             "dtype": str(self.start.dtype),
             "data": self.fingerprints,
             "structures": digest(everything(structures)),
             "validation": digest(everything(validation)),
+            "replay": self.replay.to_json(),
             "processes": self.fabric.world_size,
         }
         begun = self.folder.begun(described)
@@ -219,13 +230,14 @@ class _Loop:
     def run_epochs(self, structures: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
         """Train until the last epoch, or until patience runs out."""
         recipe, state, steps = self.recipe, self.state, self.recipe.epochs * self.rounds
+        pool = [*structures, *self.replay.structures]
         if self.fabric.world_size > 1:
-            data = batch(self.potential, [structures[i] for i in self._groups(structures, 0)[0]])
+            data = batch(self.potential, [pool[i] for i in self._groups(structures, 0)[0]])
             check_parity(self.fabric, self.module, self.predictor, data.graph, lambda p: self._loss(p, data)[0])
         while state.epoch < recipe.epochs and not self._out_of_patience():
             batches = self._groups(structures, state.epoch)
             for group in batches[state.position :]:
-                losses = self._step(batch(self.potential, [structures[i] for i in group]), steps)
+                losses = self._step(batch(self.potential, [pool[i] for i in group]), steps)
                 state.position += 1
                 ended = state.position == len(batches)
                 self._record(losses, self._validate(validation) if ended and validation else {})
@@ -242,8 +254,10 @@ class _Loop:
         return self.recipe.patience is not None and self.state.waited > self.recipe.patience
 
     def _groups(self, structures: Sequence[Atoms], epoch: int) -> list[list[int]]:
-        rank, ranks = self.fabric.global_rank, self.fabric.world_size
-        return groups(len(structures), self.recipe.batch_size, epoch, self.recipe.seed, rank=rank, ranks=ranks)
+        rank, ranks, seed = self.fabric.global_rank, self.fabric.world_size, self.recipe.seed
+        replayed = self.replay.drawn(len(structures), epoch, seed)
+        size = self.recipe.batch_size
+        return groups(len(structures), size, epoch, seed, replayed=replayed, rank=rank, ranks=ranks)
 
     def _step(self, data: TrainingBatch, steps: int) -> dict[str, float]:
         """One optimizer step; the weighted mean loss of each quantity, over all processes."""
@@ -326,8 +340,13 @@ class _Loop:
         state.recorded = self.folder.record(row)
 
     def result(self) -> Potential:
-        """The best model (the last one without validation), with the training recorded in its history."""
-        weights = self.state.best or self._final_weights()
+        """The best model (the last one without validation); it and the last are written, with the training recorded."""
+        if self.state.best:
+            self._recorded(self._final_weights(), self.folder.last)
+        return self._recorded(self.state.best or self._final_weights(), self.folder.model)
+
+    def _recorded(self, weights: Mapping[str, Tensor], path: Path) -> Potential:
+        """The model of these weights with the training in its history, written unless it is there."""
         step = {
             "step": "train",
             "parent": self.start.checkpoint.source,
@@ -335,12 +354,13 @@ class _Loop:
             "recipe": self.recipe.to_json(),
             "data": self.fingerprints,
             "steps": self.state.step,
+            "replay": self.replay.to_json(),
         }
         trained = self._with({name: weight.cpu() for name, weight in weights.items()})
         history = (*self.start.checkpoint.history, step)
         model = replace(trained, checkpoint=replace(trained.checkpoint, sha256="", history=history))
-        if self.fabric.is_global_zero and not self.folder.model.exists():
-            save(model, self.folder.model)
+        if self.fabric.is_global_zero and not path.exists():
+            save(model, path)
         return model
 
 
