@@ -15,7 +15,7 @@ weights wants a larger one than a trained network. Errors are those of test stru
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +41,7 @@ SETS = {
     "ethanol": ("rmd17/ethanol_train.extxyz.xz", "rmd17/ethanol_test.extxyz.xz"),
 }
 """Name to (train, test) files."""
+STARTS = ["parent", "pruned", "retrained", "official", "scratch"]
 OBJECTIVE = Objective(Term(1.0, Square()), Term(10.0, Square()))
 """Of fine-tuning: mean squares of energies per atom (eV) and of forces (eV/Angstrom), which every set has."""
 
@@ -62,10 +63,10 @@ def split(name: str, train: int, validation: int, test: int) -> Split:
     return Split([first[i] for i in drawn[:train]], [first[i] for i in drawn[train:]], second[::step][:test])
 
 
-def retrained(parent: ep.Potential, pruned: ep.Potential, crystals: list[Atoms], preset: str, epochs: int):
+def retrained(
+    parent: ep.Potential, pruned: ep.Potential, crystals: list[Atoms], preset: str, epochs: int
+) -> ep.Potential:
     """The pruned model after learning what its parent says of displaced crystals."""
-    if not epochs:
-        return None
     chosen = PRESETS[preset]
     recipe = Recipe(chosen.objective, replace(chosen.optimisation, average=0.99), epochs)
     with tempfile.TemporaryDirectory() as folder:
@@ -131,15 +132,15 @@ def starts(arguments: argparse.Namespace) -> dict[str, ep.Potential]:
         pruned = ep.load(arguments.pruned, dtype=torch.float32)
     else:
         pruned = ep.prune(parent, ep.allocate(parent, targets, ep.calibrate(parent, crystals[:120], ep.Taylor())))
-    official = ep.load(OFFICIAL[arguments.model]) if arguments.model in OFFICIAL else None
-    found = {
-        "parent": parent,
-        "pruned": pruned,
-        "retrained": retrained(parent, pruned, crystals, preset, arguments.retraining),
-        "official": official,
-        "scratch": from_scratch(pruned),
+    made: dict[str, Callable[[], ep.Potential]] = {
+        "parent": lambda: parent,
+        "pruned": lambda: pruned,
+        "retrained": lambda: retrained(parent, pruned, crystals, preset, arguments.retraining),
+        "scratch": lambda: from_scratch(pruned),
     }
-    return {name: model for name, model in found.items() if model is not None and name in arguments.starts}
+    if arguments.model in OFFICIAL:
+        made["official"] = lambda: ep.load(OFFICIAL[arguments.model])
+    return {name: made[name]() for name in arguments.starts if name in made}
 
 
 def parsed() -> argparse.Namespace:
@@ -147,9 +148,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--model", default="7net-l3i5", choices=SETTINGS)
     parser.add_argument("--pruned", help="a pruned model, instead of one made here")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
-    parser.add_argument(
-        "--starts", nargs="+", default=["parent", "pruned", "retrained", "official", "scratch"], help="which of them"
-    )
+    parser.add_argument("--starts", nargs="+", default=STARTS, choices=STARTS)
     parser.add_argument("--train", type=int, default=40, help="structures to learn from")
     parser.add_argument("--validation", type=int, default=20)
     parser.add_argument("--test", type=int, default=50)
@@ -157,7 +156,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--longer", type=int, default=4, help="times the steps for a second run from scratch")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
     parser.add_argument("--crystals", type=int, default=316, help="of MPtrj, to calibrate and retrain on")
-    parser.add_argument("--retraining", type=int, default=3, help="epochs; 0 leaves that start out")
+    parser.add_argument("--retraining", type=int, default=3, help="epochs")
     parser.add_argument("--elements", action="store_true", help="keep only the elements of a set: exact, and faster")
     parser.add_argument("--json")
     return parser.parse_args()

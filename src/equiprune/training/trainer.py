@@ -199,7 +199,7 @@ class _Loop:
             "model": self.start.checkpoint.source,
             "model_sha256": self.start.checkpoint.sha256,
             "weights": digest(weight.cpu().numpy() for weight in self._weights().values()),
-            "references": reference_steps(self.start),
+            "references": reference_steps(self.start) or None,
             "head": self.start.head,
             "dtype": str(self.start.dtype),
             "data": self.fingerprints,
