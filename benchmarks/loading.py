@@ -15,7 +15,7 @@ import torch
 import equiprune as ep
 from equiprune.adapters.graph import neighbours
 from equiprune.training.data import groups
-from equiprune.training.loading import Batches, Loader
+from equiprune.training.loading import Batches, Loader, Request
 from equiprune.training.neighbour_cache import NeighbourCache
 
 
@@ -33,9 +33,9 @@ def main() -> None:
         kinds[f"{given.workers} workers"] = (neighbours, given.workers)
         for name, (near, workers) in kinds.items():
             load = Loader(Batches({"all": structures}, given.cutoff, torch.float32, near), workers)
-            next(load("all", [[0]]))  # workers start
+            next(load([Request("all", [0])]))  # workers start
             wall, cpu = time.perf_counter(), time.process_time()
-            for _ in load("all", groups(len(structures), given.batch_size, 0, 0)):
+            for _ in load([Request("all", group) for group in groups(len(structures), given.batch_size, 0, 0)]):
                 pass
             each = [1000 * spent / len(structures) for spent in (time.process_time() - cpu, time.perf_counter() - wall)]
             print(f"{name:12s} CPU {each[0]:.2f} ms, wall {each[1]:.2f} ms per structure")

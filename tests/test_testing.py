@@ -122,6 +122,16 @@ class Unseen(ToyAdapter):
         return super().energies(module, architecture, graph, head, shown)
 
 
+class OtherElement(ToyAdapter):
+    """Adds what belongs to one element to the next."""
+
+    def with_references(
+        self, architecture: Any, weights: Mapping[str, Tensor], changes: Mapping[int, float], head: str | None
+    ) -> tuple[Any, Mapping[str, Tensor]]:
+        architecture, moved = super().with_references(architecture, weights, changes, head)
+        return architecture, {**moved, "shift": weights["shift"] + (moved["shift"] - weights["shift"]).roll(1)}
+
+
 class Unregistered(ToyAdapter):
     """Has no entry point."""
 
@@ -137,6 +147,7 @@ BROKEN: dict[str, Contract] = {
     "pruning_matters": Contract(ToyAdapter(), replace(CHECKPOINT, weights=IDLE)),
     "pruning_twice_is_pruning_once": Contract(SortedElements()),
     "the_order_of_channels_means_nothing": Contract(FixedReadout()),
+    "references_add_a_constant_per_element": Contract(OtherElement()),
     "every_space_is_seen_once_with_its_shape": Contract(Unseen()),
     "every_scored_space_gets_a_score_per_channel": Contract(Unseen()),
     "scores_do_not_depend_on_the_frame": Contract(Energy(direction)),
@@ -156,7 +167,7 @@ def test_every_law_of_the_contract_is_broken_below() -> None:
 
 @pytest.mark.parametrize(("law", "contract"), BROKEN.items(), ids=BROKEN)
 def test_a_broken_adapter_is_caught(law: str, contract: Contract, tmp_path: Any) -> None:
-    needs_a_folder = law.startswith("saving")
+    needs_a_folder = law.startswith(("saving", "references"))
     with pytest.raises((AssertionError, EquipruneError, KeyError)):
         getattr(contract, f"test_{law}")(*([tmp_path] if needs_a_folder else []))
 

@@ -11,7 +11,7 @@ from cyclopts import Parameter, Token
 
 from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
 from equiprune.blocks import PruningPlan
-from equiprune.errors import TargetError
+from equiprune.errors import TargetError, closest
 from equiprune.hessian import Probes, RandomProbes, Rows
 from equiprune.labels import LabelKeys
 from equiprune.pruning import targets as t
@@ -20,6 +20,7 @@ from equiprune.storage import read_json
 from equiprune.training.curve_figure import CurvePicture
 from equiprune.training.objective import Objective
 from equiprune.training.observers import Observer, TensorBoard, Wandb
+from equiprune.training.references import KeepReferences, References, RefitReferences, read_references
 
 
 def _whole(smallest: int | None) -> Callable[[Any, tuple[Token, ...]], int]:
@@ -49,6 +50,7 @@ OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 
 CriterionName = Literal["taylor", "activation", "magnitude", "random"]
 Dtype = Literal["float32", "float64"]
+ScaleName = Literal["keep", "rms-forces"]
 PresetName = Literal["mace-universal", "mace-weighted", "sevennet"]
 
 
@@ -348,7 +350,50 @@ class LoadingFlags:
     cache: Path | None = None
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TheoryFlags:
+    """What becomes of a model, and of what it knew, when the data is of another level of theory.
+
+    Attributes:
+        references: energies of elements: keep, refit (least squares on the data), or a file of energies of isolated
+            atoms, as .json ({"H": -13.6}, eV) or as structures of one atom.
+        scale: keep, or with --from-scratch rms-forces: the energy scale that the forces of the data suggest.
+        replay: a second labelled set, of the level of theory that the model knows, to draw from in every epoch.
+        replay_share: of the structures of an epoch, that are replayed; 0.5 unless given.
+    """
+
+    references: str = "keep"
+    scale: ScaleName = "keep"
+    replay: Path | None = None
+    replay_share: float | None = None
+
+    def chosen(self, cutoff: float) -> References:
+        """What to do about references; single atoms in a file are isolated when no image is within the cutoff."""
+        words: dict[str, References] = {"keep": KeepReferences(), "refit": RefitReferences()}
+        if self.references in words:
+            return words[self.references]
+        path = Path(self.references)
+        if not path.exists():
+            raise TargetError(f"--references {path} is neither keep nor refit nor a file.{closest(str(path), words)}")
+        return read_references(path, cutoff)
+
+    def check(self, *, from_scratch: bool) -> None:
+        """Raise `TargetError` for flags that contradict."""
+        if self.replay_share is not None and self.replay is None:
+            raise TargetError("--replay-share is the share of what --replay names; give --replay or leave it out.")
+        if self.scale != "keep" and not from_scratch:
+            raise TargetError(
+                "--scale rms-forces would multiply what the model has learnt. It is for --from-scratch; leave it out."
+            )
+        if self.replay is not None and from_scratch and self.references != "keep":
+            raise TargetError(
+                "References fitted to random weights say nothing about the labels of --replay, and --from-scratch "
+                "forgets nothing. Leave out --replay, or keep the references."
+            )
+
+
 COMMON, NO_TARGETS, NO_GROWTH, NO_SCORES = Common(), TargetFlags(), GrowthFlags(), ScoreFlags()
 NO_WEIGHTS, NO_KEYS, NO_SAMPLE, IN_PROCESS = WeightFlags(), LabelFlags(), SampleFlags(), LoadingFlags()
-NO_PROBES, UNWATCHED = ProbeFlags(), WatchFlags()
+NO_PROBES, SAME_THEORY, UNWATCHED = ProbeFlags(), TheoryFlags(), WatchFlags()
 """No flag given."""

@@ -38,6 +38,7 @@ from equiprune.pruning.counts import group_of
 from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.importance import Activation, ImportanceScores, Taylor
 from equiprune.pruning.slicing import prune
+from equiprune.training.references import with_references
 
 PRUNABLE = frozenset(Role) - {Role.HEADS}
 """Roles that `random_plan` touches unless told otherwise."""
@@ -152,10 +153,12 @@ class AdapterContract:
     Attributes:
         adapter: the adapter under test.
         plans: random plans tried per checkpoint, besides one per role.
+        references: whether models have energies of elements that can change (`ModelAdapter.with_references`).
     """
 
     adapter: ModelAdapter
     plans: int = 3
+    references: bool = True
 
     def checkpoints(self) -> Sequence[Checkpoint]:
         """Models to test on, real or random; small ones keep the tests quick."""
@@ -337,6 +340,18 @@ class AdapterContract:
                 assert json.dumps(loaded.checkpoint.history) == json.dumps(model.checkpoint.history)
                 _assert_bitwise_equal(loaded.checkpoint.weights, model.checkpoint.weights)
 
+    def test_references_add_a_constant_per_element(self, tmp_path: Path) -> None:
+        """Energies move by the sum over atoms, for one head. Forces, stress and other heads do not; files remember."""
+        for i, parent in enumerate(self.potentials() if self.references else ()):
+            child = prune(parent, random_plan(parent, default_rng(7)))
+            changes = {z: 0.37 * (k + 1) for k, z in enumerate(child.architecture.elements)}
+            moved = with_references(child, changes, "changed")
+            save(moved, tmp_path / f"moved-{i}")
+            for made in (moved, load(tmp_path / f"moved-{i}", dtype=torch.float64, head=child.head)):
+                _assert_moved(child, made, self.structures(child.elements), changes)
+            for head in set(child.architecture.heads) - {child.head}:
+                _assert_moved(replace(child, head=head), replace(moved, head=head), self.structures(child.elements), {})
+
     def test_dead_blocks_are_found_and_removed_without_loss(self) -> None:
         """A channel that nothing produces, or nothing reads, is found; removing all such changes no prediction."""
         for potential in self.potentials():
@@ -357,6 +372,16 @@ def _assert_bitwise_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> N
     assert a.keys() == b.keys()
     different = [n for n in a if a[n].dtype != b[n].dtype or not torch.equal(a[n], b[n])]
     assert not different, f"not bitwise equal: {different}"
+
+
+def _assert_moved(
+    before: Potential, after: Potential, structures: Sequence[Atoms], changes: Mapping[int, float]
+) -> None:
+    for atoms, a, b in zip(structures, before.predict(structures), after.predict(structures), strict=True):
+        expected = sum(changes.get(int(z), 0.0) for z in atoms.numbers)
+        assert abs((b.energy - a.energy).item() - expected) < 1e-10, atoms
+        assert (b.forces - a.forces).abs().max() < 1e-10, atoms
+        assert (b.stress - a.stress).abs().max() < 1e-10, atoms
 
 
 def _assert_close(a: ImportanceScores, b: ImportanceScores) -> None:

@@ -14,16 +14,18 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from runs import labelled, rows, run, signalled, student
+from runs import labelled, parent, rows, run, signalled, student
 from torch import Tensor
 
 import equiprune as ep
 from equiprune.errors import EquipruneError, OutputError, StructureError
+from equiprune.hessian import Rows
 from equiprune.structure_files import Mapped, Structures
 from equiprune.training.data import TrainingBatch, batch, check_labels, digest, everything, groups
-from equiprune.training.loading import Batches, Loader
+from equiprune.training.loading import Batches, Loader, Request
 from equiprune.training.neighbour_cache import NeighbourCache
 from equiprune.training.objective import mace_universal
+from equiprune.training.second_derivatives import Turn, with_products
 from equiprune.training.trainer import StoppedError
 
 CUTOFF = student().architecture.cutoff
@@ -43,6 +45,10 @@ def assert_same(a: TrainingBatch, b: TrainingBatch) -> None:
     assert a.names == b.names
 
 
+def asked(use: str, groups: Sequence[Sequence[int]]) -> list[Request]:
+    return [Request(use, group) for group in groups]
+
+
 def file_of(path: Path, structures: Sequence[Atoms], copies: int = 1) -> Path:
     ase.io.write(path, structures, format="extxyz")
     path.write_text(path.read_text() * copies)
@@ -52,25 +58,33 @@ def file_of(path: Path, structures: Sequence[Atoms], copies: int = 1) -> Path:
 def test_batches_are_those_of_the_structures_asked_for() -> None:
     load = Loader(batches())
     chosen = groups(8, 3, 0, 0)
-    for found, group in zip(load("training", chosen), chosen, strict=True):
+    for found, group in zip(load(asked("training", chosen)), chosen, strict=True):
         assert_same(found, batch(student(), [labelled()[i] for i in group]))
-    [found] = load("validation", [[2]])
+    [found] = load(asked("validation", [[2]]))
     assert_same(found, batch(student(), [labelled(1)[2]]))
+
+
+def test_hessian_products_come_when_it_is_their_turn() -> None:
+    structures = list(with_products(parent(), labelled()[:2], Rows(3)))
+    turns = [Turn(2, 7, i, epoch=1) for i in (1, 0)]
+    [found] = Loader(batches({"training": structures}))([Request("training", [1, 0], turns)])
+    assert_same(found, batch(student(), structures[::-1], turns))
+    assert found.targets.vectors.shape[0] == 2
 
 
 def test_batches_not_waited_for_do_not_come_later() -> None:
     load = Loader(batches())
-    early = load("training", [[0], [1], [2]])
+    early = load(asked("training", [[0], [1], [2]]))
     next(early)
-    assert [found.names for found in load("validation", [[3], [4]])] == [
+    assert [found.names for found in load(asked("validation", [[3], [4]]))] == [
         (labelled(1)[i].get_chemical_formula(),) for i in (3, 4)
     ]
-    assert list(load("validation", [])) == []
+    assert list(load([])) == []
 
 
 def test_loading_draws_no_random_number() -> None:
     before = torch.get_rng_state()
-    list(Loader(batches())("training", [[0], [1]]))
+    list(Loader(batches())(asked("training", [[0], [1]])))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -92,14 +106,14 @@ def test_two_workers_train_to_the_same_bits_as_none(tmp_path: Path) -> None:
 @pytest.mark.parametrize("workers", [0, 1])
 def test_an_error_in_a_worker_is_the_same_message(workers: int) -> None:
     broken = Atoms("HO", positions=np.zeros((2, 3)))
-    found = Loader(batches({"training": [labelled()[0], broken]}), workers)("training", [[0], [1]])
+    found = Loader(batches({"training": [labelled()[0], broken]}), workers)(asked("training", [[0], [1]]))
     next(found)
     with pytest.raises(StructureError, match=r"^Atoms 0 and 1 of HO are at the same place. Remove one\.$"):
         next(found)
 
 
 def test_a_worker_that_is_killed_is_a_message() -> None:
-    found = Loader(batches({"training": [labelled()[0]]}), 1)("training", [[0]] * 9)
+    found = Loader(batches({"training": [labelled()[0]]}), 1)(asked("training", [[0]] * 9))
     next(found)
     for child in multiprocessing.active_children():
         child.kill()
@@ -119,7 +133,7 @@ def peak(structures: Sequence[Atoms]) -> int:
     try:
         check_labels(tidied, mace_universal(), student().elements, "training")
         load = Loader(batches({"training": tidied}))
-        for _ in load("training", groups(len(structures), 4, 0, 0)):
+        for _ in load(asked("training", groups(len(structures), 4, 0, 0))):
             pass
         return tracemalloc.get_traced_memory()[1]
     finally:
@@ -176,7 +190,7 @@ def test_a_cache_gives_the_same_bits(tmp_path: Path) -> None:
     cached = Loader(batches(near=NeighbourCache.at(tmp_path / "deep" / "cache")))
     plain = batch(student(), labelled())
     for _ in range(2):
-        [found] = cached("training", [range(8)])
+        [found] = cached(asked("training", [range(8)]))
         assert_same(found, plain)
 
 

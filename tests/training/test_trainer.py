@@ -169,11 +169,15 @@ def test_the_best_model_is_the_one_of_the_lowest_validation_loss(tmp_path: Path)
     assert len(losses) == 8
     assert min(losses) < losses[-1]  # or the last one could pass for the best
     assert loss_by_hand(after, held_out) == pytest.approx(min(losses))
+    last = ep.load(tmp_path / "run" / "last", dtype=torch.float64)
+    assert loss_by_hand(last, held_out) == pytest.approx(losses[-1])
+    assert last.checkpoint.history == after.checkpoint.history
 
 
 def test_without_validation_the_last_average_is_the_result(tmp_path: Path) -> None:
     recipe = replace(RECIPE, epochs=1)
     after = run(tmp_path / "run", recipe, validation=())
+    assert not (tmp_path / "run" / "last").exists()
     state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
     for name, weight in weights_of(after).items():
         assert torch.equal(weight, state["state"]["average"][name])
@@ -218,14 +222,14 @@ def assert_same_run(folder: Path, after: ep.Potential, whole: tuple[Path, ep.Pot
     """Weights, average, optimizer and curve, bit for bit; only the clock may differ."""
     assert_same_weights(after, whole[1])
     assert after.checkpoint.history == whole[1].checkpoint.history
-    weights = "model/weights.safetensors"
-    assert (folder / weights).read_bytes() == (whole[0] / weights).read_bytes()
+    for weights in ("model/weights.safetensors", "last/weights.safetensors"):
+        assert (folder / weights).read_bytes() == (whole[0] / weights).read_bytes()
     found, expected = (torch.load(path / "state.pt", weights_only=True) for path in (folder, whole[0]))
     for state in (found, expected):
         del state["state"]["seconds"], state["state"]["recorded"]
     assert_identical(found, expected)
     assert rows(folder) == rows(whole[0])
-    assert {path.name for path in folder.iterdir()} == {"recipe.json", "state.pt", "curve.csv", "model"}
+    assert {path.name for path in folder.iterdir()} == {"recipe.json", "state.pt", "curve.csv", "model", "last"}
 
 
 def assert_identical(a: Any, b: Any, where: str = "") -> None:

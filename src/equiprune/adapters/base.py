@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from equiprune.adapters.graph import AtomicGraph
@@ -136,6 +137,22 @@ class ModelAdapter(ABC):
         """The larger architecture and its weights, all float64. Raises `TargetError` for what it does not know."""
         raise TargetError(f"{self.name} models cannot grow ({type(growth).__name__}). Leave that out.")
 
+    def with_references(
+        self, architecture: Any, weights: Weights, changes: Mapping[int, float], head: str | None
+    ) -> tuple[Any, Weights]:
+        """Add ``changes[Z]`` (eV) to the energy of every atom of element Z, exactly; other heads stay as they are.
+
+        Weights come and go in float64. See `per_element`. Raises `TargetError` where a model has no place for them.
+        """
+        raise TargetError(f"{self.name} models have no energies of elements that could change. Keep them as they are.")
+
+    def with_scale(self, architecture: Any, weights: Weights, scale: float, head: str | None) -> tuple[Any, Weights]:
+        """Set the factor (eV) on what the network gives for an atom, before energies of elements are added.
+
+        Weights come and go in float64; other heads stay as they are. Raises `TargetError` for a model without one.
+        """
+        raise TargetError(f"{self.name} models have no energy scale that could change. Keep it as it is.")
+
     def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         """Write an upstream checkpoint to ``path`` and companions beside it; the paths written."""
         raise OutputError(f"The {self.name} adapter writes no upstream format. Save to a directory (no suffix).")
@@ -151,6 +168,17 @@ class ModelAdapter(ABC):
             raise TargetError(f"{given}. Choose one with --head: {', '.join(architecture.heads)}.")
         if head is not None and not architecture.heads:
             raise TargetError(f"This model has a single head; --head {head} means nothing. Leave it out.")
+
+
+def per_element(architecture: Architecture, values: Mapping[int, float]) -> Tensor:
+    """Values by atomic number as a float64 tensor (elements,) in the order of the architecture, 0 where none is given.
+
+    Raises:
+        TargetError: an element that the model does not know.
+    """
+    if unknown := sorted(values.keys() - set(architecture.elements)):
+        raise TargetError(f"This model does not know {', '.join(chemical_symbols[z] for z in unknown)}.")
+    return torch.tensor([values.get(z, 0.0) for z in architecture.elements], dtype=torch.float64)
 
 
 def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:

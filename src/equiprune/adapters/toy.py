@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
 from equiprune.adapters import e3nn_layouts
-from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps
+from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps, Weights, per_element
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.blocks import FeatureSpace, Irrep, Irreps, PruningPlan, Role, Segment, Site, WeightLayout
 from equiprune.errors import CheckpointError
@@ -143,6 +143,11 @@ class ToyAdapter(ModelAdapter):
     ) -> Tensor:
         assert isinstance(module, ToyModel)
         return module(graph, taps)
+
+    def with_references(
+        self, architecture: ToyArchitecture, weights: Weights, changes: Mapping[int, float], head: str | None
+    ) -> tuple[ToyArchitecture, Weights]:
+        return architecture, {**weights, "shift": weights["shift"] + per_element(architecture, changes)}
 
 
 class ToyModel(nn.Module):

@@ -23,6 +23,7 @@ from equiprune.flags import (
     NO_PROBES,
     NO_SAMPLE,
     NO_WEIGHTS,
+    SAME_THEORY,
     UNWATCHED,
     Common,
     Dtype,
@@ -36,6 +37,7 @@ from equiprune.flags import (
     ProbeFlags,
     SampleFlags,
     Switch,
+    TheoryFlags,
     WatchFlags,
     WeightFlags,
 )
@@ -49,6 +51,8 @@ from equiprune.training.labelling import label as labelled_by
 from equiprune.training.objective import Objective
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import PRESETS
+from equiprune.training.references import with_scale_of_forces
+from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
 from equiprune.training.sampling import sample_frames, structure_ids
 from equiprune.training.second_derivatives import with_products
 from equiprune.training.start import from_scratch as initialised
@@ -159,6 +163,7 @@ def train(
     patience: NotNegative | None = None,
     freeze: Patterns | None = None,
     from_scratch: Switch = False,
+    theory: TheoryFlags = SAME_THEORY,
     seed: NotNegative = 0,
     dtype: Dtype | None = None,
     watch: WatchFlags = UNWATCHED,
@@ -183,18 +188,20 @@ def train(
     """
     if output.suffix in (".pth", ".model"):
         raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
+    theory.check(from_scratch=from_scratch)
     observers = watch.observers(output)
     structures, sampled = _sampled(keys.keys.on_all(open_structures(data)), sample, seed)
     held_out = keys.keys.on_all(open_structures(validation)) if validation else ()
     start = open_model(model, dtype, common)
-    start = initialised(start, seed) if from_scratch else start
+    start, replay = _prepared(initialised(start, seed) if from_scratch else start, structures, theory)
     objective, optimisation = _chosen(preset, weights, learning_rate, freeze or [])
     recipe = Recipe(objective, optimisation, epochs, batch_size, seed, patience)
-    prints = {"data": fingerprint(data)} | ({"validation": fingerprint(validation)} if validation else {}) | sampled
+    files = {"data": data, "validation": validation, "replay": theory.replay}
+    prints = {name: fingerprint(path) for name, path in files.items() if path} | sampled
     note(f"Preset {preset}: {PRESETS[preset].source}.")
     if not held_out and isinstance(optimisation.schedule, Plateau):
         note("Without --validation the learning rate stays as it is, and the last model is the result.")
-    steps = epochs * -(-len(structures) // batch_size)
+    steps = epochs * -(-(len(structures) + replay.per_epoch(len(structures))) // batch_size)
     with progress("train", steps) as step:
         run_training(
             start,
@@ -202,6 +209,7 @@ def train(
             recipe,
             output,
             validation=held_out,
+            replay=replay,
             fingerprints=prints,
             workers=loading.workers,
             cache=loading.cache,
@@ -230,6 +238,21 @@ def _sampled(structures: Sequence[Atoms], sample: SampleFlags, seed: int) -> tup
     return Selection(structures, kept), {"sample": f"at most {most} of each {key}, seed {seed}"}
 
 
+def _prepared(start: ep.Potential, structures: Sequence[Atoms], theory: TheoryFlags) -> tuple[ep.Potential, Replay]:
+    """Where training starts, with its energies of elements looked after, and what is replayed; all of it is said."""
+    if theory.scale == "rms-forces":
+        start, said = with_scale_of_forces(start, structures)
+        note(said)
+    referenced = theory.chosen(start.architecture.cutoff).apply(start, structures)
+    note(referenced.said)
+    if theory.replay is None:
+        return referenced.potential, NO_REPLAY
+    share = Replay.share if theory.replay_share is None else theory.replay_share
+    replay = Replay(relabelled(open_structures(theory.replay), referenced.changes), share)
+    note(replay_said(replay, referenced, len(structures)))
+    return referenced.potential, replay
+
+
 def _chosen(
     preset: PresetName, weights: WeightFlags, learning_rate: float | None, frozen: list[str]
 ) -> tuple[Objective, Optimisation]:
@@ -248,6 +271,7 @@ def _report(
     trained = {"start": start, "trained": ep.load(run / "model", dtype=start.dtype, head=start.head)}
     accuracies = ep.evaluate(trained, held_out or structures)
     value = {"model": str(run / "model"), "curve": str(run / "curve.csv"), "picture": str(run / "curve.png")}
+    value |= {"last": str(run / "last")} if held_out else {}
     if as_json:
         show_json({**value, "accuracy": [accuracy.to_json() for accuracy in accuracies]})
         return

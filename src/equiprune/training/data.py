@@ -122,20 +122,32 @@ def _stress(label: Labels, atoms: Atoms) -> np.ndarray:
     return np.full((3, 3), np.nan) if label.stress is None or label.lacks("stress", atoms) else label.stress
 
 
-def order(structures: int, epoch: int, seed: int) -> list[int]:
-    """The order of an epoch, from nothing but seed and epoch, so that a resumed run goes on where it stopped."""
+def order(structures: int, epoch: int, seed: int, replayed: Sequence[int] = ()) -> list[int]:
+    """The order of an epoch, from nothing but seed and epoch, so that a resumed run goes on where it stopped.
+
+    ``replayed`` are numbers of structures beyond the first ``structures`` that take part in this epoch.
+    """
     generator = np.random.default_rng([seed, epoch])
-    return generator.permutation(structures).tolist()
+    return generator.permutation(np.array([*range(structures), *replayed])).tolist()
 
 
-def groups(structures: int, size: int, epoch: int, seed: int, *, rank: int = 0, ranks: int = 1) -> list[list[int]]:
+def groups(
+    structures: int,
+    size: int,
+    epoch: int,
+    seed: int,
+    *,
+    replayed: Sequence[int] = (),
+    rank: int = 0,
+    ranks: int = 1,
+) -> list[list[int]]:
     """This rank's batches of an epoch, as many for every rank; batches that do not fill a round are left out.
 
     >>> groups(5, 2, 0, 0), groups(5, 2, 0, 0, rank=1, ranks=2)
     ([[2, 4], [3, 0], [1]], [[3, 0]])
     """
-    shuffled = order(structures, epoch, seed)
-    batches = [shuffled[start : start + size] for start in range(0, structures, size)]
+    shuffled = order(structures, epoch, seed, replayed)
+    batches = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
     return batches[rank::ranks][: len(batches) // ranks]
 
 

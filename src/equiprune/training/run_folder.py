@@ -23,7 +23,7 @@ from equiprune.storage import read_json, replacing, write_json
 
 @dataclass(frozen=True)
 class RunFolder:
-    """``recipe.json``, ``state.pt``, ``curve.csv`` and, at the end, ``model``."""
+    """``recipe.json``, ``state.pt``, ``curve.csv`` and, at the end, ``model`` and with validation ``last``."""
 
     path: Path
 
@@ -31,6 +31,11 @@ class RunFolder:
     def model(self) -> Path:
         """Where the result goes."""
         return self.path / "model"
+
+    @property
+    def last(self) -> Path:
+        """Where the last model goes when the result is the best one."""
+        return self.path / "last"
 
     def begun(self, described: Mapping[str, Any]) -> bool:
         """Whether the run was begun before.

@@ -3,7 +3,8 @@
 A run is a directory. ``recipe.json`` holds every choice and the fingerprints of model and data; a run whose recipe
 differs is refused, not resumed. ``state.pt`` is the whole state after the last saved step; on a CPU a resumed run ends
 in the same bits as one that was never stopped. ``curve.csv`` is the learning curve: a line for every step, with the
-validation losses on the last one of an epoch. ``model`` is the result.
+validation losses on the last one of an epoch. ``model`` is the result; where validation chose it, ``last`` is the model
+after the last step.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from equiprune.checkpoint import save
 from equiprune.errors import EquipruneError, StructureError, TargetError
 from equiprune.potential import Potential
 from equiprune.storage import Progress, silent
+from equiprune.structure_files import Concatenation
 from equiprune.training.data import TrainingBatch, digest, groups, survey
 from equiprune.training.loading import Loader, Request
 from equiprune.training.objective import QUANTITIES, Objective, Sum, objective_to_json
@@ -43,6 +45,8 @@ from equiprune.training.optimisation import (
 )
 from equiprune.training.parity import check_parity
 from equiprune.training.predictor import Predictor
+from equiprune.training.references import reference_steps
+from equiprune.training.replay import NO_REPLAY, Replay
 from equiprune.training.run_folder import RunFolder
 from equiprune.training.second_derivatives import Turn
 
@@ -122,6 +126,7 @@ def train(
     run: Path,
     *,
     validation: Sequence[Atoms] = (),
+    replay: Replay = NO_REPLAY,
     fingerprints: Mapping[str, str] | None = None,
     fabric: Fabric | None = None,
     workers: int = 0,
@@ -138,6 +143,7 @@ def train(
         recipe: how.
         run: a directory, new or of an interrupted run of the same recipe.
         validation: labelled structures that only choose the best model.
+        replay: a second labelled set, some of which is seen in every epoch.
         fingerprints: of the data, recorded and compared when resuming.
         fabric: devices and processes; one CPU process unless given.
         workers: new processes that build batches (so call this below ``if __name__ == "__main__":``); 0 for none.
@@ -161,9 +167,14 @@ def train(
     if recipe.patience is not None and not validation:
         raise TargetError("Patience waits for a better validation loss: give validation structures, or no patience.")
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
-    sets = {"training": structures} | ({"validation": validation} if validation else {})
-    digests = survey(sets, recipe.objective, potential.elements, note if fabric.is_global_zero else lambda _: None)
-    loop = _Loop(potential, recipe, run, fabric, Loader.of(potential, sets, workers, cache), progress)
+    sets = {"training": structures, "validation": validation, "replay": replay.structures}
+    told = note if fabric.is_global_zero else lambda _: None
+    digests = survey(
+        {use: s for use, s in sets.items() if s or use == "training"}, recipe.objective, potential.elements, told
+    )
+    pool = Concatenation((structures, replay.structures)) if replay.structures else structures
+    loader = Loader.of(potential, {"training": pool, "validation": validation}, workers, cache)
+    loop = _Loop(potential, recipe, run, fabric, loader, progress, replay)
     with _stop_politely(loop):
         loop.open(structures, digests, fingerprints or {})
         with watching(observers if loop.fabric.is_global_zero else (), loop.folder) as loop.observe:
@@ -175,9 +186,17 @@ class _Loop:
     """One run: the module, its optimizer and where they are."""
 
     def __init__(
-        self, potential: Potential, recipe: Recipe, run: Path, fabric: Fabric, loader: Loader, progress: Progress
+        self,
+        potential: Potential,
+        recipe: Recipe,
+        run: Path,
+        fabric: Fabric,
+        loader: Loader,
+        progress: Progress,
+        replay: Replay,
     ) -> None:
         self.start, self.recipe, self.folder, self.loader = potential, recipe, RunFolder(run), loader
+        self.replay = replay
         self.fabric, self.progress, self.stop = fabric, progress, False
         own = Potential.create(potential.adapter, potential.checkpoint, potential.dtype, potential.head, fabric.device)
         self.potential = own
@@ -196,6 +215,7 @@ class _Loop:
 
     def open(self, structures: Sequence[Atoms], digests: Mapping[str, str], fingerprints: Mapping[str, str]) -> None:
         """A new run directory, or the state of an interrupted run."""
+        self.replayed = {"share": self.replay.share, "structures": digests["replay"]} if "replay" in digests else None
         self.fingerprints, self.rounds = dict(fingerprints), len(self._groups(structures, 0))
         if not self.rounds:
             raise TargetError(
@@ -207,11 +227,13 @@ class _Loop:
             "model": self.start.checkpoint.source,
             "model_sha256": self.start.checkpoint.sha256,
             "weights": digest(weight.cpu().numpy() for weight in self._weights().values()),
+            "references": reference_steps(self.start) or None,
             "head": self.start.head,
             "dtype": str(self.start.dtype),
             "data": self.fingerprints,
             "structures": digests["training"],
             "validation": digests.get("validation", digest(())),
+            "replay": self.replayed,
             "processes": self.fabric.world_size,
         }
         begun = self.folder.begun(described)
@@ -259,8 +281,10 @@ class _Loop:
         return self.recipe.patience is not None and self.state.waited > self.recipe.patience
 
     def _groups(self, structures: Sequence[Atoms], epoch: int) -> list[list[int]]:
-        rank, ranks = self.fabric.global_rank, self.fabric.world_size
-        return groups(len(structures), self.recipe.batch_size, epoch, self.recipe.seed, rank=rank, ranks=ranks)
+        rank, ranks, seed = self.fabric.global_rank, self.fabric.world_size, self.recipe.seed
+        replayed = self.replay.drawn(len(structures), epoch, seed)
+        size = self.recipe.batch_size
+        return groups(len(structures), size, epoch, seed, replayed=replayed, rank=rank, ranks=ranks)
 
     def _batches(self, use: str, groups: Sequence[Sequence[int]], epoch: int = 0) -> Iterator[TrainingBatch]:
         """Of these indices, with the Hessian products whose turn it is in an epoch, if the objective weighs them."""
@@ -359,8 +383,13 @@ class _Loop:
         self.observe(row)
 
     def result(self) -> Potential:
-        """The best model (the last one without validation), with the training recorded in its history."""
-        weights = self.state.best or self._final_weights()
+        """The best model (the last one without validation); it and the last are written, with the training recorded."""
+        if self.state.best:
+            self._recorded(self._final_weights(), self.folder.last)
+        return self._recorded(self.state.best or self._final_weights(), self.folder.model)
+
+    def _recorded(self, weights: Mapping[str, Tensor], path: Path) -> Potential:
+        """The model of these weights with the training in its history, written unless it is there."""
         step = {
             "step": "train",
             "parent": self.start.checkpoint.source,
@@ -368,12 +397,13 @@ class _Loop:
             "recipe": self.recipe.to_json(),
             "data": self.fingerprints,
             "steps": self.state.step,
+            "replay": self.replayed,
         }
         trained = self._with({name: weight.cpu() for name, weight in weights.items()})
         history = (*self.start.checkpoint.history, step)
         model = replace(trained, checkpoint=replace(trained.checkpoint, sha256="", history=history))
-        if self.fabric.is_global_zero and not self.folder.model.exists():
-            save(model, self.folder.model)
+        if self.fabric.is_global_zero and not path.exists():
+            save(model, path)
         return model
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.growth import Growth
-from equiprune.adapters.mace import checkpoint_file, export, forward, layouts, modules
+from equiprune.adapters.mace import checkpoint_file, export, forward, layouts, modules, references
 from equiprune.adapters.mace import growth as growing
 from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.adapters.mace.published import PUBLISHED
@@ -21,7 +21,9 @@ from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
 
 
 class MaceAdapter(ModelAdapter):
-    """See the modules beside this one: architecture, layouts, shrinking, growth, modules, forward, checkpoint_file."""
+    """See the modules beside this one: architecture, layouts, shrinking, growth, references, modules, forward,
+    checkpoint_file, export.
+    """
 
     name = "mace"
     architecture_type = MaceArchitecture
@@ -59,6 +61,16 @@ class MaceAdapter(ModelAdapter):
         taps: Taps,
     ) -> Tensor:
         return forward.energies(module, architecture, graph, head, taps)
+
+    def with_references(
+        self, architecture: MaceArchitecture, weights: Weights, changes: Mapping[int, float], head: str | None
+    ) -> tuple[MaceArchitecture, Weights]:
+        return references.with_references(architecture, weights, changes, head)
+
+    def with_scale(
+        self, architecture: MaceArchitecture, weights: Weights, scale: float, head: str | None
+    ) -> tuple[MaceArchitecture, Weights]:
+        return references.with_scale(architecture, weights, scale, head)
 
     def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         return export.write(checkpoint, path)

@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
 from equiprune.adapters.graph import AtomicGraph
-from equiprune.adapters.sevennet import checkpoint_file, export, forward, layouts, rewrites
+from equiprune.adapters.sevennet import checkpoint_file, export, forward, layouts, references, rewrites
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, to_config
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
 from equiprune.errors import CheckpointError
 
 
 class SevenNetAdapter(ModelAdapter):
-    """See the modules beside this one: architecture, layouts, checkpoint_file, forward, rewrites, export."""
+    """See the modules beside this one: architecture, layouts, checkpoint_file, forward, rewrites, references,
+    export."""
 
     name = "sevennet"
     architecture_type = SevenNetArchitecture
@@ -65,6 +66,16 @@ class SevenNetAdapter(ModelAdapter):
         taps: Taps,
     ) -> Tensor:
         return forward.energies(module, architecture, graph, head, taps)
+
+    def with_references(
+        self, architecture: SevenNetArchitecture, weights: Weights, changes: Mapping[int, float], head: str | None
+    ) -> tuple[SevenNetArchitecture, Weights]:
+        return references.with_references(architecture, weights, changes, head)
+
+    def with_scale(
+        self, architecture: SevenNetArchitecture, weights: Weights, scale: float, head: str | None
+    ) -> tuple[SevenNetArchitecture, Weights]:
+        return references.with_scale(architecture, weights, scale, head)
 
     def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         return export.write(checkpoint, path)

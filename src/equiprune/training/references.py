@@ -1,0 +1,307 @@
+"""Energies of elements when the level of theory changes: kept, refitted, or given. What was done is always said.
+
+Total energies of two codes, functionals or pseudopotentials differ by a constant per element that says nothing about
+forces. Added to the model, it leaves the network only what is physics; without it the first steps of training are spent
+on a constant of eV per atom. The change is exact: the energy moves by the sum over atoms, nothing else does.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+
+from equiprune.adapters import AtomicGraph
+from equiprune.errors import TargetError, closest
+from equiprune.labels import Labels
+from equiprune.potential import Potential, batches
+from equiprune.storage import read_json
+from equiprune.structures import read_structures
+
+_LOOKED_AT = 64
+"""Structures that tell how far labels are from the model, where every one of them is not needed."""
+FAR = 0.5
+"""eV/atom between labels and model, beyond which they are hardly of one level of theory."""
+_BATCH_ATOMS = 256
+_DIGITS = 6
+"""Changes are whole micro-eV: rounding of sums on another machine must not make another run of it."""
+_SAME_COMPOSITION = 1e-6
+"""Directions of composition with singular values below this times the largest count as none."""
+
+
+@dataclass(frozen=True)
+class Referenced:
+    """A potential whose energies of elements were looked after.
+
+    Attributes:
+        potential: the result; the very one that was given when nothing changed.
+        changes: what was added to the energy of each element, eV by atomic number.
+        said: what was done and by how much, in a line.
+    """
+
+    potential: Potential
+    changes: Mapping[int, float]
+    said: str
+
+
+class References(ABC):
+    """What to do about the energies of elements before training starts."""
+
+    @abstractmethod
+    def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
+        """To a potential, before it is trained on labelled structures."""
+
+
+@dataclass(frozen=True)
+class KeepReferences(References):
+    """Leave them as they are, and say how far the labels are."""
+
+    def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
+        found = Offsets.of(potential, some(structures))
+        if found is None:
+            return Referenced(potential, {}, "References kept.")
+        advice = " That is far for one level of theory: --references refit is probably what you want."
+        said = (
+            f"References kept. Labels minus model: {found.mean:+.3f} eV/atom, mean over {len(found.values)} structures."
+        )
+        return Referenced(potential, {}, said + (advice if abs(found.mean) > FAR else ""))
+
+
+@dataclass(frozen=True)
+class RefitReferences(References):
+    """Fit them by least squares: label minus model energy, per atom, on the composition.
+
+    Where compositions do not tell elements apart the smallest change is taken, and elements that are not in the data
+    stay. Both are exact for the compositions of the data and say nothing about others.
+    """
+
+    def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
+        """Raises `TargetError` when no structure has an energy."""
+        found = Offsets.of(potential, structures)
+        if found is None:
+            raise TargetError(
+                "References cannot be refitted: no structure has a label of its energy. Keep them, or give energies of "
+                "isolated atoms."
+            )
+        changes, independent = found.fitted()
+        said = (
+            f"References refitted on {len(found.values)} structures with {independent} independent compositions of "
+            f"{len(found.elements)} elements: RMS of the energy {found.rms({}):,.1f} -> {found.rms(changes):,.1f} "
+            f"meV/atom; {_listed(changes, '+')}."
+        )
+        if independent < len(found.elements):
+            said += " Energies compare only among these compositions; give isolated atoms to compare others."
+        return Referenced(with_references(potential, changes, "refitted"), changes, said)
+
+
+@dataclass(frozen=True)
+class GivenReferences(References):
+    """Energies of isolated atoms at the new level of theory: what the model will give for one atom alone.
+
+    Attributes:
+        energies: eV by atomic number. Elements that the model does not know are left aside.
+    """
+
+    energies: Mapping[int, float]
+
+    def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
+        """Raises `TargetError` when an element of the structures is not given."""
+        present = {int(z) for atoms in structures for z in atoms.numbers}
+        if missing := sorted(present - self.energies.keys()):
+            raise TargetError(
+                f"Energies are given for {_symbols(self.energies)}, but the structures also have {_symbols(missing)}. "
+                "Give those too, or refit."
+            )
+        given = {z: self.energies[z] for z in sorted(self.energies) if z in potential.elements}
+        own = isolated_energies(potential, list(given))
+        changes = {z: _rounded(energy - own[z]) for z, energy in given.items()}
+        said = (
+            f"References set to energies of isolated atoms: {_listed(given, '')} (changed by {_listed(changes, '+')})."
+        )
+        if found := Offsets.of(potential, some(structures)):
+            said += f" RMS of the energy {found.rms({}):,.1f} -> {found.rms(changes):,.1f} meV/atom."
+        return Referenced(with_references(potential, changes, "given"), changes, said)
+
+
+@dataclass(frozen=True)
+class Offsets:
+    """How far labels are from a model.
+
+    Attributes:
+        elements: atomic numbers in the structures.
+        fractions: (structures, elements) of the atoms.
+        values: (structures,) label minus model, eV/atom.
+    """
+
+    elements: tuple[int, ...]
+    fractions: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, potential: Potential, structures: Sequence[Atoms]) -> Offsets | None:
+        """Of the structures that have an energy; None when there is none."""
+        exact = potential.to(torch.float64)
+        known = (atoms for atoms in structures if Labels.of(atoms).energy is not None)
+        found = [_offsets(exact, batch) for batch in batches(known, _BATCH_ATOMS)]  # small, whatever there are
+        if not found:
+            return None
+        counts, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        present = np.flatnonzero(counts.any(axis=0))
+        fractions = counts[:, present] / counts.sum(axis=1, keepdims=True)
+        return cls(tuple(present.tolist()), fractions, values)
+
+    @property
+    def mean(self) -> float:
+        """To the meV, eV/atom."""
+        return round(float(self.values.mean()), 3) + 0.0  # no negative zero
+
+    def rms(self, changes: Mapping[int, float]) -> float:
+        """Root mean square after changes of the references, meV/atom."""
+        left = self.values - self.fractions @ [changes.get(z, 0.0) for z in self.elements]
+        return float(1000 * np.sqrt(np.square(left).mean()))
+
+    def fitted(self) -> tuple[dict[int, float], int]:
+        """The change of each element (eV) that leaves the least, and how many independent compositions there are.
+
+        >>> water = Offsets((1, 8), np.array([[2 / 3, 1 / 3]]), np.array([-3.0]))
+        >>> water.fitted()  # one composition cannot tell hydrogen from oxygen: the smallest change is taken
+        ({1: -3.6, 8: -1.8}, 1)
+        """
+        solution, _, rank, _ = np.linalg.lstsq(self.fractions, self.values, rcond=_SAME_COMPOSITION)
+        return {z: _rounded(float(x)) for z, x in zip(self.elements, solution, strict=True)}, int(rank)
+
+
+def _offsets(potential: Potential, batch: Sequence[Atoms]) -> tuple[np.ndarray, np.ndarray]:
+    """Atoms of each element (structures, 119), and label minus model energy (structures,) in eV/atom."""
+    counts = np.stack([np.bincount(atoms.numbers, minlength=len(chemical_symbols)) for atoms in batch])
+    labels = np.array([Labels.of(atoms).energy for atoms in batch])
+    return counts, (labels - energies(potential, batch)) / counts.sum(axis=1)
+
+
+def energies(potential: Potential, structures: Sequence[Atoms]) -> np.ndarray:
+    """Energies (structures,) in eV, evaluated in float64; no forces."""
+    exact = potential.to(torch.float64)
+    with torch.no_grad():
+        found = [exact.energies(exact.graph(batch)).cpu().numpy() for batch in batches(structures, _BATCH_ATOMS)]
+    return np.concatenate(found)
+
+
+def isolated_energies(potential: Potential, elements: Sequence[int]) -> dict[int, float]:
+    """What a model gives for one atom alone, eV by atomic number."""
+    if not elements:
+        return {}
+    alone = [Atoms(numbers=[z], positions=[[0.0, 0.0, 0.0]]) for z in elements]
+    return dict(zip(elements, energies(potential, alone).tolist(), strict=True))
+
+
+def with_references(potential: Potential, changes: Mapping[int, float], how: str) -> Potential:
+    """The potential with ``changes[Z]`` eV added to every atom of element Z; ``how`` is recorded in its history.
+
+    Raises:
+        TargetError: the architecture has no place for them, or an element is unknown.
+    """
+    named = {chemical_symbols[z]: change for z, change in sorted(changes.items())}
+    weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
+    made = potential.adapter.with_references(potential.architecture, weights, changes, potential.head)
+    return _changed(potential, *made, {"references": how, "head": potential.head, "changes": named})
+
+
+def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> tuple[Potential, str]:
+    """The potential whose energy scale is the root mean square of labelled force components, and a line that says so.
+
+    What a network with random weights gives then is of the size of what it learns (sevenn's ``force_rms``, mace's
+    ``rms_forces_scaling``).
+
+    Raises:
+        TargetError: the architecture has no scale, or there are no forces other than zero.
+    """
+    forces = [label for atoms in structures if (label := Labels.of(atoms).forces) is not None]
+    rms = float(np.sqrt(np.square(np.concatenate(forces)).mean())) if forces else 0.0
+    if rms == 0.0:
+        raise TargetError("There are no forces, or only zeros, to take the energy scale from. Keep the scale.")
+    rms = round(rms, _DIGITS)
+    weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
+    made = potential.adapter.with_scale(potential.architecture, weights, rms, potential.head)
+    scaled = _changed(potential, *made, {"scale": rms, "head": potential.head})
+    return scaled, f"Energy scale set to the RMS of force components: {rms:.4g} eV."
+
+
+def _changed(potential: Potential, architecture: Any, weights: Any, record: Mapping[str, Any]) -> Potential:
+    before = potential.checkpoint
+    step = {"step": "reference", "parent": before.source, "parent_sha256": before.sha256, **record}
+    cast = {name: weight.to(potential.dtype) for name, weight in weights.items()}
+    history = (*before.history, step)
+    after = replace(before, architecture=architecture, weights=cast, sha256="", history=history)
+    return Potential.create(potential.adapter, after, potential.dtype, potential.head, potential.device)
+
+
+def reference_steps(potential: Potential) -> list[Mapping[str, Any]]:
+    """What was recorded of references and scale: a run of others is another run."""
+    return [step for step in potential.checkpoint.history if step["step"] == "reference"]
+
+
+def read_references(path: Path, cutoff: float) -> GivenReferences:
+    """From JSON, ``{"H": -13.6}`` in eV, or from structures: those of one atom without a neighbour within ``cutoff``.
+
+    Raises:
+        TargetError: not energies of elements, or no single atom with an energy, or two of one element that differ.
+        CheckpointError, StructureError: the file cannot be read.
+    """
+    energies = _from_json(path) if path.suffix == ".json" else _from_structures(path, cutoff)
+    return GivenReferences(energies)
+
+
+def _from_json(path: Path) -> dict[int, float]:
+    value = read_json(path, "file of energies by element")
+    if not isinstance(value, dict) or not value:
+        raise TargetError(f'\'{path}\' gives no energies by element. It should look like {{"H": -13.6, "O": -432.1}}.')
+    for symbol, energy in value.items():
+        if symbol not in atomic_numbers or symbol == "X":
+            raise TargetError(f"'{path}': '{symbol}' is no element.{closest(symbol, chemical_symbols[1:])}")
+        if isinstance(energy, bool) or not isinstance(energy, int | float) or not math.isfinite(energy):
+            raise TargetError(f"'{path}': the energy of {symbol} is {energy}. Give a number in eV.")
+    return {atomic_numbers[symbol]: float(energy) for symbol, energy in value.items()}
+
+
+def _from_structures(path: Path, cutoff: float) -> dict[int, float]:
+    found: dict[int, float] = {}
+    for atoms in read_structures(path):
+        energy = Labels.of(atoms).energy if len(atoms) == 1 else None
+        if energy is None or AtomicGraph.from_structures([atoms], cutoff, torch.float64).edge_index.numel():
+            continue
+        number = int(atoms.numbers[0])
+        if not math.isclose(found.setdefault(number, energy), energy, abs_tol=1e-3):
+            raise TargetError(
+                f"'{path}' has two energies for an isolated {chemical_symbols[number]}: {found[number]} and {energy} "
+                "eV. Leave one."
+            )
+    if not found:
+        raise TargetError(
+            f"'{path}' holds no isolated atom with an energy. Give such structures, a .json file, or refit."
+        )
+    return found
+
+
+def _rounded(energy: float) -> float:
+    return round(energy, _DIGITS) + 0.0  # no negative zero
+
+
+def some(structures: Sequence[Atoms]) -> Sequence[Atoms]:
+    """A few of many, evenly spread: enough to tell levels of theory apart."""
+    return structures[:: -(-len(structures) // _LOOKED_AT) or 1]
+
+
+def _symbols(numbers: Any) -> str:
+    return ", ".join(chemical_symbols[z] for z in sorted(numbers))
+
+
+def _listed(energies: Mapping[int, float], sign: str) -> str:
+    return ", ".join(f"{chemical_symbols[z]} {energy:{sign}.4f}" for z, energy in sorted(energies.items())) + " eV"
