@@ -14,11 +14,12 @@ import torch
 from cyclopts import App, CycloptsError
 
 from equiprune.commands.checks import benchmark, certify, evaluate
+from equiprune.commands.labelling import label
 from equiprune.commands.models import demo, export, info
 from equiprune.commands.pipeline import run_command
 from equiprune.commands.pruning import calibrate, prune
 from equiprune.commands.stability import stability
-from equiprune.commands.training import label, train
+from equiprune.commands.training import train
 from equiprune.errors import EquipruneError
 
 app = App(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,16 +11,11 @@ from cyclopts import Parameter, Token
 
 from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
 from equiprune.blocks import PruningPlan
-from equiprune.errors import TargetError, closest
-from equiprune.hessian import Probes, RandomProbes, Rows
+from equiprune.errors import TargetError
 from equiprune.labels import LabelKeys
 from equiprune.pruning import targets as t
 from equiprune.pruning.importance import Activation, Criterion, DataCriterion, Magnitude, Random, Taylor
 from equiprune.storage import read_json
-from equiprune.training.curve_figure import CurvePicture
-from equiprune.training.objective import Objective
-from equiprune.training.observers import Observer, TensorBoard, Wandb
-from equiprune.training.references import KeepReferences, References, RefitReferences, read_references
 
 
 def _whole(smallest: int | None) -> Callable[[Any, tuple[Token, ...]], int]:
@@ -50,8 +45,6 @@ OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 
 CriterionName = Literal["taylor", "activation", "magnitude", "random"]
 Dtype = Literal["float32", "float64"]
-ScaleName = Literal["keep", "rms-forces"]
-PresetName = Literal["mace-universal", "mace-weighted", "sevennet"]
 
 
 @Parameter(name="*")
@@ -228,81 +221,6 @@ def criterion_named(name: CriterionName, seed: int) -> Criterion:
 
 @Parameter(name="*")
 @dataclass(frozen=True)
-class WeightFlags:
-    """Weights of the objective, instead of the preset's; 0 leaves a quantity out.
-
-    Attributes:
-        energy_weight: of the energy per atom.
-        forces_weight: of the forces.
-        stress_weight: of the stress.
-        hessian_weight: of the Hessian products that 'equiprune label' wrote; no preset has one.
-        hessian_samples: how many of a structure's products a step compares; each makes it dearer. 1 unless given.
-    """
-
-    energy_weight: float | None = None
-    forces_weight: float | None = None
-    stress_weight: float | None = None
-    hessian_weight: float | None = None
-    hessian_samples: Positive | None = None
-
-    def on(self, objective: Objective) -> Objective:
-        """The objective with these weights; raises `TargetError` for a negative one, or when nothing is left."""
-        given = {"energy": self.energy_weight, "forces": self.forces_weight, "stress": self.stress_weight}
-        given["hessian"] = self.hessian_weight
-        for quantity, weight in given.items():
-            if weight is not None and not 0 <= weight < float("inf"):
-                raise TargetError(f"--{quantity}-weight {weight} is not possible: give 0 or a positive number.")
-        terms = {q: replace(getattr(objective, q), weight=w) for q, w in given.items() if w is not None}
-        if self.hessian_samples is None:
-            return replace(objective, **terms)
-        if not self.hessian_weight:
-            raise TargetError("--hessian-samples counts what --hessian-weight weighs; give it too.")
-        return replace(objective, **terms, hessian_samples=self.hessian_samples)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class ProbeFlags:
-    """Products of the teacher's Hessian, for 'equiprune train --hessian-weight'.
-
-    Attributes:
-        hessian_rows: also label this many random rows of each structure's Hessian.
-        hessian_probes: instead of rows, products of the Hessian with this many random vectors.
-    """
-
-    hessian_rows: Positive | None = None
-    hessian_probes: Positive | None = None
-
-    def chosen(self, seed: int) -> Probes | None:
-        """What to multiply Hessians by, None for nothing; raises `TargetError` for both."""
-        if self.hessian_rows is not None and self.hessian_probes is not None:
-            raise TargetError("--hessian-rows and --hessian-probes are two ways to the same; leave one out.")
-        if self.hessian_probes is not None:
-            return RandomProbes(self.hessian_probes, seed)
-        return None if self.hessian_rows is None else Rows(self.hessian_rows, seed)
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class WatchFlags:
-    """Where the learning curve goes besides curve.csv and curve.png.
-
-    Attributes:
-        tensorboard: also event files for TensorBoard, in the run's folder "tensorboard".
-        wandb: also this project on Weights & Biases.
-    """
-
-    tensorboard: Switch = False
-    wandb: str | None = None
-
-    def observers(self, run: Path) -> list[Observer]:
-        """Who is told about the run in this folder; raises `EquipruneError` for a package that is not installed."""
-        boards: list[Observer] = [TensorBoard(run)] if self.tensorboard else []
-        return [CurvePicture(run), *boards, *([Wandb(run, self.wandb)] if self.wandb else [])]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
 class LabelFlags:
     """Where labels are in the files; without a flag in REF_energy, ..., or else in the calculator results.
 
@@ -322,78 +240,6 @@ class LabelFlags:
         return LabelKeys(self.energy_key, self.forces_key, self.stress_key)
 
 
-@Parameter(name="*")
-@dataclass(frozen=True)
-class SampleFlags:
-    """A part of the training data that keeps every structure; both flags or none.
-
-    Attributes:
-        frames_per_structure: at most this many frames of each structure, drawn at random by --seed.
-        structure_key: the info entry that says which structure a frame is of, e.g. traj.
-    """
-
-    frames_per_structure: Positive | None = None
-    structure_key: str | None = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class LoadingFlags:
-    """How structures get to the model; results are the same bits whatever is chosen.
-
-    Attributes:
-        workers: processes that read structures and build graphs; 0 leaves it to the one that trains.
-        cache: a folder that keeps neighbour lists, for this run and others.
-    """
-
-    workers: NotNegative = 0
-    cache: Path | None = None
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class TheoryFlags:
-    """What becomes of a model, and of what it knew, when the data is of another level of theory.
-
-    Attributes:
-        references: energies of elements: keep, refit (least squares on the data), or a file of energies of isolated
-            atoms, as .json ({"H": -13.6}, eV) or as structures of one atom.
-        scale: keep, or with --from-scratch rms-forces: the energy scale that the forces of the data suggest.
-        replay: a second labelled set, of the level of theory that the model knows, to draw from in every epoch.
-        replay_share: of the structures of an epoch, that are replayed; 0.5 unless given.
-    """
-
-    references: str = "keep"
-    scale: ScaleName = "keep"
-    replay: Path | None = None
-    replay_share: float | None = None
-
-    def chosen(self, cutoff: float) -> References:
-        """What to do about references; single atoms in a file are isolated when no image is within the cutoff."""
-        words: dict[str, References] = {"keep": KeepReferences(), "refit": RefitReferences()}
-        if self.references in words:
-            return words[self.references]
-        path = Path(self.references)
-        if not path.exists():
-            raise TargetError(f"--references {path} is neither keep nor refit nor a file.{closest(str(path), words)}")
-        return read_references(path, cutoff)
-
-    def check(self, *, from_scratch: bool) -> None:
-        """Raise `TargetError` for flags that contradict."""
-        if self.replay_share is not None and self.replay is None:
-            raise TargetError("--replay-share is the share of what --replay names; give --replay or leave it out.")
-        if self.scale != "keep" and not from_scratch:
-            raise TargetError(
-                "--scale rms-forces would multiply what the model has learnt. It is for --from-scratch; leave it out."
-            )
-        if self.replay is not None and from_scratch and self.references != "keep":
-            raise TargetError(
-                "References fitted to random weights say nothing about the labels of --replay, and --from-scratch "
-                "forgets nothing. Leave out --replay, or keep the references."
-            )
-
-
 COMMON, NO_TARGETS, NO_GROWTH, NO_SCORES = Common(), TargetFlags(), GrowthFlags(), ScoreFlags()
-NO_WEIGHTS, NO_KEYS, NO_SAMPLE, IN_PROCESS = WeightFlags(), LabelFlags(), SampleFlags(), LoadingFlags()
-NO_PROBES, SAME_THEORY, UNWATCHED = ProbeFlags(), TheoryFlags(), WatchFlags()
+NO_KEYS = LabelFlags()
 """No flag given."""

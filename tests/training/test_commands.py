@@ -8,6 +8,8 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +24,7 @@ from command_line import Run, contents
 from runs import rows
 
 import equiprune as ep
-from equiprune.commands import training as commands
+from equiprune.commands import labelling, training
 from equiprune.labels import Labels
 from equiprune.storage import Progress
 from equiprune.structures import fingerprint
@@ -84,7 +86,8 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
             yield step
 
-        monkeypatch.setattr(commands, "progress", progress)
+        for command in (labelling, training):
+            monkeypatch.setattr(command, "progress", progress)
 
     return after
 
@@ -581,3 +584,28 @@ def test_the_last_model_is_kept_beside_the_best(cli: Run, model: Path, labelled:
     ran = cli(*train(model, labelled, tmp_path, "--validation", labelled, "--json"))
     assert ran.json["last"] == str(tmp_path / "run" / "last")
     assert ep.load(ran.json["last"]).checkpoint.history == ep.load(ran.json["model"]).checkpoint.history
+
+
+# Several processes.
+
+
+def test_two_processes_train_together_and_say_everything_once(model: Path, labelled: Path, tmp_path: Path) -> None:
+    """Batches of 2 in two processes are batches of 4 in one."""
+    common = ["train", str(model), "--data", str(labelled), "--dtype", "float64", "--epochs", "2", "--json"]
+    found = {}
+    for devices, size in ((1, 4), (2, 2)):
+        output = str(tmp_path / f"on_{devices}")
+        words = [*common, "--devices", str(devices), "--batch-size", str(size), "-o", output]
+        ran = subprocess.run([sys.executable, "-m", "equiprune", *words], capture_output=True, text=True, check=False)
+        assert ran.returncode == 0, ran.stderr
+        assert ran.stderr.count("Preset mace-universal") == 1
+        found[devices] = json.loads(ran.stdout)["accuracy"][1]["forces_mae"]
+        assert [row["step"] for row in rows(tmp_path / f"on_{devices}")] == ["1", "2", "3", "4"]
+    assert found[2] == pytest.approx(found[1], rel=1e-6)
+
+
+def test_gpus_that_are_not_there_are_refused(
+    refused: Run, model: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    refused("train", model, "--data", labelled, "-o", tmp_path / "run", "--device", "cuda", says="there are 0 here")

@@ -1,0 +1,245 @@
+"""Flags of ``label`` and ``train`` as frozen values, and their way to the values of the API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from cyclopts import Parameter
+
+from equiprune.errors import TargetError, closest
+from equiprune.flags import NotNegative, Patterns, Positive, Switch
+from equiprune.hessian import Probes, RandomProbes, Rows
+from equiprune.training.curve_figure import CurvePicture
+from equiprune.training.objective import Objective
+from equiprune.training.observers import Observer, TensorBoard, Wandb
+from equiprune.training.recipes import PRESETS
+from equiprune.training.references import KeepReferences, References, RefitReferences, read_references
+from equiprune.training.trainer import Recipe
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+ScaleName = Literal["keep", "rms-forces"]
+PresetName = Literal["mace-universal", "mace-weighted", "sevennet"]
+DeviceName = Literal["cpu", "cuda"]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WeightFlags:
+    """Weights of the objective, instead of the preset's; 0 leaves a quantity out.
+
+    Attributes:
+        energy_weight: of the energy per atom.
+        forces_weight: of the forces.
+        stress_weight: of the stress.
+        hessian_weight: of the Hessian products that 'equiprune label' wrote; no preset has one.
+        hessian_samples: how many of a structure's products a step compares; each makes it dearer. 1 unless given.
+    """
+
+    energy_weight: float | None = None
+    forces_weight: float | None = None
+    stress_weight: float | None = None
+    hessian_weight: float | None = None
+    hessian_samples: Positive | None = None
+
+    def on(self, objective: Objective) -> Objective:
+        """The objective with these weights; raises `TargetError` for a negative one, or when nothing is left."""
+        given = {"energy": self.energy_weight, "forces": self.forces_weight, "stress": self.stress_weight}
+        given["hessian"] = self.hessian_weight
+        for quantity, weight in given.items():
+            if weight is not None and not 0 <= weight < float("inf"):
+                raise TargetError(f"--{quantity}-weight {weight} is not possible: give 0 or a positive number.")
+        terms = {q: replace(getattr(objective, q), weight=w) for q, w in given.items() if w is not None}
+        if self.hessian_samples is None:
+            return replace(objective, **terms)
+        if not self.hessian_weight:
+            raise TargetError("--hessian-samples counts what --hessian-weight weighs; give it too.")
+        return replace(objective, **terms, hessian_samples=self.hessian_samples)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class RecipeFlags:
+    """How to train.
+
+    Attributes:
+        preset: objective and optimisation.
+        epochs: passes over the data.
+        batch_size: structures per step and process.
+        learning_rate: instead of the preset's.
+        patience: stop after more epochs than this without a better validation loss.
+        freeze: patterns of parameter names that stay as they are, e.g. "readouts.*".
+    """
+
+    preset: PresetName = "mace-universal"
+    epochs: Positive = 10
+    batch_size: Positive = 4
+    learning_rate: float | None = None
+    patience: NotNegative | None = None
+    freeze: Patterns | None = None
+
+    def recipe(self, weights: WeightFlags, seed: int) -> Recipe:
+        """The preset, with what the flags say instead."""
+        chosen = PRESETS[self.preset]
+        optimisation = replace(chosen.optimisation, rates=dict.fromkeys(self.freeze or [], 0.0))
+        if self.learning_rate is not None:
+            optimisation = replace(optimisation, learning_rate=self.learning_rate)
+        objective = weights.on(chosen.objective)
+        return Recipe(objective, optimisation, self.epochs, self.batch_size, seed, self.patience)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ProbeFlags:
+    """Products of the teacher's Hessian, for 'equiprune train --hessian-weight'.
+
+    Attributes:
+        hessian_rows: also label this many random rows of each structure's Hessian.
+        hessian_probes: instead of rows, products of the Hessian with this many random vectors.
+    """
+
+    hessian_rows: Positive | None = None
+    hessian_probes: Positive | None = None
+
+    def chosen(self, seed: int) -> Probes | None:
+        """What to multiply Hessians by, None for nothing; raises `TargetError` for both."""
+        if self.hessian_rows is not None and self.hessian_probes is not None:
+            raise TargetError("--hessian-rows and --hessian-probes are two ways to the same; leave one out.")
+        if self.hessian_probes is not None:
+            return RandomProbes(self.hessian_probes, seed)
+        return None if self.hessian_rows is None else Rows(self.hessian_rows, seed)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class WatchFlags:
+    """Where the learning curve goes besides curve.csv and curve.png.
+
+    Attributes:
+        tensorboard: also event files for TensorBoard, in the run's folder "tensorboard".
+        wandb: also this project on Weights & Biases.
+    """
+
+    tensorboard: Switch = False
+    wandb: str | None = None
+
+    def observers(self, run: Path) -> list[Observer]:
+        """Who is told about the run in this folder; raises `EquipruneError` for a package that is not installed."""
+        boards: list[Observer] = [TensorBoard(run)] if self.tensorboard else []
+        return [CurvePicture(run), *boards, *([Wandb(run, self.wandb)] if self.wandb else [])]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class SampleFlags:
+    """A part of the training data that keeps every structure; both flags or none.
+
+    Attributes:
+        frames_per_structure: at most this many frames of each structure, drawn at random by --seed.
+        structure_key: the info entry that says which structure a frame is of, e.g. traj.
+    """
+
+    frames_per_structure: Positive | None = None
+    structure_key: str | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class LoadingFlags:
+    """How structures get to the model; results are the same bits whatever is chosen.
+
+    Attributes:
+        workers: processes that read structures and build graphs; 0 leaves it to the one that trains.
+        cache: a folder that keeps neighbour lists, for this run and others.
+    """
+
+    workers: NotNegative = 0
+    cache: Path | None = None
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class TheoryFlags:
+    """What becomes of a model, and of what it knew, when the data is of another level of theory.
+
+    Attributes:
+        references: energies of elements: keep, refit (least squares on the data), or a file of energies of isolated
+            atoms, as .json ({"H": -13.6}, eV) or as structures of one atom.
+        scale: keep, or with --from-scratch rms-forces: the energy scale that the forces of the data suggest.
+        replay: a second labelled set, of the level of theory that the model knows, to draw from in every epoch.
+        replay_share: of the structures of an epoch, that are replayed; 0.5 unless given.
+    """
+
+    references: str = "keep"
+    scale: ScaleName = "keep"
+    replay: Path | None = None
+    replay_share: float | None = None
+
+    def chosen(self, cutoff: float) -> References:
+        """What to do about references; single atoms in a file are isolated when no image is within the cutoff."""
+        words: dict[str, References] = {"keep": KeepReferences(), "refit": RefitReferences()}
+        if self.references in words:
+            return words[self.references]
+        path = Path(self.references)
+        if not path.exists():
+            raise TargetError(f"--references {path} is neither keep nor refit nor a file.{closest(str(path), words)}")
+        return read_references(path, cutoff)
+
+    def check(self, *, from_scratch: bool) -> None:
+        """Raise `TargetError` for flags that contradict."""
+        if self.replay_share is not None and self.replay is None:
+            raise TargetError("--replay-share is the share of what --replay names; give --replay or leave it out.")
+        if self.scale != "keep" and not from_scratch:
+            raise TargetError(
+                "--scale rms-forces would multiply what the model has learnt. It is for --from-scratch; leave it out."
+            )
+        if self.replay is not None and from_scratch and self.references != "keep":
+            raise TargetError(
+                "References fitted to random weights say nothing about the labels of --replay, and --from-scratch "
+                "forgets nothing. Leave out --replay, or keep the references."
+            )
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class ProcessFlags:
+    """Where training runs.
+
+    Attributes:
+        device: cpu or cuda.
+        devices: processes on this node, one for each GPU; torchrun and SLURM start as many.
+        nodes: machines, for torchrun and SLURM.
+    """
+
+    device: DeviceName = "cpu"
+    devices: Positive = 1
+    nodes: Positive = 1
+
+    def launched(self) -> Fabric:
+        """The processes, of which this is one from here on; raises `TargetError` for GPUs that are not there."""
+        from lightning_fabric import Fabric  # slow to import, and only training needs it
+
+        cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if self.device == "cuda" and cards < self.devices:
+            raise TargetError(
+                f"--device cuda with --devices {self.devices} needs as many GPUs; there are {cards} here."
+            )
+        several = self.devices * self.nodes > 1
+        fabric = Fabric(
+            accelerator=self.device,
+            devices=self.devices,
+            num_nodes=self.nodes,
+            strategy="ddp" if several else "auto",
+        )
+        fabric.launch()
+        return fabric
+
+
+DEFAULT_RECIPE = RecipeFlags()
+NO_WEIGHTS, NO_PROBES, NO_SAMPLE, IN_PROCESS = WeightFlags(), ProbeFlags(), SampleFlags(), LoadingFlags()
+SAME_THEORY, UNWATCHED, ALONE = TheoryFlags(), WatchFlags(), ProcessFlags()
+"""No flag given."""
