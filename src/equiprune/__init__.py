@@ -9,6 +9,8 @@ of the same family::
     scores = ep.calibrate(parent, "structures.extxyz")
     plan = ep.allocate(parent, [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)], scores)
     ep.save(ep.prune(parent, plan), "small.pth")
+
+It is then retrained on labels of its parent, and fine-tuned (`label`, `train`).
 """
 
 from equiprune.adapters import Architecture, AtomicGraph, Checkpoint, ModelAdapter
@@ -47,23 +49,35 @@ from equiprune.pruning.targets import (
     RadialWidth,
 )
 from equiprune.structures import open_structures, read_structures
+from equiprune.training.labelling import Augmentation, Dynamics, augmented, label, simulated
+from equiprune.training.objective import Objective, Term
+from equiprune.training.optimisation import Optimisation
+from equiprune.training.recipes import PRESETS
+from equiprune.training.references import GivenReferences, KeepReferences, RefitReferences
+from equiprune.training.replay import Replay
+from equiprune.training.start import from_scratch
+from equiprune.training.trainer import Recipe, train
 
 __all__ = [
+    "PRESETS",
     "Accuracy",
     "Activation",
     "Architecture",
     "AtomicGraph",
+    "Augmentation",
     "BasisLmax",
     "BlockMask",
     "Certificate",
     "Channels",
     "Checkpoint",
     "Correlation",
+    "Dynamics",
     "EdgeLmax",
     "Elements",
     "EquipruneError",
     "Exactly",
     "FeatureSpace",
+    "GivenReferences",
     "GrowRadialBasis",
     "Heads",
     "HiddenIrreps",
@@ -71,11 +85,14 @@ __all__ = [
     "Interactions",
     "Irrep",
     "Irreps",
+    "KeepReferences",
     "Lmax",
     "Lossless",
     "Magnitude",
     "ModelAdapter",
     "NonlinearReadout",
+    "Objective",
+    "Optimisation",
     "Parameters",
     "Potential",
     "Prediction",
@@ -83,12 +100,17 @@ __all__ = [
     "RadialBasis",
     "RadialWidth",
     "Random",
+    "Recipe",
+    "RefitReferences",
+    "Replay",
     "Resume",
     "Stability",
     "Taylor",
+    "Term",
     "Timing",
     "WeightLayout",
     "allocate",
+    "augmented",
     "benchmark",
     "calibrate",
     "certify",
@@ -97,7 +119,9 @@ __all__ = [
     "dead_blocks",
     "equivariance",
     "evaluate",
+    "from_scratch",
     "grow",
+    "label",
     "load",
     "lossless_plan",
     "masked",
@@ -108,5 +132,7 @@ __all__ = [
     "read_checkpoint",
     "read_structures",
     "save",
+    "simulated",
     "stability",
+    "train",
 ]

@@ -123,7 +123,7 @@ def train(
     potential: Potential,
     structures: Sequence[Atoms],
     recipe: Recipe,
-    run: Path,
+    run: str | Path,
     *,
     validation: Sequence[Atoms] = (),
     replay: Replay = NO_REPLAY,
@@ -174,7 +174,7 @@ def train(
     )
     pool = Concatenation((structures, replay.structures)) if replay.structures else structures
     loader = Loader.of(potential, {"training": pool, "validation": validation}, workers, cache)
-    loop = _Loop(potential, recipe, run, fabric, loader, progress, replay)
+    loop = _Loop(potential, recipe, Path(run), fabric, loader, progress, replay)
     with _stop_politely(loop):
         loop.open(structures, digests, fingerprints or {})
         with watching(observers if loop.fabric.is_global_zero else (), loop.folder) as loop.observe:
