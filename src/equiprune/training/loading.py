@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,7 +98,7 @@ class Loader:
         """The batches asked for. Asking for others ends those asked for before.
 
         Raises:
-            EquipruneError: a structure cannot be read, two atoms are at the same place, or a worker is lost.
+            EquipruneError: a structure cannot be read, or two atoms are at the same place.
         """
         self._requests[:] = requests
         batches = iter(self._loader)
@@ -106,8 +107,20 @@ class Loader:
 
 
 def _received(batches: Iterator[TrainingBatch | EquipruneError]) -> TrainingBatch:
+    batch = next(batches)
+    if isinstance(batch, EquipruneError):
+        raise batch
+    return batch
+
+
+@contextmanager
+def naming_lost_workers() -> Iterator[None]:
+    """Turn the loss of a worker into an `EquipruneError`.
+
+    torch raises it from a signal handler, wherever this process happens to be: around all that uses a loader.
+    """
     try:
-        batch = next(batches)
+        yield
     except RuntimeError as error:  # torch says only this, for a worker that was killed or has no shared memory
         if "DataLoader worker" not in str(error):
             raise
@@ -115,9 +128,6 @@ def _received(batches: Iterator[TrainingBatch | EquipruneError]) -> TrainingBatc
             f"A worker that loads structures is gone: {str(error).splitlines()[0]} Use fewer --workers if memory, or "
             "shared memory (/dev/shm), is short. The run goes on from its last saved state."
         ) from error
-    if isinstance(batch, EquipruneError):
-        raise batch
-    return batch
 
 
 def _unchanged(batch: Any) -> Any:

@@ -125,11 +125,13 @@ class Term:
         weight: zero leaves the quantity out.
         distance: between prediction and label.
         unit: both are multiplied by this first.
+        six: of a stress, the mean goes over the 6 components that differ (SevenNet), not over all 9 (MACE).
     """
 
     weight: float
     distance: Distance
     unit: float = 1.0
+    six: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
@@ -190,6 +192,8 @@ class Objective:
         return {name: self._sum(getattr(self, name), *pairs[name]) for name in self.weighted()}
 
     def _sum(self, term: Term, predicted: Tensor, label: Tensor) -> Sum:
+        if term.six:
+            predicted, label = (stress[:, [0, 1, 2, 1, 2, 0], [0, 1, 2, 2, 0, 1]] for stress in (predicted, label))
         there = label.isfinite().reshape(len(label), math.prod(label.shape[1:])).all(-1)
         distance = term.distance(predicted[there] * term.unit, label[there] * term.unit)
         return Sum(term.weight * distance.sum(), distance.numel())
@@ -206,17 +210,15 @@ def mace_weighted(forces: float = 100.0, stress: float = 0.0, energy: float = 1.
 
 
 def sevennet_huber(forces: float = 1.0, stress: float = 0.01, energy: float = 1.0, delta: float = 0.01) -> Objective:
-    """SevenNet's recipe for its foundation models: Huber, stress in kbar.
-
-    The mean over stress goes over all 9 components, as in MACE; SevenNet's own goes over the 6 that differ.
-    """
-    return Objective(Term(energy, Huber(delta)), Term(forces, Huber(delta)), Term(stress, Huber(delta), unit=KBAR))
+    """SevenNet's recipe for its foundation models: Huber, stress in kbar."""
+    stresses = Term(stress, Huber(delta), unit=KBAR, six=True)
+    return Objective(Term(energy, Huber(delta)), Term(forces, Huber(delta)), stresses)
 
 
 def objective_to_json(objective: Objective) -> dict[str, Any]:
     """A JSON value that names every choice; it is what a run records and compares when it resumes."""
     terms: dict[str, Any] = {
-        name: {"weight": term.weight, "distance": repr(term.distance), "unit": term.unit}
+        name: {"weight": term.weight, "distance": repr(term.distance), "unit": term.unit, "six": term.six}
         for name, term in ((name, getattr(objective, name)) for name in objective.recorded())
     }
     if "hessian" in terms:

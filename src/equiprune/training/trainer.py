@@ -32,7 +32,7 @@ from equiprune.potential import Potential
 from equiprune.storage import Progress, silent
 from equiprune.structure_files import Concatenation
 from equiprune.training.data import TrainingBatch, digest, groups, survey
-from equiprune.training.loading import Loader, Request
+from equiprune.training.loading import Loader, Request, naming_lost_workers
 from equiprune.training.objective import QUANTITIES, Objective, Sum, objective_to_json
 from equiprune.training.observers import Observer, watching
 from equiprune.training.optimisation import (
@@ -175,7 +175,7 @@ def train(
     pool = Concatenation((structures, replay.structures)) if replay.structures else structures
     loader = Loader.of(potential, {"training": pool, "validation": validation}, workers, cache)
     loop = _Loop(potential, recipe, Path(run), fabric, loader, progress, replay)
-    with _stop_politely(loop):
+    with _stop_politely(loop), naming_lost_workers():
         loop.open(structures, digests, fingerprints or {})
         with watching(observers if loop.fabric.is_global_zero else (), loop.folder) as loop.observe:
             loop.run_epochs(structures, validation)
