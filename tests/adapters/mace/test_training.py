@@ -15,7 +15,6 @@ from equiprune.training.data import batch
 from equiprune.training.objective import Objective, mace_universal, mace_weighted
 from equiprune.training.optimisation import Optimisation
 from equiprune.training.predictor import Predictor
-from equiprune.training.recipes import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +88,10 @@ def test_loss_and_gradient_are_those_of_mace(
 def test_a_trained_model_is_a_mace_model(tmp_path: Path, model: ep.Potential, structures: list[Atoms]) -> None:
     """Pruned, retrained on labels, better than before, and opened by MACE's own calculator."""
     child = ep.prune(model, ep.allocate(model, [ep.Channels(3)], ep.data_free_scores(model, ep.Magnitude())))
-    objective = PRESETS["mace-universal"].objective
-    trained = ep.train(child, structures, ep.Recipe(objective, Optimisation(1e-2, average=None), 10, 2), tmp_path / "run")
+    recipe = ep.Recipe(
+        ep.PRESETS["mace-universal"].objective, Optimisation(1e-2, average=None), epochs=10, batch_size=2
+    )
+    trained = ep.train(child, structures, recipe, tmp_path / "run")
     before, after = ep.evaluate({"before": child, "after": trained}, structures)
     assert after.mae("forces") < 0.9 * before.mae("forces")
     ep.save(trained, tmp_path / "trained.model")
