@@ -31,6 +31,7 @@ from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import EdgeLmax, HiddenIrreps, Lmax, Target
 from equiprune.storage import check_writable, write_json, write_text
 from equiprune.structures import read_structures
+from equiprune.training.curve_figure import CurvePicture
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import sevennet_huber
 from equiprune.training.optimisation import Linear, Optimisation
@@ -44,6 +45,7 @@ TARGETS: Mapping[str, Sequence[Target]] = {
 }
 """File name of each child and what it is pruned to."""
 RETRAINED = "half-width"
+COPIES = Augmentation(copies=4, rattle=0.05, strain=0.02)
 RECIPE = Recipe(sevennet_huber(), Optimisation(learning_rate=4e-3, schedule=Linear(0.01)), epochs=6, batch_size=4)
 
 _HEADINGS = [
@@ -109,13 +111,17 @@ def _child(parent: Potential, name: str, scores: ImportanceScores, folder: Path,
 
 
 def _retrain(parent: Potential, child: Potential, folder: Path, say: Any) -> Potential:
-    """On structures that need no labels of their own: the calibration crystals and displaced copies of them."""
-    labelled = list(label(parent, augmented(_shipped("calibration"), Augmentation(copies=2))))
-    training, validation = labelled[:-18], labelled[-18:]  # whole families of three
+    """For the crystals at hand, which need no labels: their parent labels displaced copies of them."""
+    labelled = list(label(parent, augmented(_shipped("evaluation"), COPIES)))
+    family = COPIES.copies + 1
+    validation = labelled[family - 1 :: family]  # the last copy of each
+    training = [atoms for i, atoms in enumerate(labelled) if i % family < family - 1]
     steps = RECIPE.epochs * -(-len(training) // RECIPE.batch_size)
-    say(f"Retraining {RETRAINED} for {steps} steps on {len(training)} crystals, displaced, with {PARENT}'s labels.")
+    say(f"Retraining {RETRAINED} for {steps} steps on displaced copies of 40 crystals, with {PARENT}'s labels.")
+    run = folder / "retraining"
     with progress("retrain", steps) as step:
-        retrained = train(child, training, RECIPE, folder / "retraining", validation=validation, progress=step)
+        picture = [CurvePicture(run)]
+        retrained = train(child, training, RECIPE, run, validation=validation, progress=step, observers=picture)
     save(retrained, folder / f"{RETRAINED}-retrained.pth")
     return retrained
 
@@ -169,8 +175,8 @@ def _report(
             for name, exact in ((name, c["masked_vs_sliced"]) for name, c in certificates.items())
         ),
         f"Pruned models are exact slices of their parent, where retraining starts. {RETRAINED} was retrained for "
-        f"{RECIPE.epochs} epochs on displaced crystals with its parent's labels (its learning curve is "
-        f"{folder / 'retraining' / 'curve.png'}): a beginning, not what a real retraining reaches.",
+        f"{RECIPE.epochs} epochs on displaced copies of the crystals it is evaluated on, with labels of its parent, none "
+        f"of DFT: a model for these crystals, not a universal one. {folder / 'retraining' / 'curve.png'}: how it learned.",
         f"Checkpoints, certificates and a picture are in {folder}. Stock SevenNet opens them: "
         f"SevenNetCalculator('{folder}/half-width.pth').",
     ]
