@@ -175,8 +175,9 @@ def _report(
             for name, exact in ((name, c["masked_vs_sliced"]) for name, c in certificates.items())
         ),
         f"Pruned models are exact slices of their parent, where retraining starts. {RETRAINED} was retrained for "
-        f"{RECIPE.epochs} epochs on displaced copies of the crystals it is evaluated on, with labels of its parent, none "
-        f"of DFT: a model for these crystals, not a universal one. {folder / 'retraining' / 'curve.png'}: how it learned.",
+        f"{RECIPE.epochs} epochs on displaced copies of the crystals it is evaluated on, with labels of its parent "
+        "and none of DFT: a model for these crystals, not a universal one. How it learned: "
+        f"{folder / 'retraining' / 'curve.png'}.",
         f"Checkpoints, certificates and a picture are in {folder}. Stock SevenNet opens them: "
         f"SevenNetCalculator('{folder}/half-width.pth').",
     ]
