@@ -59,7 +59,6 @@ from equiprune.training.start import from_scratch
 from equiprune.training.trainer import Recipe, train
 
 __all__ = [
-    "PRESETS",
     "Accuracy",
     "Activation",
     "Architecture",
@@ -93,6 +92,7 @@ __all__ = [
     "NonlinearReadout",
     "Objective",
     "Optimisation",
+    "PRESETS",
     "Parameters",
     "Potential",
     "Prediction",

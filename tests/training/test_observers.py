@@ -94,6 +94,7 @@ def test_a_picture_is_left_at_the_end_and_when_interrupted(tmp_path: Path) -> No
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         "curve.csv",
         "curve.png",
+        "last",
         "model",
         "recipe.json",
         "state.pt",

@@ -107,7 +107,10 @@ class Loader:
 
 
 def _received(batches: Iterator[TrainingBatch | EquipruneError]) -> TrainingBatch:
-    batch = next(batches)
+    try:
+        batch = next(batches)
+    except (EOFError, ConnectionError) as error:  # it was killed while it handed over a batch
+        raise _lost("its connection broke.") from error
     if isinstance(batch, EquipruneError):
         raise batch
     return batch
@@ -124,10 +127,14 @@ def naming_lost_workers() -> Iterator[None]:
     except RuntimeError as error:  # torch says only this, for a worker that was killed or has no shared memory
         if "DataLoader worker" not in str(error):
             raise
-        raise EquipruneError(
-            f"A worker that loads structures is gone: {str(error).splitlines()[0]} Use fewer --workers if memory, or "
-            "shared memory (/dev/shm), is short. The run goes on from its last saved state."
-        ) from error
+        raise _lost(str(error).splitlines()[0]) from error
+
+
+def _lost(reason: str) -> EquipruneError:
+    return EquipruneError(
+        f"A worker that loads structures is gone: {reason} Use fewer --workers if memory, or shared memory (/dev/shm), "
+        "is short. The run goes on from its last saved state."
+    )
 
 
 def _unchanged(batch: Any) -> Any:

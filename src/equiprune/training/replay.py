@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 
 from equiprune.errors import TargetError
 from equiprune.labels import Labels
@@ -82,6 +83,8 @@ def _relabelled(atoms: Atoms, changes: Mapping[int, float]) -> Atoms:
     if energy is None:
         return atoms
     moved = atoms.copy()
-    moved.calc = atoms.calc
-    moved.info["REF_energy"] = energy + sum(changes.get(int(z), 0.0) for z in atoms.numbers)
+    moved.info.pop("REF_energy", None)
+    results = dict(atoms.calc.results) if atoms.calc else {}
+    results["energy"] = energy + sum(changes.get(int(z), 0.0) for z in atoms.numbers)
+    moved.calc = SinglePointCalculator(moved, **results)
     return moved

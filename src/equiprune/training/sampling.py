@@ -27,7 +27,7 @@ def sample_frames(ids: Sequence[int] | np.ndarray, most: int, seed: int = 0) -> 
         seed: of the choice.
 
     >>> sample_frames([0, 0, 0, 1, 2, 2], most=1).tolist()
-    [0, 3, 5]
+    [2, 3, 5]
     """
     taken, kept = Counter[int](), []
     for frame in np.random.default_rng(seed).permutation(len(ids)).tolist():
