@@ -29,7 +29,6 @@ sys.exit(f"imported {backends}" if backends else 0)
 
 
 def test_every_public_name_resolves_and_is_documented() -> None:
-    assert sorted(ep.__all__) == ep.__all__
     for name in ep.__all__:
         assert getattr(ep, name).__doc__, name
 

@@ -35,7 +35,7 @@ from equiprune.training.curve_figure import CurvePicture
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import sevennet_huber
 from equiprune.training.optimisation import Linear, Optimisation
-from equiprune.training.trainer import Recipe, train
+from equiprune.training.trainer import Recipe, StoppedError, train
 
 PARENT = "7net-l3i5"
 OFFICIAL = "7net-0"
@@ -45,7 +45,7 @@ TARGETS: Mapping[str, Sequence[Target]] = {
 }
 """File name of each child and what it is pruned to."""
 RETRAINED = "half-width"
-COPIES = Augmentation(copies=4, rattle=0.05, strain=0.02)
+COPIES = Augmentation(copies=5, rattle=0.05, strain=0.02)
 RECIPE = Recipe(sevennet_huber(), Optimisation(learning_rate=4e-3, schedule=Linear(0.01)), epochs=6, batch_size=4)
 
 _HEADINGS = [
@@ -76,7 +76,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
     scores = _calibrate(parent, folder)
     children = {name: _child(parent, name, scores, folder, say) for name in TARGETS}
     certificates = {name: _certify(folder / f"{name}.pth", say) for name in children}
-    retrained = {f"{RETRAINED}, retrained": _retrain(parent, children[RETRAINED], folder, say)}
+    retrained = {f"{RETRAINED}, retrained for them": _retrain(parent, children[RETRAINED], folder, say)}
     models = {PARENT: parent, **children, **retrained, f"{OFFICIAL} (official)": load(OFFICIAL)}
     say("Evaluating on 40 crystals with DFT labels (PBE, from MPtrj; parent and 7net-0 were trained on MPtrj).")
     accuracies = evaluate(models, _shipped("evaluation"))
@@ -112,16 +112,20 @@ def _child(parent: Potential, name: str, scores: ImportanceScores, folder: Path,
 
 def _retrain(parent: Potential, child: Potential, folder: Path, say: Any) -> Potential:
     """For the crystals at hand, which need no labels: their parent labels displaced copies of them."""
-    labelled = list(label(parent, augmented(_shipped("evaluation"), COPIES)))
     family = COPIES.copies + 1
-    validation = labelled[family - 1 :: family]  # the last copy of each
-    training = [atoms for i, atoms in enumerate(labelled) if i % family < family - 1]
+    copies = [a for i, a in enumerate(augmented(_shipped("evaluation"), COPIES)) if i % family]  # not the crystals
+    labelled = list(label(parent, copies))
+    validation = labelled[:: COPIES.copies]  # one copy of each
+    training = [atoms for i, atoms in enumerate(labelled) if i % COPIES.copies]
     steps = RECIPE.epochs * -(-len(training) // RECIPE.batch_size)
     say(f"Retraining {RETRAINED} for {steps} steps on displaced copies of 40 crystals, with {PARENT}'s labels.")
     run = folder / "retraining"
-    with progress("retrain", steps) as step:
-        picture = [CurvePicture(run)]
-        retrained = train(child, training, RECIPE, run, validation=validation, progress=step, observers=picture)
+    try:
+        with progress("retrain", steps) as step:
+            picture = [CurvePicture(run)]
+            retrained = train(child, training, RECIPE, run, validation=validation, progress=step, observers=picture)
+    except StoppedError:
+        raise EquipruneError(f"The demo was interrupted. Remove '{folder}' and start it again.") from None
     save(retrained, folder / f"{RETRAINED}-retrained.pth")
     return retrained
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -12,6 +13,7 @@ from cyclopts import Parameter
 from equiprune.errors import TargetError, closest
 from equiprune.flags import NotNegative, Patterns, Positive, Switch
 from equiprune.hessian import Probes, RandomProbes, Rows
+from equiprune.labels import LabelKeys
 from equiprune.training.curve_figure import CurvePicture
 from equiprune.training.objective import Objective
 from equiprune.training.observers import Observer, TensorBoard, Wandb
@@ -161,6 +163,9 @@ class LoadingFlags:
     cache: Path | None = None
 
 
+_REFERENCES: Mapping[str, References] = {"keep": KeepReferences(), "refit": RefitReferences()}
+
+
 @Parameter(name="*")
 @dataclass(frozen=True)
 class TheoryFlags:
@@ -179,18 +184,15 @@ class TheoryFlags:
     replay: Path | None = None
     replay_share: float | None = None
 
-    def chosen(self, cutoff: float) -> References:
+    def chosen(self, cutoff: float, keys: LabelKeys) -> References:
         """What to do about references; single atoms in a file are isolated when no image is within the cutoff."""
-        words: dict[str, References] = {"keep": KeepReferences(), "refit": RefitReferences()}
-        if self.references in words:
-            return words[self.references]
-        path = Path(self.references)
-        if not path.exists():
-            raise TargetError(f"--references {path} is neither keep nor refit nor a file.{closest(str(path), words)}")
-        return read_references(path, cutoff)
+        return _REFERENCES.get(self.references) or read_references(Path(self.references), cutoff, keys)
 
     def check(self, *, from_scratch: bool) -> None:
-        """Raise `TargetError` for flags that contradict."""
+        """Raise `TargetError` for flags that contradict, and for references that are not there."""
+        if self.references not in _REFERENCES and not Path(self.references).exists():
+            advice = closest(self.references, _REFERENCES)
+            raise TargetError(f"--references {self.references} is neither keep nor refit nor a file.{advice}")
         if self.replay_share is not None and self.replay is None:
             raise TargetError("--replay-share is the share of what --replay names; give --replay or leave it out.")
         if self.scale != "keep" and not from_scratch:

@@ -106,6 +106,23 @@ def test_structures_without_an_energy_take_no_part_and_all_of_them_are_refused()
         RefitReferences().apply(parent(), without_energies(data))
 
 
+def test_many_structures_are_fitted_as_if_all_were_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond a limit only a triangle with the same least squares is kept."""
+    data = relabelled(compositions(), TRUE)
+    noisy = [*data, *relabelled(data[:2], {1: 0.3})]
+    whole = Offsets.of(parent(), noisy)
+    monkeypatch.setattr("equiprune.training.references._ROWS", 4)
+    monkeypatch.setattr("equiprune.training.references._BATCH_ATOMS", 8)
+    short = Offsets.of(parent(), noisy)
+    assert whole is not None
+    assert short is not None
+    assert len(short.values) < len(whole.values) or len(noisy) <= 120
+    assert (short.elements, short.count, short.mean) == (whole.elements, whole.count, whole.mean)
+    assert short.fitted() == whole.fitted()
+    for changes in ({}, whole.fitted()[0]):
+        assert short.rms(changes) == pytest.approx(whole.rms(changes), rel=1e-9)
+
+
 def test_the_change_does_not_depend_on_precision_or_order() -> None:
     """Bit by bit: a run that goes on elsewhere must find the references it was begun with."""
     data = relabelled(compositions(), TRUE)

@@ -13,13 +13,14 @@ from equiprune.display import note, plain, progress, show_json, show_table
 from equiprune.errors import OutputError, TargetError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import COMMON, NO_KEYS, Common, Dtype, LabelFlags, NotNegative, Output, Switch
+from equiprune.labels import LabelKeys
 from equiprune.opening import open_model
 from equiprune.storage import silent
 from equiprune.structure_files import Selection
 from equiprune.structures import fingerprint, open_structures
 from equiprune.training.optimisation import Plateau
 from equiprune.training.recipes import PRESETS
-from equiprune.training.references import with_scale_of_forces
+from equiprune.training.references import some, with_scale_of_forces
 from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
 from equiprune.training.sampling import sample_frames, structure_ids
 from equiprune.training.start import from_scratch as initialised
@@ -78,6 +79,8 @@ def train(
     if output.suffix in (".pth", ".model"):
         raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
     theory.check(from_scratch=from_scratch)
+    if chosen.patience is not None and validation is None:
+        raise TargetError("--patience waits for a better validation loss: give --validation, or leave it out.")
     observers = watch.observers(output)
     recipe = chosen.recipe(weights, seed)
     fabric = processes.launched()
@@ -85,7 +88,7 @@ def train(
     structures, sampled = _sampled(keys.keys.on_all(open_structures(data)), sample, seed, say)
     held_out = keys.keys.on_all(open_structures(validation)) if validation else ()
     start = open_model(model, dtype, common, device=str(fabric.device))
-    start, replay = _prepared(initialised(start, seed) if from_scratch else start, structures, theory, say)
+    start, replay = _prepared(initialised(start, seed) if from_scratch else start, structures, theory, keys.keys, say)
     files = {"data": data, "validation": validation, "replay": theory.replay}
     say(f"Preset {chosen.preset}: {PRESETS[chosen.preset].source}.")
     if not held_out and isinstance(recipe.optimisation.schedule, Plateau):
@@ -137,13 +140,13 @@ def _sampled(
 
 
 def _prepared(
-    start: ep.Potential, structures: Sequence[Atoms], theory: TheoryFlags, say: Say
+    start: ep.Potential, structures: Sequence[Atoms], theory: TheoryFlags, keys: LabelKeys, say: Say
 ) -> tuple[ep.Potential, Replay]:
     """Where training starts, with its energies of elements looked after, and what is replayed; all of it is said."""
     if theory.scale == "rms-forces":
         start, said = with_scale_of_forces(start, structures)
         say(said)
-    referenced = theory.chosen(start.architecture.cutoff).apply(start, structures)
+    referenced = theory.chosen(start.architecture.cutoff, keys).apply(start, structures)
     say(referenced.said)
     if theory.replay is None:
         return referenced.potential, NO_REPLAY
@@ -156,16 +159,18 @@ def _prepared(
 def _report(
     start: ep.Potential, run: Path, structures: Sequence[Atoms], held_out: Sequence[Atoms], *, as_json: bool
 ) -> None:
-    """Errors before and after, on what chose the model or else on what it was trained on."""
+    """Errors before and after, on what chose the model or else on some of what it was trained on."""
     trained = {
         "start": start,
         "trained": ep.load(run / "model", dtype=start.dtype, head=start.head, device=start.device),
     }
-    accuracies = ep.evaluate(trained, held_out or structures)
+    looked_at = held_out or some(structures)
+    accuracies = ep.evaluate(trained, looked_at)
     value = {"model": str(run / "model"), "curve": str(run / "curve.csv"), "picture": str(run / "curve.png")}
     value |= {"last": str(run / "last")} if held_out else {}
     if as_json:
         show_json({**value, "accuracy": [accuracy.to_json() for accuracy in accuracies]})
         return
-    show_table("On the validation structures" if held_out else "On the training structures", table(accuracies))
+    which = "the validation structures" if held_out else f"{len(looked_at)} of {len(structures)} training structures"
+    show_table(f"On {which}", table(accuracies))
     show_table("", [["", ""], *([key, plain(item)] for key, item in value.items())])

@@ -14,8 +14,8 @@ _SMALLEST = 1e-12
 class CurvePicture(Observer):
     """``curve.png`` inside the run, drawn when it ends and when it is interrupted."""
 
-    def __init__(self, run: Path) -> None:
-        self.path = run / "curve.png"
+    def __init__(self, run: str | Path) -> None:
+        self.path = Path(run) / "curve.png"
 
     def begin(self, rows: Sequence[Row]) -> None:
         self.rows = list(rows)

@@ -21,16 +21,19 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import TargetError, closest
-from equiprune.labels import Labels
+from equiprune.labels import LabelKeys, Labels
 from equiprune.potential import Potential, batches
 from equiprune.storage import read_json
-from equiprune.structures import read_structures
+from equiprune.structures import open_structures
 
+NO_KEYS = LabelKeys()
 _LOOKED_AT = 64
 """Structures that tell how far labels are from the model, where every one of them is not needed."""
 FAR = 0.5
 """eV/atom between labels and model, beyond which they are hardly of one level of theory."""
 _BATCH_ATOMS = 256
+_ROWS = 1000
+"""Structures beyond which only their least squares are kept."""
 _DIGITS = 6
 """Changes are whole micro-eV: rounding of sums on another machine must not make another run of it."""
 _SAME_COMPOSITION = 1e-6
@@ -69,9 +72,7 @@ class KeepReferences(References):
         if found is None:
             return Referenced(potential, {}, "References kept.")
         advice = " That is far for one level of theory: --references refit is probably what you want."
-        said = (
-            f"References kept. Labels minus model: {found.mean:+.3f} eV/atom, mean over {len(found.values)} structures."
-        )
+        said = f"References kept. Labels minus model: {found.mean:+.3f} eV/atom, mean over {found.count} structures."
         return Referenced(potential, {}, said + (advice if abs(found.mean) > FAR else ""))
 
 
@@ -93,7 +94,7 @@ class RefitReferences(References):
             )
         changes, independent = found.fitted()
         said = (
-            f"References refitted on {len(found.values)} structures with {independent} independent compositions of "
+            f"References refitted on {found.count} structures with {independent} independent compositions of "
             f"{len(found.elements)} elements: RMS of the energy {found.rms({}):,.1f} -> {found.rms(changes):,.1f} "
             f"meV/atom; {_listed(changes, '+')}."
         )
@@ -127,7 +128,10 @@ class GivenReferences(References):
             f"References set to energies of isolated atoms: {_listed(given, '')} (changed by {_listed(changes, '+')})."
         )
         if found := Offsets.of(potential, some(structures)):
-            said += f" RMS of the energy {found.rms({}):,.1f} -> {found.rms(changes):,.1f} meV/atom."
+            before, after = found.rms({}), found.rms(changes)
+            said += f" RMS of the energy {before:,.1f} -> {after:,.1f} meV/atom."
+            if after > before:
+                said += " That is further from the labels: are these the energies of their level of theory?"
         return Referenced(with_references(potential, changes, "given"), changes, said)
 
 
@@ -135,43 +139,50 @@ class GivenReferences(References):
 class Offsets:
     """How far labels are from a model.
 
+    Of many structures only a triangle is kept that has the same least squares (QR), so memory does not grow.
+
     Attributes:
         elements: atomic numbers in the structures.
-        fractions: (structures, elements) of the atoms.
-        values: (structures,) label minus model, eV/atom.
+        fractions: (rows, elements) of the atoms; a row is a structure, or a combination of them.
+        values: (rows,) label minus model, eV/atom.
+        count: structures.
+        total: sum of label minus model over structures, eV/atom.
     """
 
     elements: tuple[int, ...]
     fractions: np.ndarray
     values: np.ndarray
+    count: int
+    total: float
 
     @classmethod
     def of(cls, potential: Potential, structures: Sequence[Atoms]) -> Offsets | None:
         """Of the structures that have an energy; None when there is none."""
         exact = potential.to(torch.float64)
         known = (atoms for atoms in structures if Labels.of(atoms).energy is not None)
-        found = [_offsets(exact, batch) for batch in batches(known, _BATCH_ATOMS)]  # small, whatever there are
-        if not found:
-            return None
-        counts, values = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        present = np.flatnonzero(counts.any(axis=0))
-        fractions = counts[:, present] / counts.sum(axis=1, keepdims=True)
-        return cls(tuple(present.tolist()), fractions, values)
+        rows, count, total = np.empty((0, len(chemical_symbols) + 1)), 0, 0.0
+        for batch in batches(known, _BATCH_ATOMS):
+            new = _offsets(exact, batch)
+            rows, count, total = np.vstack([rows, new]), count + len(batch), total + float(new[:, -1].sum())
+            if len(rows) > _ROWS:
+                rows = np.asarray(np.linalg.qr(rows, mode="r"))
+        present = np.flatnonzero(rows[:, :-1].any(axis=0))
+        return cls(tuple(present.tolist()), rows[:, present], rows[:, -1], count, total) if count else None
 
     @property
     def mean(self) -> float:
         """To the meV, eV/atom."""
-        return round(float(self.values.mean()), 3) + 0.0  # no negative zero
+        return round(self.total / self.count, 3) + 0.0  # no negative zero
 
     def rms(self, changes: Mapping[int, float]) -> float:
         """Root mean square after changes of the references, meV/atom."""
         left = self.values - self.fractions @ [changes.get(z, 0.0) for z in self.elements]
-        return float(1000 * np.sqrt(np.square(left).mean()))
+        return float(1000 * np.sqrt(np.square(left).sum() / self.count))
 
     def fitted(self) -> tuple[dict[int, float], int]:
         """The change of each element (eV) that leaves the least, and how many independent compositions there are.
 
-        >>> water = Offsets((1, 8), np.array([[2 / 3, 1 / 3]]), np.array([-3.0]))
+        >>> water = Offsets((1, 8), np.array([[2 / 3, 1 / 3]]), np.array([-3.0]), 1, -3.0)
         >>> water.fitted()  # one composition cannot tell hydrogen from oxygen: the smallest change is taken
         ({1: -3.6, 8: -1.8}, 1)
         """
@@ -179,11 +190,12 @@ class Offsets:
         return {z: _rounded(float(x)) for z, x in zip(self.elements, solution, strict=True)}, int(rank)
 
 
-def _offsets(potential: Potential, batch: Sequence[Atoms]) -> tuple[np.ndarray, np.ndarray]:
-    """Atoms of each element (structures, 119), and label minus model energy (structures,) in eV/atom."""
+def _offsets(potential: Potential, batch: Sequence[Atoms]) -> np.ndarray:
+    """Fractions of the atoms by atomic number, then label minus model energy in eV/atom; (structures, 120)."""
     counts = np.stack([np.bincount(atoms.numbers, minlength=len(chemical_symbols)) for atoms in batch])
     labels = np.array([Labels.of(atoms).energy for atoms in batch])
-    return counts, (labels - energies(potential, batch)) / counts.sum(axis=1)
+    differences = labels - energies(potential, batch)
+    return np.column_stack([counts, differences]) / counts.sum(axis=1, keepdims=True)
 
 
 def energies(potential: Potential, structures: Sequence[Atoms]) -> np.ndarray:
@@ -223,8 +235,12 @@ def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> t
     Raises:
         TargetError: the architecture has no scale, or there are no forces other than zero.
     """
-    forces = [label for atoms in structures if (label := Labels.of(atoms).forces) is not None]
-    rms = float(np.sqrt(np.square(np.concatenate(forces)).mean())) if forces else 0.0
+    total, count = 0.0, 0
+    for atoms in structures:
+        forces = Labels.of(atoms).forces
+        if forces is not None:
+            total, count = total + float(np.square(forces).sum()), count + forces.size
+    rms = math.sqrt(total / max(count, 1))
     if rms == 0.0:
         raise TargetError("There are no forces, or only zeros, to take the energy scale from. Keep the scale.")
     rms = round(rms, _DIGITS)
@@ -248,14 +264,16 @@ def reference_steps(potential: Potential) -> list[Mapping[str, Any]]:
     return [step for step in potential.checkpoint.history if step["step"] == "reference"]
 
 
-def read_references(path: Path, cutoff: float) -> GivenReferences:
+def read_references(path: Path, cutoff: float, keys: LabelKeys = NO_KEYS) -> GivenReferences:
     """From JSON, ``{"H": -13.6}`` in eV, or from structures: those of one atom without a neighbour within ``cutoff``.
+
+    ``keys`` say which of its labels is a structure's energy.
 
     Raises:
         TargetError: not energies of elements, or no single atom with an energy, or two of one element that differ.
         CheckpointError, StructureError: the file cannot be read.
     """
-    energies = _from_json(path) if path.suffix == ".json" else _from_structures(path, cutoff)
+    energies = _from_json(path) if path.suffix == ".json" else _from_structures(path, cutoff, keys)
     return GivenReferences(energies)
 
 
@@ -271,9 +289,9 @@ def _from_json(path: Path) -> dict[int, float]:
     return {atomic_numbers[symbol]: float(energy) for symbol, energy in value.items()}
 
 
-def _from_structures(path: Path, cutoff: float) -> dict[int, float]:
+def _from_structures(path: Path, cutoff: float, keys: LabelKeys) -> dict[int, float]:
     found: dict[int, float] = {}
-    for atoms in read_structures(path):
+    for atoms in LabelKeys(energy=keys.energy).on_all(open_structures(path)):
         energy = Labels.of(atoms).energy if len(atoms) == 1 else None
         if energy is None or AtomicGraph.from_structures([atoms], cutoff, torch.float64).edge_index.numel():
             continue
