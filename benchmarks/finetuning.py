@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from reference_data import mptrj, reference
-from retraining import SETTINGS, taught
+from retraining import CASES, taught
 
 import equiprune as ep
 from equiprune.training.objective import Objective, Square, Term
@@ -33,6 +33,7 @@ from equiprune.training.references import RefitReferences, with_scale_of_forces
 from equiprune.training.start import from_scratch
 from equiprune.training.trainer import Recipe, train
 
+CHILDREN = {"7net-l3i5": CASES["sevennet-half"], "mace-mp-small": CASES["mace-half"]}
 OFFICIAL = {"7net-l3i5": "7net-0"}
 SETS = {
     **{e: (f"mlearn/{e}_train.extxyz.xz", f"mlearn/{e}_test.extxyz.xz") for e in ("Cu", "Ni", "Li", "Si")},
@@ -125,17 +126,17 @@ def compared(
 
 def starts(arguments: argparse.Namespace) -> dict[str, ep.Potential]:
     """Models by name."""
-    targets, preset = SETTINGS[arguments.model]
+    case = CHILDREN[arguments.model]
     parent = ep.load(arguments.model, dtype=torch.float32)
-    crystals = mptrj(12)[: arguments.crystals]
+    crystals = mptrj(16)[: arguments.crystals]
     if arguments.pruned:
         pruned = ep.load(arguments.pruned, dtype=torch.float32)
     else:
-        pruned = ep.prune(parent, ep.allocate(parent, targets, ep.calibrate(parent, crystals[:120], ep.Taylor())))
+        pruned = ep.prune(parent, ep.allocate(parent, case.targets, ep.calibrate(parent, crystals[:120], ep.Taylor())))
     made: dict[str, Callable[[], ep.Potential]] = {
         "parent": lambda: parent,
         "pruned": lambda: pruned,
-        "retrained": lambda: retrained(parent, pruned, crystals, preset, arguments.retraining),
+        "retrained": lambda: retrained(parent, pruned, crystals, case.preset, arguments.retraining),
         "scratch": lambda: from_scratch(pruned),
     }
     if arguments.model in OFFICIAL:
@@ -145,7 +146,7 @@ def starts(arguments: argparse.Namespace) -> dict[str, ep.Potential]:
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="7net-l3i5", choices=SETTINGS)
+    parser.add_argument("--model", default="7net-l3i5", choices=CHILDREN)
     parser.add_argument("--pruned", help="a pruned model, instead of one made here")
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--starts", nargs="+", default=STARTS, choices=STARTS)
