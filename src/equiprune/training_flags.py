@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from cyclopts import Parameter
@@ -17,6 +17,7 @@ from equiprune.labels import LabelKeys
 from equiprune.training.curve_figure import CurvePicture
 from equiprune.training.objective import Objective
 from equiprune.training.observers import Observer, TensorBoard, Wandb
+from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
 from equiprune.training.recipes import PRESETS
 from equiprune.training.references import KeepReferences, References, RefitReferences, read_references
 from equiprune.training.trainer import Recipe
@@ -27,6 +28,13 @@ if TYPE_CHECKING:
 ScaleName = Literal["keep", "rms-forces"]
 PresetName = Literal["mace-universal", "mace-weighted", "sevennet"]
 DeviceName = Literal["cpu", "cuda"]
+ScheduleName = Literal["constant", "linear", "cosine", "plateau"]
+_SCHEDULES: Mapping[str, Schedule] = {
+    "constant": Constant(),
+    "linear": Linear(),
+    "cosine": Cosine(),
+    "plateau": Plateau(0.8, 5),
+}
 
 
 @Parameter(name="*")
@@ -66,32 +74,59 @@ class WeightFlags:
 @Parameter(name="*")
 @dataclass(frozen=True)
 class RecipeFlags:
-    """How to train.
+    """How to train; what is not given is the preset's.
 
     Attributes:
         preset: objective and optimisation.
         epochs: passes over the data.
         batch_size: structures per step and process.
-        learning_rate: instead of the preset's.
-        patience: stop after more epochs than this without a better validation loss.
+        learning_rate: at the start, or after the warm-up.
+        schedule: of the learning rate: constant, linear or cosine to 1 % of it, or times 0.8 on a plateau of 5 epochs.
+        warm_up: steps over which the learning rate rises from zero.
+        weight_decay: of weights that mix channels.
+        clip: largest norm of the gradient; 0 for no limit.
+        average: decay of the moving average of the weights, which is what is kept; 0 for none.
+        rates: factors on the learning rate of parameters by pattern of their names, e.g. "readouts.*=0.1".
         freeze: patterns of parameter names that stay as they are, e.g. "readouts.*".
+        patience: stop after more epochs than this without a better validation loss.
     """
 
     preset: PresetName = "mace-universal"
     epochs: Positive = 10
     batch_size: Positive = 4
     learning_rate: float | None = None
-    patience: NotNegative | None = None
+    schedule: ScheduleName | None = None
+    warm_up: NotNegative | None = None
+    weight_decay: float | None = None
+    clip: float | None = None
+    average: float | None = None
+    rates: Patterns | None = None
     freeze: Patterns | None = None
+    patience: NotNegative | None = None
 
     def recipe(self, weights: WeightFlags, seed: int) -> Recipe:
         """The preset, with what the flags say instead."""
         chosen = PRESETS[self.preset]
-        optimisation = replace(chosen.optimisation, rates=dict.fromkeys(self.freeze or [], 0.0))
-        if self.learning_rate is not None:
-            optimisation = replace(optimisation, learning_rate=self.learning_rate)
-        objective = weights.on(chosen.objective)
-        return Recipe(objective, optimisation, self.epochs, self.batch_size, seed, self.patience)
+        given: dict[str, Any] = {
+            "learning_rate": self.learning_rate,
+            "schedule": None if self.schedule is None else _SCHEDULES[self.schedule],
+            "warm_up": self.warm_up,
+            "weight_decay": self.weight_decay,
+            "rates": dict.fromkeys(self.freeze or [], 0.0) | dict(map(_rate, self.rates or [])),
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        given |= {name: getattr(self, name) or None for name in ("clip", "average") if getattr(self, name) is not None}
+        optimisation = replace(chosen.optimisation, **given)
+        return Recipe(weights.on(chosen.objective), optimisation, self.epochs, self.batch_size, seed, self.patience)
+
+
+def _rate(text: str) -> tuple[str, float]:
+    """Pattern and factor."""
+    pattern, sign, factor = text.rpartition("=")
+    try:
+        return pattern, float(factor if sign else "")
+    except ValueError:
+        raise TargetError(f"--rates '{text}' is no pattern and factor. Give e.g. 'readouts.*=0.1'.") from None
 
 
 @Parameter(name="*")

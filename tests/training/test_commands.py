@@ -326,6 +326,34 @@ def test_train_flags_are_those_of_the_api(
     assert all(row["train_stress"] == "" for row in rows(tmp_path / "run"))
 
 
+def test_every_value_of_the_optimisation_has_a_flag(cli: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
+    flags = ["--schedule", "cosine", "--warm-up", 3, "--weight-decay", 1e-4, "--clip", 0, "--average", 0]
+    flags += ["--rates", "readout*=0.1", "--rates", "embedding_weight=2", "--freeze", "radial_0*"]
+    assert cli(*train(model, labelled, tmp_path, *flags)).code == 0
+    found = json.loads((tmp_path / "run" / "recipe.json").read_text())["recipe"]["optimisation"]
+    assert (found["schedule"], found["warm_up"], found["weight_decay"]) == ("Cosine(end=0.01)", 3, 1e-4)
+    assert (found["clip"], found["average"], found["amsgrad"]) == (None, None, True)
+    assert found["rates"] == {"radial_0*": 0.0, "readout*": 0.1, "embedding_weight": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--clip", -1], ("clip -1", "positive number")),
+        (["--average", 1], ("average 1", "below 1")),
+        (["--weight-decay", "nan"], ("weight decay nan", "0 or a positive number")),
+        (["--rates", "readout*"], ("--rates 'readout*'", "readouts.*=0.1")),
+        (["--rates", "readout*=much"], ("--rates 'readout*=much'", "readouts.*=0.1")),
+        (["--rates", "nothing*=2"], ("No parameter matches 'nothing*'",)),
+        (["--schedule", "steps"], ("schedule", "cosine")),
+    ],
+)
+def test_train_refuses_an_impossible_optimisation(
+    flags: list[object], says: tuple[str, ...], refused: Run, model: Path, labelled: Path, tmp_path: Path
+) -> None:
+    refused(*train(model, labelled, tmp_path, *flags), says=says)
+
+
 def test_a_trained_model_can_be_used_everywhere(cli: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
     assert cli(*train(model, labelled, tmp_path)).code == 0
     trained = tmp_path / "run" / "model"
@@ -385,7 +413,7 @@ def test_a_finished_run_says_the_same_again(cli: Run, model: Path, labelled: Pat
         (["--freeze", "*"], ("Every parameter is frozen",)),
         (["--batch-size", 0], ("--batch-size", "1 or more")),
         (["--patience", -1], ("--patience", "0 or more")),
-        (["--patience", 3], ("Patience", "validation")),
+        (["--patience", 3], ("--patience", "validation")),
         (["--seed", -1], ("--seed", "0 or more")),
         (["--preset", "mace-univers"], ("mace-univers", "mace-universal", "sevennet")),
         (["--dtype", "float16"], ("float16", "float32", "float64")),
