@@ -13,9 +13,10 @@ import json
 import re
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from ase import Atoms
@@ -54,13 +55,32 @@ def taught(parent: ep.Potential, structures: Sequence[Atoms], seed: int) -> list
     return list(label(parent, distorted))
 
 
-def starts(parent: ep.Potential, calibration: list[Atoms], targets: Sequence[Target], seeds: int) -> dict:
-    """Models of one architecture by where their weights come from."""
-    scores = {c.name: ep.calibrate(parent, calibration, c) for c in (ep.Taylor(), ep.Activation())}
-    scores["magnitude"] = ep.data_free_scores(parent, ep.Magnitude())
-    scores |= {f"random {seed}": ep.data_free_scores(parent, ep.Random(seed)) for seed in range(seeds)}
-    models = {name: ep.prune(parent, ep.allocate(parent, targets, s)) for name, s in scores.items()}
-    return models | {f"scratch {seed}": from_scratch(models["taylor"], seed) for seed in range(seeds)}
+KINDS = ("taylor", "taylor-displaced", "activation", "magnitude", "random", "scratch")
+"""Where weights come from; Taylor scores on crystals as they are, or on the displaced ones that are trained on."""
+
+
+def scores(parent: ep.Potential, crystals: list[Atoms], displaced: list[Atoms], kind: str, seed: int) -> Any:
+    made = {
+        "taylor": lambda: ep.calibrate(parent, crystals),
+        "taylor-displaced": lambda: ep.calibrate(parent, displaced),
+        "activation": lambda: ep.calibrate(parent, crystals, ep.Activation()),
+        "magnitude": lambda: ep.data_free_scores(parent, ep.Magnitude()),
+        "random": lambda: ep.data_free_scores(parent, ep.Random(seed)),
+        "scratch": lambda: ep.data_free_scores(parent, ep.Random(seed)),
+    }
+    return made[kind]()
+
+
+def starts(
+    parent: ep.Potential, crystals: list[Atoms], displaced: list[Atoms], targets: Sequence[Target], arguments: Any
+) -> Iterator[tuple[str, ep.Potential]]:
+    """Models of one architecture, and where their weights come from."""
+    for kind in arguments.starts:
+        for seed in range(arguments.seeds) if kind in ("random", "scratch") else [None]:
+            plan = ep.allocate(parent, targets, scores(parent, crystals, displaced, kind, seed or 0))
+            pruned = ep.prune(parent, plan)
+            name = kind if seed is None else f"{kind} {seed}"
+            yield name, from_scratch(pruned, seed) if kind == "scratch" else pruned
 
 
 def tests(parent: ep.Potential, held_out: list[Atoms]) -> dict[str, list[Atoms]]:
@@ -149,6 +169,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=4)
     parser.add_argument("--rates", type=float, nargs="*", default=[], help="learning rates to choose from")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--starts", nargs="+", default=KINDS, choices=KINDS)
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
@@ -166,7 +187,7 @@ def main() -> None:
     print(f"{case.model} to {', '.join(map(str, case.targets))}; {len(data)} crystals ({arguments.labels} labels)")
     print(f"{steps} steps of {arguments.batch_size} structures, preset {case.preset}, {arguments.dtype}", flush=True)
     rows, curves, rates = {"parent": errors(parent, sets)}, {}, {}
-    for name, start in starts(parent, structures[:120], case.targets, arguments.seeds).items():
+    for name, start in starts(parent, structures[:120], data[:120], case.targets, arguments):
         kind = name.split()[0]
         candidates = [rates[kind]] if kind in rates else arguments.rates
         rates[kind], trained, curves[name] = best_rate(start, data, validation, recipe, candidates)
