@@ -59,6 +59,7 @@ from equiprune.training.start import from_scratch
 from equiprune.training.trainer import Recipe, train
 
 __all__ = [
+    "PRESETS",
     "Accuracy",
     "Activation",
     "Architecture",
@@ -92,7 +93,6 @@ __all__ = [
     "NonlinearReadout",
     "Objective",
     "Optimisation",
-    "PRESETS",
     "Parameters",
     "Potential",
     "Prediction",
