@@ -15,8 +15,11 @@ import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import read_xyz
+from hypothesis import given
+from hypothesis import strategies as st
 
 import equiprune as ep
+from equiprune.adapters.graph import coinciding, neighbours
 from equiprune.errors import StructureError
 from equiprune.structures import check_structures, fingerprint
 
@@ -249,6 +252,7 @@ BAD = {
     "Cu, Au, which this model does not know. It knows H, O": Atoms("HCuAu", positions=np.eye(3)),
     "zero or parallel": Atoms("H", pbc=True),
     "along cell vectors that are zero": Atoms("H", cell=[3, 0, 3], pbc=(True, True, False)),
+    "atoms 0 and 2 at the same place": Atoms("HOH", positions=[[1, 1, 1], [0, 0, 0], [1, 1, 1 + 1e-8]]),
     "or parallel": Atoms("H", cell=[[3, 0, 0], [3, 0, 0], [0, 0, 5]], pbc=(True, True, False)),
 }
 
@@ -262,3 +266,19 @@ def test_what_cannot_be_evaluated_is_refused_by_number(message: str, atoms: Atom
 @pytest.mark.parametrize("pbc", [False, (True, False, False), (True, False, True)])
 def test_directions_that_are_not_periodic_need_no_cell(pbc: tuple[bool, bool, bool]) -> None:
     check_structures([Atoms("OH", positions=np.eye(3)[:2], cell=np.array([3.0, 0, 3]) * pbc, pbc=pbc)], [1, 8])
+
+
+@given(st.integers(0, 2**32 - 1), st.tuples(st.booleans(), st.booleans(), st.booleans()), st.booleans())
+def test_two_atoms_at_the_same_place_are_found_in_any_image(seed: int, pbc: tuple[bool, ...], near: bool) -> None:
+    """As near as no model can evaluate, and never when they are ten times as far apart."""
+    random = np.random.default_rng(seed)
+    cell = 4 * np.eye(3) + random.uniform(-1.5, 1.5, (3, 3))
+    atoms = Atoms("H6", positions=random.uniform(-9, 9, (6, 3)) @ cell / 4, cell=cell, pbc=pbc)
+    atoms.positions[0] *= random.integers(0, 2)  # the corner of the cell, where rounding decides on the image
+    direction = random.normal(size=3)
+    image = random.integers(-2, 3, 3) * atoms.pbc @ cell
+    atoms.positions[4] = atoms.positions[0] + image + direction / np.linalg.norm(direction) * (5e-7 if near else 5e-6)
+    assert coinciding(atoms) == ((0, 4) if near else None)
+    if near:
+        with pytest.raises(StructureError, match="at the same place"):
+            neighbours(atoms, 1.0)

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from equiprune.adapters.graph import coinciding
 from equiprune.errors import StructureError
 from equiprune.structure_files import Concatenation, random_access, stream
 
@@ -87,11 +88,12 @@ def check_structures(structures: Iterable[Atoms], elements: Iterable[int]) -> No
         pass
 
 
-def checked(structures: Iterable[Atoms], elements: Iterable[int]) -> Iterator[Atoms]:
-    """The structures, each one once it is known to be fit. Raises as `check_structures` does."""
+def checked(structures: Iterable[Atoms], elements: Iterable[int], use: str = "") -> Iterator[Atoms]:
+    """The structures, each one once it is known to be fit. Raises as `check_structures` does, saying the ``use``."""
     known = frozenset(elements)
+    purpose = f" for {use}" if use else ""
     for i, atoms in enumerate(structures):
-        where = f"Structure {i} ({atoms.get_chemical_formula() or 'empty'})"
+        where = f"Structure {i}{purpose} ({atoms.get_chemical_formula() or 'empty'})"
         if len(atoms) == 0:
             raise StructureError(f"{where} has no atoms.")
         if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
@@ -105,4 +107,6 @@ def checked(structures: Iterable[Atoms], elements: Iterable[int]) -> Iterator[At
                 f"{where} has {', '.join(chemical_symbols[z] for z in unknown)}, which this model does not know. "
                 f"It knows {', '.join(chemical_symbols[z] for z in sorted(known))}."
             )
+        if pair := coinciding(atoms):
+            raise StructureError(f"{where} has atoms {pair[0]} and {pair[1]} at the same place. Remove one.")
         yield atoms

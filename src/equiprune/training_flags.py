@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -257,9 +258,14 @@ class ProcessFlags:
     nodes: Positive = 1
 
     def launched(self) -> Fabric:
-        """The processes, of which this is one from here on; raises `TargetError` for GPUs that are not there."""
+        """The processes, of which this is one from here on.
+
+        Raises:
+            TargetError: GPUs that are not there, or torchrun or SLURM has started another number of processes.
+        """
         from lightning_fabric import Fabric  # slow to import, and only training needs it
 
+        self.check(os.environ)
         cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if self.device == "cuda" and cards < self.devices:
             raise TargetError(
@@ -274,6 +280,26 @@ class ProcessFlags:
         )
         fabric.launch()
         return fabric
+
+    def check(self, environment: Mapping[str, str]) -> None:
+        """Raise `TargetError` if a launcher has started another number of processes: each would train on its own."""
+        started, expected = _started(environment), self.devices * self.nodes
+        if started is not None and started != expected:
+            raise TargetError(
+                f"The launcher has started {started} processes, but --devices {self.devices} on --nodes {self.nodes} "
+                f"are {expected}. Give --devices the processes on each machine and --nodes the machines, which "
+                f"together make {started}, or start {expected}."
+            )
+
+
+def _started(environment: Mapping[str, str]) -> int | None:
+    """How many processes torchrun or srun says that it has started, this one included; None if neither did."""
+    if "WORLD_SIZE" in environment:
+        return int(environment["WORLD_SIZE"])
+    if "SLURM_STEP_ID" not in environment:  # the script of a job has SLURM_NTASKS too, but is one process
+        return None
+    tasks = int(environment.get("SLURM_STEP_NUM_TASKS", environment.get("SLURM_NTASKS", "1")))
+    return tasks if tasks > 1 else None
 
 
 DEFAULT_RECIPE = RecipeFlags()

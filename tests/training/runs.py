@@ -1,6 +1,7 @@
 """A small training run that tests share with the processes they start and kill.
 
-``python runs.py FOLDER STEPS`` goes on in FOLDER and ends as by ``kill -9`` after so many steps.
+``python runs.py FOLDER STEPS`` goes on in FOLDER and ends as by ``kill -9`` after so many steps;
+``python runs.py FOLDER STEPS SIGNAL WORKERS`` sends another signal to itself and its workers (SIGKILL to itself only).
 """
 
 import os
@@ -92,15 +93,15 @@ def run(folder: Path, recipe: Recipe = RECIPE, progress: Progress = silent, **ch
     return train(given.pop("potential"), given.pop("structures"), recipe, folder, progress=progress, **given)
 
 
-def signalled(after: int, number: int) -> Progress:
-    """A progress display that sends this process a signal once so many steps are done."""
+def signalled(after: int, number: int, *, group: bool = False) -> Progress:
+    """A progress display that sends this process, or its whole group, a signal once so many steps are done."""
     done = 0
 
     def step(count: int) -> None:
         nonlocal done
         done += count
         if done == after:
-            os.kill(os.getpid(), number)
+            os.killpg(0, number) if group else os.kill(os.getpid(), number)
 
     return step
 
@@ -130,4 +131,6 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 
 if __name__ == "__main__":
-    run(Path(sys.argv[1]), progress=signalled(int(sys.argv[2]), signal.SIGKILL))
+    chosen, steps, *more = sys.argv[1:]
+    number, workers = map(int, more) if more else (signal.SIGKILL, 0)
+    run(Path(chosen), progress=signalled(int(steps), number, group=number != signal.SIGKILL), workers=workers)

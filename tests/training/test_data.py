@@ -10,12 +10,14 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import labelled, student, vacuum
+from runs import HESSIAN, labelled, probed, student, vacuum
 
 import equiprune as ep
 from equiprune.errors import StructureError
-from equiprune.training.data import batch, check_labels, digest, everything, groups, order
+from equiprune.training.data import batch, check_labels, digest, everything, groups, order, survey
 from equiprune.training.objective import Objective, Square, Term, mace_universal, mace_weighted
+from equiprune.training.replay import Replay
+from equiprune.training.trainer import Recipe, steps_of
 
 counts, sizes, epochs, seeds = st.integers(1, 40), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3)
 
@@ -48,6 +50,19 @@ def test_ranks_share_the_batches_of_one_process(count: int, size: int, epoch: in
     assert rounds == whole[: len(whole) // ranks * ranks]
     seen = [i for group in rounds for i in group]
     assert len(seen) == len(set(seen)) > count - ranks * size
+
+
+@given(counts, sizes, epochs, st.integers(1, 5), st.integers(0, 9))
+def test_the_steps_of_a_run_are_known_before(count: int, size: int, epochs: int, ranks: int, known: int) -> None:
+    """Also with structures that are replayed, and with rounds that do not fill."""
+    replay = Replay([Atoms("H")] * known)
+    replayed = replay.per_epoch(count)
+    recipe = Recipe(mace_universal(), epochs=epochs + 1, batch_size=size)
+    steps = sum(
+        len(groups(count, size, epoch, 0, replayed=replay.drawn(count, epoch, 0), ranks=ranks))
+        for epoch in range(recipe.epochs)
+    )
+    assert steps_of(recipe, count, replayed, ranks) == steps
 
 
 # Labels as tensors.
@@ -141,13 +156,36 @@ def test_a_label_that_is_not_a_number_is_refused_by_name(name: str, value: float
     label: Any = np.array(atoms.calc.results[name])
     label.flat[-1] = value
     atoms.calc.results[name] = label
-    with pytest.raises(StructureError, match=f"The {name} label of {atoms.get_chemical_formula()} is not finite"):
-        check_labels([labelled()[1], atoms], mace_universal(), student().elements, "training")
+    says = f"Structure 1 for validation: The {name} label of {atoms.get_chemical_formula()} is not finite"
+    with pytest.raises(StructureError, match=says):
+        check_labels([labelled()[1], atoms], mace_universal(), student().elements, "validation")
 
 
 def test_an_unknown_element_is_refused_by_name() -> None:
-    with pytest.raises(StructureError, match="U, which this model does not know"):
+    with pytest.raises(StructureError, match=r"Structure 1 for training \(U\) has U, which this model does not know"):
         check_labels([labelled()[0], Atoms("U")], mace_weighted(), student().elements, "training")
+
+
+def test_two_atoms_at_one_place_are_refused_before_training() -> None:
+    twice = labelled()[0].copy()
+    twice.positions[1] = twice.positions[0] + twice.cell.array[0]
+    with pytest.raises(StructureError, match=r"Structure 2 for replay \(.*\) has atoms 0 and 1 at the same place"):
+        check_labels([*labelled()[:2], twice], mace_weighted(), student().elements, "replay")
+
+
+def test_what_is_replayed_may_lack_labels_of_a_term_and_says_so() -> None:
+    sets = {"training": probed(), "validation": probed(1), "replay": labelled()}
+    told: list[str] = []
+    assert survey(sets, HESSIAN, student().elements, told.append).keys() == sets.keys()
+    assert [" Of hessian it has none; the training structures alone teach that." in line for line in told] == [
+        False,
+        False,
+        True,
+    ]
+    with pytest.raises(StructureError, match="No structure for validation has a label of its hessian"):
+        survey(sets | {"validation": labelled(1)}, HESSIAN, student().elements, told.append)
+    with pytest.raises(StructureError, match="No structure for replay has a label of its energy"):
+        survey(sets | {"replay": bare()}, HESSIAN, student().elements, told.append)
 
 
 # What tells data apart.

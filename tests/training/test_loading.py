@@ -1,10 +1,14 @@
 """Batches from workers, from caches and from files: the same bits, and memory that does not grow."""
 
 import gc
+import os
+import signal
 import subprocess
 import sys
+import time
 import tracemalloc
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +17,7 @@ import ase.db
 import ase.io
 import numpy as np
 import pytest
+import runs
 import torch
 from ase import Atoms
 from runs import labelled, parent, rows, run, signalled, student
@@ -26,8 +31,8 @@ from equiprune.training.data import TrainingBatch, batch, check_labels, digest, 
 from equiprune.training.loading import Batches, Loader, Request
 from equiprune.training.neighbour_cache import NeighbourCache
 from equiprune.training.objective import mace_universal
-from equiprune.training.second_derivatives import Turn, with_products
-from equiprune.training.trainer import StoppedError
+from equiprune.training.second_derivatives import Turn, Turns, with_products
+from equiprune.training.stopping import StoppedError
 
 CUTOFF = student().architecture.cutoff
 
@@ -67,9 +72,8 @@ def test_batches_are_those_of_the_structures_asked_for() -> None:
 
 def test_hessian_products_come_when_it_is_their_turn() -> None:
     structures = list(with_products(parent(), labelled()[:2], Rows(3)))
-    turns = [Turn(2, 7, i, epoch=1) for i in (1, 0)]
-    [found] = Loader(batches({"training": structures}))([Request("training", [1, 0], turns)])
-    assert_same(found, batch(student(), structures[::-1], turns))
+    [found] = Loader(batches({"training": structures}))([Request("training", [1, 0], Turns(2, 7, epoch=1))])
+    assert_same(found, batch(student(), structures[::-1], [Turn(2, 7, i, epoch=1) for i in (1, 0)]))
     assert found.targets.vectors.shape[0] == 2
 
 
@@ -122,6 +126,39 @@ def test_a_worker_that_is_killed_is_a_message(tmp_path: Path) -> None:
     assert "A worker that loads structures is gone: " in ran.stderr
     assert "Use fewer --workers" in ran.stderr
     assert "Traceback" not in ran.stderr
+
+
+def ended(group: int, seconds: float = 60) -> bool:
+    """Whether all processes of a group are gone after a while."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            os.killpg(group, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.1)
+    return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
+def test_a_signal_to_trainer_and_workers_leaves_the_trainer_in_charge(number: int, tmp_path: Path) -> None:
+    """It finishes its step with their batches; where only it is killed, they end too."""
+    command = [sys.executable, runs.__file__, str(tmp_path / "run"), "3", str(int(number)), "2"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True) as process:
+        try:
+            process.wait(timeout=120)
+            assert ended(process.pid)  # before reading: whoever is left has stderr open
+            assert process.stderr is not None
+            errors = process.stderr.read().decode()
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    if number == signal.SIGKILL:
+        assert process.returncode == -number, errors
+        return
+    assert "StoppedError: Interrupted after step 4; the same command goes on" in errors
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["state"]["step"] == 4
 
 
 # Memory.

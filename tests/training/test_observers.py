@@ -1,7 +1,8 @@
 """Who watches a run sees every step once, however it was stopped; the picture and the dashboards follow the curve."""
 
+import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,8 +13,10 @@ from command_line import Run
 from runs import RECIPE, rows, run
 
 import equiprune as ep
+from equiprune.training import curve_figure
 from equiprune.training.curve_figure import CurvePicture, plot_curve
 from equiprune.training.observers import Observer, Row, TensorBoard, Wandb, numbers
+from equiprune.training.run_folder import RunFolder
 
 STEPS = list(range(1, 13))
 """Of the run that `runs.run` trains."""
@@ -26,7 +29,7 @@ class Notebook(Observer):
     seen: list[Row] = field(default_factory=list)
     closed: int = 0
 
-    def begin(self, rows: Sequence[Row]) -> None:
+    def begin(self, rows: Iterable[Row]) -> None:
         self.seen = list(rows)
 
     def add(self, row: Row) -> None:
@@ -107,6 +110,43 @@ def test_the_picture_shows_the_quantities_there_are(tmp_path: Path) -> None:
     text = (tmp_path / "curve.svg").read_text()
     assert all(f"<!-- {word} -->" in text for word in ("energy", "validation", "learning rate"))
     assert "<!-- forces -->" not in text
+
+
+@pytest.fixture
+def long_run(tmp_path: Path) -> Path:
+    """A curve of 9001 steps with a validation every 300, and half a line."""
+    with (tmp_path / "curve.csv").open("w") as stream:
+        stream.write("step,epoch,learning_rate,train_energy,validation_energy\n")
+        stream.writelines(f"{i},0,1.0,0.5,{0.25 if i % 300 == 7 else ''}\n" for i in range(9001))
+        stream.write("9001,0,1.0")
+    return tmp_path
+
+
+def test_a_long_curve_is_drawn_from_its_file_by_some_of_its_points(
+    long_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Row] = []
+    monkeypatch.setattr(curve_figure, "plot_curve", lambda rows, path: drawn.extend(rows))
+    picture = CurvePicture(long_run)
+    picture.begin(())
+    kept = pickle.dumps(picture)
+    for i in range(100):
+        picture.add({"step": float(i), "train_energy": 0.5})
+    assert pickle.dumps(picture) == kept  # it remembers nothing
+    picture.close()
+    validated = [row["step"] for row in drawn if "validation_energy" in row]
+    assert validated == [float(i) for i in range(9001) if i % 300 == 7]
+    assert curve_figure.POINTS / 2 < len(drawn) <= curve_figure.POINTS + len(validated)
+    assert [row["step"] for row in drawn] == sorted({row["step"] for row in drawn})
+    assert drawn[0]["step"] == 0
+    assert drawn[-1]["step"] > 9001 - 10
+
+
+def test_who_watches_is_given_the_curve_line_by_line(long_run: Path) -> None:
+    """So that nobody has to hold it."""
+    rows = RunFolder(long_run).rows()
+    assert isinstance(rows, Iterator)
+    assert sum(1 for _ in rows) == 9001
 
 
 # TensorBoard.

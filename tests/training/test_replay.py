@@ -19,7 +19,8 @@ from equiprune.training.objective import Objective, Square, Term
 from equiprune.training.optimisation import Optimisation
 from equiprune.training.references import Referenced, RefitReferences
 from equiprune.training.replay import Replay, relabelled, replay_said
-from equiprune.training.trainer import Recipe, StoppedError
+from equiprune.training.stopping import StoppedError
+from equiprune.training.trainer import Recipe
 
 sizes, owns, epochs, seeds = st.integers(1, 20), st.integers(1, 20), st.integers(0, 5), st.integers(0, 3)
 shares = st.floats(0.05, 0.9)

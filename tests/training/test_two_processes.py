@@ -1,6 +1,7 @@
 """Two processes, with different numbers of atoms and of labels each, are one process on the joint batches."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -8,12 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
 import torch
 import two_processes
-from runs import mixed, rows
+from command_line import Run
+from runs import labelled, mixed, rows
 
+from equiprune.errors import TargetError
 from equiprune.training.data import groups
+from equiprune.training_flags import ProcessFlags
 
 
 @dataclass(frozen=True)
@@ -34,26 +39,31 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return Found(folder, two_processes.shared(folder))
 
 
-@pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
-    """Two processes, each on its own batches."""
-    folder = tmp_path_factory.mktemp("two")
+def in_two(*words: object) -> list[tuple[int, str]]:
+    """Exit code and stderr of two processes of a Python program; none may wait for the other for ever."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    command = [sys.executable, two_processes.__file__, str(folder)]
+    command = [sys.executable, *map(str, words)]
     started = [
         subprocess.Popen(command, env=common | {"LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
         for rank in ("0", "1")
     ]
     try:
-        for process in started:
-            _, errors = process.communicate(timeout=120)
-            assert process.returncode == 0, errors
+        errors = [process.communicate(timeout=240)[1] for process in started]
+        return [(process.returncode, error) for process, error in zip(started, errors, strict=True)]
     finally:
         for process in started:
             process.kill()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> list[Found]:
+    """Two processes, each on its own batches."""
+    folder = tmp_path_factory.mktemp("two")
+    for code, errors in in_two(two_processes.__file__, folder):
+        assert code == 0, errors
     return [Found(folder, torch.load(folder / f"{rank}.pt")) for rank in (0, 1)]
 
 
@@ -119,3 +129,79 @@ def test_a_process_without_a_batch_is_refused(two: list[Found]) -> None:
     for process in two:
         assert process["too few"].startswith("TargetError: 8 structures in batches of 8 are fewer batches than")
     assert not (two[0].folder / "few").exists()
+
+
+# Validation.
+
+
+def test_each_validates_a_share_and_all_remember_the_same_losses(two: list[Found]) -> None:
+    """To the last bit: a learning rate and an end by patience are decided from them in every process."""
+    first, second = (process["validations"] for process in two)
+    assert first["losses"] == second["losses"]
+    assert len(first["losses"]) == 2  # before the third epoch
+    assert (first["validated"], second["validated"]) == (3 * 3, 3 * 2)
+
+
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("what", "rank", "says"),
+    [
+        ("foreign", 0, "OutputError: .*holds thesis.tex"),
+        ("unreadable", 1, "StructureError: The disk is gone"),
+        ("infinite", None, "StructureError: Training has diverged: the predictions for .*C3.* not finite"),
+        ("validation", 1, "StructureError: Training has diverged: the predictions for .*C3.* not finite"),
+        ("record", 0, "OutputError: The disk is full"),
+        ("save", 0, "OutputError: The disk is full"),
+        ("result", 0, "OutputError: The disk is full"),
+    ],
+)
+def test_an_error_of_one_process_ends_all(what: str, rank: int | None, says: str, two: list[Found]) -> None:
+    messages = [process["failures"][what] for process in two]
+    found = [bool(re.match(says, message)) for message in messages]
+    assert sum(found) == 1, messages
+    assert rank is None or found[rank], messages
+    assert messages[found.index(False)].startswith("ElsewhereError: Another process found an error")
+
+
+def test_the_exit_code_is_2_in_every_process(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "data.xyz", list(labelled()[:4]), format="extxyz")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").touch()
+    words = ["train", "toy", "--data", tmp_path / "data.xyz", "-o", tmp_path / "run", "--devices", 2, "--batch-size", 2]
+    (code, error), (other_code, other_error) = in_two("-m", "equiprune", *words)
+    assert (code, other_code) == (2, 2), error + other_error
+    assert "holds thesis.tex" in error
+    assert "Another process found an error" in other_error
+    assert "Traceback" not in error + other_error
+
+
+# Launchers.
+
+STEP = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "8"}
+
+
+@pytest.mark.parametrize(
+    "environment", [{"WORLD_SIZE": "8"}, STEP, STEP | {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "8"}]
+)
+def test_a_launcher_that_started_another_number_is_refused(environment: dict[str, str]) -> None:
+    for flags in (ProcessFlags(), ProcessFlags(devices=4), ProcessFlags(devices=8, nodes=2)):
+        with pytest.raises(TargetError, match=r"has started 8 processes.*--devices.*--nodes.*together make 8"):
+            flags.check(environment)
+    ProcessFlags(devices=4, nodes=2).check(environment)
+    ProcessFlags(devices=8).check(environment)
+
+
+@pytest.mark.parametrize("environment", [{}, {"SLURM_NTASKS": "8"}, STEP | {"SLURM_STEP_NUM_TASKS": "1"}])
+def test_without_a_launcher_any_number_is_started(environment: dict[str, str]) -> None:
+    """The script of a SLURM job knows how many tasks it may start, and is one process itself."""
+    ProcessFlags().check(environment)
+    ProcessFlags(devices=4).check(environment)
+
+
+def test_torchrun_without_devices_is_refused_before_any_work(
+    refused: Run, xyz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    refused("train", "toy", "--data", xyz, "-o", tmp_path / "run", says=("started 2 processes", "--devices", "--nodes"))

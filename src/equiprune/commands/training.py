@@ -24,6 +24,7 @@ from equiprune.training.references import some, with_scale_of_forces
 from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
 from equiprune.training.sampling import sample_frames, structure_ids
 from equiprune.training.start import from_scratch as initialised
+from equiprune.training.trainer import steps_of
 from equiprune.training.trainer import train as run_training
 from equiprune.training_flags import (
     ALONE,
@@ -93,8 +94,7 @@ def train(
     say(f"Preset {chosen.preset}: {PRESETS[chosen.preset].source}.")
     if not held_out and isinstance(recipe.optimisation.schedule, Plateau):
         say("Without --validation the learning rate stays as it is, and the last model is the result.")
-    at_once = recipe.batch_size * fabric.world_size
-    steps = recipe.epochs * -(-(len(structures) + replay.per_epoch(len(structures))) // at_once)
+    steps = steps_of(recipe, len(structures), replay.per_epoch(len(structures)), fabric.world_size)
     with progress("train", steps) if fabric.is_global_zero else nullcontext(silent) as step:
         run_training(
             start,

@@ -1,31 +1,47 @@
 """A picture of the learning curve, beside the numbers it is drawn from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from equiprune.storage import replacing
 from equiprune.training.objective import QUANTITIES
-from equiprune.training.observers import Observer, Row
+from equiprune.training.observers import Observer, Row, numbers
+from equiprune.training.run_folder import RunFolder
 
 _SMALLEST = 1e-12
 """Where a loss of exactly zero is drawn on a logarithmic axis."""
+
+POINTS = 2000
+"""A line is drawn with at most so many steps, besides those with a validation; a panel is 600 pixels wide."""
 
 
 class CurvePicture(Observer):
     """``curve.png`` inside the run, drawn when it ends and when it is interrupted."""
 
     def __init__(self, run: str | Path) -> None:
-        self.path = Path(run) / "curve.png"
+        self.path, self.folder = Path(run) / "curve.png", RunFolder(Path(run))
 
-    def begin(self, rows: Sequence[Row]) -> None:
-        self.rows = list(rows)
+    def begin(self, rows: Iterable[Row]) -> None:
+        """Nothing: the curve is read when it is drawn."""
 
     def add(self, row: Row) -> None:
-        self.rows.append(row)
+        """Nothing."""
 
     def close(self) -> None:
-        if self.rows:
-            plot_curve(self.rows, self.path)
+        lines = sum(1 for _ in self.folder.rows())
+        if rows := list(thinned(map(numbers, self.folder.rows()), every=-(-lines // POINTS))):
+            plot_curve(rows, self.path)
+
+
+def thinned(rows: Iterable[Row], every: int) -> Iterator[Row]:
+    """One of so many lines from the first one on, and all that have a validation.
+
+    >>> [row["step"] for row in thinned(({"step": float(i)} for i in range(7)), every=3)]
+    [0.0, 3.0, 6.0]
+    """
+    for i, row in enumerate(rows):
+        if i % every == 0 or any(name.startswith("validation_") for name in row):
+            yield row
 
 
 def plot_curve(rows: Sequence[Row], path: Path) -> None:

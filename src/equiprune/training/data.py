@@ -50,44 +50,66 @@ class Survey:
     labels: LabelCounts
     digest: str
 
+    def lacking(self, objective: Objective) -> list[str]:
+        """Weighted quantities that no structure has a label of."""
+        return [quantity for quantity in objective.weighted() if not self.labels.of_quantity(quantity)]
 
-def check_labels(structures: Sequence[Atoms], objective: Objective, elements: Iterable[int], use: str) -> Survey:
-    """What the structures hold, once it is sure that they can be evaluated and every weighted term sees labels.
 
-    ``use`` is what the structures are for: training or validation. They are read once, one at a time.
+def check_labels(
+    structures: Sequence[Atoms], objective: Objective, elements: Iterable[int], use: str, *, every: bool = True
+) -> Survey:
+    """What the structures hold, once it is sure that they can be evaluated and weighted terms see labels.
+
+    ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time.
 
     Raises:
-        StructureError: they cannot, or a term sees none.
+        StructureError: they cannot, or a term sees none; without ``every``, if no weighted term sees any.
     """
     if not structures:
         raise StructureError(f"There are no structures for {use}. Give at least one.")
     found = hashlib.sha256()
-    labels = LabelCounts.of(_hashed(checked(structures, elements), found))
-    for quantity in objective.weighted():
-        if not labels.of_quantity(quantity):
-            how = "with 'equiprune label --hessian-rows'"
-            how = how if quantity == "hessian" else f"as ASE calculator results, or REF_{quantity}"
-            raise StructureError(
-                f"No structure for {use} has a label of its {quantity}, which the objective gives a weight. Label them "
-                f"({how}), or set the weight of {quantity} to 0."
-            )
-    return Survey(labels, found.hexdigest())
+    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, use))
+    survey = Survey(labels, found.hexdigest())
+    lacking = survey.lacking(objective)
+    if lacking and (every or len(lacking) == len(objective.weighted())):
+        raise _unlabelled(use, lacking[0])
+    return survey
+
+
+def _unlabelled(use: str, quantity: str) -> StructureError:
+    how = "with 'equiprune label --hessian-rows'"
+    how = how if quantity == "hessian" else f"as ASE calculator results, or REF_{quantity}"
+    return StructureError(
+        f"No structure for {use} has a label of its {quantity}, which the objective gives a weight. Label them "
+        f"({how}), or set the weight of {quantity} to 0."
+    )
 
 
 def survey(
     sets: Mapping[str, Sequence[Atoms]], objective: Objective, elements: Iterable[int], note: Callable[[str], None]
 ) -> dict[str, str]:
-    """The digest of each set, by use, once all have been checked. ``note`` is told which labels they have."""
-    surveys = {use: check_labels(structures, objective, elements, use) for use, structures in sets.items()}
+    """The digest of each set, by use, once all have been checked. ``note`` is told which labels they have.
+
+    What is replayed may lack labels of some terms: those learn from the training structures alone.
+    """
+    surveys = {
+        use: check_labels(structures, objective, elements, use, every=use != "replay")
+        for use, structures in sets.items()
+    }
     for use, found in surveys.items():
-        note(f"{use.capitalize()}: {len(sets[use])} structures. {found.labels}")
+        lacking = found.lacking(objective)
+        alone = f" Of {', '.join(lacking)} it has none; the training structures alone teach that." if lacking else ""
+        note(f"{use.capitalize()}: {len(sets[use])} structures. {found.labels}{alone}")
     return {use: found.digest for use, found in surveys.items()}
 
 
-def _hashed(structures: Iterable[Atoms], found: Any) -> Iterator[dict[str, str]]:
+def _hashed(structures: Iterable[Atoms], found: Any, use: str) -> Iterator[dict[str, str]]:
     """Where the labels of each structure come from, while all of it goes into a hash."""
-    for atoms in structures:
-        labels = Labels.of(atoms)
+    for i, atoms in enumerate(structures):
+        try:
+            labels = Labels.of(atoms)
+        except StructureError as error:
+            raise StructureError(f"Structure {i} for {use}: {error}") from error
         _add(_seen(atoms, labels), found)
         yield label_sources(atoms, labels)
 
@@ -141,14 +163,23 @@ def groups(
     rank: int = 0,
     ranks: int = 1,
 ) -> list[list[int]]:
-    """This rank's batches of an epoch, as many for every rank; batches that do not fill a round are left out.
+    """This rank's batches of an epoch, `rounds` for every rank; batches that do not fill a round are left out.
 
     >>> groups(5, 2, 0, 0), groups(5, 2, 0, 0, rank=1, ranks=2)
     ([[2, 4], [3, 0], [1]], [[3, 0]])
     """
     shuffled = order(structures, epoch, seed, replayed)
     batches = [shuffled[start : start + size] for start in range(0, len(shuffled), size)]
-    return batches[rank::ranks][: len(batches) // ranks]
+    return batches[rank::ranks][: rounds(len(shuffled), size, ranks)]
+
+
+def rounds(structures: int, size: int, ranks: int = 1) -> int:
+    """Steps of an epoch: batches that every one of the processes gets.
+
+    >>> rounds(5, 2), rounds(5, 2, ranks=2)
+    (3, 1)
+    """
+    return -(-structures // size) // ranks
 
 
 def digest(arrays: Iterable[np.ndarray]) -> str:

@@ -6,9 +6,11 @@ Which structures make a batch is decided outside, so any number of workers gives
 from __future__ import annotations
 
 import signal
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +24,7 @@ from equiprune.errors import EquipruneError
 from equiprune.potential import Potential
 from equiprune.training.data import TrainingBatch, with_labels
 from equiprune.training.neighbour_cache import NeighbourCache
-from equiprune.training.second_derivatives import Turn
+from equiprune.training.second_derivatives import Turns
 
 
 class Request(NamedTuple):
@@ -36,7 +38,7 @@ class Request(NamedTuple):
 
     use: str
     indices: Sequence[int]
-    turns: Sequence[Turn] = ()
+    turns: Turns | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +64,8 @@ class Batches(Dataset[TrainingBatch | EquipruneError]):
             graphs = [AtomicGraph.of(atoms, self.near(atoms, self.cutoff), self.dtype) for atoms in structures]
         except EquipruneError as error:
             return error
-        return with_labels(AtomicGraph.concatenated(graphs), structures, request.turns)
+        turns = request.turns.of(request.indices) if request.turns else ()
+        return with_labels(AtomicGraph.concatenated(graphs), structures, turns)
 
 
 class Loader:
@@ -81,10 +84,11 @@ class Loader:
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context="spawn" if workers else None,
-            worker_init_fn=_leave_interrupts_to_the_trainer if workers else None,
+            worker_init_fn=_leave_signals_to_the_trainer if workers else None,
             collate_fn=_unchanged,
             generator=torch.Generator(),  # or torch's own would be advanced, and random numbers depend on loading
         )
+        self._finalizer = weakref.finalize(self, _end_workers, self._loader)
 
     @classmethod
     def of(
@@ -94,6 +98,10 @@ class Loader:
         near = NeighbourCache.at(cache) if cache else neighbours
         return cls(Batches(sets, potential.architecture.cutoff, potential.dtype, near), workers)
 
+    def close(self) -> None:
+        """End the workers. At the end of Python they would be sent SIGTERM, which they ignore, and waited for."""
+        self._finalizer()
+
     def __call__(self, requests: Sequence[Request]) -> Iterator[TrainingBatch]:
         """The batches asked for. Asking for others ends those asked for before.
 
@@ -101,7 +109,8 @@ class Loader:
             EquipruneError: a structure cannot be read, or two atoms are at the same place.
         """
         self._requests[:] = requests
-        batches = iter(self._loader)
+        with _signals_held_back():  # new processes begin so: there is no moment at which a signal ends them
+            batches = iter(self._loader)
         for _ in requests:
             yield _received(batches)
 
@@ -141,6 +150,30 @@ def _unchanged(batch: Any) -> Any:
     return batch
 
 
-def _leave_interrupts_to_the_trainer(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the trainer finishes its step, and workers end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_workers(loader: DataLoader[Any]) -> None:
+    """In the order that torch has for it: a worker that is killed would be an error."""
+    workers: Any = loader._iterator
+    if workers is not None:
+        workers._shutdown_workers()
+
+
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C reaches every process of a terminal, and SIGTERM often every process of a job."""
+
+
+def _leave_signals_to_the_trainer(_: int) -> None:
+    """The trainer finishes its step with the batches it waits for; workers end with it, however it ends."""
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """What arrives meanwhile comes afterwards."""
+    resource_tracker.ensure_running()  # or it would be started inside, and let signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

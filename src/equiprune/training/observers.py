@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,8 +27,8 @@ class Observer(ABC):
     """What is told about a run, in the first process only."""
 
     @abstractmethod
-    def begin(self, rows: Sequence[Row]) -> None:
-        """The run begins, or goes on after these lines."""
+    def begin(self, rows: Iterable[Row]) -> None:
+        """The run begins, or goes on after these lines, which are read from its folder as they are asked for."""
 
     @abstractmethod
     def add(self, row: Row) -> None:
@@ -43,9 +43,8 @@ class Observer(ABC):
 def watching(observers: Sequence[Observer], folder: RunFolder) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """What to call with every line recorded; on leaving, also by an error, the observers are closed."""
     with ExitStack() as ending:
-        before = [numbers(row) for row in folder.rows()] if observers else []
         for observer in observers:
-            observer.begin(before)
+            observer.begin(map(numbers, folder.rows()))
             ending.callback(observer.close)
 
         def tell(row: Mapping[str, Any]) -> None:
@@ -76,7 +75,7 @@ class TensorBoard(Observer):
             raise EquipruneError("--tensorboard needs the package tensorboard: pip install 'equiprune[tensorboard]'.")
         self.folder = run / "tensorboard"
 
-    def begin(self, rows: Sequence[Row]) -> None:
+    def begin(self, rows: Iterable[Row]) -> None:
         from lightning_fabric.loggers import TensorBoardLogger  # slow to import, and only dashboards need it
 
         for events in self.folder.glob("events.out.tfevents.*"):
@@ -107,7 +106,7 @@ class Wandb(Observer):
             raise EquipruneError("--wandb needs the package wandb: pip install 'equiprune[wandb]'.")
         self.folder, self.project = run, project
 
-    def begin(self, rows: Sequence[Row]) -> None:
+    def begin(self, rows: Iterable[Row]) -> None:
         import wandb
 
         settings = {"project": self.project, "id": self._id(), "name": self.folder.name, "dir": str(self.folder)}

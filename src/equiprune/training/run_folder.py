@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -94,13 +94,12 @@ class RunFolder:
         except OSError as error:
             raise OutputError(f"'{path}' could not be written ({error.strerror}). Mend that and repeat.") from error
 
-    def rows(self) -> list[dict[str, str]]:
-        """The learning curve as it stands, from its first line."""
+    def rows(self) -> Iterator[dict[str, str]]:
+        """The learning curve as it stands, from its first line, read as it goes; half a line at its end is left out."""
         path = self.path / "curve.csv"
-        if not path.exists():
-            return []
-        with path.open(newline="") as stream:
-            return list(csv.DictReader(stream))
+        if path.exists():
+            with path.open(newline="") as stream:
+                yield from csv.DictReader(line for line in stream if line.endswith("\n"))
 
     def rewind(self, size: int) -> None:
         """Cut the learning curve after this many bytes: what follows will be recorded again."""

@@ -64,6 +64,19 @@ class Turn:
         return order[np.arange(start, start + min(self.samples, stored)) % max(stored, 1)]
 
 
+@dataclass(frozen=True)
+class Turns:
+    """The `Turn` of every structure in an epoch; attributes as there."""
+
+    samples: int
+    seed: int
+    epoch: int = 0
+
+    def of(self, structures: Iterable[int]) -> list[Turn]:
+        """Those of these structures, by their indices."""
+        return [Turn(self.samples, self.seed, structure, self.epoch) for structure in structures]
+
+
 def stacked(
     labels: Sequence[Labels], structures: Sequence[Atoms], turns: Sequence[Turn]
 ) -> tuple[np.ndarray, np.ndarray]:

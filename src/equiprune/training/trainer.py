@@ -10,15 +10,12 @@ after the last step.
 from __future__ import annotations
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,11 +24,12 @@ from torch import Tensor
 
 from equiprune.adapters import fill
 from equiprune.checkpoint import save
-from equiprune.errors import EquipruneError, StructureError, TargetError
+from equiprune.errors import EquipruneError, TargetError
 from equiprune.potential import Potential
 from equiprune.storage import Progress, silent
 from equiprune.structure_files import Concatenation
-from equiprune.training.data import TrainingBatch, digest, groups, survey
+from equiprune.training.data import TrainingBatch, digest, groups, rounds, survey
+from equiprune.training.divergence import diverged, not_finite
 from equiprune.training.loading import Loader, Request, naming_lost_workers
 from equiprune.training.objective import QUANTITIES, Objective, Sum, objective_to_json
 from equiprune.training.observers import Observer, watching
@@ -45,10 +43,14 @@ from equiprune.training.optimisation import (
 )
 from equiprune.training.parity import check_parity
 from equiprune.training.predictor import Predictor
+from equiprune.training.processes import Processes
 from equiprune.training.references import reference_steps
 from equiprune.training.replay import NO_REPLAY, Replay
 from equiprune.training.run_folder import RunFolder
-from equiprune.training.second_derivatives import Turn
+from equiprune.training.run_state import RunState
+from equiprune.training.second_derivatives import Turns
+from equiprune.training.stopping import StoppedError, stopping_politely
+from equiprune.training.validation import validation_sums
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -94,29 +96,9 @@ class Recipe:
         }
 
 
-@dataclass
-class _State:
-    """What changes while training. ``average`` and ``best`` are weights by name."""
-
-    step: int = 0
-    epoch: int = 0
-    position: int = 0
-    """Batches of the epoch that are done."""
-    validations: list[float] = field(default_factory=list)
-    average: dict[str, Tensor] = field(default_factory=dict)
-    best: dict[str, Tensor] = field(default_factory=dict)
-    seconds: float = 0.0
-    recorded: int = 0
-    """Bytes of the learning curve up to here."""
-
-    @property
-    def waited(self) -> int:
-        """Validations since the best one."""
-        return len(self.validations) - 1 - self.validations.index(min(self.validations)) if self.validations else 0
-
-
-class StoppedError(EquipruneError):
-    """Training was asked to stop; the state is saved, and the same command goes on."""
+def steps_of(recipe: Recipe, structures: int, replayed: int = 0, processes: int = 1) -> int:
+    """Steps that a run takes unless patience ends it; ``replayed`` structures are beside its own in every epoch."""
+    return recipe.epochs * rounds(structures + replayed, recipe.batch_size, processes)
 
 
 def train(
@@ -166,20 +148,29 @@ def train(
         raise TargetError("A masked potential cannot be trained, its masks would be lost. Prune the model instead.")
     if recipe.patience is not None and not validation:
         raise TargetError("Patience waits for a better validation loss: give validation structures, or no patience.")
-    fabric = fabric or Fabric(accelerator="cpu", devices=1)
+    processes = Processes(fabric or Fabric(accelerator="cpu", devices=1))
     sets = {"training": structures, "validation": validation, "replay": replay.structures}
-    told = note if fabric.is_global_zero else lambda _: None
-    digests = survey(
-        {use: s for use, s in sets.items() if s or use == "training"}, recipe.objective, potential.elements, told
-    )
-    pool = Concatenation((structures, replay.structures)) if replay.structures else structures
-    loader = Loader.of(potential, {"training": pool, "validation": validation}, workers, cache)
-    loop = _Loop(potential, recipe, Path(run), fabric, loader, progress, replay)
-    with _stop_politely(loop), naming_lost_workers():
+    told = note if processes.first else lambda _: None
+    with processes.together():
+        digests = survey(
+            {use: s for use, s in sets.items() if s or use == "training"}, recipe.objective, potential.elements, told
+        )
+        pool = Concatenation((structures, replay.structures)) if replay.structures else structures
+        loader = Loader.of(potential, {"training": pool, "validation": validation}, workers, cache)
+    loop = _Loop(potential, recipe, Path(run), processes, loader, progress, replay)
+    with (
+        stopping_politely(loop.ask_to_stop),
+        processes.leaving_together(),
+        naming_lost_workers(),
+        closing(loader),
+    ):
         loop.open(structures, digests, fingerprints or {})
-        with watching(observers if loop.fabric.is_global_zero else (), loop.folder) as loop.observe:
+        with ExitStack() as ending:
+            with processes.together():
+                watched = watching(observers if processes.first else (), loop.folder)
+                loop.observe = ending.enter_context(watched)
             loop.run_epochs(structures, validation)
-    return loop.result()
+        return loop.result()
 
 
 class _Loop:
@@ -190,13 +181,13 @@ class _Loop:
         potential: Potential,
         recipe: Recipe,
         run: Path,
-        fabric: Fabric,
+        processes: Processes,
         loader: Loader,
         progress: Progress,
         replay: Replay,
     ) -> None:
         self.start, self.recipe, self.folder, self.loader = potential, recipe, RunFolder(run), loader
-        self.replay = replay
+        self.replay, self.processes, fabric = replay, processes, processes.fabric
         self.fabric, self.progress, self.stop = fabric, progress, False
         own = Potential.create(potential.adapter, potential.checkpoint, potential.dtype, potential.head, fabric.device)
         self.potential = own
@@ -206,21 +197,26 @@ class _Loop:
         freeze(own.module, names, recipe.optimisation)
         made = optimizer(own.module, recipe.optimisation, layouts)
         self.module, self.optimizer = fabric.setup(self.predictor, made)
-        self.state = _State(average=self._weights())
+        self.state = RunState(average=self._weights())
         self.begun, self.learning_rate = time.monotonic(), 0.0
         self.observe: Callable[[Mapping[str, Any]], None] = lambda row: None
 
     def _weights(self) -> dict[str, Tensor]:
         return {name: p.detach().clone() for name, p in self.potential.module.named_parameters()}
 
+    def ask_to_stop(self) -> None:
+        """After the step in progress."""
+        self.stop = True
+
     def open(self, structures: Sequence[Atoms], digests: Mapping[str, str], fingerprints: Mapping[str, str]) -> None:
         """A new run directory, or the state of an interrupted run."""
         self.replayed = {"share": self.replay.share, "structures": digests["replay"]} if "replay" in digests else None
-        self.fingerprints, self.rounds = dict(fingerprints), len(self._groups(structures, 0))
-        if not self.rounds:
+        own, processes = len(structures), self.processes.count
+        self.fingerprints, self.steps = dict(fingerprints), self._steps(own)
+        if not self.steps:
             raise TargetError(
-                f"{len(structures)} structures in batches of {self.recipe.batch_size} are fewer batches than there are "
-                f"processes ({self.fabric.world_size}). Make batches smaller, or use fewer processes."
+                f"{own} structures in batches of {self.recipe.batch_size} are fewer batches than there are "
+                f"processes ({processes}). Make batches smaller, or use fewer processes."
             )
         described = {
             "recipe": self.recipe.to_json(),
@@ -234,72 +230,90 @@ class _Loop:
             "structures": digests["training"],
             "validation": digests.get("validation", digest(())),
             "replay": self.replayed,
-            "processes": self.fabric.world_size,
+            "processes": processes,
         }
-        begun = self.folder.begun(described)
-        self.fabric.barrier()
-        if stored := self.folder.state(self.fabric.device) if begun else None:
-            self.module.load_state_dict(stored["module"])
-            self.optimizer.load_state_dict(stored["optimizer"])
-            self.state = _State(**stored["state"])
-            self.progress(self.state.step)
-        if self.fabric.is_global_zero:
-            self.folder.rewind(self.state.recorded) if begun else self.folder.begin(described)
-        self.fabric.barrier()
+        with self.processes.together():
+            begun = self.folder.begun(described)
+            if stored := self.folder.state(self.fabric.device) if begun else None:
+                self.module.load_state_dict(stored["module"])
+                self.optimizer.load_state_dict(stored["optimizer"])
+                self.state = RunState(**stored["state"])
+                self.progress(self.state.step)
+        with self.processes.together():  # after all have looked whether there is a run
+            if self.processes.first:
+                self.folder.rewind(self.state.recorded) if begun else self.folder.begin(described)
+
+    def _steps(self, structures: int) -> int:
+        return steps_of(self.recipe, structures, self.replay.per_epoch(structures), self.processes.count)
 
     def save(self) -> None:
-        """Write the state in one step; only the first process does."""
-        if not self.fabric.is_global_zero:
-            return
+        """Write the state in one step."""
         state = replace(self.state, seconds=self.state.seconds + time.monotonic() - self.begun)
         module, optimizer = self.module.state_dict(), self.optimizer.state_dict()
         self.folder.save({"module": module, "optimizer": optimizer, "state": vars(state)})
 
     def run_epochs(self, structures: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
         """Train until the last epoch, or until patience runs out."""
-        recipe, state, steps = self.recipe, self.state, self.recipe.epochs * self.rounds
-        if self.fabric.world_size > 1:
-            [data] = self._batches("training", self._groups(structures, 0)[:1])
+        recipe, state = self.recipe, self.state
+        if self.processes.count > 1:
+            [data] = self._training_batches(self._groups(structures, 0)[:1], 0)
             check_parity(self.fabric, self.module, self.predictor, data.inputs, lambda p: self._loss(p, data)[0])
         while state.epoch < recipe.epochs and not self._out_of_patience():
             batches = self._groups(structures, state.epoch)
-            for data in self._batches("training", batches[state.position :], state.epoch):
-                losses = self._step(data, steps)
+            for data in self._training_batches(batches[state.position :], state.epoch):
+                losses = self._step(data)
                 state.position += 1
                 ended = state.position == len(batches)
-                self._record(losses, self._validate(validation) if ended and validation else {})
-                if ended:
-                    state.epoch, state.position = state.epoch + 1, 0
-                [stop] = self._totals([self.stop])  # all processes stop after the same step
-                if stop or ended or state.step % recipe.save_every == 0:
-                    self.save()
-                self.progress(1)
+                validated = self._validate(validation) if ended and validation else {}
+                [stop] = self.processes.totals([self.stop])  # all processes stop after the same step
+                with self.processes.together():
+                    self._end_step(losses, validated, ended=ended, stop=bool(stop))
                 if stop:
-                    raise StoppedError(f"Interrupted after step {state.step}; the same command goes on from there.")
+                    message = f"Interrupted after step {state.step}; the same command goes on from there."
+                    self.processes.end(StoppedError(message))
+
+    def _end_step(
+        self, losses: Mapping[str, float], validated: Mapping[str, float], *, ended: bool, stop: bool
+    ) -> None:
+        """What is written after a step, and then saved; only the first process writes."""
+        state = self.state
+        if self.processes.first:
+            self._record(losses, validated)
+        if ended:
+            state.epoch, state.position = state.epoch + 1, 0
+        if self.processes.first and (stop or ended or state.step % self.recipe.save_every == 0):
+            self.save()
+        self.progress(1)
 
     def _out_of_patience(self) -> bool:
         return self.recipe.patience is not None and self.state.waited > self.recipe.patience
 
     def _groups(self, structures: Sequence[Atoms], epoch: int) -> list[list[int]]:
-        rank, ranks, seed = self.fabric.global_rank, self.fabric.world_size, self.recipe.seed
+        rank, ranks, seed = self.fabric.global_rank, self.processes.count, self.recipe.seed
         replayed = self.replay.drawn(len(structures), epoch, seed)
         size = self.recipe.batch_size
         return groups(len(structures), size, epoch, seed, replayed=replayed, rank=rank, ranks=ranks)
 
     def _batches(self, use: str, groups: Sequence[Sequence[int]], epoch: int = 0) -> Iterator[TrainingBatch]:
         """Of these indices, with the Hessian products whose turn it is in an epoch, if the objective weighs them."""
-        objective, seed = self.recipe.objective, self.recipe.seed
+        objective = self.recipe.objective
         weighed = "hessian" in objective.weighted()
-        requests = [
-            Request(use, group, [Turn(objective.hessian_samples, seed, i, epoch) for i in group] if weighed else ())
-            for group in groups
-        ]
-        return (data.to(self.potential.device) for data in self.loader(requests))
+        turns = Turns(objective.hessian_samples, self.recipe.seed, epoch) if weighed else None
+        loaded = self.loader([Request(use, group, turns) for group in groups])
+        return (data.to(self.potential.device) for data in loaded)
 
-    def _step(self, data: TrainingBatch, steps: int) -> dict[str, float]:
+    def _training_batches(self, groups: Sequence[Sequence[int]], epoch: int) -> Iterator[TrainingBatch]:
+        """As many for every process, each once all have theirs."""
+        batches = self._batches("training", groups, epoch)
+        for _ in groups:
+            with self.processes.together():
+                data = next(batches)
+            yield data
+
+    def _step(self, data: TrainingBatch) -> dict[str, float]:
         """One optimizer step; the weighted mean loss of each quantity, over all processes."""
         optimisation, state = self.recipe.optimisation, self.state
-        self.learning_rate = set_learning_rate(self.optimizer, optimisation, state.step, steps, state.validations)
+        self.learning_rate = set_learning_rate(self.optimizer, optimisation, state.step, self.steps, state.validations)
         self.module.train()
         self.optimizer.zero_grad()
         loss, losses = self._loss(self.module(*data.inputs), data)
@@ -307,51 +321,40 @@ class _Loop:
         longest = math.inf if optimisation.clip is None else optimisation.clip
         norm = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=longest, error_if_nonfinite=False)
         if norm is None or not norm.isfinite():
-            raise _diverged(f"the gradient for {', '.join(data.names)} is")
+            raise diverged(f"the gradient for {', '.join(data.names)} is")
         self.optimizer.step()
         state.step += 1
         if optimisation.average is not None:
             state.average = averaged(state.average, self.potential.module, optimisation.average, state.step)
         means = torch.stack([loss.detach() for loss in losses.values()])
-        if self.fabric.world_size > 1:
+        if self.processes.count > 1:
             self.fabric.all_reduce(means)  # in place
         return dict(zip(losses, means.tolist(), strict=True))
 
     def _loss(self, predicted: Mapping[str, Tensor], data: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """What is minimised, and its part in each quantity."""
-        _check_finite(predicted, data)
-        losses = self._means(self.recipe.objective.sums(predicted, data.targets, data.graph))
+        sums = self.recipe.objective.sums(predicted, data.targets, data.graph)
+        losses = self._means(sums, not_finite(predicted, data))
         # 0 * energy: every weight takes part, as DDP expects, also those that no force depends on.
         return sum(losses.values(), 0 * predicted["energy"].sum()), losses
 
-    def _means(self, sums: Mapping[str, Sum]) -> dict[str, Tensor]:
+    def _means(self, sums: Mapping[str, Sum], error: EquipruneError | None) -> dict[str, Tensor]:
         """Means over the labels of all processes; DDP averages gradients, so each process counts its share in full."""
-        ranks = self.fabric.world_size
-        counts = self._totals([part.count for part in sums.values()])
+        ranks = self.processes.count
+        counts = self.processes.totals([part.count for part in sums.values()], error)
         return {name: sums[name].total * ranks / max(count, 1) for name, count in zip(sums, counts, strict=True)}
-
-    def _totals(self, counts: Sequence[int]) -> list[int]:
-        """Sums over all processes."""
-        totals = torch.tensor([int(count) for count in counts], device=self.fabric.device)
-        if self.fabric.world_size > 1:
-            self.fabric.all_reduce(totals, reduce_op="sum")  # in place
-        return totals.tolist()
 
     def _validate(self, validation: Sequence[Atoms]) -> dict[str, float]:
         """The objective on the validation structures, with the averaged weights; remember them when they are best."""
-        weights, model = self._final_weights(), self._second
-        fill(model.module, {**self.start.checkpoint.weights, **weights})
-        predictor = Predictor(model).eval()
-        totals, counts = dict.fromkeys(QUANTITIES, 0.0), dict.fromkeys(QUANTITIES, 0)
-        size = self.recipe.batch_size
-        numbers = range(len(validation))
-        for data in self._batches("validation", [numbers[start : start + size] for start in numbers[::size]]):
-            predicted = predictor(*data.inputs)
-            _check_finite(predicted, data)
-            for name, part in self.recipe.objective.sums(predicted, data.targets, data.graph).items():
-                totals[name] += float(part.total.detach())
-                counts[name] += part.count
-        losses = {name: totals[name] / counts[name] for name in totals if counts[name]}
+        weights, size, numbers = self._final_weights(), self.recipe.batch_size, range(len(validation))
+        with self.processes.together():
+            fill(self._second.module, {**self.start.checkpoint.weights, **weights})
+            batches = [numbers[start : start + size] for start in numbers[::size]]
+            own = self._batches("validation", batches[self.fabric.global_rank :: self.processes.count])
+            totals, counts = validation_sums(self._second, own, self.recipe.objective)
+        totals, counts = self.processes.added(totals), self.processes.totals(counts)
+        found = zip(QUANTITIES, totals, counts, strict=True)
+        losses = {name: total / count for name, total, count in found if count}
         self.state.validations.append(sum(losses.values()))
         if self.state.waited == 0:
             self.state.best = weights
@@ -372,8 +375,6 @@ class _Loop:
 
     def _record(self, losses: Mapping[str, float], validation: Mapping[str, float]) -> None:
         """A line of the learning curve."""
-        if not self.fabric.is_global_zero:
-            return
         state, recorded = self.state, self.recipe.objective.recorded()
         seconds = f"{state.seconds + time.monotonic() - self.begun:.2f}"
         row = {"step": state.step, "epoch": state.epoch, "seconds": seconds, "learning_rate": self.learning_rate}
@@ -384,9 +385,10 @@ class _Loop:
 
     def result(self) -> Potential:
         """The best model (the last one without validation); it and the last are written, with the training recorded."""
-        if self.state.best:
-            self._recorded(self._final_weights(), self.folder.last)
-        return self._recorded(self.state.best or self._final_weights(), self.folder.model)
+        with self.processes.together():
+            if self.state.best:
+                self._recorded(self._final_weights(), self.folder.last)
+            return self._recorded(self.state.best or self._final_weights(), self.folder.model)
 
     def _recorded(self, weights: Mapping[str, Tensor], path: Path) -> Potential:
         """The model of these weights with the training in its history, written unless it is there."""
@@ -402,40 +404,6 @@ class _Loop:
         trained = self._with({name: weight.cpu() for name, weight in weights.items()})
         history = (*self.start.checkpoint.history, step)
         model = replace(trained, checkpoint=replace(trained.checkpoint, sha256="", history=history))
-        if self.fabric.is_global_zero and not path.exists():
+        if self.processes.first and not path.exists():
             save(model, path)
         return model
-
-
-def _check_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> None:
-    """Raise `StructureError` naming the structures whose energy, forces or Hessian products are not finite."""
-    bad_atoms = ~(predicted["forces"].isfinite().all(-1) & predicted["hessian"].isfinite().all(-1).all(0))
-    bad = set(data.graph.structure_of_atom[bad_atoms].tolist())
-    bad |= set((~predicted["energy"].isfinite()).nonzero().flatten().tolist())
-    if bad:
-        raise _diverged(f"the predictions for {', '.join(data.names[i] for i in sorted(bad))} are")
-
-
-def _diverged(what: str) -> StructureError:
-    return StructureError(
-        f"Training has diverged: {what} not finite. Lower the learning rate, clip gradients, or look at those "
-        "structures."
-    )
-
-
-@contextmanager
-def _stop_politely(loop: _Loop) -> Iterator[None]:
-    """SIGTERM and Ctrl-C end the run after the step in progress, with its state saved."""
-
-    def ask(_signal: int, _frame: FrameType | None) -> None:
-        loop.stop = True
-
-    if threading.current_thread() is not threading.main_thread():  # Python lets no other set handlers
-        yield
-        return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -1,0 +1,31 @@
+"""The objective on structures that nothing is learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from equiprune.potential import Potential
+from equiprune.training.data import TrainingBatch
+from equiprune.training.divergence import not_finite
+from equiprune.training.objective import QUANTITIES, Objective
+from equiprune.training.predictor import Predictor
+
+
+def validation_sums(
+    potential: Potential, batches: Iterable[TrainingBatch], objective: Objective
+) -> tuple[list[float], list[int]]:
+    """The weighted sum of each quantity over batches, and how many components went in.
+
+    Raises:
+        StructureError: a prediction is not finite.
+    """
+    predictor = Predictor(potential).eval()
+    totals, counts = dict.fromkeys(QUANTITIES, 0.0), dict.fromkeys(QUANTITIES, 0)
+    for data in batches:
+        predicted = predictor(*data.inputs)
+        if error := not_finite(predicted, data):
+            raise error
+        for name, part in objective.sums(predicted, data.targets, data.graph).items():
+            totals[name] += float(part.total.detach())
+            counts[name] += part.count
+    return list(totals.values()), list(counts.values())
