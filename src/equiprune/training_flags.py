@@ -22,6 +22,7 @@ from equiprune.training.trainer import Recipe
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+ReferencesName = Literal["keep", "refit"]
 ScaleName = Literal["keep", "rms-forces"]
 PresetName = Literal["mace-universal", "mace-weighted", "sevennet"]
 DeviceName = Literal["cpu", "cuda"]
@@ -174,7 +175,7 @@ class TheoryFlags:
         replay_share: of the structures of an epoch, that are replayed; 0.5 unless given.
     """
 
-    references: str = "keep"
+    references: ReferencesName | Path = "keep"
     scale: ScaleName = "keep"
     replay: Path | None = None
     replay_share: float | None = None
@@ -182,7 +183,7 @@ class TheoryFlags:
     def chosen(self, cutoff: float) -> References:
         """What to do about references; single atoms in a file are isolated when no image is within the cutoff."""
         words: dict[str, References] = {"keep": KeepReferences(), "refit": RefitReferences()}
-        if self.references in words:
+        if isinstance(self.references, str):
             return words[self.references]
         path = Path(self.references)
         if not path.exists():
