@@ -994,7 +994,7 @@ def test_out_of_memory_is_a_message(refused: Run, labelled: Path, monkeypatch: p
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(ep, "evaluate", exhausted)
-    refused("evaluate", "toy", "--data", labelled, says=("Out of memory", "--batch-atoms"))
+    refused("evaluate", "toy", "--data", labelled, says=("Out of memory", "--batch-atoms; for train --batch-size"))
 
 
 def test_ctrl_c_is_a_message_elsewhere_too(refused: Run, labelled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -193,6 +193,69 @@ def test_a_finished_folder_may_be_moved(cli: Run, launched: list, recipe: Path, 
     assert launched == []
 
 
+@pytest.mark.parametrize("more", ["cache: lists", "workers: 1", "tensorboard: true"])
+def test_what_changes_nothing_of_the_result_is_no_other_stage(
+    more: str, cli: Run, launched: list, recipe: Path, tmp_path: Path
+) -> None:
+    changed(recipe, "epochs: 2", f"epochs: 2, {more}")
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    if more.startswith("cache"):
+        assert launched[2][launched[2].index("--cache") + 1] == str(recipe.parent / "lists")
+        assert any((recipe.parent / "lists").iterdir())
+    launched.clear()
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    changed(recipe, f", {more}", "")
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    assert launched == []
+
+
+def test_a_file_of_references_is_an_input_as_any_other(
+    cli: Run, refused: Run, launched: list, recipe: Path, tmp_path: Path
+) -> None:
+    changed(recipe, "epochs: 2", "epochs: 2, references: atoms.json")
+    says = ("Stage 'retrain' (train)", "references is 'atoms.json'", "recipes/atoms.json")
+    refused("run", recipe, "-o", tmp_path / "out", says=says)
+    assert launched == []
+    atoms = recipe.parent / "atoms.json"
+    atoms.write_text('{"H": -13.6, "C": -100, "O": -200, "Si": -300}')
+    ran = cli("run", recipe, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert launched[2][launched[2].index("--references") + 1] == str(atoms)
+    launched.clear()
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    assert launched == []
+    atoms.write_text('{"H": -13.5, "C": -100, "O": -200, "Si": -300}')
+    assert "retrain: inputs.references changed" in cli("run", recipe, "-o", tmp_path / "out").err
+    changed(recipe, "atoms.json", "refit")
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    assert launched[-2][launched[-2].index("--references") + 1] == "refit"
+
+
+def test_a_calculator_may_label(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    name = "ase.calculators.lj:LennardJones"
+    changed(recipe, "{data: data.xyz}", f"{{model: {name}, data: data.xyz, options: '{{\"sigma\": 1.2}}'}}")
+    ran = cli("run", recipe, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert launched[0][:2] == ["label", name]
+    launched.clear()
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    assert launched == []
+    changed(recipe, "1.2", "1.3")
+    assert "label: settings.options changed" in cli("run", recipe, "-o", tmp_path / "out").err
+
+
+def test_a_calculator_does_nothing_but_label(refused: Run, recipe: Path, tmp_path: Path) -> None:
+    changed(recipe, "{channels: 4", "{model: ase.calculators.lj:LennardJones, channels: 4")
+    refused("run", recipe, "-o", tmp_path / "out", says=("Stage 'prune'", "model is 'ase.calculators.lj:LennardJones'"))
+
+
+def test_a_model_may_be_called_as_a_calculator_is(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    ep.save(ep.load("toy"), recipe.parent / "my:model")
+    changed(recipe, "{data: data.xyz}", "{model: 'my:model', data: data.xyz}")
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    assert launched[0][1] == str(recipe.parent / "my:model")
+
+
 # What stops it.
 
 
@@ -261,6 +324,31 @@ def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, recipe: Path, tm
     assert cli(*whole).code == 0
     weights = "model/weights.safetensors"
     assert (out / "train" / "run" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+def test_labelling_goes_on_in_the_next_run(
+    cli: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    structures = [a for seed in range(30) for a in probe_structures([1, 6, 8, 14], seed).values()]
+    ase.io.write(recipe.parent / "data.xyz", structures, format="extxyz")
+    real, batches = ase.io.write, 0
+
+    def interrupted(*words: object, **how: object) -> None:
+        nonlocal batches
+        batches += 1
+        if batches == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        real(*words, **how)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ase.io, "write", interrupted)
+        assert cli("run", recipe, "-o", tmp_path / "out").code == 2
+    ran = cli("run", recipe, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert f"Going on from {tmp_path / 'out' / 'label' / 'labelled.extxyz.partial'}." in ran.err
+    assert cli("label", "toy", recipe.parent / "data.xyz", "-o", tmp_path / "whole.extxyz").code == 0
+    labels = (tmp_path / "out" / "label" / "labelled.extxyz").read_bytes()
+    assert labels == (tmp_path / "whole.extxyz").read_bytes()
 
 
 def test_a_stage_that_is_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -341,7 +429,7 @@ def test_a_recipe_that_cannot_work_is_refused_at_once(
 
 def test_files_that_are_no_recipe_are_refused(refused: Run, recipe: Path, tmp_path: Path) -> None:
     refused("run", tmp_path / "none.yaml", "-o", tmp_path / "out", says="There is no recipe at")
-    refused("run", tmp_path, "-o", tmp_path / "out", says="Is a directory")
+    refused("run", tmp_path, "-o", tmp_path / "out", says=(f"'{tmp_path}' is a directory", "a YAML file"))
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
     refused("run", tmp_path / "binary.yaml", "-o", tmp_path / "out", says="it is not text")
     (tmp_path / "file").write_text("precious")

@@ -9,7 +9,18 @@ from cyclopts import App
 from equiprune.cli import app
 from equiprune.commands.stages import signature_of
 from equiprune.errors import RecipeError
-from equiprune.recipe import PARENT, From, Signature, Step, parse_pipeline, resolve
+from equiprune.recipe import (
+    MODEL_KEYS,
+    PARENT,
+    TAKES,
+    UNRECORDED,
+    WRITTEN,
+    From,
+    Signature,
+    Step,
+    parse_pipeline,
+    resolve,
+)
 
 COMMANDS = ("label", "calibrate", "prune", "certify", "train", "evaluate", "benchmark", "stability", "export", "info")
 SIGNATURES = {command: signature_of(app, command) for command in COMMANDS}
@@ -144,6 +155,9 @@ def test_a_stage_is_named_where_another_than_the_newest_is_meant() -> None:
         (["train: {data: train}"], "data is 'train', a stage that does not come before it"),
         (["prune: {lmax: 1}", "train: {data: prune}"], "data is 'prune', a stage that gives a model. Write './prune'"),
         (["info", "train: {data: x.xyz, model: info}"], "model is 'info', a stage that gives nothing"),
+        (["prune: {lmax: 1}", "train: {data: x.xyz, replay: prune}"], "replay is 'prune', a stage that gives a model"),
+        (["prune: {lmax: 1}", "prune: {name: b, plan: prune}"], "plan is 'prune', a stage that gives a model"),
+        (["label: {data: x}", "stability: {data: x, after: label}"], "after is 'label', a stage that gives labelled"),
         (["prune: {lmx: 1}"], "Stage 'prune': prune has no key 'lmx'. Did you mean 'lmax'? Keys: basis_lmax,"),
         (["info: {json: true}"], "leave out 'json'; every stage writes result.json"),
     ],
@@ -151,6 +165,19 @@ def test_a_stage_is_named_where_another_than_the_newest_is_meant() -> None:
 def test_what_cannot_be_meant_is_refused(stages: list[str], says: str) -> None:
     with pytest.raises(RecipeError, match=re.escape(says)):
         steps(*stages)
+
+
+def test_keys_that_mean_something_are_keys_of_commands() -> None:
+    keys = {key for signature in SIGNATURES.values() for key in signature.flags}
+    assert MODEL_KEYS | WRITTEN | UNRECORDED | TAKES.keys() <= keys
+
+
+def test_words_of_a_key_that_names_files_are_no_files() -> None:
+    assert SIGNATURES["train"].words["references"] == {"keep", "refit"}
+    labels, words = "label: {name: keep, data: a.xyz}", ("keep", "refit", "own.json", "atoms")
+    for word in words:
+        found = steps(labels, "label: {name: atoms, data: b.xyz}", f"train: {{references: {word}}}")
+        assert found["train"].values["references"] == ((From("atoms"),) if word == "atoms" else (word,))
 
 
 def test_signatures_are_read_from_the_parser() -> None:

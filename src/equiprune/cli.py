@@ -43,7 +43,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _complain("Interrupted before the end. Repeat the command to start again.")
     except (MemoryError, torch.OutOfMemoryError):
-        return _complain("Out of memory. Evaluate fewer atoms at once (--batch-atoms) or smaller structures.")
+        return _complain(
+            "Out of memory. Evaluate fewer atoms at once (--batch-atoms; for train --batch-size) or smaller structures."
+        )
     except OSError as error:
         return _complain(f"{error.strerror or error} ({error.filename or 'no file named'}).")
 

@@ -14,7 +14,7 @@ it, or else a file. Nothing here touches a file but `read_pipeline`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -53,6 +53,10 @@ def read_pipeline(path: Path, commands: Collection[str]) -> Pipeline:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise RecipeError(f"There is no recipe at '{path}'.") from error
+    except IsADirectoryError as error:
+        raise RecipeError(
+            f"'{path}' is a directory. Give the recipe itself, a YAML file such as recipe.yaml."
+        ) from error
     except UnicodeDecodeError as error:
         raise RecipeError(f"'{path}' is not a recipe: it is not text.") from error
     try:
@@ -174,12 +178,18 @@ class Signature:
         paths: keys that name files.
         switches: keys that are true or false.
         lists: keys that may be given more than once.
+        words: of keys that name files, the words that mean something else.
     """
 
     flags: Mapping[str, str]
     paths: frozenset[str] = frozenset()
     switches: frozenset[str] = frozenset()
     lists: frozenset[str] = frozenset()
+    words: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+    def reads(self, key: str) -> bool:
+        """Whether a key names what the result depends on: models, files, or stages that give them."""
+        return key in (MODEL_KEYS | self.paths) - WRITTEN - UNRECORDED
 
 
 @dataclass(frozen=True)
@@ -268,7 +278,7 @@ def _trained_from(values: Values, before: Sequence[Step]) -> tuple[Any, ...]:
 
 KINDS: Mapping[str, Kind] = {
     "info": Kind(defaults={"model": _newest_model}),
-    "label": Kind("labelled.extxyz", Role.DATA, {"model": _parent}),
+    "label": Kind("labelled.extxyz", Role.DATA, {"model": _parent}, keeps="{output}.partial"),
     "calibrate": Kind("scores.json", Role.SCORES, {"model": _newest_model}, keeps="{output}.partial"),
     "prune": Kind("model", Role.MODEL, {"model": _newest_model, "scores": _scores_of_the_model}),
     "certify": Kind("certificate.md", None, {"model": _newest_model, "parent": _pruned_from}),
@@ -281,12 +291,20 @@ KINDS: Mapping[str, Kind] = {
     "export": Kind(defaults={"model": _newest_model}),
 }
 
-MODEL_KEYS = frozenset({"model", "models", "parent", "teacher", "before", "after"})
+MODEL_KEYS = frozenset({"model", "models", "parent", "before", "after"})
 WRITTEN = frozenset({"output", "plot"})
 """Keys that name what a stage writes, in its own folder."""
 
-_ROLES = {"scores": Role.SCORES, "data": Role.DATA, "validation": Role.DATA}
-_ROLES |= dict.fromkeys(("model", "models", "parent", "teacher"), Role.MODEL)
+UNRECORDED = frozenset({"cache", "workers", "tensorboard", "wandb"})
+"""Keys that change nothing of the result, so that a finished or interrupted stage is the same with and without them."""
+
+TAKES: Mapping[str, frozenset[Role]] = {
+    "scores": frozenset({Role.SCORES}),
+    **dict.fromkeys(("data", "validation", "replay", "references"), frozenset({Role.DATA})),
+    **dict.fromkeys(("model", "models", "parent"), frozenset({Role.MODEL})),
+    **dict.fromkeys(("before", "after"), frozenset({Role.MODEL, Role.SCORES})),
+}
+"""What a stage must give to be named at a key; at any other key, no stage can be."""
 
 
 def resolve(pipeline: Pipeline, signatures: Mapping[str, Signature]) -> tuple[Step, ...]:
@@ -310,7 +328,7 @@ def resolve(pipeline: Pipeline, signatures: Mapping[str, Signature]) -> tuple[St
 
 
 def _given(
-    stage: Stage, signature: Signature, before: Sequence[Step], names: Collection[str]
+    stage: Stage, signature: Signature, before: Sequence[Step], names: Set[str]
 ) -> Iterator[tuple[str, tuple[str | From, ...]]]:
     for key, texts in stage.settings.items():
         if key == "json":
@@ -321,8 +339,8 @@ def _given(
             raise RecipeError(
                 f"Stage '{stage.name}': {stage.command} has no key '{key}'.{hint} Keys: {', '.join(keys)}."
             )
-        refers = key in MODEL_KEYS or key in signature.paths - WRITTEN
-        yield key, tuple(_reference(t, key, stage, before, names) for t in texts) if refers else texts
+        others = names - signature.words.get(key, frozenset()) if signature.reads(key) else frozenset()
+        yield key, tuple(_reference(text, key, stage, before, others) for text in texts)
 
 
 def _reference(text: str, key: str, stage: Stage, before: Sequence[Step], names: Collection[str]) -> str | From:
@@ -334,8 +352,7 @@ def _reference(text: str, key: str, stage: Stage, before: Sequence[Step], names:
     step = next((step for step in before if step.stage.name == text), None)
     if step is None:
         raise RecipeError(f"Stage '{stage.name}': {key} is '{text}', a stage that does not come before it.")
-    role = _ROLES.get(key, step.kind.gives)
-    if step.kind.gives is None or step.kind.gives is not role:
+    if step.kind.gives not in TAKES.get(key, frozenset()):
         gives = step.kind.gives.value if step.kind.gives else "nothing that another stage takes"
         raise RecipeError(
             f"Stage '{stage.name}': {key} is '{text}', a stage that gives {gives}. Write './{text}' to mean a file."

@@ -26,6 +26,7 @@ from equiprune.training.trainer import Recipe
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+ReferencesName = Literal["keep", "refit"]
 ScaleName = Literal["keep", "rms-forces"]
 PresetName = Literal["mace-universal", "mace-weighted", "sevennet"]
 DeviceName = Literal["cpu", "cuda"]
@@ -215,19 +216,21 @@ class TheoryFlags:
         replay_share: of the structures of an epoch, that are replayed; 0.5 unless given.
     """
 
-    references: str = "keep"
+    references: ReferencesName | Path = "keep"
     scale: ScaleName = "keep"
     replay: Path | None = None
     replay_share: float | None = None
 
     def chosen(self, cutoff: float, keys: LabelKeys) -> References:
         """What to do about references; single atoms in a file are isolated when no image is within the cutoff."""
-        return _REFERENCES.get(self.references) or read_references(Path(self.references), cutoff, keys)
+        if isinstance(self.references, str):
+            return _REFERENCES[self.references]
+        return read_references(self.references, cutoff, keys)
 
     def check(self, *, from_scratch: bool) -> None:
         """Raise `TargetError` for flags that contradict, and for references that are not there."""
-        if self.references not in _REFERENCES and not Path(self.references).exists():
-            advice = closest(self.references, _REFERENCES)
+        if isinstance(self.references, Path) and not self.references.exists():
+            advice = closest(str(self.references), _REFERENCES)
             raise TargetError(f"--references {self.references} is neither keep nor refit nor a file.{advice}")
         if self.replay_share is not None and self.replay is None:
             raise TargetError("--replay-share is the share of what --replay names; give --replay or leave it out.")

@@ -25,9 +25,11 @@ from runs import rows
 
 import equiprune as ep
 from equiprune.commands import labelling, training
+from equiprune.errors import OutputError
 from equiprune.labels import Labels
 from equiprune.storage import Progress
 from equiprune.structures import fingerprint
+from equiprune.training.label_file import LabelFile
 from equiprune.training.labelling import Augmentation, Dynamics, augmented, label, simulated
 from equiprune.training.references import isolated_energies
 from equiprune.training.replay import relabelled
@@ -232,31 +234,179 @@ def test_label_refuses_files_without_structures(content: bytes | None, says: str
     refused("label", "toy", tmp_path / "bad.xyz", "-o", tmp_path / "out.xyz", says=says)
 
 
-def test_label_of_a_bad_structure_after_good_ones_leaves_nothing(refused: Run, tmp_path: Path) -> None:
-    data = write(tmp_path / "bad.xyz", [*bare(200), Atoms("U", cell=[9.0] * 3, pbc=True)])
-    refused("label", "toy", data, "-o", tmp_path / "out.xyz", says=("U", "does not know"))
+def test_label_keeps_what_was_finished_before_a_bad_structure(cli: Run, refused: Run, tmp_path: Path) -> None:
+    good = bare(200)
+    data = write(tmp_path / "bad.xyz", [*good, Atoms("U", cell=[9.0] * 3, pbc=True)])
+    command = ["label", "toy", data, "-o", tmp_path / "out.xyz"]
+    ran = cli(*command)
+    assert (ran.code, ran.out) == (2, "")
+    assert "U, which this model does not know" in ran.err
+    assert f"{tmp_path / 'out.xyz.partial'} keeps what was finished" in ran.err
+    assert not (tmp_path / "out.xyz").exists()
+    write(data, good)
+    refused(*command, says=("out.xyz.partial", "another model, data or setting", "Remove it to start anew"))
 
 
-def test_label_interrupted_leaves_nothing(refused: Run, tmp_path: Path, interrupting: Callable[[int], None]) -> None:
-    data = write(tmp_path / "data.xyz", bare(120))
-    interrupting(50)
-    refused("label", "toy", data, "-o", tmp_path / "out.xyz", says=("Interrupted", "Repeat the command"))
+RESUMED: list[list[object]] = [
+    ["--copies", 1],
+    ["--copies", 1, "--frames", 2, "--interval", 2, "--temperature", 100, "--limit", 30],
+    ["--copies", 1, "--hessian-rows", 1, "--seed", 3],
+]
 
 
-def test_label_on_a_full_disk_leaves_nothing(
-    refused: Run, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("flags", RESUMED)
+def test_labelling_that_was_interrupted_goes_on_to_the_same_bytes(
+    flags: list[object], cli: Run, tmp_path: Path, interrupting: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    written = 0
+    data, partial = write(tmp_path / "data.xyz", bare(120)), tmp_path / "out.xyz.partial"
+    whole = cli("label", "toy", data, *flags, "-o", tmp_path / "whole.xyz", "--json").json
+    command = ["label", "toy", data, *flags, "-o", tmp_path / "out.xyz", "--json"]
+    interrupting(whole["structures"] * 3 // 4)
+    ran = cli(*command)
+    assert ran.code == 2
+    assert f"Interrupted; {partial} keeps what was finished. Repeat the command to go on." in ran.err
+    monkeypatch.undo()
+    kept = json.loads((partial / "record.json").read_text())["structures"]
+    assert 0 < kept < whole["structures"] * 3 // 4
+    with (partial / "out.xyz").open("a") as stream:
+        stream.write("half of a batch")  # as a process that was killed leaves it
+    asked: list[int] = []
+    real = ep.Potential.predict
+    monkeypatch.setattr(
+        ep.Potential, "predict", lambda self, many, *more: asked.append(len(many)) or real(self, many, *more)
+    )
+    ran = cli(*command)
+    assert (ran.code, ran.json) == (0, whole | {"written": str(tmp_path / "out.xyz")})
+    assert f"Going on from {partial}." in ran.err
+    assert (tmp_path / "out.xyz").read_bytes() == (tmp_path / "whole.xyz").read_bytes()
+    assert not partial.exists()
+    labelled = whole["structures"] - kept
+    dynamics = 5 * -(-labelled // 3) + 5 if "--frames" in flags else 0  # of unfinished structures, and evaluated singly
+    assert sum(asked) <= labelled + dynamics
 
-    def full(path: Path, *_: object, **__: object) -> None:
+
+@pytest.mark.parametrize(
+    "other", [["--seed", 1], ["--copies", 2], ["--dtype", "float64"], ["--limit", 100], ["--hessian-rows", 1]]
+)
+def test_labelling_is_not_gone_on_with_by_another_command(
+    other: list[object], cli: Run, refused: Run, tmp_path: Path, interrupting: Callable[[int], None]
+) -> None:
+    data = write(tmp_path / "data.xyz", bare(120))
+    interrupting(100)
+    assert cli("label", "toy", data, "-o", tmp_path / "out.xyz").code == 2
+    says = ("out.xyz.partial", "another model, data or setting", "Remove it", "repeat the command")
+    refused("label", "toy", data, *other, "-o", tmp_path / "out.xyz", says=says)
+
+
+def test_labelling_interrupted_at_once_leaves_nothing(
+    refused: Run, tmp_path: Path, data: Path, interrupting: Callable[[int], None]
+) -> None:
+    interrupting(6)
+    refused("label", "toy", data, "-o", tmp_path / "out.xyz", says="nothing was finished yet. Repeat the command")
+
+
+def test_label_on_a_full_disk_keeps_what_was_finished(
+    cli: Run, refused: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, real, written = write(tmp_path / "data.xyz", bare(120)), ase.io.write, 0
+    assert cli("label", "toy", data, "-o", tmp_path / "whole.xyz").code == 0
+    last = 1
+
+    def full(path: Path, structures: list[Atoms], **how: object) -> None:
         nonlocal written
         written += 1
-        path.write_text("half of it")
-        if written == 3:
+        real(path, structures if written < last else structures[:1], **how)
+        if written == last:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(ase.io, "write", full)
-    refused("label", "toy", data, "-o", tmp_path / "out.xyz", says=("the disk is full", "Nothing was changed"))
+    command = ["label", "toy", data, "-o", tmp_path / "out.xyz"]
+    with monkeypatch.context() as patched:
+        patched.setattr(ase.io, "write", full)
+        refused(*command, says=("the disk is full", "Nothing was changed"))
+        written, last = 0, 2
+        ran = cli(*command)
+        assert ran.code == 2
+        assert "the disk is full. What was finished is kept; repeat the command to go on." in ran.err
+    assert cli(*command).code == 0
+    assert (tmp_path / "out.xyz").read_bytes() == (tmp_path / "whole.xyz").read_bytes()
+
+
+def test_label_leaves_a_folder_of_something_else_alone(refused: Run, tmp_path: Path, data: Path) -> None:
+    (tmp_path / "out.xyz.partial").mkdir()
+    (tmp_path / "out.xyz.partial" / "precious").write_text("data")
+    refused("label", "toy", data, "-o", tmp_path / "out.xyz", says=("out.xyz.partial", "is no interrupted labelling"))
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"settings": {}}'])
+def test_a_damaged_record_of_labelling_is_refused(record: str, refused: Run, tmp_path: Path, data: Path) -> None:
+    (tmp_path / "out.xyz.partial").mkdir()
+    (tmp_path / "out.xyz.partial" / "record.json").write_text(record)
+    refused("label", "toy", data, "-o", tmp_path / "out.xyz", says=("out.xyz.partial", "is damaged", "Remove it"))
+
+
+def test_two_processes_do_not_write_one_file_of_labels(tmp_path: Path) -> None:
+    first, second = (LabelFile(tmp_path / "out.xyz", {"seed": 0}) for _ in range(2))
+    one, other = first.written(), second.written()
+    one = first.append(bare(2), one)
+    with pytest.raises(OutputError, match="Another process writes"):
+        second.append(bare(2), other)
+    first.finish(first.append(bare(1), one))
+    assert len(list(ep.read_structures(tmp_path / "out.xyz"))) == 3
+
+
+def test_labels_that_are_lost_are_not_gone_on_from(tmp_path: Path) -> None:
+    file = LabelFile(tmp_path / "out.xyz", {"seed": 0})
+    file.append(bare(2), file.written())
+    os.truncate(file.partial / "out.xyz", 10)
+    with pytest.raises(OutputError, match=r"is damaged: labels are missing\. Remove it"):
+        file.written()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--dtype", "float64"], "--dtype means"),
+        (["--head", "PBE"], "--head means"),
+        (["--trust"], "--trust means"),
+        (["--device", "cuda"], "--device means"),
+        (["--trust", "--dtype", "float32"], "--dtype, --trust means"),
+    ],
+)
+def test_flags_of_models_are_refused_for_a_calculator(
+    flags: list[object], says: str, refused: Run, tmp_path: Path, data: Path
+) -> None:
+    name = "ase.calculators.lj:LennardJones"
+    refused("label", name, data, *flags, "-o", tmp_path / "out.xyz", says=(name, says, "Leave it out", "--options"))
+
+
+def test_label_refuses_a_device_that_is_not_here(refused: Run, tmp_path: Path, data: Path) -> None:
+    says = ("--device cuda:77 is not available here", "cpu")
+    refused("label", "toy", data, "--device", "cuda:77", "-o", tmp_path / "out.xyz", says=says)
+
+
+def test_the_teacher_is_opened_on_the_device(
+    cli: Run, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = labelling.open_model
+    monkeypatch.setattr(labelling, "check_device", lambda device: None)
+    monkeypatch.setattr(
+        labelling, "open_model", lambda *words, device: opened.append(device) or real(*words, device="cpu")
+    )
+    assert cli("label", "toy", data, "--device", "cuda:1", "-o", tmp_path / "out.xyz").code == 0
+    assert opened == ["cuda:1"]
+
+
+def test_labelled_structures_are_told_apart_as_before(cli: Run, tmp_path: Path) -> None:
+    structures = bare(4)
+    for i, atoms in enumerate(structures):
+        atoms.info |= {"traj": f"mp-{i % 2}", "dft_energy": 1.0}
+    data = write(tmp_path / "data.xyz", structures)
+    assert cli("label", "toy", data, "--copies", 2, "-o", tmp_path / "out.xyz").code == 0
+    command = train("toy", tmp_path / "out.xyz", tmp_path, "--frames-per-structure", 1, "--structure-key", "traj")
+    ran = cli(*command)
+    assert ran.code == 0, ran.err
+    assert "2 structures, at most 1 of each 'traj'" in ran.err
 
 
 # Train.

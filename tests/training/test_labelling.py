@@ -68,6 +68,48 @@ def test_labels_there_were_are_dropped(through_copies: bool, toy: ep.Potential, 
         assert atoms.info["REF_energy"] == 99.0  # the input is left as it was
 
 
+KEPT = {
+    "traj": "mp-1",
+    "step": 3,
+    "charge": -1.0,
+    "relaxed": True,
+    "said": 'a "b" c=1',
+    "a key": "x",
+    "force_field": "uff",
+}
+GONE = {
+    "REF_charge": 1.0,
+    "free_energy": 1.0,
+    "dft_energy": 1.0,
+    "TotEnergy": 1,
+    "magmom": 1.0,
+    "virial": 3.0,
+    "teacher_sha256": "ab",
+    "vector": np.zeros(3),
+    "list": [1, 2],
+    "nothing": None,
+    "number": "007",
+    "truth": "T",
+    "lines": "a b\nc",
+    "empty": "",
+    "nan": float("nan"),
+    "pbc": "x",
+    "Lattice": "y",
+    7: "z",
+}
+
+
+def test_what_is_no_label_is_kept_and_survives_a_file(toy: ep.Potential, tmp_path: Path) -> None:
+    atoms = molecule()
+    atoms.info = {**KEPT, **GONE, "count": np.int64(5)}
+    source = simulated(augmented([atoms], Augmentation(copies=1)), toy.calculator(), Dynamics(1, 10.0, 1))
+    found = list(label(ep.prune(toy, ep.PruningPlan.nothing()), source))
+    assert [one.info for one in found] == [KEPT | {"count": 5}] * 4
+    ase.io.write(tmp_path / "labelled.extxyz", found, format="extxyz")
+    assert [one.info for one in ep.read_structures(tmp_path / "labelled.extxyz")] == [KEPT | {"count": 5}] * 4
+    assert atoms.info.keys() == {*KEPT, *GONE, "count"}  # the input is left as it was
+
+
 def test_labels_say_whose_they_are(toy_parent: ep.Potential, structures: list[Atoms]) -> None:
     for labelled in label(toy_parent, structures):
         assert labelled.info["teacher_sha256"] == toy_parent.checkpoint.sha256 != ""
@@ -213,6 +255,19 @@ def test_each_structure_is_followed_by_frames_of_its_dynamics(structures: list[A
     np.testing.assert_array_equal(found[0].positions, crystals[0].positions)
     moved = [np.abs(a.positions - b.positions).max() for a, b in pairwise(found[:4])]
     assert all(0.01 < distance < 0.5 for distance in moved)
+
+
+@pytest.mark.parametrize("skip", range(10))
+def test_what_is_skipped_changes_nothing_of_the_rest(skip: int) -> None:
+    crystals = [bulk("Cu") * (2, 1, 1), bulk("Al") * (2, 1, 1), bulk("Ni")]
+    every = list(simulated(crystals, EMT(), Dynamics(2, 300.0, 2)))
+    rest = list(simulated(crystals, EMT(), Dynamics(2, 300.0, 2), skip=skip))
+    assert [atoms.positions.tolist() for atoms in rest] == [atoms.positions.tolist() for atoms in every[skip:]]
+
+
+def test_dynamics_of_what_is_skipped_is_not_run() -> None:
+    crystals = [bulk("Si"), bulk("Cu")]  # the first one fails
+    assert len(list(simulated(crystals, _Failing(), Dynamics(2), skip=3))) == 3
 
 
 def test_dynamics_has_the_temperature_that_was_asked_for() -> None:

@@ -19,9 +19,21 @@ import equiprune as ep
 from equiprune.adapters import aliases
 from equiprune.errors import EquipruneError, RecipeError, closest
 from equiprune.flags import NO_SCORES, NO_TARGETS, TargetFlags
-from equiprune.recipe import MODEL_KEYS, PARENT, WRITTEN, From, Pipeline, Signature, Step, read_pipeline, resolve
+from equiprune.recipe import (
+    MODEL_KEYS,
+    PARENT,
+    UNRECORDED,
+    WRITTEN,
+    From,
+    Pipeline,
+    Signature,
+    Step,
+    read_pipeline,
+    resolve,
+)
 from equiprune.stage_folder import StageFolder
 from equiprune.structures import fingerprint
+from equiprune.training.teachers import names_calculator
 
 _NO_STAGES = frozenset({"run", "demo"})
 
@@ -63,7 +75,7 @@ class Call:
 
     def described(self) -> dict[str, Any]:
         """What a finished stage is compared by: settings, sha256 of everything that it reads, version."""
-        settings = {k: list(v) for k, v in self.step.values.items() if k not in self.inputs}
+        settings = {k: list(v) for k, v in self.step.values.items() if k not in self.inputs.keys() | UNRECORDED}
         prints = {key: [_fingerprint(word) for word in words] for key, words in self.inputs.items()}
         command = self.step.stage.command
         return {"command": command, "settings": settings, "inputs": prints, "equiprune": version("equiprune")}
@@ -91,16 +103,18 @@ def signature_of(app: App, command: str) -> Signature:
     """What a command takes, read from its parser."""
     arguments = [a for a in app[command].assemble_argument_collection() if a.parse and a.names[0] != "*"]
     named = {a.names[0].lstrip("-").lower().replace("-", "_"): a for a in arguments}
+    paths = {key: _types(a.hint) for key, a in named.items() if Path in _types(a.hint)}
     return Signature(
         {key: a.names[0] if a.names[0].startswith("-") else "" for key, a in named.items()},
-        paths=frozenset(key for key, a in named.items() if Path in _types(a.hint)),
+        paths=frozenset(paths),
         switches=frozenset(key for key, a in named.items() if bool in _types(a.hint)),
         lists=frozenset(key for key, a in named.items() if list in _types(a.hint)),
+        words={key: frozenset(part for part in types if isinstance(part, str)) for key, types in paths.items()},
     )
 
 
 def _types(hint: Any) -> set[Any]:
-    """Every type that a hint is made of: of ``list[Path] | None``, list, Path and None among them."""
+    """Every type and word that a hint is made of: of ``list[Path] | Literal["keep"]``, list, Path and "keep"."""
     return {get_origin(hint) or hint}.union(*(_types(part) for part in get_args(hint)))
 
 
@@ -122,9 +136,18 @@ class _Places:
             return self.products[value.stage]
         if key in WRITTEN:
             return str(self.folder / step.stage.name / _plain_name(value, key, step))
+        if self.stays(key, value, step, signature):
+            return value
         if key in MODEL_KEYS:
             return _model(value, self.base)
         return str(self.base / Path(value).expanduser()) if key in signature.paths else value
+
+    def stays(self, key: str, value: str | From, step: Step, signature: Signature) -> bool:
+        """Whether a value is neither a file nor a model: a word of the flag, or a calculator that labels."""
+        if isinstance(value, From):
+            return False
+        labels = (step.stage.command, key) == ("label", "model")
+        return value in signature.words.get(key, ()) or (labels and names_calculator(value, self.base))
 
 
 def _model(text: str, base: Path) -> str:
@@ -144,8 +167,11 @@ def _plain_name(text: str, key: str, step: Step) -> str:
 
 def _call(step: Step, signature: Signature, places: _Places) -> Call:
     words = {k: tuple(places.word(k, v, step, signature) for v in values) for k, values in step.values.items()}
-    read = (MODEL_KEYS | signature.paths) - WRITTEN
-    inputs = {key: words[key] for key in words if key in read}
+    inputs = {
+        key: words[key]
+        for key, values in step.values.items()
+        if signature.reads(key) and not all(places.stays(key, value, step, signature) for value in values)
+    }
     given = {
         word: value
         for key in inputs

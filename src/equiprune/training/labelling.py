@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
 from ase import Atoms, units
-from ase.calculators.calculator import Calculator
+from ase.calculators.calculator import Calculator, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from equiprune.errors import StructureError, TargetError
 from equiprune.potential import Potential, batches
@@ -84,10 +87,29 @@ def augmented(structures: Iterable[Atoms], augmentation: Augmentation) -> Iterat
 
 
 def _bare(atoms: Atoms) -> Atoms:
-    """Without labels, which could be mistaken for the teacher's."""
+    """With the text and numbers of ``info``, but without labels, which could be mistaken for the teacher's."""
     bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    bare.info = {key: atoms.info[key] for key in ("config_type",) if key in atoms.info}
+    info = {key: value for key, value in atoms.info.items() if isinstance(key, str)}
+    scalars = {k: v.item() if isinstance(v, np.generic) else v for k, v in info.items()}
+    bare.info = {k: v for k, v in scalars.items() if not _is_label(k, v) and _survives(k, v)}
     return bare
+
+
+def _is_label(key: str, value: Any) -> bool:
+    """A number called after what a model predicts, such as dft_energy, and whose labels there were."""
+    named = key in {*all_properties, "teacher_sha256"} or key.startswith("REF_")
+    about = any(word in key.lower() for word in ("energy", "force", "stress", "virial"))
+    return named or (about and isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def _survives(key: str, value: Any) -> bool:
+    """Whether an extxyz file gives an entry back as it is; of ``"007"`` it would make a 7."""
+    if not isinstance(value, str | int | float) or key in ("Lattice", "Properties", "pbc"):
+        return False
+    text = key_val_dict_to_str({key: value})
+    read = key_val_str_to_dict(text) if text.isprintable() else {}
+    same = read.keys() == {key} and np.ndim(read[key]) == 0 and read[key] == value
+    return bool(same) and np.asarray(read[key]).dtype.kind == np.asarray(value).dtype.kind
 
 
 def _distorted(atoms: Atoms, augmentation: Augmentation, generator: np.random.Generator) -> Atoms:
@@ -99,17 +121,27 @@ def _distorted(atoms: Atoms, augmentation: Augmentation, generator: np.random.Ge
     return copy
 
 
-def simulated(structures: Iterable[Atoms], calculator: Calculator, dynamics: Dynamics) -> Iterator[Atoms]:
+def simulated(
+    structures: Iterable[Atoms], calculator: Calculator, dynamics: Dynamics, *, skip: int = 0
+) -> Iterator[Atoms]:
     """Each structure without its labels, followed by frames of molecular dynamics that starts from it.
+
+    The first ``skip`` of all these are left out, and so is dynamics of which no frame would be left.
 
     Raises:
         StructureError: the atoms fly apart: a position is not finite, or two structures' lengths away from its start.
     """
     for number, atoms in enumerate(structures):
-        bare = _bare(atoms)
-        yield bare
-        if dynamics.frames:
-            yield from _frames(bare, calculator, dynamics, np.random.default_rng([dynamics.seed, number]))
+        before = number * (1 + dynamics.frames)
+        if skip < before + 1 + dynamics.frames:
+            yield from islice(_followed(atoms, calculator, dynamics, number), max(skip - before, 0), None)
+
+
+def _followed(atoms: Atoms, calculator: Calculator, dynamics: Dynamics, number: int) -> Iterator[Atoms]:
+    bare = _bare(atoms)
+    yield bare
+    if dynamics.frames:
+        yield from _frames(bare, calculator, dynamics, np.random.default_rng([dynamics.seed, number]))
 
 
 def _frames(

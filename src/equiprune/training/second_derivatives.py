@@ -15,17 +15,17 @@ from equiprune.potential import Potential, batches
 
 
 def with_products(
-    teacher: Potential, structures: Iterable[Atoms], probes: Probes, *, batch_atoms: int = 256
+    teacher: Potential, structures: Iterable[Atoms], probes: Probes, *, batch_atoms: int = 256, first: int = 0
 ) -> Iterator[Atoms]:
     """The structures, with the labels they have, and products of the teacher's Hessian (eV/Angstrom^2).
 
     Computed in the teacher's precision. What is drawn for a structure depends on nothing but the probes, its size and
-    its place among the others.
+    its place among the others, counted from ``first``.
 
     Raises:
         StructureError: unknown elements, or a product that is not finite.
     """
-    done = 0
+    done = first
     for batch in batches(structures, batch_atoms):
         vectors = [probes.draw(len(atoms), done + i) for i, atoms in enumerate(batch)]
         found = hessian_products(teacher, batch, vectors, batch_atoms)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,15 @@ from equiprune.potential import Potential
 
 Results = Mapping[str, Any]
 """``energy`` eV; ``forces`` (atoms, 3) eV/Angstrom; ``stress`` (6,) eV/Angstrom^3, where there is one."""
+
+
+def names_calculator(text: str, folder: Path = Path()) -> bool:
+    """Whether a word means a calculator: it is ``module:callable``, and no file in the folder is called so.
+
+    >>> names_calculator("ase.calculators.emt:EMT"), names_calculator("7net-0")
+    (True, False)
+    """
+    return re.fullmatch(r"[\w.]+:\w+", text) is not None and not (folder / text).exists()
 
 
 @dataclass(frozen=True)
