@@ -218,7 +218,8 @@ def sevennet_huber(forces: float = 1.0, stress: float = 0.01, energy: float = 1.
 def objective_to_json(objective: Objective) -> dict[str, Any]:
     """A JSON value that names every choice; it is what a run records and compares when it resumes."""
     terms: dict[str, Any] = {
-        name: {"weight": term.weight, "distance": repr(term.distance), "unit": term.unit, "six": term.six}
+        name: {"weight": term.weight, "distance": repr(term.distance), "unit": term.unit}
+        | ({"six": True} if term.six else {})
         for name, term in ((name, getattr(objective, name)) for name in objective.recorded())
     }
     if "hessian" in terms:
