@@ -28,10 +28,10 @@ from retraining import CASES, taught
 import equiprune as ep
 from equiprune.training.objective import Objective, Square, Term
 from equiprune.training.optimisation import Cosine, Optimisation
-from equiprune.training.recipes import PRESETS
+from equiprune.training.recipes import PRESETS, Recipe
 from equiprune.training.references import RefitReferences, with_scale_of_forces
 from equiprune.training.start import from_scratch
-from equiprune.training.trainer import Recipe, train
+from equiprune.training.trainer import train
 
 CHILDREN = {"7net-l3i5": CASES["sevennet-half"], "mace-mp-small": CASES["mace-half"]}
 OFFICIAL = {"7net-l3i5": "7net-0"}

@@ -27,9 +27,10 @@ from equiprune.labels import Labels
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import Absolute, Norm, Objective, Term
 from equiprune.training.optimisation import Linear, Optimisation
+from equiprune.training.recipes import Recipe
 from equiprune.training.second_derivatives import with_products
 from equiprune.training.start import from_scratch
-from equiprune.training.trainer import Recipe, train
+from equiprune.training.trainer import train
 
 BATCH = 4
 FIRST = Objective(Term(5.0, Absolute()), Term(100.0, Norm()))

@@ -25,9 +25,9 @@ from reference_data import mptrj, reference, split_by_composition
 import equiprune as ep
 from equiprune.pruning.targets import Target
 from equiprune.training.labelling import Augmentation, augmented, label
-from equiprune.training.recipes import PRESETS
+from equiprune.training.recipes import PRESETS, Recipe
 from equiprune.training.start import from_scratch
-from equiprune.training.trainer import Recipe, train
+from equiprune.training.trainer import train
 
 
 @dataclass(frozen=True)

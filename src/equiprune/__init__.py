@@ -52,11 +52,11 @@ from equiprune.structures import open_structures, read_structures
 from equiprune.training.labelling import Augmentation, Dynamics, augmented, label, simulated
 from equiprune.training.objective import Objective, Term
 from equiprune.training.optimisation import Optimisation
-from equiprune.training.recipes import PRESETS
+from equiprune.training.recipes import PRESETS, Recipe
 from equiprune.training.references import GivenReferences, KeepReferences, RefitReferences
 from equiprune.training.replay import Replay
 from equiprune.training.start import from_scratch
-from equiprune.training.trainer import Recipe, train
+from equiprune.training.trainer import train
 
 __all__ = [
     "PRESETS",

@@ -35,7 +35,8 @@ from equiprune.training.curve_figure import CurvePicture
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import sevennet_huber
 from equiprune.training.optimisation import Linear, Optimisation
-from equiprune.training.trainer import Recipe, StoppedError, train
+from equiprune.training.recipes import Recipe
+from equiprune.training.trainer import StoppedError, train
 
 PARENT = "7net-l3i5"
 OFFICIAL = "7net-0"

@@ -19,9 +19,8 @@ from equiprune.training.curve_figure import CurvePicture
 from equiprune.training.objective import Objective
 from equiprune.training.observers import Observer, TensorBoard, Wandb
 from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
-from equiprune.training.recipes import PRESETS
+from equiprune.training.recipes import PRESETS, Recipe
 from equiprune.training.references import KeepReferences, References, RefitReferences, read_references
-from equiprune.training.trainer import Recipe
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

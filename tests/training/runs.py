@@ -23,8 +23,9 @@ from equiprune.storage import Progress, silent
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import Norm, Term, mace_universal
 from equiprune.training.optimisation import Optimisation, Plateau
+from equiprune.training.recipes import Recipe
 from equiprune.training.second_derivatives import with_products
-from equiprune.training.trainer import Recipe, train
+from equiprune.training.trainer import train
 
 torch.set_num_threads(1)
 

@@ -16,8 +16,8 @@ import equiprune as ep
 from equiprune.errors import StructureError
 from equiprune.training.data import batch, check_labels, digest, everything, groups, order, survey
 from equiprune.training.objective import Objective, Square, Term, mace_universal, mace_weighted
+from equiprune.training.recipes import Recipe, steps_of
 from equiprune.training.replay import Replay
-from equiprune.training.trainer import Recipe, steps_of
 
 counts, sizes, epochs, seeds = st.integers(1, 40), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3)
 

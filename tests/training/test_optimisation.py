@@ -28,7 +28,8 @@ from equiprune.training.optimisation import (
     optimizer,
     set_learning_rate,
 )
-from equiprune.training.trainer import Recipe, train
+from equiprune.training.recipes import Recipe
+from equiprune.training.trainer import train
 
 
 @pytest.mark.parametrize(

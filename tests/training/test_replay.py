@@ -17,10 +17,10 @@ from equiprune.training.data import digest, everything
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import Objective, Square, Term
 from equiprune.training.optimisation import Optimisation
+from equiprune.training.recipes import Recipe
 from equiprune.training.references import Referenced, RefitReferences
 from equiprune.training.replay import Replay, relabelled, replay_said
 from equiprune.training.stopping import StoppedError
-from equiprune.training.trainer import Recipe
 
 sizes, owns, epochs, seeds = st.integers(1, 20), st.integers(1, 20), st.integers(0, 5), st.integers(0, 3)
 shares = st.floats(0.05, 0.9)

@@ -26,9 +26,9 @@ from equiprune.training.data import batch, check_labels, digest, everything
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import Absolute, Norm, Objective, Square, Term, mace_universal, objective_to_json
 from equiprune.training.optimisation import Optimisation, Plateau
+from equiprune.training.recipes import Recipe
 from equiprune.training.second_derivatives import Turn, with_products
 from equiprune.training.stopping import StoppedError
-from equiprune.training.trainer import Recipe
 
 NONE = Term(0.0, Square())
 HESSIAN_ONLY = Objective(NONE, NONE, hessian=Term(3.0, Norm()), hessian_samples=2)

@@ -29,8 +29,8 @@ from equiprune.training import trainer
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import Objective, Square, Term, mace_universal, mace_weighted
 from equiprune.training.optimisation import Constant, Linear, Optimisation
+from equiprune.training.recipes import Recipe
 from equiprune.training.stopping import StoppedError
-from equiprune.training.trainer import Recipe
 
 WEIGHTS = {"energy": 1.0, "forces": 10.0, "stress": 1000.0}
 SQUARES = Objective(**{name: Term(weight, Square()) for name, weight in WEIGHTS.items()})

@@ -31,8 +31,8 @@ from equiprune.structure_files import Structures
 from equiprune.training import trainer
 from equiprune.training.objective import Objective, Square, Term
 from equiprune.training.optimisation import Optimisation
+from equiprune.training.recipes import Recipe
 from equiprune.training.run_folder import RunFolder
-from equiprune.training.trainer import Recipe
 
 PROCESSES, RANK = (2, int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else (1, 0)
 

@@ -19,12 +19,11 @@ from equiprune.storage import silent
 from equiprune.structure_files import Selection
 from equiprune.structures import fingerprint, open_structures
 from equiprune.training.optimisation import Plateau
-from equiprune.training.recipes import PRESETS
+from equiprune.training.recipes import PRESETS, steps_of
 from equiprune.training.references import some, with_scale_of_forces
 from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
 from equiprune.training.sampling import sample_frames, structure_ids
 from equiprune.training.start import from_scratch as initialised
-from equiprune.training.trainer import steps_of
 from equiprune.training.trainer import train as run_training
 from equiprune.training_flags import (
     ALONE,

@@ -1,12 +1,60 @@
-"""Named recipes: where each value comes from is said beside it. Every value can be changed."""
+"""How to train, and named choices: where each value comes from is said beside it. Every value can be changed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from equiprune.training.objective import Objective, mace_universal, mace_weighted, sevennet_huber
-from equiprune.training.optimisation import Linear, Optimisation, Plateau
+from equiprune.errors import TargetError
+from equiprune.training.data import rounds
+from equiprune.training.objective import Objective, mace_universal, mace_weighted, objective_to_json, sevennet_huber
+from equiprune.training.optimisation import Linear, Optimisation, Plateau, optimisation_to_json
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        objective: what is minimised.
+        optimisation: optimizer and schedule.
+        epochs: passes over the structures.
+        batch_size: structures per batch and process.
+        seed: of the order of the structures.
+        patience: stop after more epochs than this without a better validation loss; None never stops early.
+        save_every: steps between two saves of the state, besides one after every epoch.
+    """
+
+    objective: Objective
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    epochs: int = 10
+    batch_size: int = 4
+    seed: int = 0
+    patience: int | None = None
+    save_every: int = 500
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 1), ("batch_size", 1), ("save_every", 1), ("patience", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise TargetError(f"The {name.replace('_', ' ')} {value} is not possible: give {least} or more.")
+
+    def to_json(self) -> dict[str, Any]:
+        """Every choice, as JSON."""
+        return {
+            "objective": objective_to_json(self.objective),
+            "optimisation": optimisation_to_json(self.optimisation),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "patience": self.patience,
+        }
+
+
+def steps_of(recipe: Recipe, structures: int, replayed: int = 0, processes: int = 1) -> int:
+    """Steps that a run takes unless patience ends it; ``replayed`` structures are beside its own in every epoch."""
+    return recipe.epochs * rounds(structures + replayed, recipe.batch_size, processes)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,22 +28,21 @@ from equiprune.errors import EquipruneError, TargetError
 from equiprune.potential import Potential
 from equiprune.storage import Progress, silent
 from equiprune.structure_files import Concatenation
-from equiprune.training.data import TrainingBatch, digest, groups, rounds, survey
+from equiprune.training.data import TrainingBatch, digest, groups, survey
 from equiprune.training.divergence import diverged, not_finite
 from equiprune.training.loading import Loader, Request, naming_lost_workers
-from equiprune.training.objective import QUANTITIES, Objective, Sum, objective_to_json
+from equiprune.training.objective import QUANTITIES, Sum
 from equiprune.training.observers import Observer, watching
 from equiprune.training.optimisation import (
-    Optimisation,
     averaged,
     freeze,
-    optimisation_to_json,
     optimizer,
     set_learning_rate,
 )
 from equiprune.training.parity import check_parity
 from equiprune.training.predictor import Predictor
 from equiprune.training.processes import Processes
+from equiprune.training.recipes import Recipe, steps_of
 from equiprune.training.references import reference_steps
 from equiprune.training.replay import NO_REPLAY, Replay
 from equiprune.training.run_folder import RunFolder
@@ -54,51 +53,6 @@ from equiprune.training.validation import validation_sums
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train.
-
-    Attributes:
-        objective: what is minimised.
-        optimisation: optimizer and schedule.
-        epochs: passes over the structures.
-        batch_size: structures per batch and process.
-        seed: of the order of the structures.
-        patience: stop after more epochs than this without a better validation loss; None never stops early.
-        save_every: steps between two saves of the state, besides one after every epoch.
-    """
-
-    objective: Objective
-    optimisation: Optimisation = field(default_factory=Optimisation)
-    epochs: int = 10
-    batch_size: int = 4
-    seed: int = 0
-    patience: int | None = None
-    save_every: int = 500
-
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 1), ("batch_size", 1), ("save_every", 1), ("patience", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise TargetError(f"The {name.replace('_', ' ')} {value} is not possible: give {least} or more.")
-
-    def to_json(self) -> dict[str, Any]:
-        """Every choice, as JSON."""
-        return {
-            "objective": objective_to_json(self.objective),
-            "optimisation": optimisation_to_json(self.optimisation),
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "patience": self.patience,
-        }
-
-
-def steps_of(recipe: Recipe, structures: int, replayed: int = 0, processes: int = 1) -> int:
-    """Steps that a run takes unless patience ends it; ``replayed`` structures are beside its own in every epoch."""
-    return recipe.epochs * rounds(structures + replayed, recipe.batch_size, processes)
 
 
 def train(
