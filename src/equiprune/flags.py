@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Parameter, Token
+from cyclopts import Group, Parameter, Token
 
 from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
 from equiprune.blocks import PruningPlan
@@ -47,7 +47,30 @@ CriterionName = Literal["taylor", "activation", "magnitude", "random"]
 Dtype = Literal["float32", "float64"]
 
 
-@Parameter(name="*")
+PANELS = (
+    "What to reach",
+    "What to add",
+    "Where importance comes from",
+    "Labels",
+    "Which structures",
+    "How to train",
+    "What is minimised",
+    "Second derivatives",
+    "Another level of theory",
+    "Where it runs",
+    "Loading",
+    "Dashboards",
+    "Common",
+)
+"""Of a help page, in their order."""
+
+
+def panel(name: str) -> Group:
+    """A box of a help page that holds flags of one kind."""
+    return Group(name, sort_key=PANELS.index(name))
+
+
+@Parameter(name="*", group=panel("Common"))
 @dataclass(frozen=True)
 class Common:
     """Flags of every command.
@@ -63,7 +86,7 @@ class Common:
     trust: Switch = False
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("What to reach"))
 @dataclass(frozen=True)
 class TargetFlags:
     """What to reach; flags combine.
@@ -146,7 +169,7 @@ def _read_plan(path: Path) -> PruningPlan:
     return PruningPlan.from_json(value["plan"] if isinstance(value, dict) and "plan" in value else value)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("What to add"))
 @dataclass(frozen=True)
 class GrowthFlags:
     """What to add after pruning, leaving the function as it is unless it is drawn anew.
@@ -173,7 +196,7 @@ class GrowthFlags:
         return added
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("Where importance comes from"))
 @dataclass(frozen=True)
 class ScoreFlags:
     """Where importance comes from.
@@ -219,7 +242,7 @@ def criterion_named(name: CriterionName, seed: int) -> Criterion:
     return criteria[name]
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("Labels"))
 @dataclass(frozen=True)
 class LabelFlags:
     """Where labels are in the files; without a flag in REF_energy, ..., or else in the calculator results.

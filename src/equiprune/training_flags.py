@@ -12,7 +12,7 @@ import torch
 from cyclopts import Parameter
 
 from equiprune.errors import TargetError, closest
-from equiprune.flags import NotNegative, Patterns, Positive, Switch
+from equiprune.flags import NotNegative, Patterns, Positive, Switch, panel
 from equiprune.hessian import Probes, RandomProbes, Rows
 from equiprune.labels import LabelKeys
 from equiprune.training.curve_figure import CurvePicture
@@ -38,7 +38,7 @@ _SCHEDULES: Mapping[str, Schedule] = {
 }
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("What is minimised"))
 @dataclass(frozen=True)
 class WeightFlags:
     """Weights of the objective, instead of the preset's; 0 leaves a quantity out.
@@ -72,7 +72,7 @@ class WeightFlags:
         return replace(objective, **terms, hessian_samples=self.hessian_samples)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("How to train"))
 @dataclass(frozen=True)
 class RecipeFlags:
     """How to train; what is not given is the preset's.
@@ -130,7 +130,7 @@ def _rate(text: str) -> tuple[str, float]:
         raise TargetError(f"--rates '{text}' is no pattern and factor. Give e.g. 'readouts.*=0.1'.") from None
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("Second derivatives"))
 @dataclass(frozen=True)
 class ProbeFlags:
     """Products of the teacher's Hessian, for 'equiprune train --hessian-weight'.
@@ -152,7 +152,7 @@ class ProbeFlags:
         return None if self.hessian_rows is None else Rows(self.hessian_rows, seed)
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("Dashboards"))
 @dataclass(frozen=True)
 class WatchFlags:
     """Where the learning curve goes besides curve.csv and curve.png.
@@ -171,7 +171,7 @@ class WatchFlags:
         return [CurvePicture(run), *boards, *([Wandb(run, self.wandb)] if self.wandb else [])]
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("Which structures"))
 @dataclass(frozen=True)
 class SampleFlags:
     """A part of the training data that keeps every structure; both flags or none.
@@ -185,7 +185,7 @@ class SampleFlags:
     structure_key: str | None = None
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("Loading"))
 @dataclass(frozen=True)
 class LoadingFlags:
     """How structures get to the model; results are the same bits whatever is chosen.
@@ -202,7 +202,7 @@ class LoadingFlags:
 _REFERENCES: Mapping[str, References] = {"keep": KeepReferences(), "refit": RefitReferences()}
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("Another level of theory"))
 @dataclass(frozen=True)
 class TheoryFlags:
     """What becomes of a model, and of what it knew, when the data is of another level of theory.
@@ -244,7 +244,7 @@ class TheoryFlags:
             )
 
 
-@Parameter(name="*")
+@Parameter(name="*", group=panel("Where it runs"))
 @dataclass(frozen=True)
 class ProcessFlags:
     """Where training runs.
