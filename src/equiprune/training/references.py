@@ -31,7 +31,8 @@ _LOOKED_AT = 64
 """Structures that tell how far labels are from the model, where every one of them is not needed."""
 FAR = 0.5
 """eV/atom between labels and model, beyond which they are hardly of one level of theory."""
-_BATCH_ATOMS = 256
+_BATCH_ATOMS = 64
+"""Few: float64 must not take more memory than the training that follows."""
 _ROWS = 1000
 """Structures beyond which only their least squares are kept."""
 _DIGITS = 6
