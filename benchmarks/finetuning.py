@@ -16,19 +16,19 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from ase import Atoms
 from reference_data import mptrj, reference
-from retraining import CASES, taught
+from retraining import CASES, recipe, taught
 
 import equiprune as ep
 from equiprune.training.objective import Objective, Square, Term
 from equiprune.training.optimisation import Cosine, Optimisation
-from equiprune.training.recipes import PRESETS, Recipe
+from equiprune.training.recipes import Recipe
 from equiprune.training.references import RefitReferences, with_scale_of_forces
 from equiprune.training.start import from_scratch
 from equiprune.training.trainer import train
@@ -68,10 +68,8 @@ def retrained(
     parent: ep.Potential, pruned: ep.Potential, crystals: list[Atoms], preset: str, epochs: int
 ) -> ep.Potential:
     """The pruned model after learning what its parent says of displaced crystals."""
-    chosen = PRESETS[preset]
-    recipe = Recipe(chosen.objective, replace(chosen.optimisation, average=0.99), epochs)
     with tempfile.TemporaryDirectory() as folder:
-        return train(pruned, taught(parent, crystals, 0), recipe, Path(folder) / "run")
+        return train(pruned, taught(parent, crystals, 0), recipe(preset, epochs), Path(folder) / "run")
 
 
 def fine_tuned(start: ep.Potential, data: Split, steps: int, rate: float) -> tuple[ep.Potential, float]:
@@ -79,8 +77,8 @@ def fine_tuned(start: ep.Potential, data: Split, steps: int, rate: float) -> tup
     epochs = max(1, round(steps * 4 / len(data.train)))
     optimisation = Optimisation(rate, Cosine(0.01), warm_up=10, amsgrad=True, average=0.99)
     with tempfile.TemporaryDirectory() as folder:
-        recipe = Recipe(OBJECTIVE, optimisation, epochs, batch_size=4)
-        model = train(start, data.train, recipe, Path(folder) / "run", validation=data.validation)
+        chosen = Recipe(OBJECTIVE, optimisation, epochs, batch_size=4)
+        model = train(start, data.train, chosen, Path(folder) / "run", validation=data.validation)
     return model, _loss(model, data.validation)
 
 

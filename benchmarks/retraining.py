@@ -88,22 +88,28 @@ def tests(parent: ep.Potential, held_out: list[Atoms]) -> dict[str, list[Atoms]]
     return sets | {f"{e} (DFT MD)": reference(f"mlearn/{e}_test.extxyz.xz")[::8] for e in ("Cu", "Li", "Si")}
 
 
-def run(start: ep.Potential, data: list[Atoms], validation: list[Atoms], recipe: Recipe) -> tuple[ep.Potential, list]:
+def recipe(preset: str, epochs: int, batch_size: int = 4, **optimisation: float) -> Recipe:
+    """The preset's losses and optimizer with a moving average that suits a few hundred steps."""
+    chosen = PRESETS[preset]
+    return Recipe(chosen.objective, replace(chosen.optimisation, average=0.99, **optimisation), epochs, batch_size)
+
+
+def run(start: ep.Potential, data: list[Atoms], validation: list[Atoms], chosen: Recipe) -> tuple[ep.Potential, list]:
     """The trained model and its learning curve on the validation structures: rows of step, energy, forces, stress."""
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(start, data, recipe, Path(folder) / "run", validation=validation)
+        trained = train(start, data, chosen, Path(folder) / "run", validation=validation)
         with (Path(folder) / "run" / "curve.csv").open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["validation_forces"]]
     return trained, [[int(row["step"]), *(float(row[f"validation_{q}"]) for q in QUANTITIES)] for row in rows]
 
 
 def best_rate(
-    start: ep.Potential, data: list[Atoms], validation: list[Atoms], recipe: Recipe, rates: Sequence[float]
+    start: ep.Potential, data: list[Atoms], validation: list[Atoms], chosen: Recipe, rates: Sequence[float]
 ) -> tuple[float, ep.Potential, list]:
     """The run whose last validation loss is the smallest."""
     found = []
-    for rate in rates or [recipe.optimisation.learning_rate]:
-        tried = replace(recipe, optimisation=replace(recipe.optimisation, learning_rate=rate))
+    for rate in rates or [chosen.optimisation.learning_rate]:
+        tried = replace(chosen, optimisation=replace(chosen.optimisation, learning_rate=rate))
         trained, curve = run(start, data, validation, tried)
         found.append((min(sum(row[1:]) for row in curve), rate, trained, curve))
     _, rate, trained, curve = min(found, key=lambda candidate: candidate[0])
@@ -180,9 +186,7 @@ def main() -> None:
     data = taught(parent, structures, 0) if arguments.labels == "teacher" else structures
     validation = taught(parent, others[:20], 2) if arguments.labels == "teacher" else others[:20]
     sets = tests(parent, others[20:])
-    chosen = PRESETS[case.preset]
-    optimisation = replace(chosen.optimisation, average=0.99)
-    recipe = Recipe(chosen.objective, optimisation, arguments.epochs, arguments.batch_size)
+    chosen = recipe(case.preset, arguments.epochs, arguments.batch_size)
     steps = arguments.epochs * -(-len(data) // arguments.batch_size)
     print(f"{case.model} to {', '.join(map(str, case.targets))}; {len(data)} crystals ({arguments.labels} labels)")
     print(f"{steps} steps of {arguments.batch_size} structures, preset {case.preset}, {arguments.dtype}", flush=True)
@@ -190,7 +194,7 @@ def main() -> None:
     for name, start in starts(parent, structures[:120], data[:120], case.targets, arguments):
         kind = name.split()[0]
         candidates = [rates[kind]] if kind in rates else arguments.rates
-        rates[kind], trained, curves[name] = best_rate(start, data, validation, recipe, candidates)
+        rates[kind], trained, curves[name] = best_rate(start, data, validation, chosen, candidates)
         rows[name] = errors(trained, sets)
         print(f"{name} (rate {rates[kind]})", _cell([rows[name]["displaced (teacher)"]]), flush=True)
     print("\nMAE: energy, meV/atom / forces, meV/Angstrom / stress, meV/Angstrom^3 (forces of the seeds: from, to)")

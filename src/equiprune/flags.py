@@ -51,6 +51,8 @@ PANELS = (
     "What to reach",
     "What to add",
     "Where importance comes from",
+    "Distorted copies",
+    "Molecular dynamics",
     "Labels",
     "Which structures",
     "How to train",

@@ -16,6 +16,7 @@ from equiprune.flags import NotNegative, Patterns, Positive, Switch, panel
 from equiprune.hessian import Probes, RandomProbes, Rows
 from equiprune.labels import LabelKeys
 from equiprune.training.curve_figure import CurvePicture
+from equiprune.training.labelling import Augmentation, Dynamics
 from equiprune.training.objective import Objective
 from equiprune.training.observers import Observer, TensorBoard, Wandb
 from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
@@ -128,6 +129,48 @@ def _rate(text: str) -> tuple[str, float]:
         return pattern, float(factor if sign else "")
     except ValueError:
         raise TargetError(f"--rates '{text}' is no pattern and factor. Give e.g. 'readouts.*=0.1'.") from None
+
+
+@Parameter(name="*", group=panel("Distorted copies"))
+@dataclass(frozen=True)
+class CopyFlags:
+    """Structures near those given.
+
+    Attributes:
+        copies: distorted copies of each structure, labelled as well.
+        rattle: displacement of the copies' atoms, standard deviation in Angstrom.
+        strain: deformation of the copies' cells, standard deviation.
+    """
+
+    copies: NotNegative = 0
+    rattle: float = 0.1
+    strain: float = 0.02
+
+    def augmentation(self, seed: int) -> Augmentation:
+        """The same as a value of the API; raises `TargetError` for an impossible one."""
+        return Augmentation(self.copies, self.rattle, self.strain, seed)
+
+
+@Parameter(name="*", group=panel("Molecular dynamics"))
+@dataclass(frozen=True)
+class DynamicsFlags:
+    """Structures that the teacher meets.
+
+    Attributes:
+        frames: of molecular dynamics with the teacher that starts from each structure, labelled as well.
+        temperature: of the dynamics, K.
+        interval: steps between its frames.
+        timestep: of the dynamics, fs.
+    """
+
+    frames: NotNegative = 0
+    temperature: float = 600.0
+    interval: Positive = 20
+    timestep: float = 1.0
+
+    def dynamics(self, seed: int) -> Dynamics:
+        """The same as a value of the API; raises `TargetError` for an impossible one."""
+        return Dynamics(self.frames, self.temperature, self.interval, self.timestep, seed)
 
 
 @Parameter(name="*", group=panel("Second derivatives"))
@@ -304,7 +347,7 @@ def _started(environment: Mapping[str, str]) -> int | None:
     return tasks if tasks > 1 else None
 
 
-DEFAULT_RECIPE = RecipeFlags()
+DEFAULT_RECIPE, NO_COPIES, NO_DYNAMICS = RecipeFlags(), CopyFlags(), DynamicsFlags()
 NO_WEIGHTS, NO_PROBES, NO_SAMPLE, IN_PROCESS = WeightFlags(), ProbeFlags(), SampleFlags(), LoadingFlags()
 SAME_THEORY, UNWATCHED, ALONE = TheoryFlags(), WatchFlags(), ProcessFlags()
 """No flag given."""

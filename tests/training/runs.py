@@ -7,7 +7,7 @@
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -19,12 +19,14 @@ from ase import Atoms
 
 import equiprune as ep
 from equiprune.hessian import Rows
+from equiprune.labels import Labels
 from equiprune.storage import Progress, silent
+from equiprune.training.data import TrainingBatch, seen, with_labels
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import Norm, Term, mace_universal
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import Recipe
-from equiprune.training.second_derivatives import with_products
+from equiprune.training.second_derivatives import Turn, with_products
 from equiprune.training.trainer import train
 
 torch.set_num_threads(1)
@@ -80,6 +82,16 @@ def probed(seed: int = 0) -> tuple[Atoms, ...]:
 def mixed() -> tuple[Atoms, ...]:
     """Four of them, of 8, 2, 3 and 3 atoms, one without energy and one without stress."""
     return tuple(labelled()[i] for i in (0, 3, 6, 7))
+
+
+def batch(potential: ep.Potential, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
+    """What a loader should give."""
+    return with_labels(potential.graph(structures), structures, turns)
+
+
+def everything(structures: Sequence[Atoms]) -> Iterator[np.ndarray]:
+    """All that training sees of structures."""
+    return (array for atoms in structures for array in seen(atoms, Labels.of(atoms)))
 
 
 def vacuum(atoms: Atoms) -> Atoms:

@@ -10,11 +10,11 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import HESSIAN, labelled, probed, student, vacuum
+from runs import HESSIAN, batch, everything, labelled, probed, student, vacuum
 
 import equiprune as ep
 from equiprune.errors import StructureError
-from equiprune.training.data import batch, check_labels, digest, everything, groups, order, survey
+from equiprune.training.data import check_labels, digest, groups, order, survey
 from equiprune.training.objective import Objective, Square, Term, mace_universal, mace_weighted
 from equiprune.training.recipes import Recipe, steps_of
 from equiprune.training.replay import Replay

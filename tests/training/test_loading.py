@@ -20,14 +20,14 @@ import pytest
 import runs
 import torch
 from ase import Atoms
-from runs import labelled, parent, rows, run, signalled, student
+from runs import batch, everything, labelled, parent, rows, run, signalled, student
 from torch import Tensor
 
 import equiprune as ep
 from equiprune.errors import OutputError, StructureError
 from equiprune.hessian import Rows
 from equiprune.structure_files import Mapped, Structures
-from equiprune.training.data import TrainingBatch, batch, check_labels, digest, everything, groups
+from equiprune.training.data import TrainingBatch, check_labels, digest, groups
 from equiprune.training.loading import Batches, Loader, Request
 from equiprune.training.neighbour_cache import NeighbourCache
 from equiprune.training.objective import mace_universal

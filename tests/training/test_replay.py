@@ -8,12 +8,12 @@ import torch
 from ase import Atoms
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import RECIPE, labelled, mean_squares, mixed, parent, run, signalled, student
+from runs import RECIPE, everything, labelled, mean_squares, mixed, parent, run, signalled, student
 
 import equiprune as ep
 from equiprune.errors import OutputError, StructureError, TargetError
 from equiprune.labels import Labels
-from equiprune.training.data import digest, everything
+from equiprune.training.data import digest
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import Objective, Square, Term
 from equiprune.training.optimisation import Optimisation

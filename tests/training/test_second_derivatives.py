@@ -14,7 +14,7 @@ from ase import Atoms
 from command_line import Run
 from hypothesis import given
 from hypothesis import strategies as st
-from runs import HESSIAN, RECIPE, labelled, parent, probed, rows, run, signalled, student
+from runs import HESSIAN, RECIPE, batch, everything, labelled, parent, probed, rows, run, signalled, student
 from torch import nn
 
 import equiprune as ep
@@ -22,7 +22,7 @@ from equiprune.errors import OutputError, StructureError, TargetError
 from equiprune.hessian import Probes, RandomProbes, Rows, hessian
 from equiprune.labels import PRODUCTS, VECTORS, HessianProducts, Labels
 from equiprune.training import predictor, trainer
-from equiprune.training.data import batch, check_labels, digest, everything
+from equiprune.training.data import check_labels, digest
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.objective import Absolute, Norm, Objective, Square, Term, mace_universal, objective_to_json
 from equiprune.training.optimisation import Optimisation, Plateau

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import equiprune as ep
 from equiprune.adapters.growth import Growth
 from equiprune.certificate import prove_lossless
 from equiprune.checkpoint import check_output
+from equiprune.commands.resuming import resumable
 from equiprune.display import note, plain, progress, show, show_json, show_table
-from equiprune.errors import EquipruneError, OutputError, TargetError
+from equiprune.errors import OutputError, TargetError
 from equiprune.flags import (
     COMMON,
     NO_GROWTH,
@@ -70,7 +70,7 @@ def calibrate(
     check_device(device)
     potential = open_model(model, dtype, common, any_head=not isinstance(chosen, DataCriterion), device=device)
     structures = data if isinstance(chosen, DataCriterion) and data else ()
-    with _resumable(resume), progress("calibrate", limit) as step:
+    with resumable(resume.path), progress("calibrate", limit) as step:
         scores = ep.calibrate(
             potential, structures, chosen, limit=limit, batch_atoms=batch_atoms, resume=resume, progress=step
         )
@@ -90,18 +90,6 @@ def _report_scores(scores: ep.ImportanceScores, criterion: str, files: list[str]
     basis = f"mean over {scores.structures} structures" if scores.structures else "from the weights or the seed alone"
     show_table(f"Importance ({criterion}, {basis})", importance_table(scores))
     show("Written: " + ", ".join(files))
-
-
-@contextmanager
-def _resumable(resume: ep.Resume) -> Iterator[None]:
-    """Say that an earlier run is gone on from, and on Ctrl-C what this one leaves."""
-    if resume.path.exists():
-        note(f"Going on from {resume.path}.")
-    try:
-        yield
-    except KeyboardInterrupt:
-        kept = f"{resume.path} keeps what was finished" if resume.path.exists() else "nothing was finished yet"
-        raise EquipruneError(f"Interrupted; {kept}. Repeat the command to go on.") from None
 
 
 def _check_calibration(criterion: Criterion, data: Path | None, output: Path, plot: Path | None) -> None:

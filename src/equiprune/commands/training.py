@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 
@@ -76,43 +77,38 @@ def train(
         seed: of the order of the structures, and of the initialisation.
         dtype: precision; that of the model's file unless given.
     """
-    if output.suffix in (".pth", ".model"):
-        raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
-    theory.check(from_scratch=from_scratch)
-    if chosen.patience is not None and validation is None:
-        raise TargetError("--patience waits for a better validation loss: give --validation, or leave it out.")
-    observers = watch.observers(output)
-    recipe = chosen.recipe(weights, seed)
+    _check(output, validation, chosen, theory, from_scratch=from_scratch)
+    observers, recipe = watch.observers(output), chosen.recipe(weights, seed)
     fabric = processes.launched()
     say: Say = note if fabric.is_global_zero else _nothing
     structures, sampled = _sampled(keys.keys.on_all(open_structures(data)), sample, seed, say)
     held_out = keys.keys.on_all(open_structures(validation)) if validation else ()
     start = open_model(model, dtype, common, device=str(fabric.device))
     start, replay = _prepared(initialised(start, seed) if from_scratch else start, structures, theory, keys.keys, say)
-    files = {"data": data, "validation": validation, "replay": theory.replay}
     say(f"Preset {chosen.preset}: {PRESETS[chosen.preset].source}.")
     if not held_out and isinstance(recipe.optimisation.schedule, Plateau):
         say("Without --validation the learning rate stays as it is, and the last model is the result.")
+    files = {"data": data, "validation": validation, "replay": theory.replay}
+    prints = {name: fingerprint(path) for name, path in files.items() if path} | sampled
     steps = steps_of(recipe, len(structures), replay.per_epoch(len(structures)), fabric.world_size)
+    more: dict[str, Any] = {"workers": loading.workers, "cache": loading.cache, "note": say, "observers": observers}
     with progress("train", steps) if fabric.is_global_zero else nullcontext(silent) as step:
-        run_training(
-            start,
-            structures,
-            recipe,
-            output,
-            validation=held_out,
-            replay=replay,
-            fingerprints={name: fingerprint(path) for name, path in files.items() if path} | sampled,
-            fabric=fabric,
-            workers=loading.workers,
-            cache=loading.cache,
-            note=say,
-            progress=step,
-            observers=observers,
-        )
+        more |= {"validation": held_out, "replay": replay, "fingerprints": prints, "fabric": fabric, "progress": step}
+        run_training(start, structures, recipe, output, **more)
     if fabric.is_global_zero:
         _report(start, output, structures, held_out, as_json=common.json)
     return 0
+
+
+def _check(
+    output: Path, validation: Path | None, chosen: RecipeFlags, theory: TheoryFlags, *, from_scratch: bool
+) -> None:
+    """What can be refused before anything is opened."""
+    if output.suffix in (".pth", ".model"):
+        raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
+    theory.check(from_scratch=from_scratch)
+    if chosen.patience is not None and validation is None:
+        raise TargetError("--patience waits for a better validation loss: give --validation, or leave it out.")
 
 
 def _nothing(_: str) -> None:

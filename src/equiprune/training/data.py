@@ -14,7 +14,6 @@ from ase import Atoms
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import StructureError
 from equiprune.labels import LabelCounts, Labels, label_sources
-from equiprune.potential import Potential
 from equiprune.structures import checked
 from equiprune.training.objective import Objective, Targets
 from equiprune.training.second_derivatives import Turn, stacked
@@ -44,7 +43,7 @@ class Survey:
 
     Attributes:
         labels: how many structures have which.
-        digest: of `everything` that training sees.
+        digest: of all that training sees (`seen`).
     """
 
     labels: LabelCounts
@@ -110,15 +109,8 @@ def _hashed(structures: Iterable[Atoms], found: Any, use: str) -> Iterator[dict[
             labels = Labels.of(atoms)
         except StructureError as error:
             raise StructureError(f"Structure {i} for {use}: {error}") from error
-        _add(_seen(atoms, labels), found)
+        _add(seen(atoms, labels), found)
         yield label_sources(atoms, labels)
-
-
-def batch(potential: Potential, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
-    """One batch in the precision and on the device of a potential; ``turns`` as for `with_labels`."""
-    cutoff = potential.architecture.cutoff
-    graph = AtomicGraph.from_structures(structures, cutoff, potential.dtype, potential.device)
-    return with_labels(graph, structures, turns)
 
 
 def with_labels(graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
@@ -194,13 +186,8 @@ def _add(arrays: Iterable[np.ndarray], found: Any) -> None:
         found.update(np.ascontiguousarray(array).tobytes())
 
 
-def everything(structures: Iterable[Atoms]) -> Iterator[np.ndarray]:
-    """All that training sees of structures."""
-    for atoms in structures:
-        yield from _seen(atoms, Labels.of(atoms))
-
-
-def _seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:
+def seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:
+    """All that training sees of a structure."""
     yield from (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))
     if labels.hessian is not None:

@@ -11,7 +11,7 @@ from random_mace import random_checkpoint, stock
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
-from equiprune.training.data import batch
+from equiprune.training.data import with_labels
 from equiprune.training.objective import Objective, mace_universal, mace_weighted
 from equiprune.training.optimisation import Optimisation
 from equiprune.training.predictor import Predictor
@@ -51,7 +51,7 @@ def upstream(model: ep.Potential, structures: list[Atoms], loss: Any) -> tuple[f
 
 
 def ours(model: ep.Potential, structures: list[Atoms], objective: Objective) -> tuple[float, list[torch.Tensor]]:
-    whole = batch(model, structures)
+    whole = with_labels(model.graph(structures), structures)
     predicted = Predictor(model).train()(*whole.inputs)
     sums = objective.sums(predicted, whole.targets, whole.graph)
     value = sum((part.total / part.count for part in sums.values()), torch.zeros(()))

@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.training.data import batch
+from equiprune.training.data import with_labels
 from equiprune.training.objective import sevennet_huber
 from equiprune.training.optimisation import Optimisation
 from equiprune.training.predictor import Predictor
@@ -55,7 +55,7 @@ def upstream(model: ep.Potential, structures: list[Atoms]) -> tuple[float, list[
 
 
 def ours(model: ep.Potential, structures: list[Atoms]) -> tuple[float, list[torch.Tensor]]:
-    whole = batch(model, structures)
+    whole = with_labels(model.graph(structures), structures)
     sums = sevennet_huber(1.0, 0.01, 1.0).sums(Predictor(model).train()(*whole.inputs), whole.targets, whole.graph)
     value = sum((part.total / part.count for part in sums.values()), torch.zeros(()))
     return value.item(), gradients(value, model)
