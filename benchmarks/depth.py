@@ -41,7 +41,7 @@ def fine_tuned(models: dict[str, ep.Potential], arguments: Namespace) -> dict[st
         print(f"\nfine-tuned on {name}: energy, meV/atom / forces, meV/Angstrom (learning rate)", flush=True)
         for model, start in models.items():
             smaller = referenced(only(start, elements), data, scale=False)
-            row = best_of_rates(smaller, data, arguments.steps, arguments.rates)
+            row = best_of_rates(smaller, data, arguments.steps, 4, arguments.rates)
             found.setdefault(name, {})[model] = row
             print(f"{model:45} {row['energy']:.1f} / {row['forces']:.1f} ({row['rate']:g})", flush=True)
     return found
@@ -61,7 +61,7 @@ def parsed() -> Namespace:
     parser.add_argument("--crystals", type=int, default=316)
     parser.add_argument("--epochs", type=int, default=3, help="of retraining")
     parser.add_argument("--rate", type=float, default=0.004, help="of retraining")
-    parser.add_argument("--sets", nargs="*", default=["Cu", "Si", "ethanol"], choices=SETS)
+    parser.add_argument("--sets", nargs="*", default=["ethanol"], choices=SETS)
     parser.add_argument("--train", type=int, default=100, help="structures to fine-tune on")
     parser.add_argument("--validation", type=int, default=20)
     parser.add_argument("--test", type=int, default=100)

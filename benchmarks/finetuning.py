@@ -72,12 +72,12 @@ def retrained(
         return train(pruned, taught(parent, crystals, 0), recipe(preset, epochs), Path(folder) / "run")
 
 
-def fine_tuned(start: ep.Potential, data: Split, steps: int, rate: float) -> tuple[ep.Potential, float]:
-    """The model after so many steps at most, the best one by validation, and its validation loss."""
-    epochs = max(1, round(steps * 4 / len(data.train)))
+def fine_tuned(start: ep.Potential, data: Split, steps: int, size: int, rate: float) -> tuple[ep.Potential, float]:
+    """The model after so many steps of ``size`` structures, the best one by validation, and its validation loss."""
+    epochs = max(1, round(steps * size / len(data.train)))
     optimisation = Optimisation(rate, Cosine(0.01), warm_up=10, amsgrad=True, average=0.99)
     with tempfile.TemporaryDirectory() as folder:
-        chosen = Recipe(OBJECTIVE, optimisation, epochs, batch_size=4)
+        chosen = Recipe(OBJECTIVE, optimisation, epochs, size)
         model = train(start, data.train, chosen, Path(folder) / "run", validation=data.validation)
     return model, _loss(model, data.validation)
 
@@ -88,9 +88,9 @@ def _loss(model: ep.Potential, structures: Sequence[Atoms]) -> float:
     return energy**2 + 10 * forces**2
 
 
-def best_of_rates(start: ep.Potential, data: Split, steps: int, rates: Sequence[float]) -> dict[str, float]:
+def best_of_rates(start: ep.Potential, data: Split, steps: int, size: int, rates: Sequence[float]) -> dict[str, float]:
     """Test errors with the learning rate that validation structures prefer."""
-    runs = {rate: fine_tuned(start, data, steps, rate) for rate in rates}
+    runs = {rate: fine_tuned(start, data, steps, size, rate) for rate in rates}
     chosen = min(runs, key=lambda rate: runs[rate][1])
     [accuracy] = ep.evaluate({"": runs[chosen][0]}, data.test)
     return {"rate": chosen, "energy": accuracy.mae("energy"), "forces": accuracy.mae("forces")}
@@ -118,7 +118,7 @@ def compared(
         smaller = referenced(smaller, data, scale=name == "scratch")
         [before] = ep.evaluate({"": smaller}, data.test)
         for label, steps in [(name, 1)] + ([("longer", arguments.longer)] if name == "scratch" else []):
-            row = best_of_rates(smaller, data, steps * arguments.steps, arguments.rates)
+            row = best_of_rates(smaller, data, steps * arguments.steps, arguments.batch_size, arguments.rates)
             yield label, {**row, "before": {"energy": before.mae("energy"), "forces": before.mae("forces")}}
 
 
@@ -151,7 +151,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--train", type=int, default=40, help="structures to learn from")
     parser.add_argument("--validation", type=int, default=20)
     parser.add_argument("--test", type=int, default=50)
-    parser.add_argument("--steps", type=int, default=200, help="of four structures, in whole epochs")
+    parser.add_argument("--steps", type=int, default=200, help="in whole epochs")
+    parser.add_argument("--batch-size", type=int, default=4, help="structures; large cells need fewer")
     parser.add_argument("--longer", type=int, default=4, help="times the steps for a second run from scratch")
     parser.add_argument("--rates", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2])
     parser.add_argument("--crystals", type=int, default=316, help="of MPtrj, to calibrate and retrain on")
@@ -164,7 +165,9 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     arguments = parsed()
     models = starts(arguments)
-    print(f"{arguments.model}; {arguments.train} structures, {arguments.steps} steps of 4, rates {arguments.rates}")
+    print(
+        f"{arguments.model}; {arguments.train} structures, {arguments.steps} steps of {arguments.batch_size}, rates {arguments.rates}"
+    )
     print("energy MAE, meV/atom / forces MAE, meV/Angstrom on the test structures: before -> after (learning rate)")
     tables = {}
     for name in arguments.sets:

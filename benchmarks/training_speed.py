@@ -2,8 +2,9 @@
 
 ``equiprune train`` against ``sevenn train`` or ``mace_run_train``, each a process of its own, taking turns, once for
 few epochs and once for more: the difference is the time of the epochs alone, without imports, reading and compiling.
-Memory is the largest resident set of the process. Both validate on one small crystal after every epoch, because
-upstream's programs insist on validation.
+Memory is the largest resident set of the process. All structures are displaced copies of one crystal: each loop draws
+batches in an order of its own, and the largest batch decides the memory. Both validate on one of them after every
+epoch, because upstream's programs insist on validation.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from pathlib import Path
 import yaml
 
 SUFFIXES = {"7net-l3i5": ".pth", "mace-mp-small": ".model"}
-BATCH = 4
+BATCH, ATOMS = 4, 12
 
 
 @dataclass(frozen=True)
@@ -94,19 +95,20 @@ def mace(folder: Path) -> Callable[[int, Path], list[str]]:
 
 
 def prepare(model: str, folder: Path, structures: int) -> None:
-    """A pruned model and labelled crystals in files."""
+    """A pruned model and labelled copies of one crystal in files."""
     import ase.io  # only here: a child's peak memory starts at what its parent process holds
     import torch
     from reference_data import mptrj
 
     import equiprune as ep
-    from equiprune.training.labelling import label
+    from equiprune.training.labelling import Augmentation, augmented, label
 
     halves = {".pth": (ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)), ".model": (ep.Channels(64),)}
     parent = ep.load(model, dtype=torch.float32)
-    labelled = list(label(parent, mptrj(16)[: structures + 1]))
-    ase.io.write(folder / "train.extxyz", labelled[:-1])
-    ase.io.write(folder / "valid.extxyz", labelled[-1:])
+    crystal = next(atoms for atoms in mptrj(16) if len(atoms) == ATOMS)
+    labelled = list(label(parent, augmented([crystal], Augmentation(copies=structures))))
+    ase.io.write(folder / "train.extxyz", labelled[1:])
+    ase.io.write(folder / "valid.extxyz", labelled[:1])
     targets = halves[SUFFIXES[model]]
     child = ep.prune(parent, ep.allocate(parent, targets, ep.data_free_scores(parent, ep.Magnitude())))
     ep.save(child, folder / f"model{SUFFIXES[model]}")
@@ -161,9 +163,8 @@ def report(arguments: argparse.Namespace, found: dict[str, list[tuple[float, flo
     steps = -(-arguments.structures // BATCH)
     threads = os.environ.get("OMP_NUM_THREADS", "all")
     print(f"\n{arguments.model}, pruned, float32, CPU, stock kernels, {threads} thread(s)")
-    print(
-        f"{arguments.structures} crystals, {steps} steps of {BATCH} structures per epoch; median of {arguments.repeats}"
-    )
+    print(f"{arguments.structures} copies of a crystal of {ATOMS} atoms, {steps} steps of {BATCH} structures per epoch")
+    print(f"median of {arguments.repeats}")
     print("| loop | s/epoch | CPU s/epoch | peak memory, MiB |\n|---|---|---|---|")
     for name, (wall, cpu, memory) in medians.items():
         print(f"| {name} | {wall:.1f} | {cpu:.1f} | {memory:.0f} |")

@@ -32,7 +32,7 @@ _LOOKED_AT = 64
 FAR = 0.5
 """eV/atom between labels and model, beyond which they are hardly of one level of theory."""
 _BATCH_ATOMS = 64
-"""Few: float64 must not take more memory than the training that follows."""
+"""Few: this must not take more memory than the training that follows."""
 _ROWS = 1000
 """Structures beyond which only their least squares are kept."""
 _DIGITS = 6
@@ -87,7 +87,7 @@ class RefitReferences(References):
 
     def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
         """Raises `TargetError` when no structure has an energy."""
-        found = Offsets.of(potential, structures)
+        found = Offsets.of(potential.to(torch.float64), structures)
         if found is None:
             raise TargetError(
                 "References cannot be refitted: no structure has a label of its energy. Keep them, or give energies of "
@@ -123,12 +123,13 @@ class GivenReferences(References):
                 "Give those too, or refit."
             )
         given = {z: self.energies[z] for z in sorted(self.energies) if z in potential.elements}
-        own = isolated_energies(potential, list(given))
+        exact = potential.to(torch.float64)
+        own = isolated_energies(exact, list(given))
         changes = {z: _rounded(energy - own[z]) for z, energy in given.items()}
         said = (
             f"References set to energies of isolated atoms: {_listed(given, '')} (changed by {_listed(changes, '+')})."
         )
-        if found := Offsets.of(potential, some(structures)):
+        if found := Offsets.of(exact, some(structures)):
             before, after = found.rms({}), found.rms(changes)
             said += f" RMS of the energy {before:,.1f} -> {after:,.1f} meV/atom."
             if after > before:
@@ -158,12 +159,11 @@ class Offsets:
 
     @classmethod
     def of(cls, potential: Potential, structures: Sequence[Atoms]) -> Offsets | None:
-        """Of the structures that have an energy; None when there is none."""
-        exact = potential.to(torch.float64)
+        """Of the structures that have an energy, in the potential's own precision; None when there is none."""
         known = (atoms for atoms in structures if Labels.of(atoms).energy is not None)
         rows, count, total = np.empty((0, len(chemical_symbols) + 1)), 0, 0.0
         for batch in batches(known, _BATCH_ATOMS):
-            new = _offsets(exact, batch)
+            new = _offsets(potential, batch)
             rows, count, total = np.vstack([rows, new]), count + len(batch), total + float(new[:, -1].sum())
             if len(rows) > _ROWS:
                 rows = np.asarray(np.linalg.qr(rows, mode="r"))
@@ -200,10 +200,11 @@ def _offsets(potential: Potential, batch: Sequence[Atoms]) -> np.ndarray:
 
 
 def energies(potential: Potential, structures: Sequence[Atoms]) -> np.ndarray:
-    """Energies (structures,) in eV, evaluated in float64; no forces."""
-    exact = potential.to(torch.float64)
+    """Energies (structures,) in eV, evaluated in the potential's own precision; no forces."""
     with torch.no_grad():
-        found = [exact.energies(exact.graph(batch)).cpu().numpy() for batch in batches(structures, _BATCH_ATOMS)]
+        found = [
+            potential.energies(potential.graph(b)).double().cpu().numpy() for b in batches(structures, _BATCH_ATOMS)
+        ]
     return np.concatenate(found)
 
 
