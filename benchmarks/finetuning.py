@@ -165,9 +165,8 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     arguments = parsed()
     models = starts(arguments)
-    print(
-        f"{arguments.model}; {arguments.train} structures, {arguments.steps} steps of {arguments.batch_size}, rates {arguments.rates}"
-    )
+    print(f"{arguments.model}; {arguments.train} structures, rates {arguments.rates}")
+    print(f"{arguments.steps} steps of {arguments.batch_size} structures")
     print("energy MAE, meV/atom / forces MAE, meV/Angstrom on the test structures: before -> after (learning rate)")
     tables = {}
     for name in arguments.sets:
