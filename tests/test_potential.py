@@ -96,7 +96,7 @@ def test_masking_zeroes_exactly_the_removed_blocks(toy: ep.Potential, structures
     seen = masked.differentiate(masked.graph(structures[1:2]), names).features
     for space in toy.spaces:
         if space.name in names:
-            feature, _ = seen[space.name]
+            feature = seen[space.name].value
             ones = plan.mask(space).as_tensor(feature)
             assert not (feature * (1 - ones)).any()
             assert (feature * ones).any()

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import torch
@@ -40,6 +41,20 @@ class Prediction:
 
 
 @dataclass(frozen=True)
+class Observed:
+    """A feature space in one evaluation.
+
+    Attributes:
+        value: (rows, irreps.dim); a row per site, or blocks of such rows one after another.
+        gradients: of each output with respect to it, shaped alike: of the energy; where forces are an output of their
+            own, also of their projection on fixed random directions.
+    """
+
+    value: Tensor
+    gradients: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
 class Differentiated:
     """One backward pass: predictions of a batch and the gradients of observed features.
 
@@ -47,13 +62,13 @@ class Differentiated:
         energies: (structures,) eV.
         forces: (atoms, 3) eV/Angstrom.
         stress: (structures, 3, 3) eV/Angstrom^3.
-        features: space name to (feature, dE/dfeature), both (sites, irreps.dim).
+        features: space name to what was seen of it.
     """
 
     energies: Tensor
     forces: Tensor
     stress: Tensor
-    features: Mapping[str, tuple[Tensor, Tensor]]
+    features: Mapping[str, Observed]
 
 
 @dataclass(frozen=True)
@@ -127,24 +142,39 @@ class Potential:
     def graph(self, structures: Sequence[Atoms]) -> AtomicGraph:
         """The batch this potential evaluates. Raises `StructureError` for what it cannot evaluate."""
         check_structures(structures, self.elements)
-        return AtomicGraph.from_structures(structures, self.architecture.cutoff, self.dtype, self.device)
+        arch = self.architecture
+        return AtomicGraph.from_structures(structures, arch.cutoff, self.dtype, self.device, arch.max_neighbors)
 
     def energies(self, graph: AtomicGraph) -> Tensor:
         """Energies (structures,) in eV, differentiable in the graph's leaves."""
         return self.adapter.energies(self.module, self.architecture, graph, self.head, self.taps)
 
     def differentiate(self, graph: AtomicGraph, observe: Sequence[str] = ()) -> Differentiated:
-        """Energies, forces, stress and dE/dfeature of the observed spaces, in one backward pass."""
+        """Energies, forces, stress and dE/dfeature of the observed spaces, in one backward pass.
+
+        Where forces are an output of their own there is no stress (nan), and features have a gradient of the energy and
+        one of the forces, from a backward pass each.
+        """
+        seen: dict[str, list[Tensor]] = {name: [] for name in observe}
+        taps = {**self.taps, **{name: _recorder(seen[name], self.taps.get(name, _unchanged)) for name in observe}}
+        if self.adapter.direct_forces:
+            return self._direct(graph, seen, taps)
         graph = graph.with_leaves()
-        seen: dict[str, Tensor] = {}
-        taps = {**self.taps, **{name: _recorder(name, seen, self.taps) for name in observe}}
         energies = self.adapter.energies(self.module, self.architecture, graph, self.head, taps)
-        leaves = [graph.positions, graph.strain, *seen.values()]
-        by_position, by_strain, *by_feature = torch.autograd.grad(
-            energies.sum(), leaves, allow_unused=True, materialize_grads=True
-        )
-        features = {name: (value.detach(), grad) for (name, value), grad in zip(seen.items(), by_feature, strict=True)}
+        leaves = [graph.positions, graph.strain, *chain.from_iterable(seen.values())]
+        by_position, by_strain, *by_feature = _gradients(energies.sum(), leaves)
+        features = _observed(seen, [by_feature])
         return Differentiated(energies.detach(), -by_position, by_strain / graph.volume[:, None, None], features)
+
+    def _direct(self, graph: AtomicGraph, seen: dict[str, list[Tensor]], taps: Taps) -> Differentiated:
+        with torch.set_grad_enabled(bool(seen)):
+            outputs = self.adapter.energies_and_forces(self.module, self.architecture, graph, self.head, taps)
+        energies, forces = outputs
+        leaves = list(chain.from_iterable(seen.values()))
+        projected = (forces * _directions(graph, forces)).sum()
+        gradients = [_gradients(energies.sum(), leaves, keep=True), _gradients(projected, leaves)] if leaves else []
+        stress = graph.strain.new_full(graph.strain.shape, torch.nan)
+        return Differentiated(energies.detach(), forces.detach(), stress, _observed(seen, gradients))
 
     def predict(self, structures: Sequence[Atoms], batch_atoms: int = 256) -> list[Prediction]:
         """Energy, forces and stress of each structure, in batches of up to ``batch_atoms`` atoms.
@@ -190,14 +220,38 @@ def _masker(plan: PruningPlan, space: FeatureSpace, before: Taps) -> Any:
     return lambda feature: earlier(feature) * mask.as_tensor(feature)
 
 
-def _recorder(name: str, seen: dict[str, Tensor], before: Taps) -> Any:
-    earlier = before.get(name, _unchanged)
+def _gradients(output: Tensor, leaves: Sequence[Tensor], *, keep: bool = False) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(output, leaves, retain_graph=keep, allow_unused=True, materialize_grads=True)
 
+
+def _directions(graph: AtomicGraph, like: Tensor) -> Tensor:
+    """A fixed random vector for every atom (atoms, 3), by its number in its structure: batches change nothing."""
+    sizes = graph.structure_of_atom.bincount(minlength=graph.n_structures)
+    first = (sizes.cumsum(0) - sizes)[graph.structure_of_atom]
+    numbers = torch.arange(len(like), device=like.device) - first
+    table = torch.randn(int(sizes.max()), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return table.to(like)[numbers]
+
+
+def _observed(seen: Mapping[str, Sequence[Tensor]], gradients: Sequence[Sequence[Tensor]]) -> dict[str, Observed]:
+    """Values and gradients by space; what was seen of a space in several places is put one after another."""
+    features, start = {}, 0
+    for name, values in seen.items():
+        own = slice(start, start + len(values))
+        start += len(values)
+        if not values:
+            continue
+        by_output = tuple(torch.cat(tuple(of_output[own])) for of_output in gradients)
+        features[name] = Observed(torch.cat([value.detach() for value in values]), by_output)
+    return features
+
+
+def _recorder(seen: list[Tensor], earlier: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     def record(feature: Tensor) -> Tensor:
         feature = earlier(feature)
         if not feature.requires_grad:
             feature = feature.requires_grad_()
-        seen[name] = feature
+        seen.append(feature)
         return feature
 
     return record

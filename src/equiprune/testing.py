@@ -372,7 +372,7 @@ def _silenced(potential: Potential, generator: Generator, *, produced: bool) -> 
         if space.scored and (space.zero_preserving or not produced):
             # one irrep for all spaces of a size group: otherwise none could be removed
             entry = entry_of_group.setdefault(group_of(space), int(generator.integers(len(space.irreps))))
-            mul, ir = space.irreps.entries[entry]
+            mul, ir = space.irreps.entries[entry % len(space.irreps)]
             block = (space.name, ir, int(generator.integers(mul)))
             if sum(_silence(weights[name], layout, block, produced) for name, layout in layouts.items()):
                 blocks.append(block)
@@ -380,14 +380,14 @@ def _silenced(potential: Potential, generator: Generator, *, produced: bool) -> 
 
 
 def _silence(weight: Tensor, layout: WeightLayout, block: _Block, produced: bool) -> int:
-    """Zero in place what makes a block (its column of the last axis) or what reads it; how many stretches that was."""
+    """Zero in place what makes a block or what reads it; how many stretches that was."""
     space, irrep, channel = block
     start = found = 0
     for path in layout.paths:
         dense = weight.view(-1)[start : start + path.numel].view(path.shape)
         start += path.numel
         for dim, axis in enumerate(path.axes):
-            makes = dim == len(path.axes) - 1
+            makes = path.produces(dim)
             if makes and len(path.axes) == 1 and not path.key:
                 continue  # an element-wise constant makes nothing
             column = 0

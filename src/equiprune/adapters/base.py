@@ -25,8 +25,8 @@ from equiprune.errors import CheckpointError, OutputError, TargetError
 
 Weights = Mapping[str, Tensor]
 Taps = Mapping[str, Callable[[Tensor], Tensor]]
-"""Space name to a function applied to that space's feature tensor where it is produced. A tap that returns its argument
-observes; a tap that multiplies masks."""
+"""Space name to a function applied to that space's feature tensor wherever it is produced. A tap that returns its
+argument observes; a tap that multiplies masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,13 @@ class Architecture:
         elements: atomic numbers in the order of the model's one-hot encoding.
         cutoff: Angstrom.
         heads: names of the levels of theory of a multi-head model, empty for a single one.
+        max_neighbors: an atom sees only so many of the nearest within the cutoff; None for all of them.
     """
 
     elements: tuple[int, ...]
     cutoff: float
     heads: tuple[str, ...] = ()
+    max_neighbors: int | None = None
 
     @property
     def inversion(self) -> bool:
@@ -88,6 +90,8 @@ class ModelAdapter(ABC):
     """The frozen dataclass of hyperparameters."""
     suffixes: tuple[str, ...] = ()
     """File suffixes of upstream checkpoints this adapter opens and writes."""
+    direct_forces: bool = False
+    """Whether forces are an output of their own (`energies_and_forces`) and not minus the gradient of the energy."""
 
     def aliases(self) -> Mapping[str, str]:
         """Short names of published models and what they stand for; must not import the backend."""
@@ -126,8 +130,16 @@ class ModelAdapter(ABC):
     ) -> Tensor:
         """Energies (structures,) in eV, differentiable with respect to ``graph.positions`` and ``graph.strain``.
 
-        Each tap is called once, where its space is produced, and its result is what the model goes on with.
+        Each tap is called where its space is produced, and its result is what the model goes on with: once for most
+        spaces, several times for one that is made in several places (the features that every layer adds to). It is
+        given a row per site, or several blocks of such rows one after another.
         """
+
+    def energies_and_forces(
+        self, module: nn.Module, architecture: Any, graph: AtomicGraph, head: str | None, taps: Taps
+    ) -> tuple[Tensor, Tensor]:
+        """Energies (structures,) in eV and forces (atoms, 3) in eV/Angstrom of a model with `direct_forces`."""
+        raise NotImplementedError(f"{self.name} models have forces that are gradients")
 
     def absorb(self, architecture: Any, weights: Weights, plan: PruningPlan) -> tuple[Any, Weights]:
         """Rewrite the parent exactly where slicing alone cannot express the plan. The default changes nothing."""

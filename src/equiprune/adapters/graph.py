@@ -60,10 +60,16 @@ class AtomicGraph:
 
     @classmethod
     def from_structures(
-        cls, structures: Sequence[Atoms], cutoff: float, dtype: torch.dtype, device: torch.device | str = "cpu"
+        cls,
+        structures: Sequence[Atoms],
+        cutoff: float,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+        max_neighbors: int | None = None,
     ) -> AtomicGraph:
-        """Neighbour lists within ``cutoff`` (Angstrom), concatenated over structures."""
-        return cls.concatenated([cls.of(atoms, neighbours(atoms, cutoff), dtype) for atoms in structures]).to(device)
+        """Neighbour lists (see `neighbours`), concatenated over structures."""
+        graphs = [cls.of(atoms, neighbours(atoms, cutoff, max_neighbors), dtype) for atoms in structures]
+        return cls.concatenated(graphs).to(device)
 
     @classmethod
     def of(cls, atoms: Atoms, near: Neighbours, dtype: torch.dtype) -> AtomicGraph:
@@ -129,8 +135,12 @@ class AtomicGraph:
         return vectors + torch.einsum("ei,eij->ej", vectors, symmetric[self.structure_of_edge])
 
 
-def neighbours(atoms: Atoms, cutoff: float) -> Neighbours:
-    """All pairs within ``cutoff`` (Angstrom). Raises `StructureError` for two atoms at the same place."""
+def neighbours(atoms: Atoms, cutoff: float, max_neighbors: int | None = None) -> Neighbours:
+    """All pairs within ``cutoff`` (Angstrom), or of each centre the nearest ``max_neighbors`` only.
+
+    Raises:
+        StructureError: two atoms are at the same place.
+    """
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
     centre, neighbour, images, distances = finder.compute(
         points=atoms.positions, box=atoms.cell.array, periodic=atoms.pbc, quantities="ijSd"
@@ -140,8 +150,26 @@ def neighbours(atoms: Atoms, cutoff: float) -> Neighbours:
         raise StructureError(
             f"Atoms {centre[i]} and {neighbour[i]} of {atoms.get_chemical_formula()} are at the same place. Remove one."
         )
-    pairs = np.stack([centre, neighbour]).astype(np.int64)
-    return Neighbours(pairs, images.reshape(-1, 3).astype(float))
+    pairs, images = np.stack([centre, neighbour]).astype(np.int64), images.reshape(-1, 3).astype(float)
+    if max_neighbors is None:
+        return Neighbours(pairs, images)
+    kept = _nearest(pairs[0], distances, max_neighbors)
+    return Neighbours(pairs[:, kept], images[kept])
+
+
+_SAME_DISTANCE = 6
+"""Digits, Angstrom: nearer than that, rounding must not choose between two neighbours; their order does."""
+
+
+def _nearest(centre: np.ndarray, distances: np.ndarray, count: int) -> np.ndarray:
+    """Which edges lead to one of the ``count`` nearest neighbours of their centre, in their order.
+
+    >>> _nearest(np.array([0, 0, 0, 1]), np.array([2.0, 1.0, 3.0, 9.0]), 2)
+    array([0, 1, 3])
+    """
+    by_distance = np.lexsort((np.arange(len(centre)), distances.round(_SAME_DISTANCE), centre))
+    rank = np.arange(len(centre)) - np.searchsorted(centre[by_distance], centre[by_distance])
+    return np.sort(by_distance[rank < count])
 
 
 def coinciding(atoms: Atoms) -> tuple[int, int] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from operator import index
 from types import MappingProxyType
 from typing import Any
@@ -199,6 +200,10 @@ class PruningPlan:
                 f"{space.name} would lose all of {', '.join(needed)}; this architecture needs l = 0 to "
                 f"{space.least_lmax}."
             )
+        if not set(range(space.always)) <= set(mask.of(Irrep(0, 1))):
+            raise PlanError(f"{space.name} would lose one of its first {space.always}, which every model needs.")
+        if space.top_down and any(not a and b for a, b in pairwise(mask.kept)):
+            raise PlanError(f"{space.name} loses irreps from the highest l downwards, not to '{mask.kept_irreps}'.")
         if space.ordered and not _is_a_beginning(mask):
             raise PlanError(
                 f"{space.name} can only be removed from its last channel backwards, not to '{mask.kept_irreps}' "
@@ -211,8 +216,9 @@ class PruningPlan:
             groups.setdefault(space.size_group, []).append(space)
         groups.pop("", None)
         for members in groups.values():
-            counts = {space.name: str(self.mask(space).kept_irreps) for space in members}
-            if len(set(counts.values())) > 1:
+            kept = {(ir, len(self.mask(space).of(ir))) for space in members for _, ir in space.irreps}
+            if len(kept) > len({ir for ir, _ in kept}):
+                counts = {space.name: str(self.mask(space).kept_irreps) for space in members}
                 raise PlanError(f"These spaces must keep equally many channels of each irrep: {counts}.")
 
     def to_json(self) -> dict[str, Any]:

@@ -19,6 +19,10 @@ class Role(StrEnum):
     """Spherical harmonics of the edges; its channels are the degrees l up to ``max_ell``."""
     RADIAL_WIDTH = "radial_width"
     """Hidden neurons of the network that turns distances into convolution weights."""
+    HIDDEN_CHANNELS = "hidden_channels"
+    """Channels inside a convolution, between its two linear maps (eSCN: ``hidden_channels``)."""
+    POINTWISE = "pointwise"
+    """Channels of the network that works on values at points of a sphere (eSCN)."""
     RADIAL_BASIS = "radial_basis"
     """Radial (Bessel) functions."""
     CORRELATION = "correlation"
@@ -60,13 +64,15 @@ class FeatureSpace:
         role: what a target calls it.
         site: rows are atoms or edges.
         tying: one channel set for all l, or one per l.
-        size_group: spaces of one group keep equally many channels of each irrep, whichever they are (a constructor
-            with a single argument for two layers); empty for none.
+        size_group: spaces of one group keep equally many channels of each irrep that they have in common, whichever
+            they are (a constructor with a single argument for two layers); empty for none.
         stock_group: in models that upstream's own constructor builds, spaces of one such group keep one number of
             channels, the same for every irrep they keep; empty for none. A plan may break this where the adapter can
             assemble the model all the same; what is lost are tools that call the constructor.
         minimum: fewest channels of 0e that the architecture can be built with (for spaces that have 0e).
         least_lmax: irreps up to this l are never removed entirely.
+        top_down: irreps are removed entirely from the highest l downwards only.
+        always: the first so many channels are kept by every plan.
         ordered: channels can only go from the last one backwards (highest l, highest order, last interaction).
         zero_preserving: the activation that produces the space maps zero to zero, so that a channel with zero
             incoming weights is zero.
@@ -85,15 +91,27 @@ class FeatureSpace:
     stock_group: str = ""
     minimum: int = 1
     least_lmax: int = 0
+    top_down: bool = False
+    always: int = 0
     ordered: bool = False
     zero_preserving: bool = True
 
     @property
     def scored(self) -> bool:
         """True where an importance score decides: features whose channels can go in any order."""
-        return self.role in _SCORED
+        return self.role in _SCORED and not self.ordered
 
 
 _SCORED = frozenset(
-    (Role.NODE_FEATS, Role.EDGE_IRREPS, Role.A_BASIS, Role.RADIAL_WIDTH, Role.RADIAL_BASIS, Role.READOUT)
+    (
+        Role.NODE_FEATS,
+        Role.EDGE_IRREPS,
+        Role.A_BASIS,
+        Role.RADIAL_WIDTH,
+        Role.HIDDEN_CHANNELS,
+        Role.POINTWISE,
+        Role.RADIAL_BASIS,
+        Role.INTERACTIONS,
+        Role.READOUT,
+    )
 )

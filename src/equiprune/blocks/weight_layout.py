@@ -66,13 +66,19 @@ class Path:
 
     Attributes:
         key: identity within the weight, e.g. ``1e->1e``; a pruned model has a subset of its parent's keys.
-        axes: one axis per dimension; the last is what the weight produces.
+        axes: one axis per dimension.
         scale: constant multiplying the stored numbers upstream.
+        output: the dimension that the weight produces; e3nn's is the last, that of `torch.nn.Linear` the first.
     """
 
     key: str
     axes: tuple[Axis, ...]
     scale: float = 1.0
+    output: int = -1
+
+    def produces(self, dimension: int) -> bool:
+        """Whether a dimension is what the weight produces; the others are what it reads."""
+        return dimension == self.output % len(self.axes)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -112,6 +118,16 @@ class WeightLayout:
     def dense(cls, *axes: Axis, scale: float = 1.0, trainable: bool = True, identity: str = "") -> WeightLayout:
         """An ordinary tensor with one axis per dimension."""
         return cls((Path("", axes, scale),), flat=False, trainable=trainable, identity=identity)
+
+    @classmethod
+    def linear(cls, outputs: Axis, inputs: Axis, identity: str = "") -> WeightLayout:
+        """The weight of a `torch.nn.Linear`, (out, in): nothing is normalised."""
+        return cls((Path("", (outputs, inputs), output=0),), flat=False, identity=identity)
+
+    @classmethod
+    def bias(cls, outputs: Axis, identity: str = "") -> WeightLayout:
+        """The bias of a `torch.nn.Linear`; a channel without incoming weights but with a bias is not zero."""
+        return cls((Path("bias", (outputs,)),), flat=False, identity=identity)
 
     @classmethod
     def constant(cls, *axes: Axis) -> WeightLayout:

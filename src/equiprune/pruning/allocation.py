@@ -145,7 +145,7 @@ def _best(
         raise TargetError(f"The scores say nothing of {space.name}; calibrate this model again.")
     shared = space.tying is ChannelTying.ACROSS_L
     deciding = np.sum([values[other] for other in left], axis=0) if shared else values[ir]
-    best = set(sorted(sorted(available), key=lambda channel: -deciding[channel])[:count])
+    best = set(sorted(sorted(available), key=lambda c: (c >= space.always, -deciding[c]))[:count])
     return [channel for channel in available if channel in best]
 
 

@@ -8,7 +8,7 @@ from math import ceil
 
 import numpy as np
 
-from equiprune.blocks import ChannelTying, FeatureSpace, Irrep, PruningPlan
+from equiprune.blocks import ChannelTying, FeatureSpace, Irrep, PruningPlan, Role
 from equiprune.errors import TargetError
 from equiprune.pruning.cost import count_parameters, parameters
 from equiprune.pruning.counts import HIDDEN, Counts, Model, first_channels, group_of
@@ -63,10 +63,11 @@ class _Unit:
 def _units(model: Model, counts: Counts) -> Iterator[_Unit]:
     """One irrep of one group of spaces; all irreps where they share their channels or upstream has one number."""
     units: dict[object, dict[tuple[str, Irrep], list[FeatureSpace]]] = {}
-    for space in model.of(*HIDDEN):
+    across = {group_of(space) for space in model.spaces if space.tying is ChannelTying.ACROSS_L}
+    for space in model.of(*HIDDEN, Role.HIDDEN_CHANNELS):
         for _, ir in space.irreps:
             key, together = (group_of(space), ir), model.tied(space)
-            joined = space.tying is ChannelTying.ACROSS_L or together != group_of(space)
+            joined = group_of(space) in across or together != group_of(space)
             if counts[key]:
                 units.setdefault(together if joined else key, {}).setdefault(key, []).append(space)
     for keys in units.values():

@@ -47,7 +47,8 @@ def calibrate(
     """Mean importance of every block over structures.
 
     One evaluation and one backward pass per batch give energies, forces, stress and all scores; memory does not grow
-    with the number of structures. Sums are accumulated in float64.
+    with the number of structures. Sums are accumulated in float64. Where forces are an output of their own, energies
+    and forces are scored both, from a backward pass each: `RunningScores.of_batch` says how.
 
     Args:
         potential: the model to score.
@@ -113,12 +114,12 @@ def score_batch(potential: Potential, batch: list[Atoms], criterion: DataCriteri
     graph = potential.graph(batch)
     result = potential.differentiate(graph, tuple(spaces))
     _check_finite(batch, result)
-    rows = {Site.ATOM: graph.structure_of_atom, Site.EDGE: graph.structure_of_edge}
+    sites = {Site.ATOM: graph.structure_of_atom, Site.EDGE: graph.structure_of_edge}
     return RunningScores.of_batch(
         criterion,
         result.features,
         {name: space.irreps for name, space in spaces.items()},
-        {name: rows[space.site] for name, space in spaces.items()},
+        {name: sites[space.site] for name, space in spaces.items()},
         graph.n_structures,
     )
 

@@ -18,6 +18,7 @@ from equiprune.pruning.targets import (
     EdgeLmax,
     Elements,
     Heads,
+    HiddenChannels,
     HiddenIrreps,
     Interactions,
     Lmax,
@@ -99,6 +100,10 @@ def wanted(model: Model, target: Target) -> Counts:
             return _interactions(model, count)
         case RadialWidth(widths):
             return _radial_widths(model, widths)
+        case HiddenChannels(channels):
+            spaces = model.some(Role.HIDDEN_CHANNELS)
+            _check_at_most(channels, min(s.irreps.channels for s in spaces), "--hidden-channels", 1)
+            return {(group_of(s), ir): channels for s in spaces for _, ir in s.irreps}
         case RadialBasis(functions):
             [space] = model.some(Role.RADIAL_BASIS)
             _check_at_most(functions, space.irreps.channels, "--radial-basis", 1)
@@ -229,8 +234,9 @@ def _interactions(model: Model, count: int) -> Counts:
     _check_at_most(count, space.irreps.channels, "--interactions", 1)
     if count == space.irreps.channels:
         return {}
-    last = model.of(Role.NODE_FEATS)[count]
-    return {(group_of(space), space.irreps.entries[0][1]): count} | _without_l_above(0, [last])
+    counts = {(group_of(space), space.irreps.entries[0][1]): count}
+    # In a chain the features after the last step are read by nothing but the readout, which takes scalars.
+    return counts | _without_l_above(0, [model.of(Role.NODE_FEATS)[count]]) if space.ordered else counts
 
 
 def named(model: Model, target: Elements | Heads) -> PruningPlan:

@@ -28,11 +28,11 @@ from equiprune.blocks import (
     Irrep,
     Irreps,
     PruningPlan,
-    Role,
     Segment,
     WeightLayout,
 )
 from equiprune.blocks.weight_layout import EVERY_L
+from equiprune.pruning.counts import HIDDEN
 
 NEGLIGIBLE = float(np.finfo(np.float32).tiny)
 """Smallest normal number of single precision, 1.2e-38: models that run in it cannot hold a smaller weight."""
@@ -80,7 +80,7 @@ def lossless_plan(adapter: ModelAdapter, checkpoint: Checkpoint, round_to: int =
     masks = {}
     for members in groups.values():
         alive = {space.name: _alive(space, dead.get(space.name, {})) for space in members}
-        step = 1 if members[0].role in (Role.RADIAL_WIDTH, Role.RADIAL_BASIS, Role.READOUT) else round_to
+        step = round_to if members[0].role in HIDDEN else 1
         for space in members:
             kept = {}
             for mul, ir in space.irreps:
@@ -124,7 +124,7 @@ def _evidence(
                 for segment in axis:
                     entry = evidence.setdefault(((segment.space, segment.irrep), segment.use), _Evidence())
                     values = largest[column : column + segment.mul]
-                    side = "produced" if dim == len(path.axes) - 1 else "read"
+                    side = "produced" if path.produces(dim) else "read"
                     earlier = getattr(entry, side)
                     setattr(entry, side, values if earlier is None else np.maximum(earlier, values))
                     column += segment.mul
@@ -156,8 +156,8 @@ def _dead_channels(
     dead = {}
     uses = {ir: {use: e for (block, use), e in evidence.items() if block == (space.name, ir)} for _, ir in space.irreps}
     for mul, ir in space.irreps:
-        # Where all l share their channels, so do their readers, which name the first irrep.
-        readers = uses[ir] if space.tying is ChannelTying.INDEPENDENT else uses[space.irreps.entries[0][1]]
+        first = uses[space.irreps.entries[0][1]]  # which readers of every l name
+        readers = uses[ir] | {use: entry for use, entry in first.items() if use == EVERY_L}
         is_dead = _never_produced(mul, uses[ir]) if space.zero_preserving else np.zeros(mul, bool)
         is_dead |= _never_read(mul, readers)
         dead[ir] = tuple(np.flatnonzero(is_dead).tolist())

@@ -7,7 +7,7 @@ two look at structures (see `equiprune.pruning.calibration`), the last two only 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from equiprune.blocks import FeatureSpace, Irrep, Irreps
 from equiprune.errors import PlanError, TargetError
-from equiprune.potential import Potential
+from equiprune.potential import Observed, Potential
 
 Values = Mapping[Irrep, np.ndarray]
 
@@ -80,7 +80,8 @@ class ImportanceScores:
     """One number per (space, irrep, channel).
 
     Attributes:
-        mean: space name to irrep to (mul,) float64; for `Taylor` eV per structure.
+        mean: space name to irrep to (mul,) float64; for `Taylor` eV per structure, or a share of the sum over the model
+            where forces are an output of their own.
         standard_error: of the mean over structures; zero for criteria that need no data.
         structures: number of structures averaged over.
         provenance: criterion, model and data fingerprints, precision.
@@ -172,10 +173,10 @@ def _magnitudes(potential: Potential, space: FeatureSpace) -> Values:
             continue  # a constant makes nothing
         weight, start = potential.checkpoint.weights[name].double().reshape(-1), 0
         for path in layout.paths:
-            dense = weight[start : start + path.numel].reshape(-1, path.shape[-1]) * path.scale
+            dense = weight[start : start + path.numel].reshape(path.shape).movedim(path.output, 0) * path.scale
             start += path.numel
-            columns, column = dense.square().sum(0).cpu().numpy(), 0
-            for segment in path.axes[-1]:
+            columns, column = dense.reshape(len(dense), -1).square().sum(1).cpu().numpy(), 0
+            for segment in path.axes[path.output]:
                 if segment.space == space.name and segment.use == "":
                     squares[segment.irrep] += columns[column : column + segment.mul]
                 column += segment.mul
@@ -199,23 +200,27 @@ class RunningScores:
     def of_batch(
         cls,
         criterion: DataCriterion,
-        features: Mapping[str, tuple[Tensor, Tensor]],
+        features: Mapping[str, Observed],
         irreps: Mapping[str, Irreps],
-        structure_of_row: Mapping[str, Tensor],
+        structure_of_site: Mapping[str, Tensor],
         structures: int,
     ) -> RunningScores:
-        """Reduce one batch: rows to structures, structures to sums, in float64."""
-        total: dict[str, Values] = {}
-        squares: dict[str, Values] = {}
-        for name, (feature, gradient) in features.items():
-            by_structure = {}
-            for mul, ir, span in irreps[name].slices():
-                shape = (len(feature), mul, ir.dim)
-                rows = criterion.per_site(feature[:, span].reshape(shape), gradient[:, span].reshape(shape))
-                sums = torch.zeros(structures, mul, dtype=torch.float64, device=rows.device)
-                by_structure[ir] = sums.index_add(0, structure_of_row[name], rows.double()).cpu().numpy()
-            total[name] = {ir: v.sum(0) for ir, v in by_structure.items()}
-            squares[name] = {ir: (v**2).sum(0) for ir, v in by_structure.items()}
+        """Reduce one batch: rows to structures, structures to sums, in float64.
+
+        Scores of several outputs have several units: each is divided by its sum over all blocks of the model, structure
+        by structure, and their mean is taken. So energies and forces count alike, and scores add up to 1.
+        """
+        outputs = max(len(observed.gradients) for observed in features.values())
+        by_output = [
+            {
+                name: _by_structure(criterion, observed, i, irreps[name], structure_of_site[name], structures)
+                for name, observed in features.items()
+            }
+            for i in range(outputs)
+        ]
+        scores = by_output[0] if outputs == 1 else _mean_of_shares(by_output)
+        total = {name: {ir: v.sum(0) for ir, v in by.items()} for name, by in scores.items()}
+        squares = {name: {ir: (v**2).sum(0) for ir, v in by.items()} for name, by in scores.items()}
         return cls(total, squares, structures)
 
     def __add__(self, other: RunningScores) -> RunningScores:
@@ -246,6 +251,44 @@ class RunningScores:
         stored = {"format": "equiprune-scores-1", "provenance": {}, "structures": value["structures"]}
         scores = ImportanceScores.from_json(stored | {"mean": value["total"], "standard_error": value["squares"]})
         return cls(scores.mean, scores.standard_error, scores.structures)
+
+
+def _by_structure(
+    criterion: DataCriterion,
+    observed: Observed,
+    output: int,
+    irreps: Irreps,
+    structure_of_site: Tensor,
+    structures: int,
+) -> dict[Irrep, np.ndarray]:
+    """Scores of one space by one output: (structures, mul) for each irrep."""
+    feature, gradient = observed.value, observed.gradients[output]
+    structure_of_row = structure_of_site.repeat(len(feature) // max(len(structure_of_site), 1))
+    found = {}
+    for mul, ir, span in irreps.slices():
+        shape = (len(feature), mul, ir.dim)
+        rows = criterion.per_site(feature[:, span].reshape(shape), gradient[:, span].reshape(shape))
+        sums = torch.zeros(structures, mul, dtype=torch.float64, device=rows.device)
+        found[ir] = sums.index_add(0, structure_of_row, rows.double()).cpu().numpy()
+    return found
+
+
+def _mean_of_shares(by_output: Sequence[Mapping[str, Values]]) -> dict[str, Values]:
+    """The mean over outputs of each one's scores, as shares of all its scores of a structure."""
+    totals = [sum(v.sum(1, keepdims=True) for by in scores.values() for v in by.values()) for scores in by_output]
+    return {
+        name: {
+            ir: sum(
+                scores[name][ir] / np.maximum(total, _TINY) for scores, total in zip(by_output, totals, strict=True)
+            )
+            / len(by_output)
+            for ir in by
+        }
+        for name, by in by_output[0].items()
+    }
+
+
+_TINY = float(np.finfo(np.float64).tiny)
 
 
 def _added(a: Mapping[str, Values], b: Mapping[str, Values]) -> dict[str, Values]:

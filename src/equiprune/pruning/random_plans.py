@@ -46,14 +46,22 @@ def random_plan(
 
 
 def _random_counts(members: Sequence[FeatureSpace], generator: Generator) -> dict[Irrep, int]:
-    irreps, least = members[0].irreps, max(space.minimum for space in members)
+    least = max(max(space.minimum, space.always) for space in members)
     if members[0].ordered:
+        irreps = members[0].irreps
         return _a_beginning(irreps, int(generator.integers(least, irreps.channels + 1)))
-    counts = {ir: int(generator.integers(min(least, mul), mul + 1)) for mul, ir in irreps}
+    muls = {ir: mul for space in members for mul, ir in space.irreps}
     if any(space.tying is ChannelTying.ACROSS_L for space in members):
-        counts = dict.fromkeys(counts, min(counts.values()))
+        most = min(muls.values())
+        counts = dict.fromkeys(muls, int(generator.integers(min(least, most), most + 1)))
+    else:
+        counts = {ir: int(generator.integers(min(least, mul), mul + 1)) for ir, mul in muls.items()}
     needed = max(space.least_lmax for space in members)
-    dropped = [ir for ir in list(counts)[1:] if ir.l > needed and generator.random() < 0.2]
+    if any(space.top_down for space in members):
+        left = int(generator.integers(needed, 2 * max(ir.l for ir in counts) + 1))
+        dropped = [ir for ir in counts if ir.l > left]
+    else:
+        dropped = [ir for ir in list(counts)[1:] if ir.l > needed and generator.random() < 0.2]
     return counts | dict.fromkeys(dropped, 0)
 
 
@@ -71,11 +79,16 @@ def _random_mask(
 ) -> BlockMask:
     if space.ordered:
         return BlockMask.keep(space.irreps, {ir: range(count) for ir, count in counts.items()})
-    orders = {ir: generator.permutation(mul).tolist() for mul, ir in space.irreps}
+    orders = {ir: _order(mul, space.always, generator) for mul, ir in space.irreps}
     if space.tying is ChannelTying.ACROSS_L:
         orders = dict.fromkeys(orders, next(iter(orders.values())))
     chosen = {ir: order[: counts[ir]] for ir, order in orders.items()}
     return BlockMask.keep(space.irreps, {ir: kept if shuffled else sorted(kept) for ir, kept in chosen.items()})
+
+
+def _order(mul: int, always: int, generator: Generator) -> list[int]:
+    """All channels, those that every plan keeps first."""
+    return [*range(always), *(always + generator.permutation(mul - always)).tolist()]
 
 
 def shuffled_plan(spaces: Iterable[FeatureSpace], generator: Generator) -> PruningPlan:

@@ -85,7 +85,9 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Interactions:
-    """Only the first this many message-passing steps. The last one's features of l > 0, which nothing reads, go too."""
+    """This many message-passing steps: the first ones, with the last one's features of l > 0, which nothing reads, gone
+    too; where steps add to what was there and any can go (eSCN), the first one and the best of the others.
+    """
 
     count: int
 
@@ -93,6 +95,13 @@ class Interactions:
 @dataclass(frozen=True)
 class Channels:
     """At most this many channels of every hidden irrep."""
+
+    channels: int
+
+
+@dataclass(frozen=True)
+class HiddenChannels:
+    """This many channels inside every convolution (eSCN's ``hidden_channels``)."""
 
     channels: int
 
@@ -177,6 +186,7 @@ Target = (
     | Correlation
     | Interactions
     | Channels
+    | HiddenChannels
     | Parameters
     | RadialWidth
     | RadialBasis

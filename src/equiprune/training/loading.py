@@ -50,18 +50,21 @@ class Batches(Dataset[TrainingBatch | EquipruneError]):
         cutoff: of the model, Angstrom.
         dtype: of the graphs.
         near: finds neighbours, or remembers them.
+        max_neighbors: of an atom in the model; None for all within the cutoff.
     """
 
     sets: Mapping[str, Sequence[Atoms]]
     cutoff: float
     dtype: torch.dtype
-    near: Callable[[Atoms, float], Neighbours] = neighbours
+    near: Callable[[Atoms, float, int | None], Neighbours] = neighbours
+    max_neighbors: int | None = None
 
     def __getitem__(self, request: Request) -> TrainingBatch | EquipruneError:
         """A batch, or the error that its structures are: raised in a worker it would arrive as a traceback."""
         try:
             structures = [self.sets[request.use][i] for i in request.indices]
-            graphs = [AtomicGraph.of(atoms, self.near(atoms, self.cutoff), self.dtype) for atoms in structures]
+            near = [self.near(atoms, self.cutoff, self.max_neighbors) for atoms in structures]
+            graphs = [AtomicGraph.of(*of, self.dtype) for of in zip(structures, near, strict=True)]
         except EquipruneError as error:
             return error
         turns = request.turns.of(request.indices) if request.turns else ()
@@ -96,7 +99,8 @@ class Loader:
     ) -> Loader:
         """Batches for a potential. Raises `OutputError` when the folder of the cache cannot be made."""
         near = NeighbourCache.at(cache) if cache else neighbours
-        return cls(Batches(sets, potential.architecture.cutoff, potential.dtype, near), workers)
+        arch = potential.architecture
+        return cls(Batches(sets, arch.cutoff, potential.dtype, near, arch.max_neighbors), workers)
 
     def close(self) -> None:
         """End the workers. At the end of Python they would be sent SIGTERM, which they ignore, and waited for."""

@@ -1,7 +1,8 @@
 """Neighbour lists on disk, found again by what they are neighbours of.
 
-An entry belongs to a cutoff and to the positions, cell and periodicity of one structure, whatever file or place in it
-the structure comes from. So data sets, runs and processes share a folder, and an entry is never out of date.
+An entry belongs to a cutoff, to a largest number of neighbours and to the positions, cell and periodicity of one
+structure, whatever file or place in it the structure comes from. So data sets, runs and processes share a folder, and
+an entry is never out of date.
 """
 
 from __future__ import annotations
@@ -38,21 +39,21 @@ class NeighbourCache:
             raise OutputError(f"The cache '{folder}' cannot be made ({error.strerror}). Choose another.") from error
         return cls(folder)
 
-    def __call__(self, atoms: Atoms, cutoff: float) -> Neighbours:
+    def __call__(self, atoms: Atoms, cutoff: float, max_neighbors: int | None = None) -> Neighbours:
         """As `neighbours` finds them, bit by bit."""
-        path = self.path(atoms, cutoff)
+        path = self.path(atoms, cutoff, max_neighbors)
         if (stored := _read(path)) is not None:
             return stored
-        found = neighbours(atoms, cutoff)
+        found = neighbours(atoms, cutoff, max_neighbors)
         NeighbourCache.at(path.parent)
         table = np.concatenate([found.pairs.T, found.images], axis=1).astype("<i4").tobytes()
         with replacing(path) as temporary:
             temporary.write_bytes(zlib.crc32(table).to_bytes(4, "little") + table)
         return found
 
-    def path(self, atoms: Atoms, cutoff: float) -> Path:
+    def path(self, atoms: Atoms, cutoff: float, max_neighbors: int | None = None) -> Path:
         """The file of an entry."""
-        key = hashlib.sha256(_FORMAT)
+        key = hashlib.sha256(_FORMAT if max_neighbors is None else _FORMAT + b" of %d" % max_neighbors)
         for array in (np.array(cutoff, dtype=float), atoms.pbc, atoms.cell.array, atoms.positions):
             key.update(np.ascontiguousarray(array).tobytes())
         name = key.hexdigest()
