@@ -96,7 +96,7 @@ def _channels(arch: EscnArchitecture, space: str, use: str = EVERY_L) -> Segment
 
 
 def _inputs(arch: EscnArchitecture, k: int, lowest: int) -> Axis:
-    """What layer k reads, from degree ``lowest`` up. The first layer's features have l = 0 only; it reads zeros else."""
+    """What layer k reads, from degree ``lowest`` up. The first layer finds zeros above l = 0."""
     degrees = range(lowest, arch.lmax + 1)
     if k == 0:
         return tuple(_channels(arch, "node_feats.0", f"l{l}" if l else "") for l in degrees)

@@ -2,9 +2,9 @@
 
 fairchem-core 1.10 was released for torch 2.4 and numpy 1; its model needs torch and e3nn only and runs with later ones.
 The package around it imports a trainer's whole world (PyTorch Geometric, compiled scatter kernels, Hugging Face). Here
-its five files about eSCN are imported alone: three imports of theirs that the model does not need to compute are given
-stand-ins, and afterwards nothing of it stays in ``sys.modules``, so that a program that imports fairchem for itself gets
-all of it.
+its files about eSCN are imported alone: three imports of theirs that the model does not need to compute are given
+stand-ins, and afterwards nothing of it stays in ``sys.modules``, so that a program that imports fairchem for itself
+gets all of it.
 """
 
 from __future__ import annotations
