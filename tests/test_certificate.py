@@ -36,7 +36,7 @@ def test_an_honest_child_passes_everything(child: ep.Potential, toy_parent: ep.P
     done: list[int] = []
     certificate = ep.certify(child, toy_parent, nve_steps=5, progress=done.append)
     assert certificate.passed
-    assert certificate.values.keys() == LIMITS.keys()
+    assert certificate.values.keys() == LIMITS.keys() - {"rotations.of_parent"}  # of models that need a grid
     assert sum(done) == CHECKS
 
 

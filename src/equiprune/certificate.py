@@ -40,6 +40,7 @@ LIMITS = {
     "batch_independence.forces": 1e-9,
     "isolated_atom.forces": 1e-9,
     "nve.drift": 1e-3,
+    "rotations.of_parent": 2.0,
 }
 """Largest value that passes, in the unit of `UNITS`."""
 
@@ -49,6 +50,7 @@ UNITS = {
     "stress": "eV/Angstrom^3",
     "drift": "eV/atom over the run",
     "stored_weights": "largest difference",
+    "of_parent": "times the parent's relative error of forces",
 }
 
 
@@ -111,17 +113,62 @@ def certify(
         values |= exact
         notes += note
     progress(1)
-    child64 = child.to(torch.float64)
+    child64, claimed = child.to(torch.float64), _claims(child)
     for check in (equivariance, finite_difference, smoothness, batch_independence, isolated_atom):
-        values |= check(child64, structures)
+        values |= check(child64, structures) if check in claimed else {}
         progress(1)
-    values |= nve(child64, structures, nve_steps)
+    values |= nve(child64, structures, nve_steps) if nve in claimed else {}
+    if not child.architecture.exact_rotations:
+        found, said = _approximate_rotations(child64, parent, structures)
+        values |= found
+        notes.append(said)
+    if unclaimed := [check.__name__ for check in _PHYSICS if check not in claimed]:
+        notes.append(f"Not claimed by this architecture, so not checked: {', '.join(unclaimed)}.")
     progress(1)
     return Certificate(values, tuple(notes), _facts(child, parent, structures))
 
 
 CHECKS = 7
 """How often `certify` reports progress."""
+
+
+def _claims(potential: Potential) -> list[Any]:
+    """The checks of physics that apply to an architecture."""
+    arch, conservative = potential.architecture, not potential.adapter.direct_forces
+    applies = {
+        equivariance: True,
+        finite_difference: conservative,
+        smoothness: arch.max_neighbors is None,
+        batch_independence: True,
+        isolated_atom: arch.exact_rotations,
+        nve: conservative,
+    }
+    return [check for check in _PHYSICS if applies[check]]
+
+
+def _approximate_rotations(
+    child64: Potential, parent: Potential | None, structures: Sequence[Atoms]
+) -> tuple[dict[str, float], str]:
+    """How much rotations change forces, beside the parent: pruning must not make that worse."""
+    own = rotation_error(child64, structures)
+    note = f"Rotations change forces by {own:.2g} of their size (values on a grid are activated)"
+    if parent is None:
+        return {}, f"{note}; give the parent to compare."
+    before = rotation_error(parent.to(torch.float64), structures)
+    return {"rotations.of_parent": own / before}, f"{note}, those of the parent by {before:.2g}."
+
+
+def rotation_error(potential: Potential, structures: Sequence[Atoms], rotations: int = 4) -> float:
+    """Root mean square change of forces under random rotations, relative to their root mean square."""
+    generator, changes, sizes = np.random.default_rng(5), 0.0, 0.0
+    for atoms in structures:
+        [reference] = potential.predict([atoms])
+        for matrix in (_rotation(generator) for _ in range(rotations)):
+            turned = _moved(atoms, matrix, np.arange(len(atoms)), np.zeros(3))
+            expected = reference.forces @ torch.as_tensor(matrix.T)
+            changes += (potential.predict([turned])[0].forces - expected).square().sum().item()
+            sizes += expected.square().sum().item()
+    return float(np.sqrt(changes / sizes))
 
 
 def _facts(child: Potential, parent: Potential | None, structures: Sequence[Atoms]) -> dict[str, Any]:
@@ -199,8 +246,8 @@ def _kept_head(parent: Potential, steps: Iterable[Step]) -> str | None:
 
 
 def compare(a: Potential, b: Potential, structures: Sequence[Atoms], name: str) -> dict[str, float]:
-    """Largest absolute differences in energy, forces and stress."""
-    worst = {"energy": 0.0, "forces": 0.0, "stress": 0.0}
+    """Largest absolute differences in energy, forces and, unless forces are an output of their own, stress."""
+    worst = {"energy": 0.0, "forces": 0.0} | ({} if a.adapter.direct_forces else {"stress": 0.0})
     for x, y in zip(a.predict(structures), b.predict(structures), strict=True):
         for key in worst:
             worst[key] = _larger(worst[key], getattr(x, key) - getattr(y, key))
@@ -237,11 +284,11 @@ def _larger(worst: float, difference: torch.Tensor) -> float:
 
 
 def equivariance(potential: Potential, structures: Sequence[Atoms]) -> dict[str, float]:
-    """Rotation, inversion (where the model claims it), permutation and translation of every structure."""
-    generator = np.random.default_rng(1)
+    """Rotation and inversion (where the model claims them), permutation and translation of every structure."""
+    generator, claims = np.random.default_rng(1), potential.architecture
     energy = forces = 0.0
     for atoms in structures:
-        operations = _symmetries(len(atoms), potential.architecture.inversion, generator)
+        operations = _symmetries(len(atoms), claims.inversion, claims.exact_rotations, generator)
         reference, *moved = potential.predict([atoms, *(_moved(atoms, *operation) for operation in operations)])
         for prediction, (matrix, order, _) in zip(moved, operations, strict=True):
             energy = _larger(energy, prediction.energy - reference.energy)
@@ -254,9 +301,9 @@ _Operation = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Orthogonal matrix, order of the atoms, translation."""
 
 
-def _symmetries(atoms: int, inversion: bool, generator: np.random.Generator) -> list[_Operation]:
+def _symmetries(atoms: int, inversion: bool, rotations: bool, generator: np.random.Generator) -> list[_Operation]:
     identity, same, still = np.eye(3), np.arange(atoms), np.zeros(3)
-    operations = [(_rotation(generator), same, still) for _ in range(2)]
+    operations = [(_rotation(generator), same, still) for _ in range(2 if rotations else 0)]
     operations.append((identity, generator.permutation(atoms), still))
     operations.append((identity, same, np.array([0.3, -1.1, 7.7])))
     return [*operations, (-identity, same, still)] if inversion else operations
@@ -372,3 +419,7 @@ def nve(potential: Potential, structures: Sequence[Atoms], steps: int, kelvin: f
         dynamics.run(1)
         drift = float(np.maximum(drift, abs(atoms.get_total_energy() - start)))
     return {"nve.drift": drift / len(atoms)}
+
+
+_PHYSICS = (equivariance, finite_difference, smoothness, batch_independence, isolated_atom, nve)
+"""Checks that need no parent."""

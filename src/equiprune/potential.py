@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
@@ -229,8 +230,8 @@ def _directions(graph: AtomicGraph, like: Tensor) -> Tensor:
     sizes = graph.structure_of_atom.bincount(minlength=graph.n_structures)
     first = (sizes.cumsum(0) - sizes)[graph.structure_of_atom]
     numbers = torch.arange(len(like), device=like.device) - first
-    table = torch.randn(int(sizes.max()), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    return table.to(like)[numbers]
+    table = np.random.default_rng(0).standard_normal((int(sizes.max()), 3))
+    return torch.as_tensor(table).to(like)[numbers]
 
 
 def _observed(seen: Mapping[str, Sequence[Tensor]], gradients: Sequence[Sequence[Tensor]]) -> dict[str, Observed]:

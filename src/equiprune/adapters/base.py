@@ -51,6 +51,11 @@ class Architecture:
         return True
 
     @property
+    def exact_rotations(self) -> bool:
+        """Whether rotations change predictions by rounding only; False where features are activated on a grid."""
+        return True
+
+    @property
     def why_not_stock(self) -> str:
         """What keeps upstream's own constructor from building this model, empty when it can.
 

@@ -213,13 +213,19 @@ class PruningPlan:
     def _check_size_groups(self, spaces: tuple[FeatureSpace, ...]) -> None:
         groups: dict[str, list[FeatureSpace]] = {}
         for space in spaces:
-            groups.setdefault(space.size_group, []).append(space)
+            if all(self._keeps(*block) for block in space.within):
+                groups.setdefault(space.size_group, []).append(space)
         groups.pop("", None)
         for members in groups.values():
             kept = {(ir, len(self.mask(space).of(ir))) for space in members for _, ir in space.irreps}
             if len(kept) > len({ir for ir, _ in kept}):
                 counts = {space.name: str(self.mask(space).kept_irreps) for space in members}
                 raise PlanError(f"These spaces must keep equally many channels of each irrep: {counts}.")
+
+    def _keeps(self, space: str, irrep: Irrep, channel: int | None) -> bool:
+        """Whether a channel of a space is kept, or any."""
+        kept = self.masks[space].of(irrep) if space in self.masks else None
+        return kept is None or (bool(kept) if channel is None else channel in kept)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value; `from_json` reads it back."""

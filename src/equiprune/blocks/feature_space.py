@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from equiprune.blocks.irreps import Irreps
+from equiprune.blocks.irreps import Irrep, Irreps
 
 
 class Role(StrEnum):
@@ -73,6 +73,8 @@ class FeatureSpace:
         least_lmax: irreps up to this l are never removed entirely.
         top_down: irreps are removed entirely from the highest l downwards only.
         always: the first so many channels are kept by every plan.
+        within: (space, irrep, channel) without which this space is not there: a layer, or a degree of the features
+            (channel None for any).
         ordered: channels can only go from the last one backwards (highest l, highest order, last interaction).
         zero_preserving: the activation that produces the space maps zero to zero, so that a channel with zero
             incoming weights is zero.
@@ -93,6 +95,7 @@ class FeatureSpace:
     least_lmax: int = 0
     top_down: bool = False
     always: int = 0
+    within: tuple[tuple[str, Irrep, int | None], ...] = ()
     ordered: bool = False
     zero_preserving: bool = True
 

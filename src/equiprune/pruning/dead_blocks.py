@@ -122,12 +122,14 @@ def _evidence(
                 largest = dense.max(axis=tuple(d for d in range(dense.ndim) if d != dim))
                 column = 0
                 for segment in axis:
-                    entry = evidence.setdefault(((segment.space, segment.irrep), segment.use), _Evidence())
                     values = largest[column : column + segment.mul]
+                    column += segment.mul
+                    if not segment.space:
+                        continue  # no block
+                    entry = evidence.setdefault(((segment.space, segment.irrep), segment.use), _Evidence())
                     side = "produced" if path.produces(dim) else "read"
                     earlier = getattr(entry, side)
                     setattr(entry, side, values if earlier is None else np.maximum(earlier, values))
-                    column += segment.mul
     return evidence
 
 
@@ -159,7 +161,7 @@ def _dead_channels(
         first = uses[space.irreps.entries[0][1]]  # which readers of every l name
         readers = uses[ir] | {use: entry for use, entry in first.items() if use == EVERY_L}
         is_dead = _never_produced(mul, uses[ir]) if space.zero_preserving else np.zeros(mul, bool)
-        is_dead |= _never_read(mul, readers)
+        is_dead |= _never_read(mul, readers) if any(uses.values()) else np.zeros(mul, bool)  # weights know it at all
         dead[ir] = tuple(np.flatnonzero(is_dead).tolist())
     return dead
 

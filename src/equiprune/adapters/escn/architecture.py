@@ -96,6 +96,11 @@ class EscnArchitecture(Architecture):
         return False
 
     @property
+    def exact_rotations(self) -> bool:
+        """Messages are activated at points of a sphere, and forces are summed over points of another."""
+        return False
+
+    @property
     def native_grids(self) -> tuple[Grid, Grid]:
         """Those that upstream's constructor derives from ``lmax`` and ``mmax``."""
         return message_grid(self.lmax, self.mmax), node_grid(self.lmax)

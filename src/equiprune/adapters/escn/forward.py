@@ -89,12 +89,12 @@ def _messages(block: Any, k: int, arch: EscnArchitecture, features: Tensor, edge
     centre, neighbour = edges.index
     edge = _edge(block.edge_block, k, edges, taps)
     ends = {"source": neighbour, "target": centre}
-    mixed = sum(
+    source, target = (
         _convolution(getattr(block, f"so2_block_{side}"), f"hidden.{k}.{side}", edges, features[ends[side]], edge, taps)
         for side in SIDES
     )
     name, size = f"messages.{k}", (arch.lmax + 1) ** 2
-    mixed = _tapped_orders(name, mixed, edges.order, size, taps)
+    mixed = _tapped_orders(name, source + target, edges.order, size, taps)
     activated = _tapped_orders(name, _activated(arch, mixed, edges.order), edges.order, size, taps)
     return torch.bmm(edges.wigner.transpose(1, 2), activated)
 

@@ -9,6 +9,7 @@ but the first add to the features. Heads read them at points of the sphere.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.blocks import Axis, ChannelTying, FeatureSpace, Irrep, Irreps, Role, Segment, Site, WeightLayout
@@ -46,8 +47,9 @@ def _spaces(arch: EscnArchitecture) -> Iterator[FeatureSpace]:
     yield FeatureSpace("interactions", layers, Role.INTERACTIONS, always=1)
     yield FeatureSpace("node_feats.0", channels, Role.NODE_FEATS, size_group=CHANNELS)
     yield _degrees(arch, "node_feats", Role.NODE_FEATS, Site.ATOM)
-    for k in arch.layers:
-        yield from _layer_spaces(arch, k)
+    for position, k in enumerate(arch.layers):
+        layer = ("interactions", _SCALAR, position)
+        yield from (replace(space, within=(layer, *space.within)) for space in _layer_spaces(arch, k))
     for head in HEADS:
         for i in range(2):
             yield FeatureSpace(f"{head}.{i}", channels, Role.READOUT, size_group=CHANNELS)
@@ -59,8 +61,10 @@ def _layer_spaces(arch: EscnArchitecture, k: int) -> Iterator[FeatureSpace]:
         yield FeatureSpace(f"edge.{k}.{i}", width, Role.RADIAL_WIDTH, Site.EDGE, size_group="edge_channels")
     for side in SIDES:
         for part in parts(arch):
-            name = f"hidden.{k}.{side}.{part}"
-            yield FeatureSpace(name, hidden, Role.HIDDEN_CHANNELS, Site.EDGE, size_group="hidden_channels")
+            name, degree = f"hidden.{k}.{side}.{part}", ("node_feats", irrep(int(part.partition(".")[0][1:])), None)
+            yield FeatureSpace(
+                name, hidden, Role.HIDDEN_CHANNELS, Site.EDGE, size_group="hidden_channels", within=(degree,)
+            )
     yield _degrees(arch, f"messages.{k}", Role.A_BASIS, Site.EDGE)
     for i in range(2):
         channels = Irreps.scalars(arch.sphere_channels)
@@ -76,14 +80,16 @@ def _degrees(arch: EscnArchitecture, name: str, role: Role, site: Site) -> Featu
 
 def weight_layouts(arch: EscnArchitecture) -> Mapping[str, WeightLayout]:
     """The layout of every parameter of the module that upstream builds."""
-    layouts = {"sphere_embedding.weight": WeightLayout.dense(_rows(arch), (_channels(arch, "node_feats.0"),))}
+    layouts: dict[str, WeightLayout] = {
+        "sphere_embedding.weight": WeightLayout.dense(_rows(arch), (_channels(arch, "node_feats.0"),))
+    }
     for position, k in enumerate(arch.layers):
         named = {**_edge(arch, k), **_convolutions(arch, k), **_pointwise(arch, k)}
         for name, (kind, *axes) in named.items():
             layouts[f"layer_blocks.{position}.{name}"] = kind(*axes, identity=f"layer {k} {name}")
     for head in HEADS:
-        layouts |= _head(arch, head)
-    return layouts | _points(arch)
+        layouts.update(_head(arch, head))
+    return {**layouts, **_points(arch)}
 
 
 def _rows(arch: EscnArchitecture) -> Axis:
