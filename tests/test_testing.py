@@ -148,7 +148,7 @@ BROKEN: dict[str, Contract] = {
     "pruning_twice_is_pruning_once": Contract(SortedElements()),
     "the_order_of_channels_means_nothing": Contract(FixedReadout()),
     "references_add_a_constant_per_element": Contract(OtherElement()),
-    "every_space_is_seen_once_with_its_shape": Contract(Unseen()),
+    "every_space_is_seen_with_its_shape": Contract(Unseen()),
     "every_scored_space_gets_a_score_per_channel": Contract(Unseen()),
     "scores_do_not_depend_on_the_frame": Contract(Energy(direction)),
     "scores_add_up_over_batches": Contract(Energy(lambda energies, graph: energies * graph.n_structures)),

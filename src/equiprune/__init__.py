@@ -14,7 +14,7 @@ It is then retrained on labels of its parent, and fine-tuned (`label`, `train`).
 """
 
 from equiprune.adapters import Architecture, AtomicGraph, Checkpoint, ModelAdapter
-from equiprune.adapters.growth import GrowRadialBasis, NonlinearReadout
+from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
 from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
 from equiprune.certificate import Certificate, certify, equivariance
 from equiprune.checkpoint import load, read_checkpoint, save
@@ -40,6 +40,7 @@ from equiprune.pruning.targets import (
     Elements,
     Exactly,
     Heads,
+    HiddenChannels,
     HiddenIrreps,
     Interactions,
     Lmax,
@@ -80,6 +81,7 @@ __all__ = [
     "GivenReferences",
     "GrowRadialBasis",
     "Heads",
+    "HiddenChannels",
     "HiddenIrreps",
     "ImportanceScores",
     "Interactions",
@@ -90,6 +92,7 @@ __all__ = [
     "Lossless",
     "Magnitude",
     "ModelAdapter",
+    "NativeGrids",
     "NonlinearReadout",
     "Objective",
     "Optimisation",

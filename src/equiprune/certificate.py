@@ -16,6 +16,7 @@ import torch
 from ase import Atoms
 
 from equiprune.adapters import Checkpoint
+from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
 from equiprune.blocks import PruningPlan, Role
 from equiprune.errors import TargetError
 from equiprune.lineage import Step, merged, repeated, steps_since
@@ -193,17 +194,35 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
         return {}, ["The model was trained after pruning, so it no longer equals its masked parent."]
     promises = merged(step for step, _ in steps)
     values: dict[str, float] = {}
+    deviations: list[str] = []
     before = replace(parent.to(torch.float64), head=child.head or _kept_head(parent, promises))
     for step in promises:
-        before, difference = _one_step(before, step, [*structures, *_per_element(step, child)])
+        earlier = before
+        before, difference = _one_step(earlier, step, [*structures, *_per_element(step, child)])
+        if isinstance(step, NativeGrids):
+            deviations.append(_deviation(earlier, before, structures))
         values = {name: float(np.maximum(value, values.get(name, 0.0))) for name, value in difference.items()} or values
     values["stored_weights"] = _stored_difference(child.checkpoint, repeated(parent, steps))
     times = "once" if len(steps) == 1 else "at every step"
     stored = str(next(iter(child.checkpoint.weights.values())).dtype).removeprefix("torch.")
     notes = [f"The file is compared with the exact float64 slice, rounded {times} to {stored}."]
-    if drawn := [step for step in promises if not isinstance(step, PruningPlan) and not step.preserve]:
+    if drawn := [step for step in promises if isinstance(step, _DRAWN) and not step.preserve]:
         notes.append(f"Drawn anew, so equal to nothing of the parent's: {', '.join(map(repr, drawn))}.")
-    return values, notes
+    return values, notes + deviations
+
+
+_DRAWN = (GrowRadialBasis, NonlinearReadout)
+
+
+def _deviation(before: Potential, after: Potential, structures: Sequence[Atoms]) -> str:
+    """What a step changes that promises nothing."""
+    found = compare(before, after, structures, "change")
+    sizes = torch.cat([prediction.forces for prediction in before.predict(structures)])
+    return (
+        "Not exact: with upstream's own points on the sphere instead of the parent's, energies change by up to "
+        f"{found['change.energy']:.2g} eV and forces by up to {found['change.forces']:.2g} eV/Angstrom (their root "
+        f"mean square is {sizes.square().mean().sqrt():.2g})."
+    )
 
 
 def _one_step(before: Potential, step: Step, structures: Sequence[Atoms]) -> tuple[Potential, dict[str, float]]:

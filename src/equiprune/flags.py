@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Group, Parameter, Token
 
-from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
+from equiprune.adapters.growth import GrowRadialBasis, Growth, NativeGrids, NonlinearReadout
 from equiprune.blocks import PruningPlan
 from equiprune.errors import TargetError
 from equiprune.labels import LabelKeys
@@ -99,13 +99,14 @@ class TargetFlags:
         edge_lmax: largest l of the spherical harmonics of the edges; 3,2 gives each interaction its own.
         basis_lmax: largest l of the messages that are multiplied (MACE's A-basis); 3,1 gives each interaction its own.
         correlation: most messages multiplied with each other (MACE); 3,2 gives each interaction its own.
-        interactions: only the first this many message-passing steps (MACE).
+        interactions: this many message-passing steps: the first ones (MACE), or the first and the best others (eSCN).
         channels: at most this many channels of every hidden irrep.
+        hidden_channels: channels inside every convolution (eSCN).
         parameters: at most this fraction of the trainable parameters, e.g. 0.5.
         floor: with parameters, every irrep of every hidden space keeps at least this fraction of its channels.
         elements: exactly these elements, in this order, e.g. H,O. Exact for what is kept.
         heads: exactly these heads of a multi-head model, e.g. PBE.
-        radial_width: hidden neurons of the radial network, e.g. 40,24.
+        radial_width: hidden neurons of the radial network, e.g. 40,24; of eSCN the edge channels.
         radial_basis: number of radial functions.
         round_to: make hidden multiplicities multiples of this: down, but from half of it on up to it, below that none.
         heterogeneous: allow models that upstream's own constructor cannot build (MACE: any counts anywhere).
@@ -120,6 +121,7 @@ class TargetFlags:
     correlation: str | None = None
     interactions: Whole | None = None
     channels: Whole | None = None
+    hidden_channels: Whole | None = None
     parameters: float | None = None
     floor: float = 0.25
     elements: str | None = None
@@ -151,6 +153,7 @@ class TargetFlags:
             (self.correlation, t.Correlation.parse),
             (self.interactions, t.Interactions),
             (self.channels, t.Channels),
+            (self.hidden_channels, t.HiddenChannels),
             (self.elements, t.Elements.parse),
             (self.heads, lambda text: t.Heads(tuple(text.split(",")))),
             (self.radial_width, t.RadialWidth.parse),
@@ -174,16 +177,18 @@ def _read_plan(path: Path) -> PruningPlan:
 @Parameter(name="*", group=panel("What to add"))
 @dataclass(frozen=True)
 class GrowthFlags:
-    """What to add after pruning, leaving the function as it is unless it is drawn anew.
+    """What to add or change after pruning, leaving the function as it is unless it is drawn anew.
 
     Attributes:
         grow_radial_basis: this many radial functions, more than there are (MACE).
         nonlinear_readout: hidden neurons of a readout in place of the last, linear one (MACE).
+        native_grids: upstream's own points on spheres instead of the parent's, so that stock tools open it (eSCN).
         reinitialise: draw what these add at random instead, by --seed; the function changes.
     """
 
     grow_radial_basis: Positive | None = None
     nonlinear_readout: Positive | None = None
+    native_grids: Switch = False
     reinitialise: Switch = False
 
     def growths(self, seed: int) -> list[Growth]:
@@ -195,6 +200,8 @@ class GrowthFlags:
             added.append(NonlinearReadout(self.nonlinear_readout, not self.reinitialise, seed))
         if self.reinitialise and not added:
             raise TargetError("--reinitialise draws what --grow-radial-basis or --nonlinear-readout add; give one.")
+        if self.native_grids:
+            added.append(NativeGrids())
         return added
 
 

@@ -17,7 +17,7 @@ from ase import Atoms
 from torch import Tensor
 
 from equiprune.errors import StructureError, TargetError
-from equiprune.potential import Potential, batches
+from equiprune.potential import Potential, batches, check_predicted
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,9 @@ def hessian_products(
 
     Raises:
         StructureError: vectors of another shape, unknown elements.
+        TargetError: forces are an output of their own, so there is no energy surface to have a Hessian.
     """
+    check_predicted(potential, ["hessian"])
     for atoms, given in zip(structures, vectors, strict=True):
         if given.ndim != 3 or given.shape[1:] != (len(atoms), 3):
             raise StructureError(

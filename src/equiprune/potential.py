@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from equiprune.adapters import AtomicGraph, Checkpoint, ModelAdapter, Taps, fill
 from equiprune.blocks import FeatureSpace, PruningPlan, Role, Site
-from equiprune.errors import StructureError
+from equiprune.errors import StructureError, TargetError
 from equiprune.structures import check_structures
 
 
@@ -125,6 +125,11 @@ class Potential:
         return self.adapter.feature_spaces(self.architecture)
 
     @property
+    def quantities(self) -> tuple[str, ...]:
+        """What it predicts; there is no stress where forces are an output of their own."""
+        return ("energy", "forces") if self.adapter.direct_forces else ("energy", "forces", "stress")
+
+    @property
     def device(self) -> torch.device:
         """Where the module lives."""
         return next(self.module.parameters()).device
@@ -193,6 +198,16 @@ class Potential:
     def calculator(self) -> Calculator:
         """An ASE calculator of this potential, in its own precision."""
         return _PotentialCalculator(self)
+
+
+def check_predicted(potential: Potential, wanted: Iterable[str]) -> None:
+    """Raise `TargetError` for a quantity (energy, forces, stress, hessian) that the potential does not have."""
+    known = (*potential.quantities, *(() if potential.adapter.direct_forces else ("hessian",)))
+    if lacking := [quantity for quantity in wanted if quantity not in known]:
+        raise TargetError(
+            f"{potential.adapter.name} models have no {' and no '.join(lacking)}: their forces are an output of their "
+            f"own. Leave that out; give it the weight 0 in training. They have {' and '.join(known)}."
+        )
 
 
 def masked(potential: Potential, plan: PruningPlan) -> Potential:
@@ -284,6 +299,7 @@ class _PotentialCalculator(Calculator):
     def __init__(self, potential: Potential) -> None:
         super().__init__()
         self.potential = potential
+        self.implemented_properties = [*potential.quantities, "free_energy"]
 
     def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
@@ -292,5 +308,5 @@ class _PotentialCalculator(Calculator):
         [prediction] = self.potential.predict([atoms])
         energy, stress = prediction.energy.item(), prediction.stress.cpu().numpy()
         self.results = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
-        if atoms.pbc.all():
+        if atoms.pbc.all() and "stress" in self.potential.quantities:
             self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]

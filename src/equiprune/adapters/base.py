@@ -56,6 +56,11 @@ class Architecture:
         return True
 
     @property
+    def assembled(self) -> bool:
+        """Whether a model must be put together by hand, because upstream's constructor cannot be told what it is."""
+        return bool(self.why_not_stock)
+
+    @property
     def why_not_stock(self) -> str:
         """What keeps upstream's own constructor from building this model, empty when it can.
 

@@ -1,7 +1,7 @@
-"""Changes that add to a model, the counterpart of a plan, which only removes.
+"""Changes other than removing, the counterpart of a plan.
 
-Each comes in two forms: one that leaves the function as it is, so that training starts where the smaller model was,
-and one that draws the new weights at random, as an architecture change without inheritance would.
+Most add to a model and come in two forms: one that leaves the function as it is, so that training starts where the
+smaller model was, and one that draws the new weights at random, as an architecture change without inheritance would.
 """
 
 from __future__ import annotations
@@ -44,11 +44,25 @@ class NonlinearReadout:
     seed: int = 0
 
 
-Growth = GrowRadialBasis | NonlinearReadout
+@dataclass(frozen=True)
+class NativeGrids:
+    """The points on spheres that upstream's own constructor takes (eSCN), in place of those of an unpruned parent.
 
-_KINDS: dict[str, type[GrowRadialBasis] | type[NonlinearReadout]] = {
+    Stock tools can open the model then; its function changes a little.
+    """
+
+    @property
+    def preserve(self) -> bool:
+        """Values at other points are activated: nothing is drawn, but the function is another."""
+        return False
+
+
+Growth = GrowRadialBasis | NonlinearReadout | NativeGrids
+
+_KINDS: dict[str, type[GrowRadialBasis] | type[NonlinearReadout] | type[NativeGrids]] = {
     "grow_radial_basis": GrowRadialBasis,
     "nonlinear_readout": NonlinearReadout,
+    "native_grids": NativeGrids,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import equiprune as ep
-from equiprune.adapters.growth import Growth
+from equiprune.adapters.growth import Growth, NativeGrids
 from equiprune.certificate import prove_lossless
 from equiprune.checkpoint import check_output
 from equiprune.commands.resuming import resumable
@@ -120,12 +120,13 @@ def prune(
 
     Args:
         model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
-        output: .pth for SevenNet, .model for MACE, no suffix for equiprune's own directory.
+        output: .pth for SevenNet, .model for MACE, .pt for eSCN, no suffix for equiprune's own directory.
     """
     check_writable(output)
     growths = add.growths(by.seed)
-    if target.lossless and add.reinitialise:
-        raise TargetError("--reinitialise changes the function, so the result cannot be --lossless. Leave out one.")
+    for flag, given in (("--reinitialise", add.reinitialise), ("--native-grids", add.native_grids)):
+        if target.lossless and given:
+            raise TargetError(f"{flag} changes the function, so the result cannot be --lossless. Leave out one.")
     targets, criterion = target.targets(needed=not growths), by.chosen()
     parent = open_model(model, None, common, any_head=by.data is None, preferred=target.only_head(common.head))
     check_output(parent.adapter, output)
@@ -148,7 +149,7 @@ def prune(
     show_table("Pruned", [["", "parent", "child"], *([key, plain(a), plain(b)] for key, (a, b) in value.items())])
     show(_advice(plan, proof, growths))
     if child.architecture.why_not_stock:
-        show(_assembled(child))
+        show(_not_stock(child))
     show(written(paths))
     return 0
 
@@ -167,7 +168,12 @@ def _scores(potential: ep.Potential, by: ScoreFlags, criterion: Criterion | None
         return ep.calibrate(potential, by.data or (), criterion, limit=by.limit, progress=step)
 
 
-def _assembled(child: ep.Potential) -> str:
+def _not_stock(child: ep.Potential) -> str:
+    if not child.architecture.assembled:
+        return (
+            f"{child.adapter.name}'s own tools cannot be told what this model is: {child.architecture.why_not_stock}. "
+            "With --native-grids they can, and its function changes a little."
+        )
     return (
         f"Assembled from {child.adapter.name}'s own blocks, because its constructor cannot build it: "
         f"{child.architecture.why_not_stock}. It runs in the calculator and what exports whole modules; tools that "
@@ -177,7 +183,8 @@ def _assembled(child: ep.Potential) -> str:
 
 def _advice(plan: ep.PruningPlan, proof: Mapping[str, float], growths: Sequence[Growth]) -> str:
     if not all(growth.preserve for growth in growths):
-        return "What was drawn anew needs training before use."
+        only_grids = plan.keeps_all and all(isinstance(growth, NativeGrids) for growth in growths)
+        return "The points on the sphere are others." if only_grids else "The model needs training before use."
     if proof:
         measured = ", ".join(f"{key} {value:.1g}" for key, value in proof.items())
         removed = "" if not plan.keeps_all else "There was nothing to remove. "

@@ -23,6 +23,9 @@ QUANTITIES = {"energy": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Ang
 
 _MILLI = 1000.0
 
+_RIGHT_ENERGY, _RIGHT_FORCE = 0.02, 0.03
+"""eV and eV/Angstrom within which the Open Catalyst project counts a structure as right (EFwT, arXiv:2010.09990)."""
+
 
 @dataclass(frozen=True)
 class ErrorSums:
@@ -81,10 +84,19 @@ class Accuracy:
         """In meV/atom, meV/Angstrom or meV/Angstrom^3; None without labels."""
         return _scaled(self.sums.get((quantity, group), ErrorSums()).rmse)
 
+    @property
+    def efwt(self) -> float | None:
+        """Share of structures whose energy is within 0.02 eV and all of whose force components are within 0.03
+        eV/Angstrom; None without labels of both.
+        """
+        return self.sums.get(("efwt", ("all", "")), ErrorSums()).mae
+
     def to_json(self) -> dict[str, Any]:
-        """``energy_mae`` (meV/atom), ``forces_mae`` (meV/Angstrom), ``stress_mae`` (meV/Angstrom^3), RMSE, groups."""
+        """``energy_mae`` (meV/atom), ``forces_mae`` (meV/Angstrom), ``stress_mae`` (meV/Angstrom^3), RMSE, ``efwt``,
+        groups.
+        """
         value: dict[str, Any] = {"model": self.model, "structures": self.structures, "missing": dict(self.missing)}
-        value |= self._group(("all", ""))
+        value |= self._group(("all", "")) | {"efwt": self.efwt}
         for kind in ("element", "config_type"):
             names = sorted({group[1] for _, group in self.sums if group[0] == kind})
             value[f"by_{kind}"] = {name: self._group((kind, name)) for name in names}
@@ -125,7 +137,7 @@ def evaluate(
         bare = [_without_labels(atoms) for atoms in batch]
         for name, potential in potentials.items():
             for atoms, label, prediction in zip(batch, labels, potential.predict(bare, batch_atoms), strict=True):
-                for key, errors in _errors(atoms, label, prediction).items():
+                for key, errors in _errors(atoms, label, prediction, potential.quantities).items():
                     sums[name][key] = sums[name].get(key, ErrorSums()) + errors
         count += len(batch)
         progress(len(batch))
@@ -141,15 +153,20 @@ def _without_labels(atoms: Atoms) -> Atoms:
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
-def _errors(atoms: Atoms, labels: Labels, prediction: Prediction) -> dict[tuple[str, Group], ErrorSums]:
+def _errors(
+    atoms: Atoms, labels: Labels, prediction: Prediction, predicted: Sequence[str]
+) -> dict[tuple[str, Group], ErrorSums]:
     errors: dict[str, np.ndarray] = {}
     if labels.energy is not None:
         errors["energy"] = np.array([(prediction.energy.item() - labels.energy) / len(atoms)])
     if labels.forces is not None:
         errors["forces"] = prediction.forces.double().cpu().numpy() - labels.forces
-    if labels.stress is not None and not labels.lacks("stress", atoms):
+    if "stress" in predicted and labels.stress is not None and not labels.lacks("stress", atoms):
         errors["stress"] = prediction.stress.double().cpu().numpy() - labels.stress
     found = {(quantity, ("all", "")): ErrorSums.of(error) for quantity, error in errors.items()}
+    if {"energy", "forces"} <= errors.keys():
+        right = abs(errors["energy"][0]) * len(atoms) < _RIGHT_ENERGY and abs(errors["forces"]).max() < _RIGHT_FORCE
+        found["efwt", ("all", "")] = ErrorSums(absolute=float(right), count=1)
     if "config_type" in atoms.info:
         kind = ("config_type", str(atoms.info["config_type"]))
         found |= {(quantity, kind): ErrorSums.of(error) for quantity, error in errors.items()}

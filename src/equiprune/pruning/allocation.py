@@ -63,7 +63,7 @@ def allocate(
     counts, explicit = _asked_for(model, targets)
     counts = rounded(model, counts, round_to, explicit) if round_to > 1 else counts
     given = any(isinstance(target, Exactly) for target in targets)
-    any_model = assembled or heterogeneous or given or bool(model.architecture.why_not_stock)
+    any_model = assembled or heterogeneous or given or model.architecture.assembled
     _check_possible(model, first_channels(model.spaces, counts, explicit), assembled=any_model)
     for target in targets:
         if isinstance(target, Parameters):
@@ -104,7 +104,7 @@ def _check_possible(model: Model, plan: PruningPlan, *, assembled: bool) -> None
         left = model.adapter.shrink(model.architecture, plan)
     except PlanError as error:
         raise TargetError(f"These targets leave no model: {error}") from error
-    if left.why_not_stock and not assembled:
+    if left.assembled and not assembled:
         raise TargetError(
             f"These targets leave a model that {model.adapter.name}'s own constructor cannot build: "
             f"{left.why_not_stock}. Change them, or add --heterogeneous to have it assembled from upstream's blocks; "

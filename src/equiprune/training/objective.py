@@ -126,12 +126,14 @@ class Term:
         distance: between prediction and label.
         unit: both are multiplied by this first.
         six: of a stress, the mean goes over the 6 components that differ (SevenNet), not over all 9 (MACE).
+        total: of an energy, that of the structure (Open Catalyst project), not per atom.
     """
 
     weight: float
     distance: Distance
     unit: float = 1.0
     six: bool = False
+    total: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
@@ -148,7 +150,7 @@ class Sum:
 
 @dataclass(frozen=True)
 class Objective:
-    """A term for each quantity; energies are per atom.
+    """A term for each quantity; energies are per atom unless their term says otherwise.
 
     The Hessian's is that of table 8 of arXiv:2605.08885, as ASK-Berkeley/MLFF-distill computes it: with v the vectors
     drawn for a structure (rows of the Hessian are products with one-hot vectors), the mean over atoms and vectors of
@@ -182,8 +184,9 @@ class Objective:
     def sums(self, predicted: Mapping[str, Tensor], targets: Targets, graph: AtomicGraph) -> dict[str, Sum]:
         """The weighted sum over labels of each quantity that takes part, and how many components went in."""
         atoms = torch.bincount(graph.structure_of_atom, minlength=graph.n_structures)
+        size = torch.ones_like(atoms) if self.energy.total else atoms
         pairs = {
-            "energy": (predicted["energy"] / atoms, targets.energy / atoms),
+            "energy": (predicted["energy"] / size, targets.energy / size),
             "forces": (predicted["forces"], targets.forces),
             "stress": (predicted["stress"], targets.stress),
         }
@@ -215,11 +218,20 @@ def sevennet_huber(forces: float = 1.0, stress: float = 0.01, energy: float = 1.
     return Objective(Term(energy, Huber(delta)), Term(forces, Huber(delta)), stresses)
 
 
+def open_catalyst(forces: float = 100.0, energy: float = 2.0) -> Objective:
+    """The Open Catalyst project's for energies and forces of structures: absolute error, and length of the difference.
+
+    Weights as in fairchem's configs/oc20/s2ef for eSCN; there both are in units of the data's own spread, which for
+    OC20 is the same number for both.
+    """
+    return Objective(Term(energy, Absolute(), total=True), Term(forces, Norm()))
+
+
 def objective_to_json(objective: Objective) -> dict[str, Any]:
     """A JSON value that names every choice; it is what a run records and compares when it resumes."""
     terms: dict[str, Any] = {
         name: {"weight": term.weight, "distance": repr(term.distance), "unit": term.unit}
-        | ({"six": True} if term.six else {})
+        | {name: True for name in ("six", "total") if getattr(term, name)}
         for name, term in ((name, getattr(objective, name)) for name in objective.recorded())
     }
     if "hessian" in terms:

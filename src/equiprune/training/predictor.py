@@ -27,9 +27,12 @@ class Predictor(nn.Module):
     def forward(self, graph: AtomicGraph, vectors: Tensor) -> dict[str, Tensor]:
         """Energy (structures,) eV, forces (atoms, 3) eV/Angstrom, stress (structures, 3, 3) eV/Angstrom^3.
 
-        Stress is zero for a structure that is not periodic in 3-D. With ``vectors``, (vectors, atoms, 3), also the
-        products of the Hessian with them, in eV/Angstrom^2; no vectors cost nothing.
+        Stress is zero for a structure that is not periodic in 3-D, and where forces are an output of their own. With
+        ``vectors``, (vectors, atoms, 3), also the products of the Hessian with them, in eV/Angstrom^2; no vectors cost
+        nothing.
         """
+        if self.adapter.direct_forces:
+            return self._direct(graph, vectors)
         graph = graph.with_leaves()
         with torch.enable_grad():
             energies = self.adapter.energies(self.module, self.architecture, graph, self.head, {})
@@ -45,3 +48,12 @@ class Predictor(nn.Module):
         volume = graph.volume.nan_to_num(nan=torch.inf)
         stress = by_strain / volume[:, None, None]
         return {"energy": energies, "forces": -by_position, "stress": stress, "hessian": hessian}
+
+    def _direct(self, graph: AtomicGraph, vectors: Tensor) -> dict[str, Tensor]:
+        energies, forces = self.adapter.energies_and_forces(self.module, self.architecture, graph, self.head, {})
+        return {
+            "energy": energies,
+            "forces": forces,
+            "stress": torch.zeros_like(graph.strain),
+            "hessian": torch.zeros_like(vectors),
+        }

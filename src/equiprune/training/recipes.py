@@ -8,8 +8,15 @@ from typing import Any
 
 from equiprune.errors import TargetError
 from equiprune.training.data import rounds
-from equiprune.training.objective import Objective, mace_universal, mace_weighted, objective_to_json, sevennet_huber
-from equiprune.training.optimisation import Linear, Optimisation, Plateau, optimisation_to_json
+from equiprune.training.objective import (
+    Objective,
+    mace_universal,
+    mace_weighted,
+    objective_to_json,
+    open_catalyst,
+    sevennet_huber,
+)
+from equiprune.training.optimisation import Cosine, Linear, Optimisation, Plateau, optimisation_to_json
 
 
 @dataclass(frozen=True)
@@ -86,5 +93,11 @@ PRESETS: Mapping[str, Preset] = {
         "the loss of SevenNet-0's config; learning rate from 0.004 linearly to 1 % of it (the config: 0.01 to 0.01 %)",
         sevennet_huber(),
         Optimisation(learning_rate=4e-3, schedule=Linear(0.01), clip=None, average=None),
+    ),
+    "escn": Preset(
+        "fairchem's configs/oc20/s2ef/2M/escn: AMSGrad, 100 steps of warm-up, averaging of 0.999, clipping at 20 (for "
+        "L = 4; 100 for L = 6); a cosine instead of its steps at 145,833, 187,500 and 229,166",
+        open_catalyst(),
+        Optimisation(8e-4, Cosine(0.01), warm_up=100, amsgrad=True, clip=20.0, average=0.999),
     ),
 }

@@ -122,7 +122,7 @@ class PotentialTeacher:
 
     def _of(self, atoms: Atoms, prediction: Any) -> Results:
         results = {"energy": prediction.energy.item(), "forces": prediction.forces.double().cpu().numpy()}
-        if atoms.pbc.all():
+        if atoms.pbc.all() and "stress" in self.potential.quantities:
             results["stress"] = prediction.stress.double().cpu().numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
         return results
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from equiprune.adapters import fill
 from equiprune.checkpoint import save
 from equiprune.errors import EquipruneError, TargetError
-from equiprune.potential import Potential
+from equiprune.potential import Potential, check_predicted
 from equiprune.storage import Progress, silent
 from equiprune.structure_files import Concatenation
 from equiprune.training.data import TrainingBatch, digest, groups, survey
@@ -91,7 +91,7 @@ def train(
     Raises:
         StructureError: labels are missing, or a prediction or gradient is not finite (the structures are named).
         TargetError: a pattern of frozen parameters matches nothing, patience without validation structures, a masked
-            potential, fewer batches than processes.
+            potential, fewer batches than processes, a weighted quantity that the model does not predict.
         OutputError: ``run`` is of another recipe, model or data, or cannot be written.
         StoppedError: asked to stop (Ctrl-C, SIGTERM); the state is saved.
         ParityError: several processes do not compute the gradient that one would.
@@ -100,6 +100,7 @@ def train(
 
     if potential.taps:
         raise TargetError("A masked potential cannot be trained, its masks would be lost. Prune the model instead.")
+    check_predicted(potential, recipe.objective.weighted())
     if recipe.patience is not None and not validation:
         raise TargetError("Patience waits for a better validation loss: give validation structures, or no patience.")
     processes = Processes(fabric or Fabric(accelerator="cpu", devices=1))

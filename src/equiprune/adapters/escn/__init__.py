@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps
+from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
 from equiprune.adapters.escn import forward, layouts, modules
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.shrinking import shrink
 from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.growth import Growth, NativeGrids
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
 from equiprune.errors import CheckpointError
 
@@ -39,6 +41,14 @@ class EscnAdapter(ModelAdapter):
 
     def shrink(self, architecture: EscnArchitecture, plan: PruningPlan) -> EscnArchitecture:
         return shrink(architecture, plan)
+
+    def grow(
+        self, architecture: EscnArchitecture, weights: Weights, growth: Growth
+    ) -> tuple[EscnArchitecture, Weights]:
+        if not isinstance(growth, NativeGrids):
+            return super().grow(architecture, weights, growth)
+        message_grid, node_grid = architecture.native_grids
+        return replace(architecture, message_grid=message_grid, node_grid=node_grid), weights
 
     def energies(
         self, module: nn.Module, architecture: EscnArchitecture, graph: AtomicGraph, head: str | None, taps: Taps

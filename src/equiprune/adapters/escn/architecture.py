@@ -106,6 +106,11 @@ class EscnArchitecture(Architecture):
         return message_grid(self.lmax, self.mmax), node_grid(self.lmax)
 
     @property
+    def assembled(self) -> bool:
+        """Upstream's constructor builds every model; only the points on the sphere are set afterwards."""
+        return False
+
+    @property
     def why_not_stock(self) -> str:
         if (self.message_grid, self.node_grid) == self.native_grids:
             return ""

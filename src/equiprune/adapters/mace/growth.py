@@ -27,6 +27,7 @@ def grow(arch: MaceArchitecture, weights: Weights, growth: Growth) -> tuple[Mace
             return _radial_basis(arch, weights, growth)
         case NonlinearReadout():
             return _nonlinear_readout(arch, weights, growth)
+    raise TargetError(f"mace models know no {type(growth).__name__}. Leave that out.")
 
 
 def _drawn(seed: int) -> torch.Generator:
