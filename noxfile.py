@@ -8,7 +8,7 @@ import nox
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "core", "sevennet", "mace", "mace_tools"]
+nox.options.sessions = ["lint", "types", "core", "sevennet", "mace", "mace_tools", "escn"]
 
 # The structures of the tests are small: several threads in one process would only wait for each other.
 _TWO_WORKERS = ("-n", "2", "--dist", "loadscope")
@@ -36,7 +36,7 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """Every law, on the toy model; no backend installed."""
     session.install("-e", ".[test]")
-    elsewhere = [f"--ignore=tests/adapters/{architecture}" for architecture in ("sevennet", "mace")]
+    elsewhere = [f"--ignore=tests/adapters/{architecture}" for architecture in ("sevennet", "mace", "escn")]
     session.run("pytest", *_TWO_WORKERS, *elsewhere, *session.posargs, env=_ONE_THREAD)
 
 
@@ -61,3 +61,11 @@ def mace_tools(session: nox.Session) -> None:
     more = ("cuequivariance>=0.13,<0.14", "cuequivariance-torch>=0.13,<0.14", "torch-sim-atomistic>=0.3,<0.4")
     session.install("-e", ".[test,mace]", *more)
     session.run("pytest", "tests/adapters/mace/test_stock_tools.py", *session.posargs, env=_ONE_THREAD)
+
+
+@nox.session
+def escn(session: nox.Session) -> None:
+    """eSCN's laws on random models, with upstream's classes alone: docs/escn.md says why without dependencies."""
+    session.install("-e", ".[test,escn]")
+    session.install("--no-deps", "fairchem-core>=1.10,<2")
+    session.run("pytest", *_TWO_WORKERS, "tests/adapters/escn", *session.posargs, env=_ONE_THREAD)

@@ -29,7 +29,16 @@ from equiprune.pruning.cost import count_parameters
 from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.figure import plot_importance
 from equiprune.pruning.growing import grow
-from equiprune.pruning.importance import Activation, ImportanceScores, Magnitude, Random, Taylor, data_free_scores
+from equiprune.pruning.importance import (
+    Activation,
+    ImportanceScores,
+    Magnitude,
+    Random,
+    Taylor,
+    TaylorEnergy,
+    TaylorForces,
+    data_free_scores,
+)
 from equiprune.pruning.slicing import prune
 from equiprune.pruning.stability import Stability, stability
 from equiprune.pruning.targets import (
@@ -109,6 +118,8 @@ __all__ = [
     "Resume",
     "Stability",
     "Taylor",
+    "TaylorEnergy",
+    "TaylorForces",
     "Term",
     "Timing",
     "WeightLayout",

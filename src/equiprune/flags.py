@@ -14,7 +14,16 @@ from equiprune.blocks import PruningPlan
 from equiprune.errors import TargetError
 from equiprune.labels import LabelKeys
 from equiprune.pruning import targets as t
-from equiprune.pruning.importance import Activation, Criterion, DataCriterion, Magnitude, Random, Taylor
+from equiprune.pruning.importance import (
+    Activation,
+    Criterion,
+    DataCriterion,
+    Magnitude,
+    Random,
+    Taylor,
+    TaylorEnergy,
+    TaylorForces,
+)
 from equiprune.storage import read_json
 
 
@@ -43,7 +52,7 @@ Patterns = Annotated[list[str], Parameter(negative="")]
 Output = Annotated[Path, Parameter(name=["--output", "-o"])]
 OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 
-CriterionName = Literal["taylor", "activation", "magnitude", "random"]
+CriterionName = Literal["taylor", "taylor-energy", "taylor-forces", "activation", "magnitude", "random"]
 Dtype = Literal["float32", "float64"]
 
 
@@ -244,6 +253,8 @@ def criterion_named(name: CriterionName, seed: int) -> Criterion:
     """The criterion that a word of the command line means."""
     criteria: dict[CriterionName, Criterion] = {
         "taylor": Taylor(),
+        "taylor-energy": TaylorEnergy(),
+        "taylor-forces": TaylorForces(),
         "activation": Activation(),
         "magnitude": Magnitude(),
         "random": Random(seed),

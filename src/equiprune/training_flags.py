@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 ReferencesName = Literal["keep", "refit"]
 ScaleName = Literal["keep", "rms-forces"]
-PresetName = Literal["mace-universal", "mace-weighted", "sevennet"]
+PresetName = Literal["mace-universal", "mace-weighted", "sevennet", "escn"]
 DeviceName = Literal["cpu", "cuda"]
 ScheduleName = Literal["constant", "linear", "cosine", "plateau"]
 _SCHEDULES: Mapping[str, Schedule] = {

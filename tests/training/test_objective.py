@@ -251,7 +251,7 @@ def test_named_objectives_have_the_values_of_their_sources() -> None:
 
 
 def test_presets_have_the_values_they_say() -> None:
-    assert PRESETS.keys() == {"mace-universal", "mace-weighted", "sevennet"}
+    assert PRESETS.keys() == {"mace-universal", "mace-weighted", "sevennet", "escn"}
     for name, objective in (("mace-universal", mace_universal()), ("mace-weighted", mace_weighted())):
         preset = PRESETS[name]
         chosen = preset.optimisation

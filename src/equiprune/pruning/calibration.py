@@ -12,7 +12,7 @@ from typing import Any
 from ase import Atoms
 
 from equiprune.blocks import Site
-from equiprune.errors import PlanError, StructureError
+from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.potential import Differentiated, Potential, batches
 from equiprune.pruning.importance import (
     Criterion,
@@ -62,10 +62,16 @@ def calibrate(
     Raises:
         StructureError: unreadable or unknown structures.
         PlanError: the partial sums belong to another model or other data.
+        TargetError: a criterion of forces alone, where they are the gradient of the energy.
     """
     criterion = criterion or Taylor()
     if not isinstance(criterion, DataCriterion):
         return data_free_scores(potential, criterion)
+    if not potential.adapter.direct_forces and "energy" not in criterion.outputs:
+        raise TargetError(
+            f"Forces of {potential.adapter.name} models are the gradient of the energy, so {criterion.name} says nothing "
+            "of its own. Use taylor."
+        )
     provenance = _provenance(potential, structures, criterion) | {"limit": limit}
     running = _partial(resume, provenance)
     if running.structures:

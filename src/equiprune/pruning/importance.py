@@ -23,10 +23,16 @@ from equiprune.potential import Observed, Potential
 Values = Mapping[Irrep, np.ndarray]
 
 
+OUTPUTS = ("energy", "forces")
+"""What features have gradients of; of forces only where they are an output of their own."""
+
+
 class DataCriterion(ABC):
     """A criterion reduced from features and their gradients."""
 
     name: str
+    outputs: tuple[str, ...] = ("energy",)
+    """Of `OUTPUTS`, those whose gradients count where a model has them."""
 
     @abstractmethod
     def per_site(self, feature: Tensor, gradient: Tensor) -> Tensor:
@@ -39,12 +45,33 @@ class Taylor(DataCriterion):
 
     To first order, the change in energy when the block is removed. Invariant under rotation: the sum over m is a dot
     product of two vectors that rotate together.
+
+    Where forces are an output of their own (eSCN), the energy hardly depends on what matters to them alone: their
+    projection on random directions is scored alike, and both count (see `RunningScores.of_batch`). `TaylorEnergy` and
+    `TaylorForces` are each alone.
     """
 
     name = "taylor"
+    outputs = OUTPUTS
 
     def per_site(self, feature: Tensor, gradient: Tensor) -> Tensor:
         return (feature * gradient).sum(-1).abs()
+
+
+@dataclass(frozen=True)
+class TaylorEnergy(Taylor):
+    """`Taylor` of the energy alone."""
+
+    name = "taylor-energy"
+    outputs = ("energy",)
+
+
+@dataclass(frozen=True)
+class TaylorForces(Taylor):
+    """`Taylor` of forces alone, for models whose forces are an output of their own."""
+
+    name = "taylor-forces"
+    outputs = ("forces",)
 
 
 @dataclass(frozen=True)
@@ -210,15 +237,16 @@ class RunningScores:
         Scores of several outputs have several units: each is divided by its sum over all blocks of the model, structure
         by structure, and their mean is taken. So energies and forces count alike, and scores add up to 1.
         """
-        outputs = max(len(observed.gradients) for observed in features.values())
+        there = max(len(observed.gradients) for observed in features.values())
         by_output = [
             {
                 name: _by_structure(criterion, observed, i, irreps[name], structure_of_site[name], structures)
                 for name, observed in features.items()
             }
-            for i in range(outputs)
+            for i, output in enumerate(OUTPUTS[:there])
+            if output in criterion.outputs
         ]
-        scores = by_output[0] if outputs == 1 else _mean_of_shares(by_output)
+        scores = by_output[0] if len(by_output) == 1 else _mean_of_shares(by_output)
         total = {name: {ir: v.sum(0) for ir, v in by.items()} for name, by in scores.items()}
         squares = {name: {ir: (v**2).sum(0) for ir, v in by.items()} for name, by in scores.items()}
         return cls(total, squares, structures)
