@@ -83,9 +83,7 @@ def exact(layers: int) -> None:
         seconds = time.perf_counter() - begun
         found = compare(ep.masked(parent, plan), child, atoms, "d")
         line = ", ".join(f"{q} {found[f'd.{q}'] / size[q]:.1e}" for q in size)
-        print(
-            f"{name}: {child.parameters():,} parameters, {seconds:.1f} s to slice; masked vs sliced, relative: {line}"
-        )
+        print(f"{name}: {child.parameters():,} parameters, {seconds:.1f} s; masked vs sliced, relative: {line}")
         if name == "L4":
             native = compare(child, ep.grow(child, ep.NativeGrids()), atoms, "d")
             line = ", ".join(f"{q} {native[f'd.{q}'] / size[q]:.1e}" for q in size)
@@ -139,10 +137,8 @@ def training(arguments: argparse.Namespace) -> None:
         errors = ep.evaluate({"before": start, "after": trained}, tested)
         results[name] = {"curve": points, "errors": [e.to_json() for e in errors]}
         energy, forces = (" -> ".join(f"{e.mae(q):.3g}" for e in errors) for q in ("energy", "forces"))
-        print(
-            f"{name:20} {energy} meV/atom   {forces} meV/Angstrom   EFwT {100 * (errors[1].efwt or 0):.0f} %",
-            flush=True,
-        )
+        right = f"EFwT {100 * (errors[1].efwt or 0):.0f} %"
+        print(f"{name:20} {energy} meV/atom   {forces} meV/Angstrom   {right}", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
 

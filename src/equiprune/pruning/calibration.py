@@ -69,8 +69,8 @@ def calibrate(
         return data_free_scores(potential, criterion)
     if not potential.adapter.direct_forces and "energy" not in criterion.outputs:
         raise TargetError(
-            f"Forces of {potential.adapter.name} models are the gradient of the energy, so {criterion.name} says nothing "
-            "of its own. Use taylor."
+            f"Forces of {potential.adapter.name} models are the gradient of the energy, so {criterion.name} says "
+            "nothing of its own. Use taylor."
         )
     provenance = _provenance(potential, structures, criterion) | {"limit": limit}
     running = _partial(resume, provenance)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -31,7 +31,7 @@ class DataCriterion(ABC):
     """A criterion reduced from features and their gradients."""
 
     name: str
-    outputs: tuple[str, ...] = ("energy",)
+    outputs: ClassVar[tuple[str, ...]] = ("energy",)
     """Of `OUTPUTS`, those whose gradients count where a model has them."""
 
     @abstractmethod
@@ -52,7 +52,7 @@ class Taylor(DataCriterion):
     """
 
     name = "taylor"
-    outputs = OUTPUTS
+    outputs: ClassVar[tuple[str, ...]] = OUTPUTS
 
     def per_site(self, feature: Tensor, gradient: Tensor) -> Tensor:
         return (feature * gradient).sum(-1).abs()
