@@ -202,7 +202,7 @@ def test_a_database_that_is_cut_off_is_refused(
         list(ep.open_structures(tmp_path / f"cut.{suffix}"))
 
 
-@pytest.mark.parametrize("name", ["a.db", "a.aselmdb", "a.traj", "a.json"])
+@pytest.mark.parametrize("name", ["a.db", "a.aselmdb", "a.lmdb", "a.traj", "a.json"])
 def test_a_file_that_is_not_what_its_name_says_is_refused(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text("hello, this is no database " * 200)
     with pytest.raises(StructureError, match=rf"{name}' could not be read"):
@@ -217,12 +217,6 @@ def test_a_database_without_rows_has_no_structures(tmp_path: Path) -> None:
         for reader in (ep.open_structures, lambda path: list(ep.read_structures(path))):
             with pytest.raises(StructureError, match=rf"{name}' holds no structures"):
                 reader(path)
-
-
-def test_pickled_graphs_are_never_opened(tmp_path: Path) -> None:
-    (tmp_path / "a.lmdb").write_bytes(b"\x80\x04")
-    with pytest.raises(StructureError, match=r"a\.lmdb' is an LMDB of pickled graphs.*Convert it"):
-        ep.open_structures(tmp_path / "a.lmdb")
 
 
 def test_without_its_package_an_lmdb_database_says_what_to_install(

@@ -221,7 +221,7 @@ class LmdbFile(Structures):
         except ImportError as error:
             raise StructureError(_NO_LMDB.format(path)) from error
         with reading(path), _lmdb_lock:
-            with _environment(path):  # or LMDBDatabase reads a file that is cut off, and the process is gone
+            with lmdb_environment(path):  # or LMDBDatabase reads a file that is cut off, and the process is gone
                 pass
             database = LMDBDatabase(path.absolute(), readonly=True, use_lock_file=False)
             ids = np.array(database.ids, dtype=np.int64)
@@ -238,7 +238,7 @@ class LmdbFile(Structures):
 
         row = int(self.ids[index])
         with reading(self.path, index):
-            with _lmdb_lock, _environment(self.path) as environment, environment.begin() as transaction:
+            with _lmdb_lock, lmdb_environment(self.path) as environment, environment.begin() as transaction:
                 stored = transaction.get(b"%d" % row)
             if stored is None:
                 raise ValueError(f"row {row} is missing")
@@ -246,7 +246,7 @@ class LmdbFile(Structures):
 
 
 @contextmanager
-def _environment(path: Path) -> Iterator[Any]:
+def lmdb_environment(path: Path) -> Iterator[Any]:
     """An LMDB file opened for reading; LMDB itself would end the process where pages are missing."""
     import lmdb
 
@@ -302,10 +302,5 @@ def stream(path: Path) -> Iterator[Atoms]:
 def _format(path: Path) -> str:
     from ase.io.formats import filetype
 
-    if path.suffix == ".lmdb":
-        raise StructureError(
-            f"'{path}' is an LMDB of pickled graphs, which is never opened: a pickle can run code. Convert it to "
-            "an ASE database (.aselmdb) with fairchem, or to extxyz."
-        )
     with reading(path):
         return filetype(str(path))

@@ -10,13 +10,15 @@ from ase.data import chemical_symbols
 
 from equiprune.adapters.graph import coinciding
 from equiprune.errors import StructureError
+from equiprune.oc20_lmdb import Oc20Lmdb
 from equiprune.structure_files import Concatenation, random_access, stream
 
 
 def read_structures(source: str | Path) -> Iterator[Atoms]:
     """Stream the structures of a file, an ASE database or a directory of them, one at a time.
 
-    Anything `ase.io.read` reads is accepted, compressed files (.gz, .bz2, .xz) too, and LMDB databases (.aselmdb).
+    Anything `ase.io.read` reads is accepted, compressed files (.gz, .bz2, .xz) too, LMDB databases (.aselmdb), and the
+    Open Catalyst project's LMDB files (.lmdb).
 
     Raises:
         StructureError: no such path, an unreadable file, or not a single structure.
@@ -27,7 +29,7 @@ def read_structures(source: str | Path) -> Iterator[Atoms]:
 def open_structures(source: str | Path) -> Sequence[Atoms]:
     """The same structures in the same order, each read whenever it is asked for.
 
-    Of extxyz files, ASE databases (.db) and LMDB databases (.aselmdb), memory holds 8 bytes per structure. Files that
+    Of extxyz files, ASE databases (.db) and LMDB files (.aselmdb, .lmdb), memory holds 8 bytes per structure. Files that
     are compressed or of another format are read into memory. A directory is its files one after another, by name.
 
     Raises:
@@ -42,7 +44,7 @@ def open_structures(source: str | Path) -> Sequence[Atoms]:
 def _stream(source: Path, files: Sequence[Path]) -> Iterator[Atoms]:
     found = False
     for file in files:
-        opened = random_access(file)
+        opened = _random_access(file)
         for atoms in stream(file) if opened is None else opened:
             found = True
             yield atoms
@@ -55,8 +57,12 @@ def _nothing_in(source: str | Path) -> StructureError:
 
 
 def _opened(file: Path) -> Sequence[Atoms]:
-    opened = random_access(file)
+    opened = _random_access(file)
     return list(stream(file)) if opened is None else opened
+
+
+def _random_access(file: Path) -> Sequence[Atoms] | None:
+    return Oc20Lmdb.open(file) if file.suffix == ".lmdb" else random_access(file)
 
 
 def _files(source: Path) -> list[Path]:

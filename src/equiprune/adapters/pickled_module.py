@@ -13,6 +13,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -108,6 +109,24 @@ def read_pickled_module(path: Path, packages: Collection[str]) -> StandIn:
     return content
 
 
+def read_pickle(content: bytes, packages: Collection[str]) -> Any:
+    """What an ordinary pickle of plain containers, numbers, tensors and objects of these packages holds.
+
+    Objects are stand-ins, as in `read_pickled_module`.
+
+    Raises:
+        ValueError: no pickle, or one that names anything else.
+    """
+    try:
+        return _reader(frozenset(packages)).load(BytesIO(content))
+    except _UnknownClassError as error:
+        raise ValueError(
+            f"it names {error}, which is neither data nor part of {', '.join(sorted(packages))}"
+        ) from error
+    except Exception as error:  # pickle has many exceptions
+        raise ValueError(f"no readable pickle: {type(error).__name__} {error}") from error
+
+
 def _check_archive(path: Path) -> None:
     """Raise `CheckpointError` unless the file is the zip archive that `torch.save` writes since torch 1.6.
 
@@ -183,6 +202,7 @@ _DATA: dict[tuple[str, str], Any] = {
     ("collections", "OrderedDict"): OrderedDict,
     ("torch._utils", "_rebuild_tensor_v2"): _Sealed(torch._utils._rebuild_tensor_v2),
     ("torch._utils", "_rebuild_parameter"): _Sealed(torch._utils._rebuild_parameter),
+    ("torch.storage", "_load_from_bytes"): _Sealed(lambda data: torch.load(BytesIO(data), weights_only=True)),
     ("torch", "Size"): torch.Size,
     ("torch", "device"): torch.device,
     ("_codecs", "encode"): _Sealed(lambda text, encoding: bytes(text, encoding)),
