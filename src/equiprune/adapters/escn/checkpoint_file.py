@@ -74,12 +74,13 @@ def read(source: str | Path, *, trust: bool) -> Checkpoint:
 def _interpreted(content: Mapping[str, Any], path: Path) -> Checkpoint:
     _check_family(content)
     architecture = _architecture(_arguments(content["config"]), content)
+    weights = _weights(architecture, content)
     provenance = json.loads(content.get(PROVENANCE_KEY, "{}"))
     if "layers" in provenance:
         architecture = _numbered(architecture, tuple(provenance["layers"]))
     return Checkpoint(
         architecture,
-        _weights(architecture, content),
+        weights,
         provenance.get("licence", LICENCE),
         sha256_of(path),
         str(path),
@@ -230,11 +231,11 @@ def _averages(content: Mapping[str, Any], names: list[str]) -> dict[str, Tensor]
 
 
 def _check_fit(weights: Mapping[str, Tensor], layouts: Mapping[str, WeightLayout]) -> None:
-    found = {name: f"has shape {tuple(tensor.shape)}" for name, tensor in weights.items()}
-    expected = {name: f"has shape {layout.shape}" for name, layout in layouts.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    expected = {name: layout.shape for name, layout in layouts.items()}
     wrong = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
     if wrong:
-        first = [f"{n} {found.get(n, 'is missing')}, expected {expected.get(n, 'none')}" for n in wrong[:3]]
+        first = [f"{name} is {found.get(name, 'missing')}, not {expected.get(name, 'expected')}" for name in wrong[:3]]
         raise CheckpointError(
             f"its weights do not fit its config: {'; '.join(first)}{'; ...' if len(wrong) > 3 else ''}. "
             "Give the file as fairchem wrote it."
