@@ -90,7 +90,7 @@ def _atoms(fields: Mapping[str, Any]) -> Atoms:
         atoms.set_constraint(FixAtoms(mask=_array(fields["fixed"]).ravel() > 0))
     atoms.info |= {name: _plain(fields[name]) for name in ("sid", "fid") if name in fields}
     named = {"energy": ("energy", "y"), "forces": ("forces", "force")}
-    results = {
+    results: dict[str, Any] = {
         result: _array(fields[next(name for name in names if name in fields)])
         for result, names in named.items()
         if any(name in fields for name in names)

@@ -29,8 +29,9 @@ def read_structures(source: str | Path) -> Iterator[Atoms]:
 def open_structures(source: str | Path) -> Sequence[Atoms]:
     """The same structures in the same order, each read whenever it is asked for.
 
-    Of extxyz files, ASE databases (.db) and LMDB files (.aselmdb, .lmdb), memory holds 8 bytes per structure. Files that
-    are compressed or of another format are read into memory. A directory is its files one after another, by name.
+    Of extxyz files, ASE databases (.db) and LMDB files (.aselmdb, .lmdb), memory holds 8 bytes per structure at most.
+    Files that are compressed or of another format are read into memory. A directory is its files one after another, by
+    name.
 
     Raises:
         StructureError: as for `read_structures`; a structure in the middle of a file is looked at when it is read.

@@ -1,5 +1,6 @@
 """Small random eSCN models to which every layer contributes."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -26,11 +27,18 @@ def small(**changes: Any) -> EscnArchitecture:
     return escn(**{**chosen, **changes})
 
 
-def random_checkpoint(architecture: EscnArchitecture, seed: int = 0, scale: float = 3.0) -> Checkpoint:
+def normalised(**changes: Any) -> EscnArchitecture:
+    """The same, with outputs scaled as those of OC20's models are."""
+    return replace(small(**changes), energy_mean=-0.7554450631141663, energy_scale=2.9, forces_scale=2.7)
+
+
+def random_checkpoint(
+    architecture: EscnArchitecture, seed: int = 0, scale: float = 3.0, dtype: torch.dtype = torch.float64
+) -> Checkpoint:
     """Weights as upstream draws them, times ``scale`` inside layers: as drawn, activations would hardly bend."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        module = EscnAdapter().build(architecture, torch.float64)
+        module = EscnAdapter().build(architecture, dtype)
     weights = {
         name: parameter.detach() * (scale if name.startswith("layer_blocks") else 1.0)
         for name, parameter in module.named_parameters()

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from ase import Atoms
 from torch import Tensor, nn
 
 from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
-from equiprune.adapters.escn import forward, layouts, modules
+from equiprune.adapters.escn import checkpoint_file, export, forward, layouts, modules
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.shrinking import shrink
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.growth import Growth, NativeGrids
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
-from equiprune.errors import CheckpointError
 
 
 class EscnAdapter(ModelAdapter):
-    """See the modules beside this one: architecture, layouts, shrinking, upstream, modules, frames, forward."""
+    """See the modules beside this one; `upstream` is where fairchem is imported, `forward` what a model computes."""
 
     name = "escn"
     architecture_type = EscnArchitecture
@@ -28,7 +28,7 @@ class EscnAdapter(ModelAdapter):
     direct_forces = True
 
     def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
-        raise CheckpointError(f"'{source}' is not a model that this version reads.")
+        return checkpoint_file.read(source, trust=trust)
 
     def build(self, architecture: EscnArchitecture, dtype: torch.dtype) -> nn.Module:
         return modules.build(architecture, dtype)
@@ -59,3 +59,9 @@ class EscnAdapter(ModelAdapter):
         self, module: nn.Module, architecture: EscnArchitecture, graph: AtomicGraph, head: str | None, taps: Taps
     ) -> tuple[Tensor, Tensor]:
         return forward.energies_and_forces(module, architecture, graph, taps)
+
+    def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
+        return export.write(checkpoint, path)
+
+    def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
+        return export.stock_energies(path, structures)

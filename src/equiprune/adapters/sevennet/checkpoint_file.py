@@ -1,20 +1,17 @@
 """Reading SevenNet's ``.pth`` files without running what they contain, and in the layout of today's sevenn.
 
-A checkpoint is a pickle of dictionaries, tensors and a few numpy arrays. It is opened with ``weights_only=True`` and an
-allow-list, so that a hostile file is refused instead of executed.
+A checkpoint is a pickle of dictionaries, tensors and a few numpy arrays, opened as such (see
+`equiprune.adapters.torch_file`), so that a hostile file is refused instead of executed.
 """
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,6 +19,7 @@ from equiprune.adapters.base import Checkpoint
 from equiprune.adapters.e3nn_layouts import labelled_irreps, uvu_paths
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, from_config, version_numbers
 from equiprune.adapters.sevennet.layouts import weight_layouts
+from equiprune.adapters.torch_file import read_torch_file
 from equiprune.blocks import Irrep
 from equiprune.errors import CheckpointError
 from equiprune.storage import sha256_of
@@ -29,8 +27,7 @@ from equiprune.storage import sha256_of
 LICENCE = "MIT"
 """Of the weights published with sevenn 0.13."""
 
-_FORBIDDEN = ("unsupported global", "trying to", "can only build", "can only create")
-"""How torch's weights-only reader says that a pickle asks for more than data."""
+_ADVICE = "Give a .pth that 'sevenn train' wrote."
 
 PROVENANCE_KEY = "equiprune"
 """Where exported checkpoints carry their history; sevenn ignores unknown top-level keys."""
@@ -52,14 +49,14 @@ ALIASES = {
 def read(source: str | Path, *, trust: bool) -> Checkpoint:
     """Open an alias or a file. Raises `CheckpointError`."""
     path = _shipped(str(source).lower()) if str(source).lower() in _SHIPPED else Path(source)
-    content = _open(path, trust)
+    content = read_torch_file(path, trust=trust, what="SevenNet checkpoint", advice=_ADVICE)
     try:
         architecture, weights = _interpreted(content, path)
         licence, history = _licence(content), _history(content)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         reason = f"it lacks {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(
-            f"'{path}' is a torch file but not a SevenNet checkpoint ({reason}). Give a .pth that 'sevenn train' wrote."
+            f"'{path}' is a torch file but not a SevenNet checkpoint ({reason}). {_ADVICE}"
         ) from error
     return Checkpoint(architecture, weights, licence, sha256_of(path), str(source), history)
 
@@ -80,42 +77,6 @@ def _shipped(alias: str) -> Path:
             f"'{alias}' comes with sevenn, which is not installed. pip install 'equiprune[sevennet]'."
         )
     return Path(spec.origin).parent / "pretrained_potentials" / _SHIPPED[alias]
-
-
-def _open(path: Path, trust: bool) -> dict[str, Any]:
-    if not path.is_file():
-        raise CheckpointError(f"There is no file '{path}'.")
-    reconstruct = np.empty(0).__reduce__()[0]
-    allowed: list[Any] = [(reconstruct, "numpy.core.multiarray._reconstruct"), reconstruct, np.ndarray, np.dtype]
-    allowed += [type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")]
-    try:
-        with torch.serialization.safe_globals(allowed), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about the protocol of a pickle that is refused or trusted anyway
-            content = torch.load(path, map_location="cpu", weights_only=not trust)
-    except Exception as error:  # torch and the pickle inside have their own exceptions
-        reason = _reason(error)
-        if isinstance(error, UnpicklingError) and any(word in reason.lower() for word in _FORBIDDEN):
-            raise CheckpointError(
-                f"'{path}' was not opened: it is a pickle that runs code, which no SevenNet checkpoint needs to "
-                f"({reason}). If you trust where it comes from, add --trust."
-            ) from error
-        raise CheckpointError(
-            f"'{path}' is not a readable torch file; it may be truncated ({reason}). Get it again."
-        ) from error
-    if not isinstance(content, dict):
-        raise CheckpointError(
-            f"'{path}' holds a {type(content).__name__}, not a SevenNet checkpoint. "
-            "Give a .pth that 'sevenn train' wrote."
-        )
-    return content
-
-
-def _reason(error: Exception) -> str:
-    """The line of torch's page of advice that says what is wrong."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    telling = next((line for line in lines if any(w in line.lower() for w in ("unsupported", *_FORBIDDEN))), "")
-    telling = telling or (lines[0] if lines else "")
-    return ": ".join(filter(None, (type(error).__name__, telling.partition(". ")[0][:160].rstrip("."))))
 
 
 def _licence(content: Mapping[str, Any]) -> str:
