@@ -137,7 +137,7 @@ def _save_native(potential: Potential, path: Path) -> tuple[Path, ...]:
 def package_versions() -> dict[str, str]:
     """Versions of what computed the numbers, for provenance."""
     versions = {}
-    for name in ("equiprune", "torch", "numpy", "ase", "e3nn", "sevenn", "mace-torch"):
+    for name in ("equiprune", "torch", "numpy", "ase", "e3nn", "sevenn", "mace-torch", "fairchem-core"):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

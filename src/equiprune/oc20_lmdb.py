@@ -107,4 +107,6 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, Tensor) and value.numel() == 1 else str(value)
+    """A number or text, as extxyz can hold it."""
+    value = value.item() if isinstance(value, Tensor) and value.numel() == 1 else value
+    return value if isinstance(value, int | float | str) else str(value)

@@ -45,4 +45,4 @@ def random_checkpoint(
     }
     for head in ("energy", "force"):
         weights[f"{head}_block.fc3.weight"] = weights[f"{head}_block.fc3.weight"] * 100
-    return Checkpoint(architecture, weights, licence="MIT")
+    return Checkpoint(architecture, weights, licence="MIT", history=({"step": "made"},))

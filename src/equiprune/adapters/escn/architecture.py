@@ -112,9 +112,15 @@ class EscnArchitecture(Architecture):
 
     @property
     def why_not_stock(self) -> str:
-        if (self.message_grid, self.node_grid) == self.native_grids:
+        if self.resolution_argument or (self.message_grid, self.node_grid) == self.native_grids:
             return ""
-        return "it keeps the points on the sphere of the model it was pruned from, which upstream derives from lmax"
+        return "its points on the sphere are those of the model it was pruned from, and upstream derives them from lmax"
+
+    @property
+    def resolution_argument(self) -> int | None:
+        """Upstream's ``resolution``: one number of latitudes and longitudes for both grids; None where they differ."""
+        sides = {*vars(self.message_grid).values(), *vars(self.node_grid).values()}
+        return sides.pop() if len(sides) == 1 else None
 
 
 def escn(

@@ -39,6 +39,7 @@ def arguments(arch: EscnArchitecture) -> dict[str, Any]:
         "distance_function": str(arch.smearing),
         "basis_width_scalar": arch.smearing_width,
         "distance_resolution": arch.resolution,
+        "resolution": arch.resolution_argument,
     }
 
 
