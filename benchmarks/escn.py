@@ -36,13 +36,13 @@ def published(lmax: int, layers: int = 12) -> EscnArchitecture:
     return escn(lmax=lmax, layers=layers, channels=128, hidden=256, cutoff=12.0, neighbors=20, width=2.0)
 
 
-def random_model(architecture: EscnArchitecture, dtype: torch.dtype, seed: int = 0) -> ep.Potential:
-    """Weights as upstream draws them, three times as large in layers: as drawn, activations would hardly bend."""
+def random_model(architecture: EscnArchitecture, dtype: torch.dtype, scale: float, seed: int = 0) -> ep.Potential:
+    """Weights as upstream draws them, times ``scale`` in layers: as drawn, activations would hardly bend."""
     torch.manual_seed(seed)
     adapter = EscnAdapter()
     module = adapter.build(architecture, torch.float32)
     weights = {
-        name: parameter.detach() * (3.0 if name.startswith("layer_blocks") else 1.0)
+        name: parameter.detach() * (scale if name.startswith("layer_blocks") else 1.0)
         for name, parameter in module.named_parameters()
     }
     return ep.Potential.create(adapter, Checkpoint(architecture, weights, licence="none: random weights"), dtype)
@@ -65,7 +65,7 @@ def slabs(count: int, seed: int = 0) -> list[Atoms]:
 
 def exact(layers: int) -> None:
     """L6 to L4 at the published size: masked against sliced in float64, on the parent's points and on native ones."""
-    parent = random_model(published(6, layers), torch.float64)
+    parent = random_model(published(6, layers), torch.float64, 2.3)
     atoms, start = slabs(1), time.perf_counter()
     scores = ep.calibrate(parent, atoms)
     print(f"calibration in float64: {time.perf_counter() - start:.0f} s for {len(atoms[0])} atoms")
@@ -92,7 +92,7 @@ def exact(layers: int) -> None:
 
 def speed(layers: int, repeats: int) -> None:
     """Of L6, L4 on the parent's points and L4 on native ones, side by side."""
-    parent = random_model(published(6, layers), torch.float32)
+    parent = random_model(published(6, layers), torch.float32, 2.3)
     exact_child = ep.prune(parent, ep.allocate(parent, [ep.Lmax(4)]))
     models = {"L6": parent, "L4, points of L6": exact_child, "L4": ep.grow(exact_child, ep.NativeGrids())}
     for row in table(ep.benchmark(models, slabs(1)[0], repeats=repeats)):
@@ -126,7 +126,7 @@ def starts(parent: ep.Potential, data: list[Atoms], seeds: int) -> Iterator[tupl
 def training(arguments: argparse.Namespace) -> None:
     """A pruned L4 against a random one at equal steps on labels of the L6 parent."""
     small = escn(lmax=6, layers=4, channels=16, hidden=24, edge=16, cutoff=6.0, neighbors=12, resolution=0.1)
-    parent = random_model(small, torch.float32)
+    parent = random_model(small, torch.float32, 3.0)
     bare = slabs(arguments.structures + 60)
     labelled = list(ep.label(parent, bare))
     data, held_out, tested = labelled[:-60], labelled[-60:-40], labelled[-40:]
