@@ -23,8 +23,8 @@ import equiprune as ep
 from equiprune.adapters import Checkpoint
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.adapters.escn.architecture import EscnArchitecture, escn
-from equiprune.certificate import compare
 from equiprune.evaluation.benchmark import table
+from equiprune.physics_checks import compare
 from equiprune.training.objective import open_catalyst
 from equiprune.training.optimisation import Cosine, Optimisation
 from equiprune.training.recipes import Recipe

@@ -16,11 +16,12 @@ It is then retrained on labels of its parent, and fine-tuned (`label`, `train`).
 from equiprune.adapters import Architecture, AtomicGraph, Checkpoint, ModelAdapter
 from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
 from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
-from equiprune.certificate import Certificate, certify, equivariance
+from equiprune.certificate import Certificate, certify
 from equiprune.checkpoint import load, read_checkpoint, save
 from equiprune.errors import EquipruneError
 from equiprune.evaluation.accuracy import Accuracy, evaluate
 from equiprune.evaluation.benchmark import Timing, benchmark
+from equiprune.physics_checks import equivariance
 from equiprune.potential import Potential, Prediction, masked
 from equiprune.probes import probe_structures
 from equiprune.pruning.allocation import allocate

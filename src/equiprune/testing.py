@@ -27,9 +27,10 @@ from torch import Tensor
 
 from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.blocks import BlockMask, FeatureSpace, Irrep, PruningPlan, Role, Site, WeightLayout
-from equiprune.certificate import LIMITS, batch_independence, compare, equivariance, finite_difference
+from equiprune.certificate import LIMITS
 from equiprune.checkpoint import load, save
 from equiprune.hessian_checks import assert_second_derivatives
+from equiprune.physics_checks import batch_independence, compare, equivariance, finite_difference
 from equiprune.potential import Potential, masked
 from equiprune.probes import probe_structures
 from equiprune.pruning.calibration import calibrate

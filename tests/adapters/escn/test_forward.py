@@ -15,7 +15,7 @@ from equiprune.adapters.escn import EscnAdapter
 from equiprune.adapters.escn.architecture import Grid, Smearing, escn
 from equiprune.adapters.escn.frames import rotations, turns, wigner_matrices
 from equiprune.adapters.escn.upstream import default_dtype
-from equiprune.certificate import rotation_error
+from equiprune.physics_checks import rotation_error
 
 
 def made(dtype: torch.dtype = torch.float64, **changes: Any) -> ep.Potential:

@@ -9,8 +9,8 @@ from random_escn import random_checkpoint, small
 import equiprune as ep
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.adapters.escn.architecture import EscnArchitecture, escn
-from equiprune.certificate import compare
 from equiprune.errors import PlanError, TargetError
+from equiprune.physics_checks import compare
 from equiprune.pruning.cost import count_parameters
 
 

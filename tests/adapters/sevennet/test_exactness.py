@@ -7,8 +7,8 @@ from conftest import ODD
 from numpy.random import default_rng
 
 import equiprune as ep
-from equiprune.certificate import compare
 from equiprune.hessian_checks import assert_second_derivatives
+from equiprune.physics_checks import compare
 from equiprune.testing import assert_same_predictions, random_plan
 
 SEVEN = "O,Na,H,Cl,Cu,Si,C"
