@@ -18,6 +18,7 @@ import torch
 from ase import Atoms
 from ase.build import add_adsorbate, fcc111
 from ase.constraints import FixAtoms
+from retraining import draw
 
 import equiprune as ep
 from equiprune.adapters import Checkpoint
@@ -100,27 +101,29 @@ def speed(layers: int, repeats: int) -> None:
 
 
 def curve(start: ep.Potential, data: Sequence[Atoms], held_out: Sequence[Atoms], epochs: int) -> tuple[Any, list]:
-    """The trained model and (step, validation loss of the forces) after every epoch."""
+    """The trained model and its validation errors after every epoch: step, energy (eV), forces (eV/Angstrom)."""
     optimisation = Optimisation(2e-3, Cosine(0.01), warm_up=10, amsgrad=True, clip=20.0, average=0.98)
     recipe = Recipe(open_catalyst(), optimisation, epochs, batch_size=4)
     with tempfile.TemporaryDirectory() as folder:
         model = ep.train(start, data, recipe, Path(folder) / "run", validation=held_out)
         with (Path(folder) / "run" / "curve.csv").open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["validation_forces"]]
-    return model, [(int(row["step"]), float(row["validation_forces"])) for row in rows]
+    energy, forces = (getattr(recipe.objective, quantity).weight for quantity in ("energy", "forces"))
+    losses = [(row["step"], row["validation_energy"], row["validation_forces"]) for row in rows]
+    return model, [[int(step), float(e) / energy, float(f) / forces] for step, e, f in losses]
 
 
 def starts(parent: ep.Potential, data: list[Atoms], seeds: int) -> Iterator[tuple[str, ep.Potential]]:
     """Models of one architecture: L4 of L6, and fewer channels chosen by energy, by forces, by both, or by chance."""
     targets = [ep.Lmax(4), ep.Channels(12), ep.HiddenChannels(16)]
-    criteria = {"both": ep.Taylor(), "energy alone": ep.TaylorEnergy(), "forces alone": ep.TaylorForces()}
+    criteria = {"both": ep.Taylor(), "energy-alone": ep.TaylorEnergy(), "forces-alone": ep.TaylorForces()}
     for name, criterion in criteria.items():
         yield name, ep.prune(parent, ep.allocate(parent, targets, ep.calibrate(parent, data[:24], criterion)))
     for seed in range(seeds):
         chosen = ep.data_free_scores(parent, ep.Random(seed))
         pruned = ep.prune(parent, ep.allocate(parent, targets, chosen))
-        yield f"random choice {seed}", pruned
-        yield f"random weights {seed}", from_scratch(pruned, seed)
+        yield f"random-choice {seed}", pruned
+        yield f"random-weights {seed}", from_scratch(pruned, seed)
 
 
 def training(arguments: argparse.Namespace) -> None:
@@ -141,6 +144,8 @@ def training(arguments: argparse.Namespace) -> None:
         print(f"{name:20} {energy} meV/atom   {forces} meV/Angstrom   {right}", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=1))
+    if arguments.figure:
+        draw({name: result["curve"] for name, result in results.items()}, arguments.figure)
 
 
 def main() -> None:
@@ -152,6 +157,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if "exact" in arguments.part:

@@ -40,13 +40,13 @@ def test_fairchems_calculator_gives_our_energies_and_forces(
     """With its own neighbours and normalizers; only its random turns of edges are replaced."""
     ep.save(model, tmp_path / "x.pt")
     calculator = ocp_calculator(checkpoint_path=tmp_path / "x.pt", cpu=True, seed=0)
-    model = calculator.trainer._unwrapped_model
-    model._init_edge_rot_mat = lambda data, edge_index, vectors: frames.rotations(vectors)
+    upstreams = calculator.trainer._unwrapped_model
+    upstreams._init_edge_rot_mat = lambda data, edge_index, vectors: frames.rotations(vectors)
     for atoms in ep.probe_structures(model.elements).values():
         [ours] = model.predict([atoms])
         atoms.calc = calculator
         assert atoms.get_potential_energy() == pytest.approx(ours.energy.item(), abs=2e-5 * len(atoms))
-        torch.testing.assert_close(torch.tensor(atoms.get_forces()), ours.forces, atol=2e-4, rtol=1e-4)
+        assert (torch.tensor(atoms.get_forces()) - ours.forces).abs().max() < 1e-3 * ours.forces.abs().max()
 
 
 def test_fairchems_calculator_leaves_moving_averages_out(
