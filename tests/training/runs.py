@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import numpy as np
 import torch
 from ase import Atoms
@@ -82,6 +83,15 @@ def probed(seed: int = 0) -> tuple[Atoms, ...]:
 def mixed() -> tuple[Atoms, ...]:
     """Four of them, of 8, 2, 3 and 3 atoms, one without energy and one without stress."""
     return tuple(labelled()[i] for i in (0, 3, 6, 7))
+
+
+def bare(count: int = 4) -> list[Atoms]:
+    return [a for seed in range(count // 4 + 1) for a in ep.probe_structures([1, 6, 8, 14], seed).values()][:count]
+
+
+def write(path: Path, structures: list[Atoms]) -> Path:
+    ase.io.write(path, structures, format="extxyz")
+    return path
 
 
 def batch(potential: ep.Potential, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
