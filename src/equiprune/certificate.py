@@ -136,6 +136,7 @@ def certify(
         found, said = _approximate_rotations(child64, parent, structures)
         values |= found
         notes.append(said)
+    notes += child.architecture.remarks
     if unclaimed := [check.__name__ for check in PHYSICS if check not in claimed]:
         notes.append(f"Not claimed by this architecture, so not checked: {', '.join(unclaimed)}.")
     progress(1)
@@ -155,7 +156,9 @@ def _approximate_rotations(
     if parent is None:
         return {}, f"{note}; give the parent to compare."
     before = rotation_error(parent.to(torch.float64), structures)
-    return {"rotations.of_parent": own / before}, f"{note}, those of the parent by {before:.2g}."
+    return {
+        "rotations.of_parent": own / before if before else float(own > 0)
+    }, f"{note}, those of the parent by {before:.2g}."
 
 
 def _facts(child: Potential, parent: Potential | None, structures: Sequence[Atoms]) -> dict[str, Any]:
@@ -186,7 +189,7 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
         earlier = before
         before, difference = _one_step(earlier, step, [*structures, *_per_element(step, child)])
         if isinstance(step, NativeGrids):
-            deviations.append(_deviation(earlier, before, structures))
+            deviations.append(deviation(earlier, before, structures))
         values = {name: float(np.maximum(value, values.get(name, 0.0))) for name, value in difference.items()} or values
     values["stored_weights"] = _stored_difference(child.checkpoint, repeated(parent, steps))
     times = "once" if len(steps) == 1 else "at every step"
@@ -200,8 +203,8 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
 _DRAWN = (GrowRadialBasis, NonlinearReadout)
 
 
-def _deviation(before: Potential, after: Potential, structures: Sequence[Atoms]) -> str:
-    """What a step changes that promises nothing."""
+def deviation(before: Potential, after: Potential, structures: Sequence[Atoms]) -> str:
+    """How far other points on the sphere take a model, in a sentence; both in float64."""
     found = compare(before, after, structures, "change")
     sizes = torch.cat([prediction.forces for prediction in before.predict(structures)])
     return (

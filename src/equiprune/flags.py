@@ -186,7 +186,7 @@ def _read_plan(path: Path) -> PruningPlan:
 @Parameter(name="*", group=panel("What to add"))
 @dataclass(frozen=True)
 class GrowthFlags:
-    """What to add or change after pruning, leaving the function as it is unless it is drawn anew.
+    """What to add or change after pruning. The function stays unless weights are drawn anew or grids change.
 
     Attributes:
         grow_radial_basis: this many radial functions, more than there are (MACE).

@@ -177,7 +177,7 @@ def rotation_error(potential: Potential, structures: Sequence[Atoms], rotations:
             expected = reference.forces @ torch.as_tensor(matrix.T)
             changes += (potential.predict([turned])[0].forces - expected).square().sum().item()
             sizes += expected.square().sum().item()
-    return float(np.sqrt(changes / sizes))
+    return float(np.sqrt(changes / sizes)) if sizes else float(changes > 0)
 
 
 Check = Callable[..., dict[str, float]]

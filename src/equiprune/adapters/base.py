@@ -61,6 +61,11 @@ class Architecture:
         return bool(self.why_not_stock)
 
     @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a certificate should say of a model beside its numbers, in sentences."""
+        return ()
+
+    @property
     def why_not_stock(self) -> str:
         """What keeps upstream's own constructor from building this model, empty when it can.
 

@@ -153,21 +153,28 @@ def neighbours(atoms: Atoms, cutoff: float, max_neighbors: int | None = None) ->
     pairs, images = np.stack([centre, neighbour]).astype(np.int64), images.reshape(-1, 3).astype(float)
     if max_neighbors is None:
         return Neighbours(pairs, images)
-    kept = _nearest(pairs[0], distances, max_neighbors)
+    vectors = atoms.positions[neighbour] - atoms.positions[centre] + images @ atoms.cell.array
+    kept = _nearest(pairs[0], distances, vectors, max_neighbors)
     return Neighbours(pairs[:, kept], images[kept])
 
 
-_SAME_DISTANCE = 6
-"""Digits, Angstrom: nearer than that, rounding must not choose between two neighbours; their order does."""
+_STEPS_PER_ANGSTROM = 1e5 * np.pi / 3
+"""Nearer than a step, rounding must not choose between two neighbours. Irrational: coordinates of crystals must not lie
+between two steps.
+"""
 
 
-def _nearest(centre: np.ndarray, distances: np.ndarray, count: int) -> np.ndarray:
+def _nearest(centre: np.ndarray, distances: np.ndarray, vectors: np.ndarray, count: int) -> np.ndarray:
     """Which edges lead to one of the ``count`` nearest neighbours of their centre, in their order.
 
-    >>> _nearest(np.array([0, 0, 0, 1]), np.array([2.0, 1.0, 3.0, 9.0]), 2)
+    Of neighbours at the same distance the direction decides, which neither translation nor the order of atoms changes.
+
+    >>> x = np.array([2.0, 1.0, 3.0, 9.0])
+    >>> _nearest(np.array([0, 0, 0, 1]), x, np.outer(x, [1, 0, 0]), 2)
     array([0, 1, 3])
     """
-    by_distance = np.lexsort((np.arange(len(centre)), distances.round(_SAME_DISTANCE), centre))
+    a, b, c = (vectors * _STEPS_PER_ANGSTROM).round().T
+    by_distance = np.lexsort((a, b, c, (distances * _STEPS_PER_ANGSTROM).round(), centre))
     rank = np.arange(len(centre)) - np.searchsorted(centre[by_distance], centre[by_distance])
     return np.sort(by_distance[rank < count])
 

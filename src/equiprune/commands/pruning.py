@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
+
 import equiprune as ep
 from equiprune.adapters.growth import Growth, NativeGrids
-from equiprune.certificate import prove_lossless
+from equiprune.certificate import deviation, prove_lossless
 from equiprune.checkpoint import check_output
 from equiprune.commands.resuming import resumable
 from equiprune.display import note, plain, progress, show, show_json, show_table
@@ -137,17 +139,21 @@ def prune(
     child = parent
     if not plan.keeps_all or not growths:
         child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": rounding})
+    changed = []
     for growth in growths:
-        child = ep.grow(child, growth)
+        before, child = child, ep.grow(child, growth)
+        if isinstance(growth, NativeGrids):
+            pair = (before.to(torch.float64), child.to(torch.float64))
+            changed.append(deviation(*pair, list(ep.probe_structures(child.elements).values())))
     proof = prove_lossless(parent, plan) if target.lossless else {}
     paths = ep.save(child, output)
     value = compare_models(parent, child)
     if common.json:
-        proven = {"lossless": proof} if proof else {}
+        proven = ({"lossless": proof} if proof else {}) | ({"changed": changed} if changed else {})
         show_json({**value, **proven, "written": list(map(str, paths)), "plan": plan.to_json()})
         return 0
     show_table("Pruned", [["", "parent", "child"], *([key, plain(a), plain(b)] for key, (a, b) in value.items())])
-    show(_advice(plan, proof, growths))
+    show(" ".join([*changed, _advice(plan, proof, growths)]))
     if child.architecture.why_not_stock:
         show(_not_stock(child))
     show(written(paths))
@@ -184,7 +190,7 @@ def _not_stock(child: ep.Potential) -> str:
 def _advice(plan: ep.PruningPlan, proof: Mapping[str, float], growths: Sequence[Growth]) -> str:
     if not all(growth.preserve for growth in growths):
         only_grids = plan.keeps_all and all(isinstance(growth, NativeGrids) for growth in growths)
-        return "The points on the sphere are others." if only_grids else "The model needs training before use."
+        return "" if only_grids else "The model needs training before use."
     if proof:
         measured = ", ".join(f"{key} {value:.1g}" for key, value in proof.items())
         removed = "" if not plan.keeps_all else "There was nothing to remove. "

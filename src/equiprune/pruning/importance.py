@@ -234,8 +234,9 @@ class RunningScores:
     ) -> RunningScores:
         """Reduce one batch: rows to structures, structures to sums, in float64.
 
-        Scores of several outputs have several units: each is divided by its sum over all blocks of the model, structure
-        by structure, and their mean is taken. So energies and forces count alike, and scores add up to 1.
+        Where a model has several outputs, scores of each have a unit of their own: they are divided by their sum over
+        all blocks of the model, structure by structure, and the mean over the outputs that count is taken. So energies
+        and forces count alike, and scores add up to 1.
         """
         there = max(len(observed.gradients) for observed in features.values())
         by_output = [
@@ -246,7 +247,7 @@ class RunningScores:
             for i, output in enumerate(OUTPUTS[:there])
             if output in criterion.outputs
         ]
-        scores = by_output[0] if len(by_output) == 1 else _mean_of_shares(by_output)
+        scores = by_output[0] if there == 1 else _mean_of_shares(by_output)
         total = {name: {ir: v.sum(0) for ir, v in by.items()} for name, by in scores.items()}
         squares = {name: {ir: (v**2).sum(0) for ir, v in by.items()} for name, by in scores.items()}
         return cls(total, squares, structures)

@@ -100,7 +100,7 @@ def test_a_file_that_the_stock_class_evaluates_differently_is_not_saved(
 ) -> None:
     wrong = {target: {"mean": 0.0, "rmsd": 1.0} for target in ("energy", "forces")}
     monkeypatch.setattr(export, "_normalizers", lambda arch: wrong)
-    with pytest.raises(OutputError, match="The stock calculator gives"):
+    with pytest.raises(OutputError, match="hyperparameters differ"):
         ep.save(model, tmp_path / "x.pt")
     assert list(tmp_path.iterdir()) == []
 
@@ -125,7 +125,7 @@ def test_the_recipe_beside_the_file_trains_this_model(written: Path, content: Co
 def test_a_model_on_its_parents_points_is_saved_to_a_directory_only(tmp_path: Path) -> None:
     arch = replace(normalised(), node_grid=Grid(14, 15))
     potential = ep.Potential.create(EscnAdapter(), random_checkpoint(arch, dtype=torch.float32), torch.float32)
-    with pytest.raises(OutputError, match=r"keeps the points on the sphere.*--native-grids.*directory"):
+    with pytest.raises(OutputError, match=r"points on the sphere.*--native-grids.*directory"):
         ep.save(potential, tmp_path / "x.pt")
     assert list(tmp_path.iterdir()) == []
     ep.save(potential, tmp_path / "x")
@@ -296,7 +296,12 @@ FOREIGN: dict[str, tuple[Callable[[Content], Any], list[str]]] = {
     "orders above lmax": (model(mmax_list=[4]), ["its mmax is 4; it can be 0 to 3"]),
     "no forces": (model(regress_forces=False), ["no forces", "regress_forces"]),
     "elements that are none": (model(max_num_elements=150), ["max_num_elements is 150; it can be 2 to 119"]),
-    "an unknown function of distance": (model(distance_function="bessel"), ["not an eSCN checkpoint", "bessel"]),
+    "an unknown function of distance": (
+        model(distance_function="bessel"),
+        ["distance_function is 'bessel'; supported are gaussian, sigmoid, linearsigmoid"],
+    ),
+    "a function of distance with weights": (model(distance_function="silu"), ["distance_function is 'silu'"]),
+    "no limit of neighbours": (model(max_neighbors=0), ["max_neighbors is 0", "takes as no limit"]),
     "more layers": (model(num_layers=4), ["layer_blocks.3", "is missing, not (", "; ..."]),
     "another shape": (
         weights(**{"module.sphere_embedding.weight": torch.zeros(3, 8)}),

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk, fcc100, molecule
 from random_escn import random_checkpoint, small
 
 import equiprune as ep
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.adapters.escn.architecture import Grid, Smearing, escn
-from equiprune.adapters.escn.frames import rotations, turns, wigner_matrices
+from equiprune.adapters.escn.frames import by_order, rotations, sphere, turns, wigner_matrices
 from equiprune.adapters.escn.upstream import default_dtype
 from equiprune.physics_checks import rotation_error
 
@@ -94,6 +95,48 @@ def test_numbers_repeat_and_precision_changes_no_frame() -> None:
     for a, b in zip(double.predict(structures(double)), single.predict(structures(double)), strict=True):
         assert b.energy.item() == pytest.approx(a.energy.item(), rel=1e-4, abs=1e-6)
         torch.testing.assert_close(b.forces.double(), a.forces, rtol=1e-3, atol=1e-4)
+
+
+CRYSTALS = {
+    "diamond": bulk("Si", a=5.43),
+    "zinc blende": bulk("ZnS", "zincblende", a=5.65, cubic=True),
+    "slab": fcc100("Cu", (2, 2, 2), vacuum=6.0, periodic=True),
+    "molecule": Atoms("CH4", positions=molecule("CH4").positions + 6, cell=[12.0] * 3, pbc=True),
+}
+"""With exact ties: equal distances, equal components, coordinates that are round numbers."""
+
+
+@pytest.mark.parametrize("neighbors", [12, 3])
+@pytest.mark.parametrize("crystal", CRYSTALS)
+def test_perfect_crystals_have_the_same_numbers_wherever_they_are(crystal: str, neighbors: int) -> None:
+    """Rounding chooses neither frames nor neighbours."""
+    potential, atoms = made(neighbors=neighbors), CRYSTALS[crystal]
+    order = np.random.default_rng(3).permutation(len(atoms))
+    elsewhere = atoms[order]
+    elsewhere.translate([0.3, -1.1, 7.7])
+    [first], [second] = potential.predict([atoms]), potential.predict([elsewhere])
+    size = max(1e-3, first.forces.abs().max().item())
+    assert second.energy.item() == pytest.approx(first.energy.item(), rel=1e-9, abs=1e-9)
+    assert (second.forces - first.forces[torch.as_tensor(order)]).abs().max() < 1e-9 * size
+    [single] = made(torch.float32, neighbors=neighbors).predict([atoms])
+    assert (single.forces.double() - first.forces).abs().max() < 1e-3 * size
+
+
+def test_an_atom_without_neighbours_is_scored_and_masked() -> None:
+    potential = made()
+    alone = Atoms("O")
+    assert potential.graph([alone]).edge_index.shape == (2, 0)
+    plan = ep.allocate(potential, [ep.Lmax(2), ep.Channels(4)], ep.calibrate(potential, [alone]))
+    [a], [b] = ep.masked(potential, plan).predict([alone]), ep.prune(potential, plan).predict([alone])
+    assert a.energy.item() == pytest.approx(b.energy.item(), rel=1e-12)
+
+
+def test_what_inference_remembers_serves_training() -> None:
+    by_order.cache_clear(), sphere.cache_clear()
+    potential = made()
+    with torch.inference_mode():
+        potential.predict(structures(potential)[:1])
+    ep.calibrate(potential, structures(potential)[:1])
 
 
 def test_turns_are_spread_out_like_random_ones() -> None:

@@ -1,5 +1,7 @@
 """L, channels, layers: exact on the parent's points of the sphere, and measured on upstream's own."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -112,7 +114,16 @@ def test_native_grids_are_upstreams_and_their_deviation_is_told(parent: ep.Poten
     certificate = ep.certify(native, parent)
     assert certificate.passed
     [said] = [note for note in certificate.notes if note.startswith("Not exact")]
-    assert f"{size:.2g}"[0] in said
+    energy, force, size = map(float, re.findall(r"[\d.e+-]*\d", said))
+    probes = list(ep.probe_structures(parent.elements).values())
+    measured = compare(exact, native, probes, "change")
+    assert energy == pytest.approx(measured["change.energy"], rel=0.06)
+    assert force == pytest.approx(measured["change.forces"], rel=0.06)
+    assert size == pytest.approx(
+        torch.cat([p.forces for p in exact.predict(probes)]).square().mean().sqrt().item(), rel=0.06
+    )
+    assert any("10 x 5 and 10 x 11, those that upstream" in note for note in certificate.notes)
+    assert any("14 x 5 and 14 x 15, not those" in note for note in ep.certify(exact, parent).notes)
     assert ep.certify(exact, parent).values["masked_vs_sliced.forces"] < 1e-10
 
 
@@ -126,9 +137,17 @@ def test_a_certificate_claims_what_this_architecture_can(parent: ep.Potential) -
     assert any("Not claimed by this architecture" in note and "nve" in note for note in certificate.notes)
 
 
-def test_energies_and_forces_count_alike_in_scores(parent: ep.Potential, scores: ep.ImportanceScores) -> None:
-    total = sum(values.sum() for by in scores.mean.values() for values in by.values())
-    assert total == pytest.approx(1.0)
+def test_energies_and_forces_count_alike_in_scores(
+    parent: ep.Potential, structures: list[Atoms], scores: ep.ImportanceScores
+) -> None:
+    energy, forces = (
+        ep.calibrate(parent, structures, criterion) for criterion in (ep.TaylorEnergy(), ep.TaylorForces())
+    )
+    for each in (scores, energy, forces):
+        assert sum(values.sum() for by in each.mean.values() for values in by.values()) == pytest.approx(1.0)
+    for name, by in scores.mean.items():
+        for ir, values in by.items():
+            np.testing.assert_allclose(values, (energy.mean[name][ir] + forces.mean[name][ir]) / 2, rtol=1e-9)
     forces_only = {name: values for name, values in scores.mean.items() if name.startswith("force.")}
     energy_only = {name: values for name, values in scores.mean.items() if name.startswith("energy.")}
     for heads in (forces_only, energy_only):  # each head is blind to the other's output

@@ -17,12 +17,11 @@ MOST_ELEMENTS = 119
 
 
 class Smearing(StrEnum):
-    """Functions of the distance (fairchem/core/models/scn/smearing.py)."""
+    """Functions of the distance without weights of their own (fairchem/core/models/scn/smearing.py)."""
 
     GAUSSIAN = "gaussian"
     SIGMOID = "sigmoid"
     LINEAR_SIGMOID = "linearsigmoid"
-    SILU = "silu"
 
 
 @dataclass(frozen=True)
@@ -109,6 +108,14 @@ class EscnArchitecture(Architecture):
     def assembled(self) -> bool:
         """Upstream's constructor builds every model; only the points on the sphere are set afterwards."""
         return False
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """Which points on the sphere it has."""
+        own = (self.message_grid, self.node_grid) == self.native_grids
+        points = " and ".join(f"{g.latitudes} x {g.longitudes}" for g in (self.message_grid, self.node_grid))
+        whose = "those that upstream derives from lmax" if own else "not those that upstream derives from lmax"
+        return (f"Points on the sphere, of messages and of atoms: {points}, {whose}.",)
 
     @property
     def why_not_stock(self) -> str:

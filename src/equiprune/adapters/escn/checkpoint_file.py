@@ -132,6 +132,15 @@ def _architecture(given: Mapping[str, Any], content: Mapping[str, Any]) -> EscnA
         raise CheckpointError(
             f"it has no forces (regress_forces is false); only models with them are supported. {_ADVICE}"
         )
+    if given["max_neighbors"] <= 0:
+        raise CheckpointError(
+            f"its max_neighbors is {given['max_neighbors']}, which upstream takes as no limit; that is not supported. "
+            "Give a positive number in its config."
+        )
+    if given["distance_function"] not in set(Smearing):
+        raise CheckpointError(
+            f"its distance_function is '{given['distance_function']}'; supported are {', '.join(Smearing)}."
+        )
     if not 1 < given["max_num_elements"] <= MOST_ELEMENTS:
         raise CheckpointError(f"its max_num_elements is {given['max_num_elements']}; it can be 2 to {MOST_ELEMENTS}.")
     shared = [Grid(given["resolution"], given["resolution"])] * 2 if given["resolution"] else None

@@ -14,7 +14,7 @@ from ase import Atoms
 from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint, fill
-from equiprune.adapters.escn import frames, modules, upstream
+from equiprune.adapters.escn import checkpoint_file, frames, modules, upstream
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.checkpoint_file import PROVENANCE_KEY
 from equiprune.adapters.graph import AtomicGraph
@@ -41,6 +41,8 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     buffer = BytesIO()
     torch.save(content(checkpoint), buffer)
     path.write_bytes(buffer.getvalue())  # a full disk is then an OSError, as everywhere
+    if checkpoint_file.read(path, trust=False).architecture != arch:
+        raise OutputError("The file did not read back as written: its hyperparameters differ. Nothing was saved.")
     recipe = path.with_suffix(".yml")
     start = f"fairchem --mode train --config-yml {recipe.name} --checkpoint {path.name}"
     recipe.write_text(

@@ -164,7 +164,10 @@ def _tapped_degrees(space: str, feature: Tensor, taps: Taps) -> Tensor:
     degrees = _degrees(feature.shape[1])
     flat = torch.cat([part.transpose(1, 2).flatten(1) for part in feature.split(degrees, dim=1)], dim=1)
     parts = taps[space](flat).split([size * feature.shape[2] for size in degrees], dim=1)
-    shaped = [part.reshape(len(part), -1, size).transpose(1, 2) for part, size in zip(parts, degrees, strict=True)]
+    shaped = [
+        part.reshape(len(part), feature.shape[2], size).transpose(1, 2)
+        for part, size in zip(parts, degrees, strict=True)
+    ]
     return torch.cat(shaped, dim=1)
 
 

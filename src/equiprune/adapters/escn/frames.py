@@ -9,15 +9,17 @@ and always the same, whatever else is in the batch.
 from __future__ import annotations
 
 from functools import lru_cache
-from math import tau
+from math import pi, tau
 
 import torch
 from torch import Tensor
 
 from equiprune.adapters.escn import upstream
 
-_STEPS_PER_ANGSTROM = 1000
-"""Coordinates are counted in these steps: the same edge in another precision has the same turn."""
+_STEPS_PER_ANGSTROM = 1000 * pi / 3
+"""Coordinates are counted in these steps: the same edge in another precision has the same turn. Irrational, or the
+coordinates of crystals would lie between two steps, and rounding would choose.
+"""
 _PRIMES = (73_856_093, 19_349_663, 83_492_791)
 
 
@@ -29,17 +31,21 @@ def turns(vectors: Tensor) -> Tensor:
     >>> a == c, a == b, 0 <= a < tau
     (True, False, True)
     """
-    steps = (vectors.detach().double() * _STEPS_PER_ANGSTROM).round().long()
+    steps = _steps(vectors)
     mixed = (steps * torch.tensor(_PRIMES, device=steps.device)).sum(-1)
     for shift in (13, 7, 17):  # spread neighbouring integers over all bits
         mixed = (mixed ^ (mixed >> shift)) * 2_654_435_761 % (1 << 31)
     return mixed.to(vectors.dtype) * (tau / (1 << 31))
 
 
+def _steps(vectors: Tensor) -> Tensor:
+    return (vectors.detach().double() * _STEPS_PER_ANGSTROM).round().long()
+
+
 def rotations(vectors: Tensor) -> Tensor:
     """Orthogonal matrices (edges, 3, 3) that turn each edge (Angstrom) to the y axis."""
     y = vectors / vectors.norm(dim=-1, keepdim=True)
-    least = torch.eye(3, dtype=y.dtype, device=y.device)[y.abs().argmin(dim=-1)]
+    least = torch.eye(3, dtype=y.dtype, device=y.device)[_steps(vectors).abs().argmin(dim=-1)]
     first = torch.linalg.cross(y, least)
     first = first / first.norm(dim=-1, keepdim=True)
     second = torch.linalg.cross(y, first)
@@ -63,6 +69,11 @@ def by_order(lmax: int, mmax: int, device: torch.device) -> tuple[Tensor, tuple[
     >>> by_order(2, 1, torch.device("cpu"))
     (tensor([0, 2, 6, 3, 7, 1, 5]), (3, 2, 2))
     """
+    with torch.inference_mode(False):  # what is remembered must serve training too
+        return _by_order(lmax, mmax, device)
+
+
+def _by_order(lmax: int, mmax: int, device: torch.device) -> tuple[Tensor, tuple[int, ...]]:
     signed = [0, *(sign * m for m in range(1, mmax + 1) for sign in (1, -1))]
     parts = [[l * l + l + m for l in range(abs(m), lmax + 1)] for m in signed]
     return torch.tensor([c for part in parts for c in part], device=device), tuple(map(len, parts))
@@ -76,7 +87,7 @@ def sphere(
 
     Coefficients are all l*l + l + m with |m| <= mmax, by growing l and m (``SO3_Grid`` in so3.py).
     """
-    with upstream.default_dtype(dtype):
+    with torch.inference_mode(False), upstream.default_dtype(dtype):
         grid = upstream.classes().SO3_Grid(lmax, mmax)
         grid.lat_resolution, grid.long_resolution = latitudes, longitudes
         return grid.get_to_grid_mat(device), grid.get_from_grid_mat(device)
