@@ -64,9 +64,9 @@ def slabs(count: int, seed: int = 0) -> list[Atoms]:
     return made
 
 
-def exact(layers: int) -> None:
+def exact(layers: int, scale: float) -> None:
     """L6 to L4 at the published size: masked against sliced in float64, on the parent's points and on native ones."""
-    parent = random_model(published(6, layers), torch.float64, 2.3)
+    parent = random_model(published(6, layers), torch.float64, scale)
     atoms, start = slabs(1), time.perf_counter()
     scores = ep.calibrate(parent, atoms)
     print(f"calibration in float64: {time.perf_counter() - start:.0f} s for {len(atoms[0])} atoms")
@@ -91,9 +91,9 @@ def exact(layers: int) -> None:
             print(f"  native points instead of the parent's, relative: {line}")
 
 
-def speed(layers: int, repeats: int) -> None:
+def speed(layers: int, scale: float, repeats: int) -> None:
     """Of L6, L4 on the parent's points and L4 on native ones, side by side."""
-    parent = random_model(published(6, layers), torch.float32, 2.3)
+    parent = random_model(published(6, layers), torch.float32, scale)
     exact_child = ep.prune(parent, ep.allocate(parent, [ep.Lmax(4)]))
     models = {"L6": parent, "L4, points of L6": exact_child, "L4": ep.grow(exact_child, ep.NativeGrids())}
     for row in table(ep.benchmark(models, slabs(1)[0], repeats=repeats)):
@@ -152,6 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("exact", "speed", "training"), nargs="+", default=["exact", "speed"])
     parser.add_argument("--layers", type=int, default=12)
+    parser.add_argument("--scale", type=float, default=2.3, help="of weights in layers, times upstream's")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--structures", type=int, default=160)
     parser.add_argument("--epochs", type=int, default=10)
@@ -161,9 +162,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     if "exact" in arguments.part:
-        exact(arguments.layers)
+        exact(arguments.layers, arguments.scale)
     if "speed" in arguments.part:
-        speed(arguments.layers, arguments.repeats)
+        speed(arguments.layers, arguments.scale, arguments.repeats)
     if "training" in arguments.part:
         training(arguments)
 

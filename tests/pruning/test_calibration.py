@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.errors import PlanError, StructureError
+from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.pruning.importance import Criterion
 
 
@@ -108,3 +108,11 @@ def test_provenance_names_criterion_data_and_precision(toy: ep.Potential, xyz: P
     assert provenance["data"] == str(xyz)
     assert len(provenance["data_sha256"]) == 64
     assert provenance["dtype"] == "torch.float64"
+
+
+def test_forces_that_are_gradients_are_not_scored_alone(toy: ep.Potential, structures: list[Atoms]) -> None:
+    with pytest.raises(TargetError, match=r"Forces of toy models are the gradient of the energy, so taylor-forces"):
+        ep.calibrate(toy, structures, ep.TaylorForces())
+    alone, both = (ep.calibrate(toy, structures, criterion) for criterion in (ep.TaylorEnergy(), ep.Taylor()))
+    for name, by in both.mean.items():
+        assert all((alone.mean[name][ir] == values).all() for ir, values in by.items())

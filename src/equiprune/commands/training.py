@@ -104,7 +104,7 @@ def _check(
     output: Path, validation: Path | None, chosen: RecipeFlags, theory: TheoryFlags, *, from_scratch: bool
 ) -> None:
     """What can be refused before anything is opened."""
-    if output.suffix in (".pth", ".model"):
+    if output.suffix in (".pth", ".model", ".pt"):
         raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
     theory.check(from_scratch=from_scratch)
     if chosen.patience is not None and validation is None:

@@ -67,11 +67,7 @@ def calibrate(
     criterion = criterion or Taylor()
     if not isinstance(criterion, DataCriterion):
         return data_free_scores(potential, criterion)
-    if not potential.adapter.direct_forces and "energy" not in criterion.outputs:
-        raise TargetError(
-            f"Forces of {potential.adapter.name} models are the gradient of the energy, so {criterion.name} says "
-            "nothing of its own. Use taylor."
-        )
+    _check_outputs(potential, criterion)
     provenance = _provenance(potential, structures, criterion) | {"limit": limit}
     running = _partial(resume, provenance)
     if running.structures:
@@ -90,6 +86,14 @@ def calibrate(
     if resume:
         resume.path.unlink(missing_ok=True)
     return running.scores(provenance)
+
+
+def _check_outputs(potential: Potential, criterion: DataCriterion) -> None:
+    if not potential.adapter.direct_forces and "energy" not in criterion.outputs:
+        raise TargetError(
+            f"Forces of {potential.adapter.name} models are the gradient of the energy, so {criterion.name} says "
+            "nothing of its own. Use taylor."
+        )
 
 
 def _accumulate(

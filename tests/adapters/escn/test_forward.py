@@ -15,7 +15,7 @@ import equiprune as ep
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.adapters.escn.architecture import Grid, Smearing, escn
 from equiprune.adapters.escn.frames import by_order, rotations, sphere, turns, wigner_matrices
-from equiprune.adapters.escn.upstream import default_dtype
+from equiprune.adapters.precision import default_dtype
 from equiprune.physics_checks import rotation_error
 
 

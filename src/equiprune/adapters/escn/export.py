@@ -18,6 +18,7 @@ from equiprune.adapters.escn import checkpoint_file, frames, modules, upstream
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.checkpoint_file import PROVENANCE_KEY
 from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.precision import default_dtype
 from equiprune.errors import OutputError
 
 _PREFIX = "module."
@@ -157,7 +158,7 @@ def stock_energies(path: Path, structures: Sequence[Atoms]) -> list[float]:
     arguments = {key: value for key, value in stored["config"]["model"].items() if key != "name"}
     scale = {key: value.item() for key, value in stored["normalizers"]["energy"].items()}
     dtype = weights["sphere_embedding.weight"].dtype
-    with upstream.default_dtype(dtype), torch.no_grad():
+    with default_dtype(dtype), torch.no_grad():
         model = upstream.classes().eSCN(**arguments).eval()
         model.load_state_dict(weights, strict=True)
         energies = [_energy(model, atoms, dtype).item() for atoms in structures]

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from equiprune.adapters.escn import upstream
+from equiprune.adapters.precision import default_dtype
 
 _STEPS_PER_ANGSTROM = 1000 * pi / 3
 """Coordinates are counted in these steps: the same edge in another precision has the same turn. Irrational, or the
@@ -56,7 +57,7 @@ def rotations(vectors: Tensor) -> Tensor:
 
 def wigner_matrices(vectors: Tensor, lmax: int) -> Tensor:
     """(edges, (lmax + 1)^2, (lmax + 1)^2): turns features of all l into the frames of edges; its transpose, back."""
-    with upstream.default_dtype(vectors.dtype):
+    with default_dtype(vectors.dtype):
         return upstream.classes().SO3_Rotation(rotations(vectors), lmax).wigner
 
 
@@ -87,7 +88,7 @@ def sphere(
 
     Coefficients are all l*l + l + m with |m| <= mmax, by growing l and m (``SO3_Grid`` in so3.py).
     """
-    with torch.inference_mode(False), upstream.default_dtype(dtype):
+    with torch.inference_mode(False), default_dtype(dtype):
         grid = upstream.classes().SO3_Grid(lmax, mmax)
         grid.lat_resolution, grid.long_resolution = latitudes, longitudes
         return grid.get_to_grid_mat(device), grid.get_from_grid_mat(device)

@@ -9,11 +9,12 @@ from torch import nn
 
 from equiprune.adapters.escn import upstream
 from equiprune.adapters.escn.architecture import EscnArchitecture, Grid
+from equiprune.adapters.precision import default_dtype
 
 
 def build(arch: EscnArchitecture, dtype: torch.dtype) -> nn.Module:
     """An upstream module with freshly initialised weights."""
-    with upstream.default_dtype(dtype):
+    with default_dtype(dtype):
         module = upstream.classes().eSCN(**arguments(arch))
     _set_points(module.SO3_grid[arch.lmax][arch.mmax], arch.message_grid)
     _set_points(module.SO3_grid[arch.lmax][arch.lmax], arch.node_grid)

@@ -20,8 +20,6 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import torch
-
 from equiprune.errors import CheckpointError
 
 _INSTALL = (
@@ -113,14 +111,3 @@ _STAND_INS: dict[str, dict[str, Any]] = {
         "HeadInterface": type("HeadInterface", (), {}),
     },
 }
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Torch's default precision, for a while: upstream takes that of its constants from it."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

@@ -17,7 +17,7 @@ from torch.nn.functional import one_hot
 from equiprune.adapters.base import Taps
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
-from equiprune.adapters.mace.modules import default_dtype
+from equiprune.adapters.precision import default_dtype
 from equiprune.blocks import Irreps
 
 

@@ -25,6 +25,7 @@ from equiprune.adapters.mace.architecture import (
     Readout,
     ReadoutKind,
 )
+from equiprune.adapters.precision import default_dtype
 from equiprune.blocks import Irreps
 from equiprune.errors import CheckpointError
 
@@ -60,17 +61,6 @@ def upstream(dtype: torch.dtype) -> Iterator[None]:
             os.environ.pop(_LOADS_ANYTHING, None)
         else:
             os.environ[_LOADS_ANYTHING] = loads
-
-
-@contextmanager
-def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Torch's default precision, for a while."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 def import_mace() -> None:

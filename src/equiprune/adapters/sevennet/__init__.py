@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
 from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.precision import default_dtype
 from equiprune.adapters.sevennet import checkpoint_file, export, forward, layouts, references, rewrites
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, to_config
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
@@ -87,11 +88,6 @@ class SevenNetAdapter(ModelAdapter):
 @contextmanager
 def _upstream_defaults(dtype: torch.dtype) -> Iterator[None]:
     """e3nn takes the precision of its constants from torch's default dtype while a module is constructed."""
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        torch.set_default_dtype(before)
+    with default_dtype(dtype), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
