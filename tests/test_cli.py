@@ -771,6 +771,20 @@ def test_impossible_targets_are_refused(flags: list[object], says: str, refused:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
+        (["--channels", 7], ("--channels 7", "1 to 6")),
+        (["--parameters", 0.01], ("--parameters 0.01", "can keep 0.")),
+        (["--channels", 3, "--grow-radial-basis", 9], "toy models cannot grow"),
+    ],
+)
+def test_the_impossible_is_refused_before_structures_are_read(
+    flags: list[object], says: str, refused: Run, tmp_path: Path
+) -> None:
+    refused("prune", "toy", *flags, "--data", tmp_path / "missing.xyz", "-o", tmp_path / "out", says=says)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
         (["--scores", "s", "--data", "d"], ("--scores", "leave out --data")),
         (["--scores", "s", "--criterion", "random"], ("--scores", "leave out")),
         (["--criterion", "taylor"], ("taylor", "give --data")),

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as save_safetensors
 
-from equiprune.adapters import Checkpoint, ModelAdapter, adapter_for, adapter_named
+from equiprune.adapters import Architecture, Checkpoint, ModelAdapter, adapter_for, adapter_named
 from equiprune.errors import CheckpointError, OutputError
 from equiprune.potential import Potential
 from equiprune.probes import probe_structures
@@ -84,6 +84,7 @@ def save(potential: Potential, path: str | Path) -> tuple[Path, ...]:
     check_output(adapter, path)
     if not path.suffix:
         return _save_native(potential, path)
+    check_export(adapter, potential.architecture, path)
     with replacing(path) as temporary:
         written = adapter.export(potential.checkpoint, temporary)
         reread = adapter.read(temporary)
@@ -105,6 +106,15 @@ def check_output(adapter: ModelAdapter, path: Path) -> None:
         raise OutputError(
             f"A {adapter.name} model cannot be written as '{path.suffix}'. Upstream suffixes: {allowed}; "
             "no suffix writes equiprune's own directory."
+        )
+
+
+def check_export(adapter: ModelAdapter, architecture: Architecture, path: Path) -> None:
+    """Raise `OutputError` when the format that the suffix stands for cannot hold this model."""
+    why_not = adapter.why_not_exported(architecture) if path.suffix else ""
+    if why_not:
+        raise OutputError(
+            f"This model cannot be written as '{path.suffix}': {why_not}, or save to a directory (no suffix)."
         )
 
 

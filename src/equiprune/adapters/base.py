@@ -180,6 +180,10 @@ class ModelAdapter(ABC):
         """
         raise TargetError(f"{self.name} models have no energy scale that could change. Keep it as it is.")
 
+    def why_not_exported(self, architecture: Any) -> str:
+        """Why an upstream file cannot hold this model, as a sentence with what helps; empty when it can."""
+        return ""
+
     def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         """Write an upstream checkpoint to ``path`` and companions beside it; the paths written."""
         raise OutputError(f"The {self.name} adapter writes no upstream format. Save to a directory (no suffix).")

@@ -10,7 +10,7 @@ import torch
 import equiprune as ep
 from equiprune.adapters.growth import Growth, NativeGrids
 from equiprune.certificate import deviation, prove_lossless
-from equiprune.checkpoint import check_output
+from equiprune.checkpoint import check_export, check_output
 from equiprune.commands.resuming import resumable
 from equiprune.display import note, plain, progress, show, show_json, show_table
 from equiprune.errors import OutputError, TargetError
@@ -32,7 +32,9 @@ from equiprune.flags import (
 )
 from equiprune.opening import check_device, check_suffix, open_model
 from equiprune.pruning.figure import table as importance_table
+from equiprune.pruning.growing import grow_checkpoint
 from equiprune.pruning.importance import Criterion, DataCriterion
+from equiprune.pruning.slicing import prune_checkpoint
 from equiprune.storage import check_writable, read_json, write_json
 from equiprune.summary import compare_models, written
 
@@ -132,19 +134,19 @@ def prune(
     targets, criterion = target.targets(needed=not growths), by.chosen()
     parent = open_model(model, None, common, any_head=by.data is None, preferred=target.only_head(common.head))
     check_output(parent.adapter, output)
-    scores = _scores(parent, by, criterion)
-    mixed, rounding = target.heterogeneous, target.round_to
-    last_read_anew = target.interactions is not None and add.nonlinear_readout is not None
-    plan = ep.allocate(parent, targets, scores, round_to=rounding, heterogeneous=mixed, assembled=last_read_anew)
+
+    def allocated(scores: ep.ImportanceScores | None) -> ep.PruningPlan:
+        mixed, assembled = target.heterogeneous, target.interactions is not None and add.nonlinear_readout is not None
+        rounding = target.round_to
+        return ep.allocate(parent, targets, scores, round_to=rounding, heterogeneous=mixed, assembled=assembled)
+
+    if by.data is not None:
+        _rehearse(parent, allocated(ep.data_free_scores(parent, ep.Random(by.seed))), growths, output)
+    plan = allocated(_scores(parent, by, criterion))
     child = parent
     if not plan.keeps_all or not growths:
-        child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": rounding})
-    changed = []
-    for growth in growths:
-        before, child = child, ep.grow(child, growth)
-        if isinstance(growth, NativeGrids):
-            pair = (before.to(torch.float64), child.to(torch.float64))
-            changed.append(deviation(*pair, list(ep.probe_structures(child.elements).values())))
+        child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": target.round_to})
+    child, changed = _grown(child, growths)
     proof = prove_lossless(parent, plan) if target.lossless else {}
     paths = ep.save(child, output)
     value = compare_models(parent, child)
@@ -158,6 +160,25 @@ def prune(
         show(_not_stock(child))
     show(written(paths))
     return 0
+
+
+def _grown(potential: ep.Potential, growths: Sequence[Growth]) -> tuple[ep.Potential, list[str]]:
+    """The model with everything added, and by how much the function changed where it had to."""
+    changed = []
+    for growth in growths:
+        before, potential = potential, ep.grow(potential, growth)
+        if isinstance(growth, NativeGrids):
+            pair = (before.to(torch.float64), potential.to(torch.float64))
+            changed.append(deviation(*pair, list(ep.probe_structures(potential.elements).values())))
+    return potential, changed
+
+
+def _rehearse(parent: ep.Potential, plan: ep.PruningPlan, growths: Sequence[Growth], output: Path) -> None:
+    """Refuse before structures are evaluated what would be refused afterwards; ``plan`` is of random scores."""
+    child = prune_checkpoint(parent.adapter, parent.checkpoint, plan, parent.dtype)
+    for growth in growths:
+        child = grow_checkpoint(parent.adapter, child, growth, parent.dtype)
+    check_export(parent.adapter, child.architecture, output)
 
 
 def _scores(potential: ep.Potential, by: ScoreFlags, criterion: Criterion | None) -> ep.ImportanceScores | None:

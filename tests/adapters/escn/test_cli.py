@@ -56,6 +56,14 @@ def test_native_grids_are_chosen_and_measured(cli: Run, parent: Path, tmp_path: 
     assert cli("info", native, "--json").json["adapter"] == "escn"
 
 
+def test_a_file_that_cannot_hold_the_child_is_refused_before_structures_are_read(
+    refused: Run, parent: Path, tmp_path: Path
+) -> None:
+    flags = ["--lmax", 2, "--hidden-channels", 5, "--data", tmp_path / "missing.xyz"]
+    refused("prune", parent, *flags, "-o", tmp_path / "x.pt", says=("cannot be written as '.pt'", "--native-grids"))
+    refused("prune", parent, *flags, "-o", tmp_path / "x.pt", "--native-grids", says="missing.xyz")
+
+
 def test_what_does_not_apply_is_refused(refused: Run, parent: Path, data: Path, tmp_path: Path) -> None:
     refused("prune", parent, "-o", tmp_path / "x", "--edge-lmax", 1, says="no edge_attrs that can be pruned")
     refused("prune", parent, "-o", tmp_path / "x", "--lossless", "--native-grids", says="--native-grids changes")

@@ -232,7 +232,7 @@ def test_another_e3nn_cannot_write_what_stock_mace_opens(tmp_path: Path, monkeyp
     """But a directory, from which it can be exported elsewhere."""
     potential = created(stock(interactions=1, max_ell=1, correlation=1))
     monkeypatch.setattr(export, "version", {"e3nn": "0.5.9"}.__getitem__)
-    with pytest.raises(OutputError, match=r"e3nn 0\.5\.9 is installed; .* needs e3nn 0\.4\.4\. Save to a directory"):
+    with pytest.raises(OutputError, match=r"e3nn 0\.5\.9 is installed, .* needs e3nn 0\.4\.4\. .*save to a directory"):
         ep.save(potential, tmp_path / "x.model")
     assert list(tmp_path.iterdir()) == []
     assert ep.save(potential, tmp_path / "x") == (tmp_path / "x",)

@@ -60,6 +60,10 @@ class EscnAdapter(ModelAdapter):
     ) -> tuple[Tensor, Tensor]:
         return forward.energies_and_forces(module, architecture, graph, taps)
 
+    def why_not_exported(self, architecture: EscnArchitecture) -> str:
+        remedy = "Prune with --native-grids, which is no longer exact but opens in fairchem"
+        return f"{architecture.why_not_stock}. {remedy}" if architecture.why_not_stock else ""
+
     def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         return export.write(checkpoint, path)
 

@@ -29,16 +29,11 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     """A ``.pt`` for fairchem's calculator and trainer, and beside it the ``.yml`` that continues training from it.
 
     Raises:
-        OutputError: upstream's constructor cannot build this model.
+        OutputError: the file does not read back as written.
     """
     import yaml
 
     arch: EscnArchitecture = checkpoint.architecture
-    if arch.why_not_stock:
-        raise OutputError(
-            f"This model cannot be written as '{path.suffix}': {arch.why_not_stock}. Prune with --native-grids, which "
-            "is no longer exact but opens in fairchem, or save to a directory (no suffix)."
-        )
     buffer = BytesIO()
     torch.save(content(checkpoint), buffer)
     path.write_bytes(buffer.getvalue())  # a full disk is then an OSError, as everywhere

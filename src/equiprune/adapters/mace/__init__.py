@@ -72,6 +72,9 @@ class MaceAdapter(ModelAdapter):
     ) -> tuple[MaceArchitecture, Weights]:
         return references.with_scale(architecture, weights, scale, head)
 
+    def why_not_exported(self, architecture: MaceArchitecture) -> str:
+        return export.why_not()
+
     def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
         return export.write(checkpoint, path)
 

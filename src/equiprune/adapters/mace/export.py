@@ -15,23 +15,23 @@ from ase import Atoms
 from equiprune.adapters.base import Checkpoint, fill
 from equiprune.adapters.mace import checkpoint_file, modules
 from equiprune.adapters.mace.checkpoint_file import PROVENANCE
-from equiprune.errors import OutputError
 
 _E3NN = "0.4.4"
 """The release that mace-torch 0.3 pins; later ones pickle their modules differently."""
 
 
-def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
-    """A ``.model`` in the precision of the weights, for MACECalculator and the ``mace_*`` commands.
+def why_not() -> str:
+    """Why the installed e3nn cannot pickle a module that stock MACE opens; empty when it can."""
+    if version("e3nn") == _E3NN:
+        return ""
+    return (
+        f"e3nn {version('e3nn')} is installed, stock MACE cannot open what it pickles and needs e3nn {_E3NN}. "
+        "Export it where equiprune[mace] is installed"
+    )
 
-    Raises:
-        OutputError: with the installed e3nn, stock MACE could not open the file.
-    """
-    if version("e3nn") != _E3NN:
-        raise OutputError(
-            f"e3nn {version('e3nn')} is installed; stock MACE cannot open a .model pickled with it and needs e3nn "
-            f"{_E3NN}. Save to a directory (no suffix) and export it where equiprune[mace] is installed."
-        )
+
+def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
+    """A ``.model`` in the precision of the weights, for MACECalculator and the ``mace_*`` commands."""
     module: Any = modules.build(checkpoint.architecture, _dtype(checkpoint))
     fill(module, checkpoint.weights)
     record = {"licence": checkpoint.licence, "history": [dict(step) for step in checkpoint.history]}
