@@ -101,15 +101,26 @@ class Potential:
         dtype: torch.dtype = torch.float32,
         head: str | None = None,
         device: torch.device | str = "cpu",
+        *,
+        for_training: bool = False,
     ) -> Potential:
         """Build the upstream module and fill it with the checkpoint's weights.
+
+        Args:
+            adapter: of the architecture.
+            checkpoint: hyperparameters and weights.
+            dtype: precision of weights and arithmetic.
+            head: level of theory, for a multi-head model.
+            device: where to evaluate.
+            for_training: build it as the adapter arranges it for training.
 
         Raises:
             CheckpointError: a weight is missing, unexpected or of another shape.
             TargetError: ``head`` is not one the model has.
         """
         adapter.check_head(checkpoint.architecture, head)
-        module = adapter.build(checkpoint.architecture, dtype)
+        build = adapter.build_for_training if for_training else adapter.build
+        module = build(checkpoint.architecture, dtype)
         fill(module, checkpoint.weights)
         module.eval().to(device)
         return cls(adapter, checkpoint, module, dtype, head, {}, frozenset(checkpoint.architecture.elements))

@@ -40,6 +40,7 @@ from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.importance import Activation, ImportanceScores, Taylor
 from equiprune.pruning.random_plans import PRUNABLE, random_plan, shuffled_plan
 from equiprune.pruning.slicing import prune
+from equiprune.training.predictor import Predictor
 from equiprune.training.references import with_references
 
 
@@ -258,6 +259,19 @@ class AdapterContract:
             small = sorted(self.structures(potential.elements), key=len)[:2]  # third derivatives take their time
             assert_second_derivatives(potential, small)
 
+    def test_what_is_built_for_training_is_the_same_function(self) -> None:
+        """Its energies and forces, and the gradient of a loss of both in every weight."""
+        for potential in self.potentials():
+            own = (self.adapter, potential.checkpoint, potential.dtype, potential.head)
+            arranged = Potential.create(*own, for_training=True)
+            structures = self.structures(potential.elements)
+            _assert_within_limits(compare(potential, arranged, structures, "masked_vs_sliced"), potential)
+            found, expected = (_taught(one, structures) for one in (arranged, potential))
+            assert found.keys() == expected.keys()
+            size = max(gradient.norm() for gradient in expected.values())
+            for name, gradient in expected.items():
+                assert (found[name] - gradient).norm() <= 1e-12 * size, name
+
     def test_an_isolated_atom_and_a_single_atom_cell_feel_no_force(self) -> None:
         """Where there are no edges at all, and where an atom sees only its own images."""
         for potential in self.potentials():
@@ -327,6 +341,15 @@ def _assert_bitwise_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> N
     assert a.keys() == b.keys()
     different = [n for n in a if a[n].dtype != b[n].dtype or not torch.equal(a[n], b[n])]
     assert not different, f"not bitwise equal: {different}"
+
+
+def _taught(potential: Potential, structures: Sequence[Atoms]) -> dict[str, Tensor]:
+    """The gradient of the squares of energies and forces in the weights."""
+    predicted = Predictor(potential).train()(potential.graph(structures), torch.zeros(0))
+    loss = predicted["energy"].square().sum() + predicted["forces"].square().sum()
+    weights = {name: weight for name, weight in potential.module.named_parameters() if weight.requires_grad}
+    gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
+    return dict(zip(weights, gradients, strict=True))
 
 
 def _assert_moved(

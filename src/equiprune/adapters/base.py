@@ -124,6 +124,13 @@ class ModelAdapter(ABC):
     def build(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
         """An ordinary upstream module with freshly initialised weights, built in ``dtype``."""
 
+    def build_for_training(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
+        """What `build` gives, arranged so that its gradients cost less: the same weights, predictions and gradients.
+
+        It is never written to a file. The default is `build`.
+        """
+        return self.build(architecture, dtype)
+
     @abstractmethod
     def feature_spaces(self, architecture: Any) -> tuple[FeatureSpace, ...]:
         """Every space a plan may prune."""

@@ -144,7 +144,8 @@ class _Loop:
         self.start, self.recipe, self.folder, self.loader = potential, recipe, RunFolder(run), loader
         self.replay, self.processes, fabric = replay, processes, processes.fabric
         self.fabric, self.progress, self.stop = fabric, progress, False
-        own = Potential.create(potential.adapter, potential.checkpoint, potential.dtype, potential.head, fabric.device)
+        like = (potential.adapter, potential.checkpoint, potential.dtype, potential.head)
+        own = Potential.create(*like, fabric.device, for_training=True)
         self.potential = own
         self.predictor = Predictor(own)
         layouts = own.adapter.weight_layouts(own.architecture)

@@ -10,6 +10,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
+from equiprune.adapters.generated_code import quicker_gradients
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.growth import Growth
 from equiprune.adapters.mace import checkpoint_file, export, forward, layouts, modules, references
@@ -37,6 +38,10 @@ class MaceAdapter(ModelAdapter):
 
     def build(self, architecture: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
         return modules.build(architecture, dtype)
+
+    def build_for_training(self, architecture: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
+        with quicker_gradients():
+            return self.build(architecture, dtype)
 
     def feature_spaces(self, architecture: MaceArchitecture) -> tuple[FeatureSpace, ...]:
         return layouts.feature_spaces(architecture)

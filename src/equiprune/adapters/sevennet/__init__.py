@@ -12,6 +12,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
+from equiprune.adapters.generated_code import quicker_gradients
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.precision import default_dtype
 from equiprune.adapters.sevennet import checkpoint_file, export, forward, layouts, references, rewrites
@@ -43,6 +44,10 @@ class SevenNetAdapter(ModelAdapter):
             ) from error
         with _upstream_defaults(dtype):
             return build_E3_equivariant_model(to_config(architecture)).to(dtype)
+
+    def build_for_training(self, architecture: SevenNetArchitecture, dtype: torch.dtype) -> nn.Module:
+        with quicker_gradients():
+            return self.build(architecture, dtype)
 
     def feature_spaces(self, architecture: SevenNetArchitecture) -> tuple[FeatureSpace, ...]:
         return layouts.feature_spaces(architecture)
