@@ -360,6 +360,17 @@ def test_a_stage_that_is_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
         pipeline.launch(["train"])
 
 
+@pytest.mark.parametrize("code", [-signal.SIGTERM, -signal.SIGINT, 0])
+def test_a_stage_that_ends_at_a_signal_ends_the_run_with_code_2(
+    code: int, cli: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that save nothing leave signals to the system; a negative code would reach the shell as 241."""
+    monkeypatch.setattr(pipeline, "launch", lambda words: Ended(code, "", stopped=True))
+    ran = cli("run", recipe, "-o", tmp_path / "out")
+    assert ran.code == 2
+    assert "label: stopped." in ran.err
+
+
 # A dry run.
 
 

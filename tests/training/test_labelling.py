@@ -298,6 +298,11 @@ def test_dynamics_that_flies_apart_is_refused() -> None:
         list(simulated([Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 0.3]])], EMT(), Dynamics(5, timestep=20.0)))
 
 
+def test_dynamics_with_a_calculator_that_fails_names_the_structure() -> None:
+    with pytest.raises(StructureError, match=r"Molecular dynamics of Si2 failed .*SCF not converged"):
+        list(simulated([bulk("Si")], _Failing(), Dynamics(1)))
+
+
 @pytest.mark.parametrize(
     ("field", "value"), [("frames", -1), ("temperature", 0), ("interval", 0), ("timestep", float("nan"))]
 )

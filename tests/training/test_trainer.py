@@ -330,6 +330,21 @@ def test_the_seed_decides_the_order(tmp_path: Path, uninterrupted: tuple[Path, e
     assert not torch.equal(weights_of(other)["embedding_weight"], weights_of(uninterrupted[1])["embedding_weight"])
 
 
+def test_two_do_not_train_in_one_folder(tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]) -> None:
+    """As when a pipeline was killed, its training was not, and the same command is repeated."""
+    said = []
+
+    def again(_: int) -> None:
+        before = contents(tmp_path)
+        with pytest.raises(OutputError, match="Another process trains in") as refusal:
+            run(tmp_path / "run")
+        said.append(str(refusal.value))
+        assert contents(tmp_path) == before
+
+    assert_same_run(tmp_path / "run", run(tmp_path / "run", progress=again), uninterrupted)
+    assert len(said) == 12
+
+
 def test_a_thread_can_train(tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]) -> None:
     """Python lets only the main thread handle signals."""
     results: list[ep.Potential] = []

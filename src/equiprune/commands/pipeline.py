@@ -75,7 +75,7 @@ def _run_all(calls: Sequence[Call], folder: Path, *, as_json: bool) -> int:
         ended = _run_one(call)
         if ended and (ended.stopped or not ended.said):
             note(f"{call.name}: stopped. Finished stages are kept; repeat the command to go on.")
-            return ended.code or 2
+            return ended.code if ended.code > 0 else 2
         done.append(_report(call, "failed" if ended and ended.code else "done" if ended else _SKIPPED))
         if ended and ended.code:
             note(f"{call.name}: a check failed, so the stages after it were not run. See '{call.folder.result}'.")

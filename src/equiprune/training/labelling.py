@@ -18,7 +18,7 @@ from ase.calculators.calculator import Calculator, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
-from equiprune.errors import StructureError, TargetError
+from equiprune.errors import EquipruneError, StructureError, TargetError
 from equiprune.potential import Potential, batches
 from equiprune.storage import Progress, silent
 from equiprune.training.teachers import PotentialTeacher, Teacher, check_finite
@@ -129,7 +129,8 @@ def simulated(
     The first ``skip`` of all these are left out, and so is dynamics of which no frame would be left.
 
     Raises:
-        StructureError: the atoms fly apart: a position is not finite, or two structures' lengths away from its start.
+        StructureError: the calculator fails, or the atoms fly apart: a position is not finite, or two structures'
+            lengths away from its start.
     """
     for number, atoms in enumerate(structures):
         before = number * (1 + dynamics.frames)
@@ -163,7 +164,14 @@ def _frames(
     )
     far = 2 * (np.ptp(atoms.positions, axis=0).max() + atoms.cell.lengths().max() + 1)
     for _ in range(dynamics.frames):
-        motion.run(dynamics.interval)
+        try:
+            motion.run(dynamics.interval)
+        except EquipruneError:
+            raise
+        except Exception as error:  # every calculator fails in its own way
+            raise StructureError(
+                f"Molecular dynamics of {atoms.get_chemical_formula()} failed ({type(error).__name__}: {error})."
+            ) from error
         if not np.abs(moving.positions - atoms.positions).max() < far:
             raise StructureError(
                 f"Molecular dynamics of {atoms.get_chemical_formula()} at {dynamics.temperature:g} K flies apart. "

@@ -7,9 +7,11 @@ lines of the curve that are newer than the state, or half of one, are cut off.
 from __future__ import annotations
 
 import csv
+import fcntl
 import os
 import pickle
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -63,6 +65,26 @@ class RunFolder:
         if foreign:
             raise OutputError(f"'{self.path}' holds {foreign[0]}, which is of no training run. Choose another folder.")
         write_json(self.path / "recipe.json", described)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else may train here meanwhile; the kernel lets go when the process ends, however it ends.
+
+        Raises:
+            OutputError: another process holds the folder.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise OutputError(f"Another process trains in '{self.path}'. Wait for it, or end it first.") from error
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            os.close(handle)
 
     def state(self, device: torch.device) -> dict[str, Any] | None:
         """What `save` wrote last. Raises `CheckpointError` when it is damaged."""

@@ -92,7 +92,7 @@ def train(
         StructureError: labels are missing, or a prediction or gradient is not finite (the structures are named).
         TargetError: a pattern of frozen parameters matches nothing, patience without validation structures, a masked
             potential, fewer batches than processes, a weighted quantity that the model does not predict.
-        OutputError: ``run`` is of another recipe, model or data, or cannot be written.
+        OutputError: ``run`` is of another recipe, model or data, is trained by another process, or cannot be written.
         StoppedError: asked to stop (Ctrl-C, SIGTERM); the state is saved.
         ParityError: several processes do not compute the gradient that one would.
     """
@@ -118,6 +118,7 @@ def train(
         processes.leaving_together(),
         naming_lost_workers(),
         closing(loader),
+        loop.holding,
     ):
         loop.open(structures, digests, fingerprints or {})
         with ExitStack() as ending:
@@ -155,6 +156,7 @@ class _Loop:
         self.module, self.optimizer = fabric.setup(self.predictor, made)
         self.state = RunState(average=self._weights())
         self.begun, self.learning_rate = time.monotonic(), 0.0
+        self.holding = ExitStack()
         self.observe: Callable[[Mapping[str, Any]], None] = lambda row: None
 
     def _weights(self) -> dict[str, Tensor]:
@@ -197,7 +199,10 @@ class _Loop:
                 self.progress(self.state.step)
         with self.processes.together():  # after all have looked whether there is a run
             if self.processes.first:
-                self.folder.rewind(self.state.recorded) if begun else self.folder.begin(described)
+                if not begun:
+                    self.folder.begin(described)
+                self.holding.enter_context(self.folder.held())
+                self.folder.rewind(self.state.recorded)
 
     def _steps(self, structures: int) -> int:
         return steps_of(self.recipe, structures, self.replay.per_epoch(structures), self.processes.count)
