@@ -24,6 +24,7 @@ from equiprune.cli import main
 from equiprune.commands import pipeline
 from equiprune.commands.pipeline import Ended
 from equiprune.probes import probe_structures
+from equiprune.storage import holding
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "recipe.yaml"
 SHORT = """
@@ -41,7 +42,7 @@ def launched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     """The command lines of the stages that ran, in this process."""
     lines: list[list[str]] = []
 
-    def launch(words: Sequence[str]) -> Ended:
+    def launch(words: Sequence[str], _: int) -> Ended:
         lines.append(list(words))
         with redirect_stdout(io.StringIO()) as said:
             code = main(list(words))
@@ -283,14 +284,44 @@ def test_a_stage_that_is_refused_says_its_own_message(cli: Run, launched: list, 
     assert commands(launched) == ["train", "evaluate"]
 
 
+def test_beginning_again_removes_nothing(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    """As after kill -9; somebody has put files of their own into the folder of the stage."""
+    out = tmp_path / "out"
+    assert cli("run", recipe, "-o", out).code == 0
+    for name in ("prune", "retrain"):
+        not_ended(out / name)
+        (out / name / "notes").mkdir()
+        (out / name / "notes" / "mine.txt").write_text("precious")
+    before = contents(out)
+    script = cli("run", recipe, "-o", out, "--dry-run").out
+    ran = cli("run", recipe, "-o", out)
+    assert ran.code == 0, ran.err
+    kept = f"what it does not go on from is kept in '{out / 'prune.1'}'"
+    assert f"prune: begun, but not ended; {kept}" in ran.err
+    there = {Path(path).relative_to(out): held for path, held in contents(out).items()}
+    for path, held in before.items():
+        stage, *rest = Path(path).relative_to(out).parts
+        if rest and rest != ["stage.json"]:
+            assert there[Path(f"{stage}.1", *rest)] == held if stage == "prune" else held in there.values()
+    assert sorted(path.name for path in (out / "retrain.1").iterdir()) == ["notes", "result.json"]
+    assert (
+        f"mkdir {out}/prune.1\nmv {out}/prune/model {out}/prune/notes {out}/prune/result.json {out}/prune.1" in script
+    )
+
+
+def not_ended(stage: Path) -> None:
+    """Take the end of a stage out of its record."""
+    record = json.loads((stage / "stage.json").read_text())
+    del record["outputs"]
+    (stage / "stage.json").write_text(json.dumps(record))
+
+
 def test_an_attempt_without_an_end_is_made_again(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
     """As after kill -9 between the output and the record of it: the command would refuse what is there."""
     out = tmp_path / "out"
     assert cli("run", recipe, "-o", out).code == 0
     for name in ("label", "retrain"):
-        record = json.loads((out / name / "stage.json").read_text())
-        del record["outputs"]
-        (out / name / "stage.json").write_text(json.dumps(record))
+        not_ended(out / name)
     state = (out / "retrain" / "run" / "state.pt").stat().st_mtime_ns
     launched.clear()
     ran = cli("run", recipe, "-o", out)
@@ -299,17 +330,36 @@ def test_an_attempt_without_an_end_is_made_again(cli: Run, launched: list, recip
     assert (out / "retrain" / "run" / "state.pt").stat().st_mtime_ns == state  # nothing was trained again
 
 
+def trains(cli: Run, recipe: Path, *, epochs: int) -> Path:
+    """Let the recipe prune and then train on labels, which are these."""
+    labelled = recipe.parent / "labelled.xyz"
+    assert cli("label", "toy", recipe.parent / "data.xyz", "-o", labelled).code == 0
+    stages = f"[prune: {{channels: 4, criterion: magnitude}}, train: {{data: labelled.xyz, epochs: {epochs}}}]"
+    recipe.write_text(f"{{model: toy, stages: {stages}}}")
+    return labelled
+
+
+def command(recipe: Path, out: Path) -> list[str]:
+    return [sys.executable, "-m", "equiprune", "run", str(recipe), "-o", str(out)]
+
+
+def started(recipe: Path, out: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(command(recipe, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(happened: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 300
+    while not happened():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
 def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, recipe: Path, tmp_path: Path) -> None:
     """In processes of its own: SIGTERM to the run alone, exit code 2, and the bits of a run that was never stopped."""
-    labelled, out = recipe.parent / "labelled.xyz", tmp_path / "out"
-    assert cli("label", "toy", recipe.parent / "data.xyz", "-o", labelled).code == 0
-    stages = "[prune: {channels: 4, criterion: magnitude}, train: {data: labelled.xyz, epochs: 15}]"
-    recipe.write_text(f"{{model: toy, stages: {stages}}}")
-    command = [sys.executable, "-m", "equiprune", "run", str(recipe), "-o", str(out)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 300
-        while not (out / "train" / "run" / "curve.csv").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+    out = tmp_path / "out"
+    labelled = trains(cli, recipe, epochs=15)
+    with started(recipe, out) as process:
+        until(lambda: (out / "train" / "run" / "curve.csv").exists())
         process.send_signal(signal.SIGTERM)
         said, notes = process.communicate(timeout=300)
     assert (process.returncode, said) == (2, ""), notes
@@ -317,13 +367,60 @@ def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, recipe: Path, tm
     assert "Traceback" not in notes
     assert {path.name for path in (out / "train" / "run").iterdir()} >= {"curve.png", "state.pt"}
     assert not (out / "train" / "run" / "model").exists()
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command(recipe, out), capture_output=True, text=True, check=True)
     assert "prune: unchanged, skipped" in done.stderr
     assert "train: going on with equiprune train" in done.stderr
     whole = ["train", out / "prune" / "model", "--data", labelled, "--epochs", 15, "-o", tmp_path / "whole"]
     assert cli(*whole).code == 0
     weights = "model/weights.safetensors"
     assert (out / "train" / "run" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
+
+
+def test_two_runs_of_one_folder_do_not_meet(
+    cli: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the first is at a stage, the second is refused, whatever it would do; a dry run is not."""
+    seen = []
+
+    def launch(_: Sequence[str], __: int) -> Ended:
+        before = contents(tmp_path)
+        seen.append(cli("run", recipe, "-o", tmp_path / "out"))
+        assert contents(tmp_path) == before
+        assert cli("run", recipe, "-o", tmp_path / "out", "--dry-run").code == 0
+        return Ended(0, "{}")
+
+    changed(recipe, SHORT[SHORT.index("  - prune") :], "")
+    monkeypatch.setattr(pipeline, "launch", launch)
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    [second] = seen
+    assert (second.code, second.out) == (2, "")
+    assert f"equiprune: Another process works in '{tmp_path / 'out'}'" in second.err
+
+
+def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, recipe: Path, tmp_path: Path) -> None:
+    """The run is killed and its training is not: neither the same nor a changed recipe is begun beside it."""
+    out = tmp_path / "out"
+    trains(cli, recipe, epochs=100_000)
+    with started(recipe, out) as process:
+        until(lambda: (out / "train" / "run" / "curve.csv").exists())
+        [stage] = map(int, Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split())
+        process.kill()
+        process.wait(timeout=300)
+        try:
+            same = cli("run", recipe, "-o", out)
+            changed(recipe, "epochs: 100000", "epochs: 2")
+            other = cli("run", recipe, "-o", out)
+        finally:
+            os.kill(stage, signal.SIGTERM)
+        _, notes = process.communicate(timeout=300)  # the stage has ended as well then
+    for refused in (same, other):
+        assert (refused.code, refused.out) == (2, "")
+        assert f"equiprune: Another process works in '{out}'" in refused.err
+    assert "Interrupted after step" in notes
+    assert sorted(path.name for path in out.iterdir()) == ["prune", "train"]
+    again = cli("run", recipe, "-o", out)
+    assert again.code == 0, again.err
+    assert (out / "train.1" / "run" / "state.pt").exists()
 
 
 def test_labelling_goes_on_in_the_next_run(
@@ -351,13 +448,14 @@ def test_labelling_goes_on_in_the_next_run(
     assert labels == (tmp_path / "whole.extxyz").read_bytes()
 
 
-def test_a_stage_that_is_killed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stage_that_is_killed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/sh")
     monkeypatch.setattr(pipeline, "_shown", lambda _: "equiprune train")
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **how: real(["/bin/sh", "-c", "kill -9 $$"], **how))
-    with pytest.raises(ep.EquipruneError, match=r"'equiprune train' was killed \(SIGKILL\)"):
-        pipeline.launch(["train"])
+    refusal = pytest.raises(ep.EquipruneError, match=r"'equiprune train' was killed \(SIGKILL\)")
+    with holding(tmp_path, "") as lock, refusal:
+        pipeline.launch(["train"], lock)
 
 
 @pytest.mark.parametrize("code", [-signal.SIGTERM, -signal.SIGINT, 0])
@@ -365,7 +463,7 @@ def test_a_stage_that_ends_at_a_signal_ends_the_run_with_code_2(
     code: int, cli: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Commands that save nothing leave signals to the system; a negative code would reach the shell as 241."""
-    monkeypatch.setattr(pipeline, "launch", lambda words: Ended(code, "", stopped=True))
+    monkeypatch.setattr(pipeline, "launch", lambda words, lock: Ended(code, "", stopped=True))
     ran = cli("run", recipe, "-o", tmp_path / "out")
     assert ran.code == 2
     assert "label: stopped." in ran.err

@@ -6,7 +6,6 @@ whatever ended the process. ``result.json`` is what the command said.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -56,16 +55,13 @@ class StageFolder:
         if before != described:
             return Status.CHANGED, f"{_first_difference(before, described)} changed"
         if "outputs" not in record:
-            return Status.BEGUN, ""
+            return Status.BEGUN, "begun, but not ended"
         spoilt = [name for name, sha256 in record["outputs"].items() if self._fingerprint(name) != sha256]
         return (Status.CHANGED, f"its {spoilt[0]} is not as it was written") if spoilt else (Status.DONE, "")
 
-    def begin(self, described: Mapping[str, Any], command: Sequence[str], keeps: str | None) -> None:
-        """Record what is begun; of an earlier attempt at the same, only what it can go on from stays."""
+    def begin(self, described: Mapping[str, Any], command: Sequence[str]) -> None:
+        """Record what is begun."""
         self.path.mkdir(parents=True, exist_ok=True)
-        for path in self.path.iterdir():
-            if path.name not in (keeps, "stage.json"):
-                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
         self._write({"command": list(command), "described": described})
 
     def finish(self, outputs: Sequence[str], seconds: float) -> None:
@@ -73,14 +69,34 @@ class StageFolder:
         found = {name: self._fingerprint(name) for name in outputs}
         self._write({**self._record(), "outputs": found, "seconds": round(seconds, 2)})
 
+    def in_the_way(self, status: Status, keeps: str | None) -> list[Path]:
+        """What must be set aside before the stage begins: the whole folder of another, or what it does not go on from.
+
+        A command overwrites nothing, so what an attempt without an end has left would stop the next one.
+
+        Args:
+            status: how far the stage has got.
+            keeps: name of what its command goes on from.
+        """
+        if status is Status.CHANGED:
+            return [self.path]
+        begun = status is Status.BEGUN
+        return [path for path in sorted(self.path.iterdir()) if path.name not in (keeps, "stage.json")] if begun else []
+
     def spare(self) -> Path:
-        """Where `set_aside` would move the folder."""
+        """Where `set_aside` would move things."""
         taken = (self.path.with_name(f"{self.path.name}.{i}") for i in range(1, 1_000_000))
         return next(path for path in taken if not path.exists())
 
-    def set_aside(self) -> None:
-        """Make room for the stage to be done again, and keep what it had."""
-        self.path.rename(self.spare())
+    def set_aside(self, paths: Sequence[Path]) -> None:
+        """Make room for the stage to be done again, and keep what is `in_the_way`: the whole folder, or some of it."""
+        spare = self.spare()
+        if self.path in paths:
+            self.path.rename(spare)
+            return
+        spare.mkdir()
+        for path in paths:
+            path.rename(spare / path.name)
 
     def _record(self) -> dict[str, Any]:
         path = self.path / "stage.json"

@@ -1,6 +1,7 @@
 """Writing files so that no reader ever sees half of one, and reading them with clear errors."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import math
@@ -84,6 +85,33 @@ def read_json(path: Path, what: str) -> Any:
         raise CheckpointError(f"There is no {what} at '{path}'.") from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"'{path}' is not a {what}: it is not readable JSON ({error}).") from error
+
+
+@contextmanager
+def holding(folder: Path, refusal: str) -> Iterator[int]:
+    """Nobody else holds the folder meanwhile; gives the open descriptor that holds it.
+
+    A process that is given the descriptor holds the folder too, and longer if it lives longer. The kernel lets go when
+    the last of them has ended, however it ended.
+
+    Raises:
+        OutputError: another process holds the folder; ``refusal`` says what that process does.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, refusal)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, refusal: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(f"{refusal} Wait for it, or end it first.") from error
+    except OSError:  # a file system without locks
+        pass
 
 
 def sha256_of(path: Path) -> str:

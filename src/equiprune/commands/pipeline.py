@@ -25,7 +25,7 @@ from equiprune.display import note, plain, show, show_json, show_table
 from equiprune.errors import EquipruneError, OutputError
 from equiprune.flags import Output, Switch
 from equiprune.stage_folder import Status
-from equiprune.storage import read_json, write_text
+from equiprune.storage import holding, read_json, write_text
 
 _SKIPPED = "unchanged, skipped"
 
@@ -56,7 +56,9 @@ def run_command(app: App) -> Callable[..., int]:
             _show_plan(_foreseen(calls), as_json=json)
             return 0
         _make(output)
-        return _run_all(calls, output, as_json=json)
+        at_work = f"Another process works in '{output}': a run, or a stage that went on when its run was killed."
+        with holding(output, at_work) as lock:
+            return _run_all(calls, output, lock, as_json=json)
 
     return run
 
@@ -68,11 +70,11 @@ def _make(folder: Path) -> None:
         raise OutputError(f"'{folder}' cannot be the folder of a pipeline ({error.strerror}).") from error
 
 
-def _run_all(calls: Sequence[Call], folder: Path, *, as_json: bool) -> int:
+def _run_all(calls: Sequence[Call], folder: Path, lock: int, *, as_json: bool) -> int:
     """Run what is not done, up to the first stage that fails; the exit code."""
     done: list[dict[str, Any]] = []
     for call in calls:
-        ended = _run_one(call)
+        ended = _run_one(call, lock)
         if ended and (ended.stopped or not ended.said):
             note(f"{call.name}: stopped. Finished stages are kept; repeat the command to go on.")
             return ended.code if ended.code > 0 else 2
@@ -84,20 +86,21 @@ def _run_all(calls: Sequence[Call], folder: Path, *, as_json: bool) -> int:
     return int(done[-1]["status"] == "failed")
 
 
-def _run_one(call: Call) -> Ended | None:
+def _run_one(call: Call, lock: int) -> Ended | None:
     """Run a stage; None when there is nothing to do."""
     described = call.described()
     status, why = call.folder.status(described)
     if status is Status.DONE:
         note(f"{call.name}: {_SKIPPED}")
         return None
-    if status is Status.CHANGED:
-        note(f"{call.name}: {why}; what it had is kept in '{call.folder.spare()}'")
-        call.folder.set_aside()
+    if in_the_way := call.folder.in_the_way(status, call.step.keeps):
+        had = "what it does not go on from" if status is Status.BEGUN else "what it had"
+        note(f"{call.name}: {why}; {had} is kept in '{call.folder.spare()}'")
+        call.folder.set_aside(in_the_way)
     note(f"{call.name}: {'going on with ' if status is Status.BEGUN else ''}{_shown(call.words)}")
-    call.folder.begin(described, ["equiprune", *call.words], call.step.keeps)
+    call.folder.begin(described, ["equiprune", *call.words])
     started = time.monotonic()
-    ended = launch(call.words)
+    ended = launch(call.words, lock)
     if ended.said:
         write_text(call.folder.result, ended.said)
     if ended.code == 0:
@@ -105,16 +108,23 @@ def _run_one(call: Call) -> Ended | None:
     return ended
 
 
-def launch(words: Sequence[str]) -> Ended:
+def launch(words: Sequence[str], lock: int) -> Ended:
     """Run a command line in a process of its own; its notes go where ours go.
+
+    Args:
+        words: what follows ``equiprune``.
+        lock: the descriptor that holds the pipeline's folder. The process holds it too: it lives on when this one is
+            killed, and nobody may then work beside it.
 
     Raises:
         EquipruneError: it was killed.
     """
     command = [sys.executable, "-m", "equiprune", *words]
+    how: dict[str, Any] = {"pass_fds": (lock,)}
     # In a group of its own it gets Ctrl-C once, from here, and not from the terminal as well.
-    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True, "process_group": 0}
-    with subprocess.Popen(command, **pipes) as child, _passed_on(child) as passed:
+    how["process_group"] = 0
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, **pipes, **how) as child, _passed_on(child) as passed:
         said, _ = child.communicate()
     if child.returncode < 0 and not passed:
         name = signal.Signals(-child.returncode).name
@@ -191,12 +201,12 @@ def _cell(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Foreseen:
-    """What a run would do with a stage: skip it or not, why, and what is in the way."""
+    """What a run would do with a stage: skip it or not, why, and what it would set aside before."""
 
     call: Call
     skipped: bool
     why: str
-    in_the_way: bool
+    in_the_way: Sequence[Path] = ()
 
 
 def _foreseen(calls: Sequence[Call]) -> list[Foreseen]:
@@ -204,13 +214,17 @@ def _foreseen(calls: Sequence[Call]) -> list[Foreseen]:
     found: list[Foreseen] = []
     for call in calls:
         waits_for = [f.call.name for f in found if not f.skipped and f.call.name in call.upstream]
-        there = call.folder.path.exists()
-        if waits_for and there:
-            found.append(Foreseen(call, False, f"unless {waits_for[0]} gives the same as before", True))
+        if not call.folder.path.exists():
+            found.append(Foreseen(call, skipped=False, why=""))
             continue
-        status, why = (Status.NEW, "") if waits_for else call.folder.status(call.described())
+        if waits_for:
+            why, changed = f"unless {waits_for[0]} gives the same as before", Status.CHANGED
+            found.append(Foreseen(call, False, why, call.folder.in_the_way(changed, call.step.keeps)))
+            continue
+        status, why = call.folder.status(call.described())
         going_on = "going on" if status is Status.BEGUN else why
-        found.append(Foreseen(call, status is Status.DONE, going_on, status is Status.CHANGED))
+        in_the_way = call.folder.in_the_way(status, call.step.keeps)
+        found.append(Foreseen(call, status is Status.DONE, going_on, in_the_way))
     return found
 
 
@@ -231,8 +245,10 @@ def _script(item: Foreseen) -> Iterator[str]:
     folder, comment = item.call.folder, "# " if item.skipped else ""
     verdict = _SKIPPED if item.skipped else f"would run{f' ({item.why})' if item.why else ''}"
     yield f"# {item.call.name}: {verdict}"
+    if item.in_the_way and folder.path not in item.in_the_way:
+        yield f"mkdir {shlex.quote(str(folder.spare()))}"
     if item.in_the_way:
-        yield f"{comment}mv {shlex.quote(str(folder.path))} {shlex.quote(str(folder.spare()))}"
+        yield f"mv {shlex.join(map(str, item.in_the_way))} {shlex.quote(str(folder.spare()))}"
     yield f"{comment}mkdir -p {shlex.quote(str(folder.path))}"
     yield f"{comment}{_shown(item.call.words)} > {shlex.quote(str(folder.result))}"
 

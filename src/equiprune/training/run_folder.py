@@ -7,11 +7,10 @@ lines of the curve that are newer than the state, or half of one, are cut off.
 from __future__ import annotations
 
 import csv
-import fcntl
 import os
 import pickle
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 
 from equiprune.errors import CheckpointError, OutputError
-from equiprune.storage import read_json, replacing, write_json
+from equiprune.storage import holding, read_json, replacing, write_json
 
 
 @dataclass(frozen=True)
@@ -66,25 +65,9 @@ class RunFolder:
             raise OutputError(f"'{self.path}' holds {foreign[0]}, which is of no training run. Choose another folder.")
         write_json(self.path / "recipe.json", described)
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Nobody else may train here meanwhile; the kernel lets go when the process ends, however it ends.
-
-        Raises:
-            OutputError: another process holds the folder.
-        """
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            os.close(handle)
-            raise OutputError(f"Another process trains in '{self.path}'. Wait for it, or end it first.") from error
-        except OSError:  # a file system without locks
-            pass
-        try:
-            yield
-        finally:
-            os.close(handle)
+    def held(self) -> AbstractContextManager[int]:
+        """Nobody else may train here meanwhile. Raises `OutputError`, on entering, when another process does."""
+        return holding(self.path, f"Another process trains in '{self.path}'.")
 
     def state(self, device: torch.device) -> dict[str, Any] | None:
         """What `save` wrote last. Raises `CheckpointError` when it is damaged."""
