@@ -245,6 +245,24 @@ def test_a_calculator_may_label(cli: Run, launched: list, recipe: Path, tmp_path
     assert "label: settings.options changed" in cli("run", recipe, "-o", tmp_path / "out").err
 
 
+def test_a_stage_finds_packages_before_files_of_the_working_directory(recipe: Path, tmp_path: Path) -> None:
+    """In processes of their own: a calculator beside the recipe is found, a torch.py beside it is not."""
+    changed(recipe, SHORT[SHORT.index("  - prune") :], "")
+    changed(recipe, "{data: data.xyz}", "{model: 'calculator_beside:Soft', data: data.xyz}")
+    beside = {"calculator_beside": "from ase.calculators.lj import LennardJones as Soft", "torch": "raise RuntimeError"}
+    for name, text in beside.items():
+        (recipe.parent / f"{name}.py").write_text(text)
+    python = [sys.executable, "-P", "-m", "equiprune"]  # as the script equiprune, which is in another directory
+    ran = subprocess.run(
+        [*python, "run", str(recipe), "-o", str(tmp_path / "out")],
+        cwd=recipe.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
 def test_a_calculator_does_nothing_but_label(refused: Run, recipe: Path, tmp_path: Path) -> None:
     changed(recipe, "{channels: 4", "{model: ase.calculators.lj:LennardJones, channels: 4")
     refused("run", recipe, "-o", tmp_path / "out", says=("Stage 'prune'", "model is 'ase.calculators.lj:LennardJones'"))

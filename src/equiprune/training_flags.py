@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -317,6 +318,8 @@ class ProcessFlags:
                 f"--device cuda with --devices {self.devices} needs as many GPUs; there are {cards} here."
             )
         several = self.devices * self.nodes > 1
+        if sys.flags.safe_path:  # Lightning starts the others without the flag -P
+            os.environ["PYTHONSAFEPATH"] = "1"
         fabric = Fabric(
             accelerator=self.device,
             devices=self.devices,

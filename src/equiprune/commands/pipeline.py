@@ -119,7 +119,8 @@ def launch(words: Sequence[str], lock: int) -> Ended:
     Raises:
         EquipruneError: it was killed.
     """
-    command = [sys.executable, "-m", "equiprune", *words]
+    # Without -P a file of the working directory, such as torch.py, would stand in for the package of that name.
+    command = [sys.executable, "-P", "-m", "equiprune", *words]
     how: dict[str, Any] = {"pass_fds": (lock,)}
     # In a group of its own it gets Ctrl-C once, from here, and not from the terminal as well.
     how["process_group"] = 0

@@ -7,7 +7,8 @@ import importlib
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ class CalculatorTeacher:
 
     @classmethod
     def named(cls, name: str, options: Mapping[str, Any] | None = None) -> CalculatorTeacher:
-        """``module:callable`` called with the options.
+        """``module:callable`` called with the options. The module may also be a file of the working directory.
 
         >>> teacher = CalculatorTeacher.named("ase.calculators.lj:LennardJones", {"epsilon": 0.5})
         >>> [results] = teacher.results([Atoms("He2", positions=[[0, 0, 0], [0, 0, 1.12]])])
@@ -60,7 +61,9 @@ class CalculatorTeacher:
         """
         module, _, attribute = name.partition(":")
         try:
-            made = getattr(importlib.import_module(module), attribute)(**(options or {}))
+            with _working_directory_last():
+                found = importlib.import_module(module)
+            made = getattr(found, attribute)(**(options or {}))
         except (ImportError, AttributeError) as error:
             raise TargetError(f"There is no '{attribute}' in '{module}' to be imported here ({error}).") from error
         except Exception as error:  # every calculator fails in its own way
@@ -97,6 +100,23 @@ class CalculatorTeacher:
             if name == "stress":
                 return None
             raise
+
+
+@contextmanager
+def _working_directory_last() -> Iterator[None]:
+    """Modules of the working directory can be imported, behind everything else, so that none stands in for a package.
+
+    However equiprune was started: Python's own rule puts that directory first for ``python -m``, and nowhere for a
+    script.
+    """
+    if "" in sys.path:  # as in a session at a prompt
+        yield
+        return
+    sys.path.append("")
+    try:
+        yield
+    finally:
+        sys.path.remove("")
 
 
 @dataclass(frozen=True)
