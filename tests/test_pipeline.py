@@ -291,12 +291,12 @@ def test_a_failed_check_ends_the_run(
 
 
 def test_a_stage_that_is_refused_says_its_own_message(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
-    changed(recipe, "epochs: 2", "epochs: 2, learning_rate: -1")
+    changed(recipe, "epochs: 2", "epochs: 2, freeze: nothing*")
     ran = cli("run", recipe, "-o", tmp_path / "out")
     assert (ran.code, ran.out) == (2, "")
-    assert "equiprune: The learning rate -1.0" in ran.err
+    assert "equiprune: No parameter matches 'nothing*'." in ran.err
     assert "retrain: stopped. Finished stages are kept; repeat the command to go on." in ran.err
-    changed(recipe, ", learning_rate: -1", "")
+    changed(recipe, ", freeze: nothing*", "")
     launched.clear()
     assert cli("run", recipe, "-o", tmp_path / "out").code == 0
     assert commands(launched) == ["train", "evaluate"]
@@ -552,6 +552,85 @@ def test_a_recipe_that_cannot_work_is_refused_at_once(
     changed(recipe, old, new)
     refused("run", recipe, "-o", tmp_path / "out", says=says)
     assert launched == []
+
+
+CALCULATOR = "model: ase.calculators.lj:LennardJones, "
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("{data: data.xyz}", "{data: data.xyz, rattle: -1}", ("'label' (label)", "--rattle -1.0", "0 or a positive")),
+        ("{data: data.xyz}", "{data: data.xyz, temperature: 0}", ("'label' (label)", "--temperature 0.0")),
+        ("{data: data.xyz}", "{data: data.xyz, output: labels.txt}", ("'label' (label)", ".extxyz or .xyz", ".txt")),
+        ("{data: data.xyz}", "{data: data.xyz, hessian_rows: 1, hessian_probes: 1}", ("--hessian-rows and",)),
+        ("{data: data.xyz}", "{data: data.xyz, options: '{}.'}", ("'label' (label)", "--options are for a calculator")),
+        ("{data: data.xyz}", f"{{{CALCULATOR}data: data.xyz, options: '[]'}}", ("--options '[]'", "no")),
+        ("{data: data.xyz}", f"{{{CALCULATOR}data: data.xyz, dtype: float64}}", ("calculator, and --dtype",)),
+        ("{data: data.xyz}", f"{{{CALCULATOR}data: data.xyz, hessian_rows: 1}}", ("no products of its Hessian",)),
+        ("{data: data.xyz}", "{data: data.xyz, device: cuda}", ("'label' (label)", "--device cuda is not available")),
+        ("  - prune", "  - calibrate: {data: label, device: cuda}\n  - prune", ("(calibrate)", "--device cuda")),
+        ("  - prune", "  - calibrate: {criterion: taylor}\n  - prune", ("(calibrate)", "looks at structures")),
+        ("  - prune", "  - calibrate: {data: label, plot: a.txt}\n  - prune", ("(calibrate)", ".png or .svg")),
+        ("channels: 4", "channels: 4, heads: 'a,b', head: c", ("'prune' (prune)", "--head c")),
+        ("channels: 4", "channels: 4, lossless: true, native_grids: true", ("(prune)", "cannot be --lossless")),
+        ("channels: 4", "channels: 4, reinitialise: true", ("'prune' (prune)", "--reinitialise")),
+        ("channels: 4", "channels: 4, floor: 2", ("'prune' (prune)", "--floor 2.0")),
+        ("  - train", "  - certify: {output: a.txt}\n  - train", ("(certify)", ".json or .md", ".txt")),
+        ("epochs: 2", "epochs: 2, patience: 3", ("'retrain' (train)", "--patience", "--validation")),
+        ("epochs: 2", "epochs: 2, hessian_samples: 2", ("'retrain' (train)", "--hessian-samples", "--hessian-weight")),
+        ("epochs: 2", "epochs: 2, replay: label, replay_share: 2", ("'retrain' (train)", "--replay-share 2.0")),
+        ("epochs: 2", "epochs: 2, output: model.pth", ("'retrain' (train)", "A run is a directory")),
+        ("epochs: 2", "epochs: 2, device: cuda", ("'retrain' (train)", "--device cuda", "there are 0 here")),
+        ("epochs: 2", "epochs: 2, learning_rate: -1", ("'retrain' (train)", "learning rate -1.0")),
+        ("epochs: 2", "epochs: 2, frames_per_structure: 2", ("(train)", "--structure-key", "such as traj")),
+        ("epochs: 2", "epochs: 2, structure_key: traj", ("'retrain' (train)", "--frames-per-structure")),
+        ("epochs: 2", "epochs: 2, scale: rms-forces", ("'retrain' (train)", "--from-scratch")),
+        ("{data: label}", "{data: label, device: cuda}", ("'evaluate' (evaluate)", "--device cuda")),
+        ("{data: label}", "{data: label, models: [toy, parent]}", ("'evaluate' (evaluate)", "named twice: toy, toy")),
+        ("  - evaluate", "  - benchmark: {device: cuda}\n  - evaluate", ("(benchmark)", "--device cuda")),
+        ("  - evaluate", "  - stability: {data: label, top: 1}\n  - evaluate", ("(stability)", "--top 1.0")),
+        ("  - evaluate", "  - stability: {data: label, device: cuda}\n  - evaluate", ("(stability)", "--device cuda")),
+    ],
+)
+def test_what_a_command_would_refuse_at_once_is_refused_before_any_stage(
+    old: str,
+    new: str,
+    says: tuple[str, ...],
+    refused: Run,
+    launched: list,
+    recipe: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    changed(recipe, old, new)
+    refused("run", recipe, "-o", tmp_path / "out", says=("Stage ", *says))
+    refused("run", recipe, "-o", tmp_path / "out", "--dry-run", says=("Stage ", *says))
+    assert launched == []
+
+
+def test_a_stage_that_is_done_needs_nothing_of_this_machine(
+    cli: Run, refused: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after training where there was a GPU; here it is a package that is gone."""
+    changed(recipe, "epochs: 2", "epochs: 2, tensorboard: true")
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    launched.clear()
+    monkeypatch.setattr("equiprune.training.observers.find_spec", lambda _: None)
+    ran = cli("run", recipe, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    changed(recipe, "epochs: 2", "epochs: 3")
+    refused("run", recipe, "-o", tmp_path / "out", says=("Stage 'retrain' (train)", "pip install"))
+    assert launched == []
+
+
+def test_references_that_a_stage_will_give_are_not_missed(
+    cli: Run, launched: list, recipe: Path, tmp_path: Path
+) -> None:
+    changed(recipe, "epochs: 2", "epochs: 2, references: label")
+    ran = cli("run", recipe, "-o", tmp_path / "out", "--dry-run")
+    assert ran.code == 0, ran.err
 
 
 def test_files_that_are_no_recipe_are_refused(refused: Run, recipe: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Recipes as data: what a file says, what a stage takes from those before it, and what is refused."""
 
+import inspect
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from cyclopts import App
 
 from equiprune.cli import app
-from equiprune.commands.stages import signature_of
+from equiprune.commands.stages import CHECKS, signature_of
 from equiprune.errors import RecipeError
 from equiprune.recipe import (
     MODEL_KEYS,
@@ -29,6 +30,13 @@ SIGNATURES = {command: signature_of(app, command) for command in COMMANDS}
 def steps(*stages: str) -> dict[str, Step]:
     text = "model: toy\nstages:\n" + "".join(f"  - {stage}\n" for stage in stages)
     return {step.stage.name: step for step in resolve(parse_pipeline(text, COMMANDS), SIGNATURES)}
+
+
+def test_every_command_that_can_be_a_stage_is_asked_what_it_refuses() -> None:
+    assert CHECKS.keys() == {name for name in app if not name.startswith("-")} - {"run", "demo"}
+    for command, looked_at in CHECKS.items():
+        own = inspect.signature(app[command].default_command).parameters
+        assert own.keys() >= inspect.signature(looked_at).parameters.keys()
 
 
 def test_every_scalar_is_text_as_on_a_command_line() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -148,6 +148,10 @@ class TargetFlags:
         if named is not None and kept and named not in kept:
             raise TargetError(f"--head {named} is not among the heads to keep ({self.heads}). Name one that is.")
         return kept[0] if len(kept) == 1 else None
+
+    def check(self, *, needed: bool) -> None:
+        """Raise `TargetError` as `targets` does, without reading the plan."""
+        replace(self, plan=None).targets(needed=needed and self.plan is None)
 
     def targets(self, *, needed: bool = True) -> list[t.Target]:
         """The typed targets that these flags name; raises `TargetError` when there is none and one is needed."""

@@ -32,8 +32,6 @@ def open_model(
 
 def open_models(models: Sequence[str], dtype: Dtype, common: Common, device: str) -> dict[str, ep.Potential]:
     """Open several models; ``--head`` is for those that have heads, and at least one must."""
-    if len(set(models)) < len(models):
-        raise TargetError(f"A model is named twice: {', '.join(models)}. Name each once.")
     several = {model: bool(ep.read_checkpoint(model, trust=common.trust)[1].architecture.heads) for model in models}
     single = Common(trust=common.trust) if any(several.values()) else common
     return {m: open_model(m, dtype, common if several[m] else single, device=device) for m in models}
@@ -45,6 +43,12 @@ def check_device(device: str) -> None:
     available = ["cpu", *(["cuda"] if cards else []), *(f"cuda:{i}" for i in range(cards))]
     if device not in available:
         raise TargetError(f"--device {device} is not available here. Available: {', '.join(available)}.")
+
+
+def check_named_once(models: Sequence[str]) -> None:
+    """Raise `TargetError` unless models that are compared are several."""
+    if len(set(models)) < len(models):
+        raise TargetError(f"A model is named twice: {', '.join(models)}. Name each once.")
 
 
 def check_suffix(path: Path, what: str, *allowed: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from ase import Atoms
 from cyclopts import Parameter
 
 from equiprune.errors import TargetError, closest
@@ -23,6 +24,7 @@ from equiprune.training.observers import Observer, TensorBoard, Wandb
 from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
 from equiprune.training.recipes import PRESETS, Recipe
 from equiprune.training.references import KeepReferences, References, RefitReferences, read_references
+from equiprune.training.replay import Replay
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -270,11 +272,19 @@ class TheoryFlags:
             return _REFERENCES[self.references]
         return read_references(self.references, cutoff, keys)
 
-    def check(self, *, from_scratch: bool) -> None:
-        """Raise `TargetError` for flags that contradict, and for references that are not there."""
+    def replayed(self, structures: Sequence[Atoms]) -> Replay:
+        """The second set; raises `TargetError` for an impossible share."""
+        return Replay(structures) if self.replay_share is None else Replay(structures, self.replay_share)
+
+    def check_file(self) -> None:
+        """Raise `TargetError` for references that are not there."""
         if isinstance(self.references, Path) and not self.references.exists():
             advice = closest(str(self.references), _REFERENCES)
             raise TargetError(f"--references {self.references} is neither keep nor refit nor a file.{advice}")
+
+    def check(self, *, from_scratch: bool) -> None:
+        """Raise `TargetError` for an impossible share, and for flags that contradict."""
+        self.replayed(())
         if self.replay_share is not None and self.replay is None:
             raise TargetError("--replay-share is the share of what --replay names; give --replay or leave it out.")
         if self.scale != "keep" and not from_scratch:
@@ -304,19 +314,9 @@ class ProcessFlags:
     nodes: Positive = 1
 
     def launched(self) -> Fabric:
-        """The processes, of which this is one from here on.
-
-        Raises:
-            TargetError: GPUs that are not there, or torchrun or SLURM has started another number of processes.
-        """
+        """The processes, of which this is one from here on; `check` says whether they can be."""
         from lightning_fabric import Fabric  # slow to import, and only training needs it
 
-        self.check(os.environ)
-        cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if self.device == "cuda" and cards < self.devices:
-            raise TargetError(
-                f"--device cuda with --devices {self.devices} needs as many GPUs; there are {cards} here."
-            )
         several = self.devices * self.nodes > 1
         if sys.flags.safe_path:  # Lightning starts the others without the flag -P
             os.environ["PYTHONSAFEPATH"] = "1"
@@ -330,7 +330,15 @@ class ProcessFlags:
         return fabric
 
     def check(self, environment: Mapping[str, str]) -> None:
-        """Raise `TargetError` if a launcher has started another number of processes: each would train on its own."""
+        """Raise `TargetError` for GPUs that are not here.
+
+        Also if a launcher has started another number of processes: each would train on its own.
+        """
+        cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if self.device == "cuda" and cards < self.devices:
+            raise TargetError(
+                f"--device cuda with --devices {self.devices} needs as many GPUs; there are {cards} here."
+            )
         started, expected = _started(environment), self.devices * self.nodes
         if started is not None and started != expected:
             raise TargetError(

@@ -13,7 +13,7 @@ from equiprune.display import note, progress, show, show_json, show_table
 from equiprune.evaluation.accuracy import table as accuracy_table
 from equiprune.evaluation.benchmark import table as timing_table
 from equiprune.flags import COMMON, NO_KEYS, Common, Dtype, LabelFlags, OptionalOutput, Positive
-from equiprune.opening import check_device, check_suffix, open_model, open_models
+from equiprune.opening import check_device, check_named_once, check_suffix, open_model, open_models
 from equiprune.probes import probe_structures
 from equiprune.storage import check_writable, write_json, write_text
 
@@ -35,8 +35,8 @@ def certify(
         output: also write the certificate (.json or .md).
         nve_steps: length of the molecular-dynamics check, in time steps (0.15 fs for H, 0.5 fs for C).
     """
+    check_certify(output)
     if output is not None:
-        check_suffix(output, "A certificate", ".json", ".md")
         check_writable(output)
     child = open_model(model, None, common, any_head=True)
     if child.head is not None and common.head is None:
@@ -50,6 +50,18 @@ def certify(
         write_text(output, certificate.to_markdown())
     show_json(certificate.to_json()) if common.json else show(certificate.to_markdown())
     return 0 if certificate.passed else 1
+
+
+def check_certify(output: Path | None) -> None:
+    """Refuse what can be refused before anything is opened."""
+    if output is not None:
+        check_suffix(output, "A certificate", ".json", ".md")
+
+
+def check_compared(models: list[str], device: str) -> None:
+    """Refuse what can be refused before anything is opened, of `evaluate` and of `benchmark`."""
+    check_named_once(models)
+    check_device(device)
 
 
 def evaluate(
@@ -74,9 +86,9 @@ def evaluate(
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
     """
+    check_compared(models, device)
     keys.keys.check(islice(ep.read_structures(data), limit))
     structures = map(keys.keys.on, islice(ep.read_structures(data), limit))
-    check_device(device)
     potentials = open_models(models, dtype, common, device)
     with progress("evaluate", limit) as step:
         accuracies = ep.evaluate(potentials, structures, batch_atoms=batch_atoms, progress=step)
@@ -113,7 +125,7 @@ def benchmark(
         threads: of torch; its own choice unless given.
         device: cpu or cuda.
     """
-    check_device(device)
+    check_compared(models, device)
     structures = ep.read_structures(data) if data else None
     potentials = open_models(models, dtype, common, device)
     shared = frozenset.intersection(*(potential.elements for potential in potentials.values()))

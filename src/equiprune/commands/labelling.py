@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from ase import Atoms
 
@@ -59,8 +60,8 @@ def label(
         dtype: precision of a model; that of its file unless given.
         device: of a model: cpu or cuda.
     """
+    check_label(model, output, options, copy, motion, hessian, seed, dtype, device, common)
     asked = _Asked(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))
-    check_suffix(output, "Labelled structures", ".extxyz", ".xyz")
     check_writable(output)
     teacher = _teacher(model, options, dtype, device, common)
     made_as = {"teacher_sha256": teacher.fingerprint, "as": [common.head, dtype, device]}
@@ -70,6 +71,50 @@ def label(
     value |= {"hessian": repr(asked.probes)} if asked.probes else {}
     show_json(value) if common.json else show(f"Labelled {count} structures: {output}")
     return 0
+
+
+def check_label(
+    model: str,
+    output: Path,
+    options: str,
+    copy: CopyFlags,
+    motion: DynamicsFlags,
+    hessian: ProbeFlags,
+    seed: int,
+    dtype: Dtype | None,
+    device: str,
+    common: Common,
+) -> None:
+    """Refuse what can be refused before anything is opened."""
+    check_suffix(output, "Labelled structures", ".extxyz", ".xyz")
+    asked = _Asked(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))
+    if not names_calculator(model):
+        if options != "{}":
+            raise TargetError("--options are for a calculator named as module:callable. Leave them out.")
+        check_device(device)
+        return
+    given = {"--dtype": dtype, "--device": device != "cpu", "--head": common.head, "--trust": common.trust}
+    if vain := [flag for flag, value in given.items() if value]:
+        raise TargetError(
+            f"{model} is a calculator, and {', '.join(vain)} means something to a model only. Leave it out; what a "
+            "calculator understands goes into --options."
+        )
+    if asked.probes is not None:
+        raise TargetError(
+            f"{model} gives no products of its Hessian, only a model does. Leave out --hessian-rows and "
+            "--hessian-probes."
+        )
+    _read_options(options)
+
+
+def _read_options(options: str) -> dict[str, Any]:
+    try:
+        chosen = json.loads(options)
+    except json.JSONDecodeError as error:
+        raise TargetError(f"--options '{options}' is not JSON ({error}). Give e.g. '{{\"epsilon\": 0.5}}'.") from None
+    if not isinstance(chosen, dict):
+        raise TargetError(f"--options '{options}' is not a JSON object. Give e.g. '{{\"epsilon\": 0.5}}'.")
+    return chosen
 
 
 @dataclass(frozen=True)
@@ -106,33 +151,13 @@ def _rest(teacher: Teacher, source: Iterable[Atoms], asked: _Asked, done: int, s
     copies = augmented(source, asked.augmentation)
     structures = simulated(copies, teacher.calculator, asked.dynamics, skip=done)
     labelled = labelled_by(teacher, structures, batch_atoms=_BATCH_ATOMS, progress=step)
-    if asked.probes is None:
+    if asked.probes is None or isinstance(teacher, CalculatorTeacher):  # of a calculator none can be asked for
         return labelled
-    if isinstance(teacher, CalculatorTeacher):
-        raise TargetError(
-            f"{teacher.name} gives no products of its Hessian, only a model does. Leave out --hessian-rows and "
-            "--hessian-probes."
-        )
     return with_products(teacher.potential, labelled, asked.probes, batch_atoms=_BATCH_ATOMS, first=done)
 
 
 def _teacher(model: str, options: str, dtype: Dtype | None, device: str, common: Common) -> Teacher:
     """A model, or the calculator that ``module:callable`` gives."""
-    if not names_calculator(model):
-        if options != "{}":
-            raise TargetError("--options are for a calculator named as module:callable. Leave them out.")
-        check_device(device)
-        return PotentialTeacher(open_model(model, dtype, common, device=device))
-    given = {"--dtype": dtype, "--device": device != "cpu", "--head": common.head, "--trust": common.trust}
-    if vain := [flag for flag, value in given.items() if value]:
-        raise TargetError(
-            f"{model} is a calculator, and {', '.join(vain)} means something to a model only. Leave it out; what a "
-            "calculator understands goes into --options."
-        )
-    try:
-        chosen = json.loads(options)
-    except json.JSONDecodeError as error:
-        raise TargetError(f"--options '{options}' is not JSON ({error}). Give e.g. '{{\"epsilon\": 0.5}}'.") from None
-    if not isinstance(chosen, dict):
-        raise TargetError(f"--options '{options}' is not a JSON object. Give e.g. '{{\"epsilon\": 0.5}}'.")
-    return CalculatorTeacher.named(model, chosen)
+    if names_calculator(model):
+        return CalculatorTeacher.named(model, _read_options(options))
+    return PotentialTeacher(open_model(model, dtype, common, device=device))

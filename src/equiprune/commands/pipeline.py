@@ -20,9 +20,9 @@ from typing import Any
 
 from cyclopts import App
 
-from equiprune.commands.stages import Call, planned
+from equiprune.commands.stages import Call, check, planned
 from equiprune.display import note, plain, show, show_json, show_table
-from equiprune.errors import EquipruneError, OutputError
+from equiprune.errors import EquipruneError, OutputError, RecipeError
 from equiprune.flags import Output, Switch
 from equiprune.stage_folder import Status
 from equiprune.storage import holding, read_json, write_text
@@ -51,7 +51,7 @@ def run_command(app: App) -> Callable[..., int]:
             dry_run: only print the commands of the stages, and which would be skipped.
             json: print one JSON document on stdout instead of text.
         """
-        calls = planned(app, recipe, output)
+        calls = _planned(app, recipe, output)
         if dry_run:
             _show_plan(_foreseen(calls), as_json=json)
             return 0
@@ -61,6 +61,23 @@ def run_command(app: App) -> Callable[..., int]:
             return _run_all(calls, output, lock, as_json=json)
 
     return run
+
+
+def _planned(app: App, recipe: Path, folder: Path) -> list[Call]:
+    """The command lines of a recipe, and no command would refuse its line at once.
+
+    A stage that will be skipped is not asked: it may have run where there is a GPU, or a package for dashboards.
+    """
+    calls, refused = planned(app, recipe, folder), dict[str, RecipeError]()
+    for call in calls:
+        try:
+            check(app, call)
+        except RecipeError as error:
+            refused[call.name] = error
+    for item in _foreseen(calls) if refused else ():
+        if item.call.name in refused and not item.skipped:
+            raise refused[item.call.name]
+    return calls
 
 
 def _make(folder: Path) -> None:

@@ -68,10 +68,14 @@ def calibrate(
         device: cpu or cuda.
         plot: also draw importance by l and interaction (.png or .svg).
     """
+    check_calibrate(data, output, criterion, seed, device, plot)
+    for path in (output, plot):
+        if path:
+            check_writable(path)
     chosen = criterion_named(criterion, seed)
-    _check_calibration(chosen, data, output, plot)
+    if data is not None and not isinstance(chosen, DataCriterion):
+        note(f"The {chosen.name} criterion looks at no structures; '{data}' is not read.")
     resume = ep.Resume(output.with_name(output.name + ".partial"))
-    check_device(device)
     potential = open_model(model, dtype, common, any_head=not isinstance(chosen, DataCriterion), device=device)
     structures = data if isinstance(chosen, DataCriterion) and data else ()
     with resumable(resume.path), progress("calibrate", limit) as step:
@@ -96,18 +100,18 @@ def _report_scores(scores: ep.ImportanceScores, criterion: str, files: list[str]
     show("Written: " + ", ".join(files))
 
 
-def _check_calibration(criterion: Criterion, data: Path | None, output: Path, plot: Path | None) -> None:
-    """Everything that can be refused before long work."""
-    check_writable(output)
+def check_calibrate(
+    data: Path | None, output: Path, criterion: CriterionName, seed: int, device: str, plot: Path | None
+) -> None:
+    """Refuse what can be refused before anything is opened."""
     if plot:
         check_suffix(plot, "A plot", ".png", ".svg")
-        check_writable(plot)
         if plot == output:
             raise OutputError(f"'{plot}' cannot be both the scores and the plot. Choose another name for one of them.")
-    if isinstance(criterion, DataCriterion) and data is None:
-        raise TargetError(f"The {criterion.name} criterion looks at structures: give DATA after the model.")
-    if data is not None and not isinstance(criterion, DataCriterion):
-        note(f"The {criterion.name} criterion looks at no structures; '{data}' is not read.")
+    chosen = criterion_named(criterion, seed)
+    if isinstance(chosen, DataCriterion) and data is None:
+        raise TargetError(f"The {chosen.name} criterion looks at structures: give DATA after the model.")
+    check_device(device)
 
 
 def prune(
@@ -126,11 +130,9 @@ def prune(
         model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
         output: .pth for SevenNet, .model for MACE, .pt for eSCN, no suffix for equiprune's own directory.
     """
+    check_prune(target, add, by, common)
     check_writable(output)
     growths = add.growths(by.seed)
-    for flag, given in (("--reinitialise", add.reinitialise), ("--native-grids", add.native_grids)):
-        if target.lossless and given:
-            raise TargetError(f"{flag} changes the function, so the result cannot be --lossless. Leave out one.")
     targets, criterion = target.targets(needed=not growths), by.chosen()
     parent = open_model(model, None, common, any_head=by.data is None, preferred=target.only_head(common.head))
     check_output(parent.adapter, output)
@@ -160,6 +162,17 @@ def prune(
         show(_not_stock(child))
     show(written(paths))
     return 0
+
+
+def check_prune(target: TargetFlags, add: GrowthFlags, by: ScoreFlags, common: Common) -> None:
+    """Refuse what can be refused before anything is opened."""
+    growths = add.growths(by.seed)
+    for flag, given in (("--reinitialise", add.reinitialise), ("--native-grids", add.native_grids)):
+        if target.lossless and given:
+            raise TargetError(f"{flag} changes the function, so the result cannot be --lossless. Leave out one.")
+    target.check(needed=not growths)
+    target.only_head(common.head)
+    by.chosen()
 
 
 def _grown(potential: ep.Potential, growths: Sequence[Growth]) -> tuple[ep.Potential, list[str]]:

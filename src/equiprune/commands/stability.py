@@ -39,12 +39,10 @@ def stability(
         dtype: precision of the models.
         device: cpu or cuda.
     """
-    files = [Path(given).suffix == ".json" for given in (before, after)]
-    _check(files, data, top)
-    if all(files):
+    check_stability(before, after, data, top, device)
+    if _is_scores(before):
         scores = [ep.ImportanceScores.from_json(read_json(Path(given), "scores file")) for given in (before, after)]
     else:
-        check_device(device)
         models = [open_model(model, dtype, common, device=device) for model in (before, after)]
         check_same_architecture(*models)
         with progress("calibrate", limit and 2 * limit) as step:
@@ -59,8 +57,13 @@ def stability(
     return 0
 
 
-def _check(files: list[bool], data: Path | None, top: float) -> None:
-    """Everything that can be refused before long work."""
+def _is_scores(given: str) -> bool:
+    return Path(given).suffix == ".json"
+
+
+def check_stability(before: str, after: str, data: Path | None, top: float, device: str) -> None:
+    """Refuse what can be refused before anything is opened."""
+    files = [_is_scores(before), _is_scores(after)]
     if any(files) and not all(files):
         raise TargetError("A model and a scores file cannot be compared. Give two models, or two files of scores.")
     if all(files) and data is not None:
@@ -69,3 +72,5 @@ def _check(files: list[bool], data: Path | None, top: float) -> None:
         raise TargetError("Models are compared on structures: give --data, or two files of scores.")
     if not 0 < top < 1:
         raise TargetError(f"--top {top} is not possible: give a fraction between 0 and 1, such as 0.5.")
+    if not all(files):
+        check_device(device)

@@ -1,12 +1,14 @@
 """From the stages of a recipe to command lines, checked by the parser of the command line itself.
 
 A key is a flag with underscores, or what has its place on the command line by its name. Nothing here knows which flags
-there are, so that every flag of every command works in a recipe.
+there are, so that every flag of every command works in a recipe; what a command would refuse it is asked (`CHECKS`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -17,8 +19,12 @@ from cyclopts import App, CycloptsError
 
 import equiprune as ep
 from equiprune.adapters import aliases
+from equiprune.commands.checks import check_certify, check_compared
+from equiprune.commands.labelling import check_label
+from equiprune.commands.pruning import check_calibrate, check_prune
+from equiprune.commands.stability import check_stability
+from equiprune.commands.training import check_train
 from equiprune.errors import EquipruneError, RecipeError, closest
-from equiprune.flags import NO_SCORES, NO_TARGETS, TargetFlags
 from equiprune.recipe import (
     MODEL_KEYS,
     PARENT,
@@ -82,7 +88,7 @@ class Call:
 
 
 def planned(app: App, recipe: Path, folder: Path) -> list[Call]:
-    """The command lines of a recipe, every one of them parsed.
+    """The command lines of a recipe, every one of them parsed; `check` asks their commands.
 
     Raises:
         RecipeError: anything in the recipe that cannot be; stage and key are named.
@@ -95,8 +101,36 @@ def planned(app: App, recipe: Path, folder: Path) -> list[Call]:
     _check_model(pipeline.model, places.products[PARENT])
     calls = [_call(step, signatures[step.stage.command], places) for step in steps]
     for call in calls:
-        _check(app, call, [step.stage.name for step in steps])
+        _parsed(app, call)
+        _check_inputs(call, [step.stage.name for step in steps])
     return calls
+
+
+CHECKS: Mapping[str, Callable[..., None]] = {
+    "info": lambda: None,
+    "label": check_label,
+    "calibrate": check_calibrate,
+    "prune": check_prune,
+    "certify": check_certify,
+    "train": check_train,
+    "evaluate": check_compared,
+    "benchmark": check_compared,
+    "stability": check_stability,
+    "export": lambda: None,
+}
+"""What each command itself begins with: a function of some of its arguments, by their names, that opens nothing."""
+
+
+def check(app: App, call: Call) -> None:
+    """Refuse what the command of a stage would refuse at once, whatever the stages before it give.
+
+    Raises:
+        RecipeError: an argument that cannot be, or not on this machine; the stage is named.
+    """
+    looked_at = CHECKS[call.step.stage.command]
+    arguments = _parsed(app, call)
+    with _naming(call):
+        looked_at(**{name: arguments[name] for name in inspect.signature(looked_at).parameters})
 
 
 def signature_of(app: App, command: str) -> Signature:
@@ -201,33 +235,39 @@ def _switched_on(step: Step, key: str, texts: Sequence[str]) -> bool:
     return truth[texts[0].lower()]
 
 
-def _check(app: App, call: Call, stages: Sequence[str]) -> None:
-    """Everything that can be refused before any stage runs."""
-    where = f"Stage '{call.name}' ({call.step.stage.command})"
-    try:
+def _parsed(app: App, call: Call) -> dict[str, Any]:
+    """The arguments of the command, also those that the stage does not give."""
+    with _naming(call):
         _, bound, _ = app.parse_args(call.words, exit_on_error=False, print_error=False)
-        if call.step.stage.command == "prune":
-            _check_targets(bound.arguments)
+    bound.apply_defaults()
+    return bound.arguments
+
+
+@contextmanager
+def _naming(call: Call) -> Iterator[None]:
+    """Say of which stage an error is."""
+    try:
+        yield
     except (CycloptsError, EquipruneError) as error:
-        raise RecipeError(f"{where}: {' '.join(str(error).split())}") from error
+        raise RecipeError(f"{_where(call)}: {' '.join(str(error).split())}") from error
+
+
+def _where(call: Call) -> str:
+    return f"Stage '{call.name}' ({call.step.stage.command})"
+
+
+def _check_inputs(call: Call, stages: Sequence[str]) -> None:
+    """Refuse files that are not there, unless a stage will give them."""
     for key, words in call.inputs.items():
         for word in words:
             if word in call.given and Path(word).is_absolute() and not Path(word).exists():
                 hint = closest(call.given[word], [*stages, *aliases()] if key in MODEL_KEYS else stages)
-                raise RecipeError(f"{where}: {key} is '{call.given[word]}', and there is no '{word}'.{hint}")
+                raise RecipeError(f"{_where(call)}: {key} is '{call.given[word]}', and there is no '{word}'.{hint}")
 
 
 def _check_model(text: str, word: str) -> None:
     if Path(word).is_absolute() and not Path(word).exists():
         raise RecipeError(f"model is '{text}', neither a known model nor a file '{word}'.{closest(text, aliases())}")
-
-
-def _check_targets(arguments: Mapping[str, Any]) -> None:
-    """Flags of ``prune`` that say nothing or contradict each other."""
-    target: TargetFlags = arguments.get("target", NO_TARGETS)
-    if target.plan is None:
-        target.targets(needed="add" not in arguments)
-    arguments.get("by", NO_SCORES).chosen()
 
 
 def _fingerprint(word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -11,7 +12,7 @@ from ase import Atoms
 
 import equiprune as ep
 from equiprune.display import note, plain, progress, show_json, show_table
-from equiprune.errors import OutputError, TargetError
+from equiprune.errors import EquipruneError, OutputError, TargetError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import COMMON, NO_KEYS, Common, Dtype, LabelFlags, NotNegative, Output, Switch
 from equiprune.labels import LabelKeys
@@ -77,7 +78,8 @@ def train(
         seed: of the order of the structures, and of the initialisation.
         dtype: precision; that of the model's file unless given.
     """
-    _check(output, validation, chosen, theory, from_scratch=from_scratch)
+    check_train(data, output, validation, sample, chosen, weights, from_scratch, theory, seed, watch, processes)
+    theory.check_file()
     observers, recipe = watch.observers(output), chosen.recipe(weights, seed)
     fabric = processes.launched()
     say: Say = note if fabric.is_global_zero else _nothing
@@ -100,15 +102,46 @@ def train(
     return 0
 
 
-def _check(
-    output: Path, validation: Path | None, chosen: RecipeFlags, theory: TheoryFlags, *, from_scratch: bool
+def check_train(
+    data: Path,
+    output: Path,
+    validation: Path | None,
+    sample: SampleFlags,
+    chosen: RecipeFlags,
+    weights: WeightFlags,
+    from_scratch: bool,
+    theory: TheoryFlags,
+    seed: int,
+    watch: WatchFlags,
+    processes: ProcessFlags,
 ) -> None:
-    """What can be refused before anything is opened."""
+    """Refuse what can be refused before anything is opened."""
     if output.suffix in (".pth", ".model", ".pt"):
         raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
     theory.check(from_scratch=from_scratch)
     if chosen.patience is not None and validation is None:
         raise TargetError("--patience waits for a better validation loss: give --validation, or leave it out.")
+    chosen.recipe(weights, seed)
+    _check_sample(sample, data)
+    watch.observers(output)
+    processes.check(os.environ)
+
+
+def _check_sample(sample: SampleFlags, data: Path) -> None:
+    most, key = sample.frames_per_structure, sample.structure_key
+    if most is None and key is not None:
+        raise TargetError("--structure-key tells structures apart for --frames-per-structure; give that too.")
+    if most is not None and key is None:
+        raise TargetError(f"--frames-per-structure needs --structure-key, {_possible_keys(data)}.")
+
+
+def _possible_keys(data: Path) -> str:
+    """What the key may be; the data of a later stage of a pipeline is not there yet."""
+    try:
+        first = next(ep.read_structures(data))
+    except EquipruneError:
+        return "the info entry that says which structure a frame is of, such as traj"
+    return f"an info entry. The first structure has: {', '.join(map(str, first.info)) or 'no info at all'}"
 
 
 def _nothing(_: str) -> None:
@@ -120,13 +153,8 @@ def _sampled(
 ) -> tuple[Sequence[Atoms], dict[str, str]]:
     """The structures to train on, and what the history of the model says of their choice."""
     most, key = sample.frames_per_structure, sample.structure_key
-    if most is None and key is None:
+    if most is None or key is None:
         return structures, {}
-    if most is None:
-        raise TargetError("--structure-key tells structures apart for --frames-per-structure; give that too.")
-    if key is None:
-        there = ", ".join(map(str, structures[0].info)) or "no info at all"
-        raise TargetError(f"--frames-per-structure needs --structure-key. The first structure has: {there}.")
     ids = structure_ids(structures, key)
     kept = sample_frames(ids, most, seed)
     share = f"{100 * len(kept) / len(ids):.0f} % of the frames ({len(kept)} of {len(ids)})"
@@ -145,8 +173,7 @@ def _prepared(
     say(referenced.said)
     if theory.replay is None:
         return referenced.potential, NO_REPLAY
-    share = Replay.share if theory.replay_share is None else theory.replay_share
-    replay = Replay(relabelled(open_structures(theory.replay), referenced.changes), share)
+    replay = theory.replayed(relabelled(open_structures(theory.replay), referenced.changes))
     say(replay_said(replay, referenced, len(structures)))
     return referenced.potential, replay
 
