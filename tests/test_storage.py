@@ -3,12 +3,13 @@
 import errno
 import hashlib
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from equiprune.errors import CheckpointError, OutputError
-from equiprune.storage import check_writable, read_json, replacing, sha256_of, write_json, write_text
+from equiprune.storage import check_writable, holding, read_json, replacing, sha256_of, write_json, write_text
 
 
 def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
@@ -101,3 +102,24 @@ def test_a_missing_json_is_named(tmp_path: Path) -> None:
 def test_sha256_is_of_the_bytes(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256_of(tmp_path / "x") == hashlib.sha256(b"abc").hexdigest()
+
+
+def test_a_folder_is_held_until_the_last_process_that_was_given_it_has_ended(tmp_path: Path) -> None:
+    with holding(tmp_path, "") as handle:
+        child = subprocess.Popen(["/bin/sh", "-c", "read -r line"], stdin=subprocess.PIPE, pass_fds=(handle,))
+    with child:
+        refusal = pytest.raises(OutputError, match=r"^Somebody is here\. Wait for it, or end it first\.$")
+        with refusal, holding(tmp_path, "Somebody is here."):
+            pass
+        child.kill()
+    with holding(tmp_path, ""):
+        pass
+
+
+def test_a_file_system_without_locks_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: int) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with holding(tmp_path, ""):
+        pass
