@@ -371,13 +371,14 @@ class _Loop:
         """The best model, or the last one without validation: written, and with validation the last one as well."""
         with self.processes.together():
             last = self._trained(self._final_weights())
-            if self.state.best:
-                self._write(last, self.folder.last)
-                last = self._trained(self.state.best)
-            else:  # no validation, and no step after the last one, has seen what its weights predict
+            if not self.state.best:  # then nothing has seen yet what the weights after the last step predict
                 self._check_finite(last, self._groups(structures, 0)[0])
-            self._write(last, self.folder.model)
-            return last
+                self._write(last, self.folder.model)
+                return last
+            best = self._trained(self.state.best)
+            self._write(last, self.folder.last)
+            self._write(best, self.folder.model)
+            return best
 
     def _check_finite(self, trained: Potential, group: Sequence[int]) -> None:
         [data] = self._batches("training", [group])
