@@ -22,6 +22,11 @@ class Ran:
 
         return json.loads(self.out, parse_constant=no_constants)
 
+    @property
+    def text(self) -> str:
+        """Stdout without the line breaks of a narrow terminal."""
+        return " ".join(self.out.split())
+
 
 Run = Callable[..., Ran]
 

@@ -1,6 +1,8 @@
 """What the core suite shares: the toy model in float64 and a few small structures."""
 
 import os
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -58,20 +60,21 @@ def xyz(structures: list[Atoms], tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def cli(capsys: pytest.CaptureFixture[str]) -> Run:
+@pytest.fixture(scope="session")
+def cli() -> Run:
     """Run a command line in this process."""
 
     def run(*words: object) -> Ran:
-        code = main([str(word) for word in words])
-        return Ran(code, *capsys.readouterr())
+        with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
+            code = main([str(word) for word in words])
+        return Ran(code, out.getvalue(), err.getvalue())
 
     return run
 
 
 @pytest.fixture
 def refused(cli: Run, tmp_path: Path) -> Run:
-    """Run a command line that must be refused with one message holding every one of the words."""
+    """Run a command line that must be refused: one message holds every one of the words, and no byte is changed."""
 
     def run(*command: object, says: str | tuple[str, ...]) -> Ran:
         before = contents(tmp_path)
@@ -84,6 +87,18 @@ def refused(cli: Run, tmp_path: Path) -> Run:
         for word in [says] if isinstance(says, str) else says:
             assert word in messages[0]
         assert contents(tmp_path) == before
+        return ran
+
+    return run
+
+
+@pytest.fixture
+def refused_in_one_line(refused: Run) -> Run:
+    """The same with nothing else on stderr: neither equiprune nor a backend has said anything before."""
+
+    def run(*command: object, says: str | tuple[str, ...]) -> Ran:
+        ran = refused(*command, says=says)
+        assert ran.err.count("\n") == 1, ran.err
         return ran
 
     return run

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pwd
-import resource
 import signal
 import threading
 import time
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from full_disk import files_of_at_most
 
 from equiprune import published
 from equiprune.errors import CheckpointError
@@ -376,12 +376,8 @@ def test_a_folder_in_place_of_the_file_is_named(small: PublishedFile, cache: Pat
 
 
 def test_a_disk_that_fills_up_leaves_nothing(small: PublishedFile, cache: Path) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(CONTENT) // 2, hard))
-    try:
+    with files_of_at_most(len(CONTENT) // 2):
         message = refusal(small)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert "File too large" in message
     assert "Set EQUIPRUNE_CACHE" in message
     assert names(cache) == []

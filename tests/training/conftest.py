@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from runs import bare, write
+from runs import bare, run, signalled, write
 
 import equiprune as ep
 from equiprune.commands import labelling, training
 from equiprune.storage import Progress
 from equiprune.training.labelling import Augmentation, augmented, label
+from equiprune.training.stopping import StoppedError
 
 
 @pytest.fixture
@@ -40,6 +41,14 @@ def model(tmp_path: Path) -> Path:
     plan = ep.allocate(toy, [ep.Channels(4)], ep.data_free_scores(toy, ep.Random(1)))
     ep.save(ep.prune(toy, plan), tmp_path / "small")
     return tmp_path / "small"
+
+
+@pytest.fixture
+def stopped(tmp_path: Path) -> Path:
+    """A run of `RECIPE` stopped in the middle."""
+    with pytest.raises(StoppedError):
+        run(tmp_path / "run", progress=signalled(5, signal.SIGTERM))
+    return tmp_path / "run"
 
 
 @pytest.fixture

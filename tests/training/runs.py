@@ -17,6 +17,7 @@ import ase.io
 import numpy as np
 import torch
 from ase import Atoms
+from torch import Tensor
 
 import equiprune as ep
 from equiprune.hessian import Rows
@@ -24,7 +25,7 @@ from equiprune.labels import Labels
 from equiprune.storage import Progress, silent
 from equiprune.training.data import TrainingBatch, seen, with_labels
 from equiprune.training.labelling import Augmentation, augmented, label
-from equiprune.training.objective import Norm, Term, mace_universal
+from equiprune.training.objective import Norm, Objective, Square, Term, mace_universal
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import Recipe
 from equiprune.training.second_derivatives import Turn, with_products
@@ -50,6 +51,10 @@ RECIPE = Recipe(
 
 HESSIAN = replace(RECIPE.objective, hessian=Term(0.5, Norm()))
 """The same objective, and one Hessian row per structure and step."""
+
+WEIGHTS = {"energy": 1.0, "forces": 10.0, "stress": 1000.0}
+SQUARES = Objective(**{name: Term(weight, Square()) for name, weight in WEIGHTS.items()})
+"""An objective that can be worked out by hand."""
 
 
 @cache
@@ -110,6 +115,11 @@ def vacuum(atoms: Atoms) -> Atoms:
     return molecule
 
 
+def plain(**changes: Any) -> Optimisation:
+    """Adam and nothing else."""
+    return Optimisation(**({"clip": None, "average": None} | changes))
+
+
 def run(folder: Path, recipe: Recipe = RECIPE, progress: Progress = silent, **changes: Any) -> ep.Potential:
     """Train the student in a folder."""
     given = {"potential": student(), "structures": labelled(), "validation": labelled(1)[:4]} | changes
@@ -143,6 +153,24 @@ def mean_squares(potential: ep.Potential, structures: Sequence[Atoms]) -> Mappin
                 (prediction.stress.numpy() - [[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]]).flatten().tolist()
             )
     return {name: float(np.mean(np.square(values))) for name, values in errors.items() if values}
+
+
+def weights_of(potential: ep.Potential) -> dict[str, Tensor]:
+    return dict(potential.checkpoint.weights)
+
+
+def assert_same_weights(a: ep.Potential, b: ep.Potential) -> None:
+    assert weights_of(a).keys() == weights_of(b).keys()
+    different = [name for name, weight in weights_of(a).items() if not torch.equal(weight, weights_of(b)[name])]
+    assert not different, different
+
+
+def moved(potential: ep.Potential, name: str, index: int, by: float) -> ep.Potential:
+    """The same model with one number changed."""
+    weight = weights_of(potential)[name].clone()
+    weight.view(-1)[index] += by
+    checkpoint = replace(potential.checkpoint, weights=weights_of(potential) | {name: weight})
+    return ep.Potential.create(potential.adapter, checkpoint, potential.dtype)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixBondLength
 from hypothesis import given
 from hypothesis import strategies as st
 from runs import HESSIAN, batch, everything, labelled, probed, student, vacuum
@@ -95,6 +96,13 @@ def test_without_forces_their_place_is_kept() -> None:
     assert data.targets.forces.dtype == torch.float32
     assert data.targets.energy.isnan().all()
     assert data.targets.stress.isnan().all()
+
+
+def test_fixed_atoms_are_told_from_free_ones() -> None:
+    structures = [atoms.copy() for atoms in labelled()[:3]]
+    structures[1].set_constraint([FixAtoms([0]), FixBondLength(0, 1)])
+    found = batch(student(), structures).targets.fixed
+    assert found.nonzero().flatten().tolist() == [len(structures[0])]
 
 
 def test_named_labels_come_before_calculator_results() -> None:
@@ -208,13 +216,15 @@ def changed(atoms: Atoms, what: str) -> Atoms:
     elif what == "numbers":
         copy.numbers[0] = 6 if copy.numbers[0] != 6 else 8
         copy.calc = SinglePointCalculator(copy, **atoms.calc.results)
+    elif what == "fixed":
+        copy.set_constraint(FixAtoms([0]))
     elif what == "no energy":
         del copy.calc.results["energy"]
     return copy
 
 
 def test_a_digest_sees_all_that_training_sees() -> None:
-    whats = ["nothing", "energy", "forces", "stress", "positions", "cell", "pbc", "numbers", "no energy"]
+    whats = ["nothing", "energy", "forces", "stress", "positions", "cell", "pbc", "numbers", "fixed", "no energy"]
     digests = {what: digest(everything([changed(labelled()[0], what)])) for what in whats}
     assert digests.pop("nothing") == digest(everything([labelled()[0]]))
     assert len({*digests.values(), digest(everything([labelled()[0]]))}) == len(whats)

@@ -325,6 +325,40 @@ class _Failing(Calculator):
         self.results = {"energy": 1.5 * len(atoms), "forces": np.ones((len(atoms), 3))}
 
 
+class _Charged(Calculator):
+    """The energy is 1 for the charge in ``info``, 10 and 100 for charges and magnetic moments of atoms."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms: Any = None, *args: Any, **kwargs: Any) -> None:
+        super().calculate(atoms, *args, **kwargs)
+        charges, moments = atoms.get_initial_charges().sum(), atoms.get_initial_magnetic_moments().sum()
+        energy = atoms.info["charge"] + 10 * charges + 100 * moments
+        self.results = {"energy": energy, "forces": np.zeros((len(atoms), 3))}
+
+
+@pytest.mark.parametrize("through", ["no copies", "copies", "dynamics"])
+def test_charges_and_spins_reach_the_teacher_and_the_file(through: str, tmp_path: Path) -> None:
+    ions = []
+    for charge in (-1, 1):
+        ion = Atoms("OH", positions=[[0, 0, 0], [0, 0, 1]], info={"charge": charge})
+        ion.set_initial_charges([charge, 0])
+        ion.set_initial_magnetic_moments([0, 1])
+        ions.append(ion)
+    made: Any = {
+        "no copies": lambda: ions,
+        "copies": lambda: augmented(ions, Augmentation(copies=1)),
+        "dynamics": lambda: simulated(ions, _Charged(), Dynamics(frames=1, interval=1)),
+    }[through]()
+    labelled = list(label(CalculatorTeacher(_Charged(), "test:Charged"), made))
+    times = len(labelled) // 2
+    assert [atoms.get_potential_energy() for atoms in labelled] == [89.0] * times + [111.0] * times
+    ase.io.write(tmp_path / "labelled.extxyz", labelled)
+    for atoms in ase.io.read(tmp_path / "labelled.extxyz", ":"):
+        assert atoms.get_initial_charges().sum() == atoms.info["charge"]
+        assert atoms.get_initial_magnetic_moments().tolist() == [0, 1]
+
+
 def test_any_calculator_can_be_the_teacher() -> None:
     teacher = CalculatorTeacher.named("ase.calculators.emt:EMT", {"asap_cutoff": True})
     crystals = [bulk("Cu") * (2, 1, 1), Atoms("Al2", positions=[[0, 0, 0], [0, 0, 2.5]])]

@@ -27,6 +27,7 @@ from equiprune.training.objective import (
     mace_universal,
     mace_weighted,
     objective_to_json,
+    open_catalyst,
     sevennet_huber,
 )
 from equiprune.training.optimisation import Linear, Plateau
@@ -129,6 +130,16 @@ def test_energies_are_per_atom_and_nothing_else_is() -> None:
     assert sums["energy"].total == pytest.approx(2 * (0.8 / 4 + 0.3 / 1))
     assert (sums["forces"].total, sums["stress"].total) == (pytest.approx(4), pytest.approx(9))
     assert [sums[q].count for q in ("energy", "forces", "stress")] == [2, 15, 18]
+
+
+def test_forces_of_fixed_atoms_count_for_all_but_the_open_catalyst_project() -> None:
+    predicted, targets = predictions([2, 1]), labels([2, 1])
+    targets = Targets(**(vars(targets) | {"fixed": torch.tensor([False, True, False])}))
+    difference = predicted["forces"] - targets.forces
+    free = open_catalyst(forces=1.0).sums(predicted, targets, graph_of([2, 1]))["forces"]
+    assert (free.total, free.count) == (pytest.approx(float(difference[[0, 2]].norm(dim=-1).sum())), 2)
+    every = mace_weighted(forces=1.0).sums(predicted, targets, graph_of([2, 1]))["forces"]
+    assert (every.total, every.count) == (pytest.approx(float(difference.square().sum())), 9)
 
 
 def test_kbar_is_a_tenth_of_a_gigapascal() -> None:

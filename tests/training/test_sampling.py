@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import equiprune as ep
-from equiprune.errors import StructureError
-from equiprune.training.sampling import sample_frames, structure_ids
+from equiprune.errors import StructureError, TargetError
+from equiprune.training.sampling import held_out_frames, sample_frames, structure_ids
 
 frames, most, seeds = st.lists(st.integers(0, 6), max_size=60), st.integers(1, 5), st.integers(0, 5)
 
@@ -35,6 +35,34 @@ def test_every_frame_of_a_structure_is_as_likely() -> None:
     ids = Counter(i for seed in range(600) for i in sample_frames([0, 0, 0, 0], 1, seed).tolist())
     assert len(chosen) > 1
     assert all(100 < ids[i] < 200 for i in range(4))
+
+
+@given(frames.filter(lambda ids: len(set(ids)) > 1), st.floats(0.01, 0.99), seeds)
+def test_no_structure_is_on_both_sides(ids: list[int], share: float, seed: int) -> None:
+    held_out = held_out_frames(ids, share, seed).tolist()
+    assert held_out == sorted(set(held_out))
+    there = {ids[i] for i in held_out}
+    left = {ids[i] for i in set(range(len(ids))) - set(held_out)}
+    assert there
+    assert left
+    assert there.isdisjoint(left)
+    assert len(there) == pytest.approx(share * len(set(ids)), abs=1)
+
+
+@given(frames.filter(lambda ids: len(set(ids)) > 1), st.floats(0.01, 0.8), seeds)
+def test_a_larger_share_holds_out_what_the_smaller_one_does(ids: list[int], share: float, seed: int) -> None:
+    assert set(held_out_frames(ids, share, seed)) <= set(held_out_frames(ids, share + 0.1, seed))
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, float("nan")])
+def test_an_impossible_share_is_refused(share: float) -> None:
+    with pytest.raises(TargetError, match="between 0 and 1"):
+        held_out_frames([0, 1], share)
+
+
+def test_a_single_structure_is_not_shared() -> None:
+    with pytest.raises(TargetError, match=r"A single structure .* Give --validation"):
+        held_out_frames([0, 0, 0], 0.5)
 
 
 def test_structures_are_told_apart_by_a_key() -> None:

@@ -20,7 +20,7 @@ def resumable(partial: Path) -> Iterator[None]:
     except KeyboardInterrupt:
         kept = f"{partial} keeps what was finished" if partial.exists() else "nothing was finished yet"
         raise EquipruneError(f"Interrupted; {kept}. Repeat the command to go on.") from None
-    except Exception:
-        if partial.exists():
+    except Exception as error:
+        if partial.exists() and str(partial) not in str(error):  # which would say what is wrong with it
             note(f"{partial} keeps what was finished: the same command goes on; before another, remove it.")
         raise

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.constraints import FixAtoms
 
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import StructureError
@@ -128,12 +129,27 @@ def with_labels(graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence
         return torch.as_tensor(values, dtype=graph.positions.dtype, device=graph.positions.device)
 
     hessian, vectors = map(real, stacked(labels, structures, turns))
-    targets = Targets(real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)), hessian, vectors)
+    held = torch.as_tensor(np.concatenate([fixed(atoms) for atoms in structures]), device=graph.positions.device)
+    labelled = (real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)))
+    targets = Targets(*labelled, hessian, vectors, held)
     return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures))
 
 
 def _stress(label: Labels, atoms: Atoms) -> np.ndarray:
     return np.full((3, 3), np.nan) if label.stress is None or label.lacks("stress", atoms) else label.stress
+
+
+def fixed(atoms: Atoms) -> np.ndarray:
+    """Which atoms a structure's constraints hold where they are: (atoms,) booleans.
+
+    >>> fixed(Atoms("H3", constraint=FixAtoms([1]))).tolist()
+    [False, True, False]
+    """
+    held = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            held[constraint.index] = True
+    return held
 
 
 def order(structures: int, epoch: int, seed: int, replayed: Sequence[int] = ()) -> list[int]:
@@ -192,3 +208,5 @@ def seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:
     yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))
     if labels.hessian is not None:
         yield from (labels.hessian.vectors, labels.hessian.products)
+    if (held := fixed(atoms)).any():
+        yield held

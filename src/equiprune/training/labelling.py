@@ -86,9 +86,19 @@ def augmented(structures: Iterable[Atoms], augmentation: Augmentation) -> Iterat
             yield _distorted(bare, augmentation, generator)
 
 
+_STATE = ("initial_charges", "initial_magmoms")
+"""What a calculator may start from, and no label."""
+
+
 def _bare(atoms: Atoms) -> Atoms:
-    """With the text and numbers of ``info``, but without labels, which could be mistaken for the teacher's."""
+    """With what says which system it is: charges, magnetic moments, the text and numbers of ``info``.
+
+    Without labels, which could be mistaken for the teacher's.
+    """
     bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    for name in _STATE:
+        if atoms.has(name):
+            bare.set_array(name, atoms.get_array(name))
     info = {key: value for key, value in atoms.info.items() if isinstance(key, str)}
     scalars = {k: v.item() if isinstance(v, np.generic) else v for k, v in info.items()}
     bare.info = {k: v for k, v in scalars.items() if not _is_label(k, v) and _survives(k, v)}

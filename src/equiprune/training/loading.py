@@ -25,6 +25,7 @@ from equiprune.potential import Potential
 from equiprune.training.data import TrainingBatch, with_labels
 from equiprune.training.neighbour_cache import NeighbourCache
 from equiprune.training.second_derivatives import Turns
+from equiprune.training.stopping import ENDING
 
 
 class Request(NamedTuple):
@@ -161,22 +162,18 @@ def _end_workers(loader: DataLoader[Any]) -> None:
         workers._shutdown_workers()
 
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C reaches every process of a terminal, and SIGTERM often every process of a job."""
-
-
 def _leave_signals_to_the_trainer(_: int) -> None:
     """The trainer finishes its step with the batches it waits for; workers end with it, however it ends."""
-    for number in _ENDING:
+    for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
     """What arrives meanwhile comes afterwards."""
     resource_tracker.ensure_running()  # or it would be started inside, and let signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:
         yield
     finally:

@@ -36,6 +36,7 @@ class Targets:
     stress    (structures, 3, 3)    eV/Angstrom^3, ASE's sign
     hessian   (vectors, atoms, 3)   eV/Angstrom^2: products of the Hessian with vectors
     vectors   (vectors, atoms, 3)   none; zero where a structure has fewer than others
+    fixed     (atoms,)              whether an atom is held where it is (ASE's FixAtoms)
     ========  ====================  ===================================================
     """
 
@@ -44,6 +45,7 @@ class Targets:
     stress: Tensor
     hessian: Tensor = field(default_factory=lambda: torch.empty(0, 0, 3))
     vectors: Tensor = field(default_factory=lambda: torch.empty(0, 0, 3))
+    fixed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
     def to(self, device: torch.device | str) -> Targets:
         """The same labels elsewhere."""
@@ -127,6 +129,7 @@ class Term:
         unit: both are multiplied by this first.
         six: of a stress, the mean goes over the 6 components that differ (SevenNet), not over all 9 (MACE).
         total: of an energy, that of the structure (Open Catalyst project), not per atom.
+        free: of forces, those of atoms that may move alone (Open Catalyst project).
     """
 
     weight: float
@@ -134,6 +137,7 @@ class Term:
     unit: float = 1.0
     six: bool = False
     total: bool = False
+    free: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < float("inf"):
@@ -187,12 +191,15 @@ class Objective:
         size = torch.ones_like(atoms) if self.energy.total else atoms
         pairs = {
             "energy": (predicted["energy"] / size, targets.energy / size),
-            "forces": (predicted["forces"], targets.forces),
+            "forces": (predicted["forces"], self._forces(targets)),
             "stress": (predicted["stress"], targets.stress),
         }
         if self.hessian.weight > 0:  # atom by atom, since a structure may lack some of the vectors
             pairs["hessian"] = (predicted["hessian"].reshape(-1, 3), targets.hessian.reshape(-1, 3))
         return {name: self._sum(getattr(self, name), *pairs[name]) for name in self.weighted()}
+
+    def _forces(self, targets: Targets) -> Tensor:
+        return targets.forces.masked_fill(targets.fixed[:, None], math.nan) if self.forces.free else targets.forces
 
     def _sum(self, term: Term, predicted: Tensor, label: Tensor) -> Sum:
         if term.six:
@@ -219,19 +226,19 @@ def sevennet_huber(forces: float = 1.0, stress: float = 0.01, energy: float = 1.
 
 
 def open_catalyst(forces: float = 100.0, energy: float = 2.0) -> Objective:
-    """The Open Catalyst project's for energies and forces of structures: absolute error, and length of the difference.
+    """The Open Catalyst project's: absolute error of the energy, length of the difference in forces of free atoms.
 
     Weights as in fairchem's configs/oc20/s2ef for eSCN; there both are in units of the data's own spread, which for
     OC20 is the same number for both.
     """
-    return Objective(Term(energy, Absolute(), total=True), Term(forces, Norm()))
+    return Objective(Term(energy, Absolute(), total=True), Term(forces, Norm(), free=True))
 
 
 def objective_to_json(objective: Objective) -> dict[str, Any]:
     """A JSON value that names every choice; it is what a run records and compares when it resumes."""
     terms: dict[str, Any] = {
         name: {"weight": term.weight, "distance": repr(term.distance), "unit": term.unit}
-        | {name: True for name in ("six", "total") if getattr(term, name)}
+        | {name: True for name in ("six", "total", "free") if getattr(term, name)}
         for name, term in ((name, getattr(objective, name)) for name in objective.recorded())
     }
     if "hessian" in terms:

@@ -30,7 +30,7 @@ class Recipe:
         batch_size: structures per batch and process.
         seed: of the order of the structures.
         patience: stop after more epochs than this without a better validation loss; None never stops early.
-        save_every: steps between two saves of the state, besides one after every epoch.
+        save_every: steps between two saves of the state, besides one after every epoch and one every five minutes.
     """
 
     objective: Objective

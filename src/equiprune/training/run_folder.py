@@ -21,6 +21,9 @@ import torch
 from equiprune.errors import CheckpointError, OutputError
 from equiprune.storage import holding, read_json, replacing, write_json
 
+_NOT_COMPARED = {"model"}
+"""Where the start came from: sha256, weights and references say whether it is the same, and a file may be moved."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -47,7 +50,7 @@ class RunFolder:
         path = self.path / "recipe.json"
         if not path.exists():
             return False
-        if different := _differences(read_json(path, "recipe"), described):
+        if different := sorted(set(_differences(read_json(path, "recipe"), described)) - _NOT_COMPARED):
             raise OutputError(
                 f"'{self.path}' is a run with other settings (different: {', '.join(different)}). Repeat the command "
                 "it belongs to, or choose another folder."

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from ase import Atoms
 
-from equiprune.errors import StructureError, closest
+from equiprune.errors import StructureError, TargetError, closest
 
 
 def sample_frames(ids: Sequence[int] | np.ndarray, most: int, seed: int = 0) -> np.ndarray:
@@ -36,6 +36,33 @@ def sample_frames(ids: Sequence[int] | np.ndarray, most: int, seed: int = 0) -> 
             taken[structure] += 1
             kept.append(frame)
     return np.sort(np.array(kept, dtype=np.int64))
+
+
+def held_out_frames(ids: Sequence[int] | np.ndarray, share: float, seed: int = 0) -> np.ndarray:
+    """All frames of a share of the structures, drawn at random: their indices, ascending, shape (held out,).
+
+    Frames of one structure are alike: drawn one by one, they would be held out in name only. A larger share holds out
+    all that a smaller one does.
+
+    Args:
+        ids: the number of the structure that each frame is of, shape (frames,).
+        share: of the structures; at least one is held out and at least one is left.
+        seed: of the choice.
+
+    >>> held_out_frames([0, 0, 1, 1, 2, 3], share=0.5).tolist()
+    [0, 1, 4]
+
+    Raises:
+        TargetError: a share that is not between 0 and 1, or a single structure.
+    """
+    if not 0 < share < 1:
+        raise TargetError(f"A validation share of {share} is not possible: give a number between 0 and 1.")
+    structures = np.unique(ids)
+    if len(structures) < 2:
+        raise TargetError("A single structure cannot be shared between training and validation. Give --validation.")
+    count = min(max(1, round(share * len(structures))), len(structures) - 1)
+    chosen = np.random.default_rng(seed).permutation(structures)[:count]
+    return np.flatnonzero(np.isin(ids, chosen))
 
 
 def structure_ids(structures: Iterable[Atoms], key: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish: the step in progress is finished, and its state saved."""
+"""Ctrl-C, SIGTERM and a closed terminal as a wish: the step in progress is finished, and its state saved."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from contextlib import contextmanager
 
 from equiprune.errors import EquipruneError
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""Ctrl-C and the end of a terminal reach every process of it, SIGTERM often every process of a job."""
+
 
 class StoppedError(EquipruneError):
     """Training was asked to stop; the state is saved, and the same command goes on."""
@@ -16,11 +19,12 @@ class StoppedError(EquipruneError):
 
 @contextmanager
 def stopping_politely(stop: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and Ctrl-C call ``stop`` meanwhile, and do nothing else."""
+    """Signals to end call ``stop`` meanwhile, and do nothing else; one that is ignored (nohup) stays ignored."""
     if threading.current_thread() is not threading.main_thread():  # Python lets no other set handlers
         yield
         return
-    before = {number: signal.signal(number, lambda *_: stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, lambda *_: stop()) for number in heard}
     try:
         yield
     finally:

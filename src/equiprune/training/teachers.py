@@ -84,14 +84,20 @@ class CalculatorTeacher:
         return [self._of(atoms) for atoms in structures]
 
     def _of(self, atoms: Atoms) -> Results:
-        bare = Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        unlabelled = atoms.copy()  # charges, magnetic moments and ``info`` may be part of the question
         wanted = ["energy", "forces", *(["stress"] if atoms.pbc.all() else [])]
         try:
-            found = {name: self._property(name, bare) for name in wanted}
+            self._forget()
+            found = {name: self._property(name, unlabelled) for name in wanted}
         except Exception as error:  # every calculator fails in its own way
             reason = f"{type(error).__name__}: {error}"
             raise StructureError(f"{self.name} failed for {atoms.get_chemical_formula()} ({reason}).") from error
         return {name: value for name, value in found.items() if value is not None}
+
+    def _forget(self) -> None:
+        """ASE takes structures that differ only in ``info`` for the same, and would give the last results again."""
+        if reset := getattr(self.calculator, "reset", None):
+            reset()
 
     def _property(self, name: str, atoms: Atoms) -> Any:
         try:

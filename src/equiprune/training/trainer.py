@@ -54,6 +54,9 @@ from equiprune.training.validation import validation_sums
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+_LONGEST_UNSAVED = 300.0
+"""Seconds of training that a killed process may cost, or one step where that takes longer."""
+
 
 def train(
     potential: Potential,
@@ -126,7 +129,7 @@ def train(
                 watched = watching(observers if processes.first else (), loop.folder)
                 loop.observe = ending.enter_context(watched)
             loop.run_epochs(structures, validation)
-        return loop.result()
+        return loop.result(structures)
 
 
 class _Loop:
@@ -155,7 +158,8 @@ class _Loop:
         made = optimizer(own.module, recipe.optimisation, layouts)
         self.module, self.optimizer = fabric.setup(self.predictor, made)
         self.state = RunState(average=self._weights())
-        self.begun, self.learning_rate = time.monotonic(), 0.0
+        self.begun = self.saved = time.monotonic()
+        self.learning_rate = 0.0
         self.holding = ExitStack()
         self.observe: Callable[[Mapping[str, Any]], None] = lambda row: None
 
@@ -176,7 +180,26 @@ class _Loop:
                 f"{own} structures in batches of {self.recipe.batch_size} are fewer batches than there are "
                 f"processes ({processes}). Make batches smaller, or use fewer processes."
             )
-        described = {
+        described = self._described(digests)
+        with self.processes.together():
+            begun = self.folder.begun(described)
+        with self.processes.together():  # after all have looked whether there is a run
+            if self.processes.first:
+                if not begun:
+                    self.folder.begin(described)
+                self.holding.enter_context(self.folder.held())
+        with self.processes.together():
+            if stored := self.folder.state(self.fabric.device) if begun else None:
+                self.module.load_state_dict(stored["module"])
+                self.optimizer.load_state_dict(stored["optimizer"])
+                self.state = RunState(**stored["state"])
+                self.progress(self.state.step)
+            if self.processes.first:
+                self.folder.rewind(self.state.recorded)
+
+    def _described(self, digests: Mapping[str, str]) -> dict[str, Any]:
+        """What a run is compared by before it goes on."""
+        return {
             "recipe": self.recipe.to_json(),
             "model": self.start.checkpoint.source,
             "model_sha256": self.start.checkpoint.sha256,
@@ -188,21 +211,8 @@ class _Loop:
             "structures": digests["training"],
             "validation": digests.get("validation", digest(())),
             "replay": self.replayed,
-            "processes": processes,
+            "processes": self.processes.count,
         }
-        with self.processes.together():
-            begun = self.folder.begun(described)
-            if stored := self.folder.state(self.fabric.device) if begun else None:
-                self.module.load_state_dict(stored["module"])
-                self.optimizer.load_state_dict(stored["optimizer"])
-                self.state = RunState(**stored["state"])
-                self.progress(self.state.step)
-        with self.processes.together():  # after all have looked whether there is a run
-            if self.processes.first:
-                if not begun:
-                    self.folder.begin(described)
-                self.holding.enter_context(self.folder.held())
-                self.folder.rewind(self.state.recorded)
 
     def _steps(self, structures: int) -> int:
         return steps_of(self.recipe, structures, self.replay.per_epoch(structures), self.processes.count)
@@ -212,6 +222,7 @@ class _Loop:
         state = replace(self.state, seconds=self.state.seconds + time.monotonic() - self.begun)
         module, optimizer = self.module.state_dict(), self.optimizer.state_dict()
         self.folder.save({"module": module, "optimizer": optimizer, "state": vars(state)})
+        self.saved = time.monotonic()
 
     def run_epochs(self, structures: Sequence[Atoms], validation: Sequence[Atoms]) -> None:
         """Train until the last epoch, or until patience runs out."""
@@ -242,9 +253,13 @@ class _Loop:
             self._record(losses, validated)
         if ended:
             state.epoch, state.position = state.epoch + 1, 0
-        if self.processes.first and (stop or ended or state.step % self.recipe.save_every == 0):
+        if self.processes.first and (stop or ended or self._due()):
             self.save()
         self.progress(1)
+
+    def _due(self) -> bool:
+        """Whether so much would be lost by a kill that it is time to save."""
+        return self.state.step % self.recipe.save_every == 0 or time.monotonic() - self.saved > _LONGEST_UNSAVED
 
     def _out_of_patience(self) -> bool:
         return self.recipe.patience is not None and self.state.waited > self.recipe.patience
@@ -283,7 +298,7 @@ class _Loop:
         norm = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=longest, error_if_nonfinite=False)
         if norm is None or not norm.isfinite():
             raise diverged(f"the gradient for {', '.join(data.names)} is")
-        self.optimizer.step()
+        self._move()
         state.step += 1
         if optimisation.average is not None:
             state.average = averaged(state.average, self.potential.module, optimisation.average, state.step)
@@ -291,6 +306,14 @@ class _Loop:
         if self.processes.count > 1:
             self.fabric.all_reduce(means)  # in place
         return dict(zip(losses, means.tolist(), strict=True))
+
+    def _move(self) -> None:
+        try:
+            self.optimizer.step()
+        except RuntimeError as error:  # torch's, for a learning rate beyond the numbers of a precision
+            if "overflow" not in str(error):
+                raise
+            raise diverged(f"a step at a learning rate of {self.learning_rate:g} is") from error
 
     def _loss(self, predicted: Mapping[str, Tensor], data: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """What is minimised, and its part in each quantity."""
@@ -344,15 +367,30 @@ class _Loop:
         state.recorded = self.folder.record(row)
         self.observe(row)
 
-    def result(self) -> Potential:
-        """The best model (the last one without validation); it and the last are written, with the training recorded."""
+    def result(self, structures: Sequence[Atoms]) -> Potential:
+        """The best model, or the last one without validation: written, and with validation the last one as well."""
         with self.processes.together():
-            if self.state.best:
-                self._recorded(self._final_weights(), self.folder.last)
-            return self._recorded(self.state.best or self._final_weights(), self.folder.model)
+            last = self._trained(self._final_weights())
+            if not self.state.best:  # then nothing has seen yet what the weights after the last step predict
+                self._check_finite(last, self._groups(structures, 0)[0])
+                self._write(last, self.folder.model)
+                return last
+            best = self._trained(self.state.best)
+            self._write(last, self.folder.last)
+            self._write(best, self.folder.model)
+            return best
 
-    def _recorded(self, weights: Mapping[str, Tensor], path: Path) -> Potential:
-        """The model of these weights with the training in its history, written unless it is there."""
+    def _check_finite(self, trained: Potential, group: Sequence[int]) -> None:
+        [data] = self._batches("training", [group])
+        if error := not_finite(Predictor(trained).eval()(*data.inputs), data):
+            raise error
+
+    def _write(self, trained: Potential, path: Path) -> None:
+        if self.processes.first and not path.exists():
+            save(trained, path)
+
+    def _trained(self, weights: Mapping[str, Tensor]) -> Potential:
+        """The model of these weights with the training in its history."""
         step = {
             "step": "train",
             "parent": self.start.checkpoint.source,
@@ -364,7 +402,4 @@ class _Loop:
         }
         trained = self._with({name: weight.cpu() for name, weight in weights.items()})
         history = (*self.start.checkpoint.history, step)
-        model = replace(trained, checkpoint=replace(trained.checkpoint, sha256="", history=history))
-        if self.processes.first and not path.exists():
-            save(model, path)
-        return model
+        return replace(trained, checkpoint=replace(trained.checkpoint, sha256="", history=history))

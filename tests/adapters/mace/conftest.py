@@ -41,6 +41,16 @@ def alias(official: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch:
 
 
 @pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The smallest ordinary file, made by upstream's own constructor."""
+    from stock_modules import constructed
+
+    path = tmp_path_factory.mktemp("template") / "ordinary.model"
+    torch.save(constructed({"num_interactions": 1, "correlation": 1}), path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def parent(official: Path) -> ep.Potential:
     """The official small model in float64."""
     return ep.load(official, dtype=torch.float64)

@@ -1,11 +1,9 @@
 """The command line on small MACE files: what it writes opens again, and what it cannot do it says in one line."""
 
 import io
-import json
 import sys
 import zipfile
 from collections.abc import Callable
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
@@ -14,60 +12,14 @@ from typing import Any
 import ase.io
 import pytest
 import torch
+from command_line import Ran, Run
 from random_mace import KINDS, random_checkpoint, stock
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.modules import upstream
-from equiprune.cli import main
 
 SYMBOLS = ["H", "O", "Na", "Si", "Cl", "Cu"]
-
-
-@dataclass(frozen=True)
-class Ran:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-    @property
-    def text(self) -> str:
-        """Stdout without the line breaks of a narrow terminal."""
-        return " ".join(self.out.split())
-
-
-def cli(*words: object) -> Ran:
-    """Run a command line in this process."""
-    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
-        code = main([str(word) for word in words])
-    return Ran(code, out.getvalue(), err.getvalue())
-
-
-def contents(folder: Path) -> dict[str, bytes | None]:
-    """Every path below a folder, hidden ones too, with the bytes of the files."""
-    return {str(p): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
-
-
-@pytest.fixture
-def refused(tmp_path: Path) -> Callable[..., None]:
-    """Run a command line that must be refused with one message holding every one of the words, and write nothing."""
-
-    def run(*command: object, says: tuple[str, ...]) -> None:
-        before = contents(tmp_path)
-        ran = cli(*command)
-        assert (ran.code, ran.out) == (2, ""), ran
-        messages = [line for line in ran.err.splitlines() if not line.startswith("calibrate: ")]
-        assert len(messages) == 1, ran.err
-        assert messages[0].startswith("equiprune: ")
-        for word in says:
-            assert word in messages[0]
-        assert contents(tmp_path) == before
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +54,7 @@ class Pruned:
 
 
 @pytest.fixture(scope="module")
-def pruned(model: Path, folder: Path) -> Pruned:
+def pruned(cli: Run, model: Path, folder: Path) -> Pruned:
     """What upstream's constructor can build, by data."""
     data, output = folder / "data.xyz", folder / "child.model"
     ase.io.write(data, list(ep.probe_structures([1, 8, 11, 14, 17, 29]).values()))
@@ -113,7 +65,7 @@ def pruned(model: Path, folder: Path) -> Pruned:
 # What it does.
 
 
-def test_info_describes_a_file(model: Path) -> None:
+def test_info_describes_a_file(cli: Run, model: Path) -> None:
     value = cli("info", model, "--json").json
     module = MaceAdapter().build(stock(6, max_ell=3), torch.float64)
     assert value["parameters"] == {key: sum(p.numel() for p in module.parameters()) for key in ("all", "trainable")}
@@ -128,7 +80,7 @@ def test_info_describes_a_file(model: Path) -> None:
     assert "6x0e+6x1o+6x2e+6x3o" in cli("info", model).out
 
 
-def test_prune_writes_a_file_that_info_reads(pruned: Pruned) -> None:
+def test_prune_writes_a_file_that_info_reads(cli: Run, pruned: Pruned) -> None:
     ran, value = pruned.ran, cli("info", pruned.path, "--json").json
     assert (ran.code, ran.json["written"]) == (0, [str(pruned.path)])
     assert ran.json["trainable parameters"][1] == value["parameters"]["trainable"]
@@ -148,7 +100,7 @@ def test_the_written_file_is_upstreams_own_module(pruned: Pruned) -> None:
     assert type(module).__name__ == "ScaleShiftMACE"
 
 
-def test_certify_proves_it_against_its_parent(pruned: Pruned, model: Path) -> None:
+def test_certify_proves_it_against_its_parent(cli: Run, pruned: Pruned, model: Path) -> None:
     ran = cli("certify", pruned.path, "--parent", model, "--nve-steps", 2, "--json")
     assert (ran.code, ran.json["passed"]) == (0, True)
     assert all(0 <= value <= 1e-10 for value in ran.json["masked_vs_sliced"].values())
@@ -156,7 +108,7 @@ def test_certify_proves_it_against_its_parent(pruned: Pruned, model: Path) -> No
     assert ran.json["stored_weights"] == 0
 
 
-def test_certify_fails_for_a_tampered_file(pruned: Pruned, model: Path, tmp_path: Path) -> None:
+def test_certify_fails_for_a_tampered_file(cli: Run, pruned: Pruned, model: Path, tmp_path: Path) -> None:
     """One bit of one weight."""
     with zipfile.ZipFile(pruned.path) as archive:
         records = {name: archive.read(name) for name in archive.namelist()}
@@ -169,11 +121,11 @@ def test_certify_fails_for_a_tampered_file(pruned: Pruned, model: Path, tmp_path
     assert 0 < ran.json["stored_weights"] < 1e-9
 
 
-def test_certify_with_a_stranger_is_refused(pruned: Pruned, two_heads: Path, refused: Callable[..., None]) -> None:
-    refused("certify", pruned.path, "--parent", two_heads, says=("was not pruned from", "Give the file"))
+def test_certify_with_a_stranger_is_refused(pruned: Pruned, two_heads: Path, refused_in_one_line: Run) -> None:
+    refused_in_one_line("certify", pruned.path, "--parent", two_heads, says=("was not pruned from", "Give the file"))
 
 
-def test_export_there_and_back_keeps_everything(pruned: Pruned, tmp_path: Path) -> None:
+def test_export_there_and_back_keeps_everything(cli: Run, pruned: Pruned, tmp_path: Path) -> None:
     """To equiprune's own directory, which needs no MACE, and to a ``.model`` again."""
     native, again = tmp_path / "native", tmp_path / "again.model"
     assert cli("export", pruned.path, "-o", native, "--json").json["written"] == [str(native)]
@@ -184,7 +136,7 @@ def test_export_there_and_back_keeps_everything(pruned: Pruned, tmp_path: Path) 
         assert all(torch.equal(weight, other.weights[name]) for name, weight in first.weights.items())
 
 
-def test_growing_is_recorded_and_changes_nothing(model: Path, tmp_path: Path) -> None:
+def test_growing_is_recorded_and_changes_nothing(cli: Run, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "grown.model"
     flags = ("--interactions", 1, "--nonlinear-readout", 3, "--grow-radial-basis", 7)
     ran = cli("prune", model, *flags, "-o", output, "--json")
@@ -197,7 +149,7 @@ def test_growing_is_recorded_and_changes_nothing(model: Path, tmp_path: Path) ->
     ]
 
 
-def test_reinitialise_draws_by_the_seed(model: Path, tmp_path: Path) -> None:
+def test_reinitialise_draws_by_the_seed(cli: Run, model: Path, tmp_path: Path) -> None:
     first, again, other = (tmp_path / name for name in ("first", "again", "other"))
     for path, seed in ((first, 1), (again, 1), (other, 2)):
         flags = ("--interactions", 1, "--nonlinear-readout", 3, "--reinitialise", "--seed", seed)
@@ -207,7 +159,7 @@ def test_reinitialise_draws_by_the_seed(model: Path, tmp_path: Path) -> None:
     assert not torch.equal(weights[0], weights[2])
 
 
-def test_lossless_removes_the_dead_channel_and_proves_it(model: Path, tmp_path: Path) -> None:
+def test_lossless_removes_the_dead_channel_and_proves_it(cli: Run, model: Path, tmp_path: Path) -> None:
     ran = cli("prune", model, "--lossless", "-o", tmp_path / "x.model")
     assert ran.code == 0, ran
     assert "Lossless, proven in float64; largest differences: energy" in ran.text
@@ -215,12 +167,12 @@ def test_lossless_removes_the_dead_channel_and_proves_it(model: Path, tmp_path: 
     assert ep.read_checkpoint(tmp_path / "x.model")[1].architecture.channels == 5
 
 
-def test_targets_that_remove_more_are_not_lossless(model: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
+def test_targets_that_remove_more_are_not_lossless(model: Path, tmp_path: Path, refused_in_one_line: Run) -> None:
     words = ("prune", model, "--lossless", "--correlation", 2, "-o", tmp_path / "x.model")
-    refused(*words, says=("not lossless", "Leave out --lossless"))
+    refused_in_one_line(*words, says=("not lossless", "Leave out --lossless"))
 
 
-def test_heterogeneous_says_which_tools_open_it(model: Path, tmp_path: Path) -> None:
+def test_heterogeneous_says_which_tools_open_it(cli: Run, model: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.model"
     flags = ("--irreps", "4x0e,5x0e+2x1o,3x0e", "--edge-lmax", "3,2", "--heterogeneous", "--criterion", "magnitude")
     ran = cli("prune", model, *flags, "-o", output)
@@ -233,13 +185,13 @@ def test_heterogeneous_says_which_tools_open_it(model: Path, tmp_path: Path) -> 
     assert value["assembled"] == "numbers of channels differ"
 
 
-def test_a_uniform_model_needs_no_such_word(model: Path, tmp_path: Path) -> None:
+def test_a_uniform_model_needs_no_such_word(cli: Run, model: Path, tmp_path: Path) -> None:
     ran = cli("prune", model, "--channels", 3, "--criterion", "random", "-o", tmp_path / "x")
     assert (ran.code, "Assembled" in ran.out) == (0, False)
     assert "needs retraining before use" in ran.text
 
 
-def test_one_of_two_heads_is_left(two_heads: Path, tmp_path: Path) -> None:
+def test_one_of_two_heads_is_left(cli: Run, two_heads: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.model"
     assert cli("prune", two_heads, "--heads", "r2scan", "-o", output).code == 0
     assert cli("info", output, "--json").json["heads"] == []
@@ -280,32 +232,30 @@ IMPOSSIBLE: dict[str, tuple[list[object], tuple[str, ...]]] = {
 
 
 @pytest.mark.parametrize("name", IMPOSSIBLE)
-def test_impossible_targets_are_refused(name: str, model: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
+def test_impossible_targets_are_refused(name: str, model: Path, tmp_path: Path, refused_in_one_line: Run) -> None:
     flags, says = IMPOSSIBLE[name]
-    refused("prune", model, *flags, "-o", tmp_path / "x.model", says=says)
+    refused_in_one_line("prune", model, *flags, "-o", tmp_path / "x.model", says=says)
 
 
-def test_a_suffix_of_another_family_is_refused(model: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
+def test_a_suffix_of_another_family_is_refused(model: Path, tmp_path: Path, refused_in_one_line: Run) -> None:
     says = (".pth", "Upstream suffixes: .model", "no suffix writes equiprune's own directory")
-    refused("prune", model, "--correlation", 2, "-o", tmp_path / "x.pth", says=says)
-    refused("export", model, "-o", tmp_path / "x.pth", says=says)
+    refused_in_one_line("prune", model, "--correlation", 2, "-o", tmp_path / "x.pth", says=says)
+    refused_in_one_line("export", model, "-o", tmp_path / "x.pth", says=says)
 
 
 @pytest.mark.parametrize("words", [["prune", "--correlation", 2], ["export"]])
 def test_an_existing_file_is_left_alone(
-    words: list[object], model: Path, tmp_path: Path, refused: Callable[..., None]
+    words: list[object], model: Path, tmp_path: Path, refused_in_one_line: Run
 ) -> None:
     (tmp_path / "x.model").write_bytes(b"precious")
-    refused(words[0], model, *words[1:], "-o", tmp_path / "x.model", says=("x.model", "never overwritten"))
+    refused_in_one_line(words[0], model, *words[1:], "-o", tmp_path / "x.model", says=("x.model", "never overwritten"))
 
 
-def test_a_multi_head_model_needs_one_of_its_heads(
-    two_heads: Path, tmp_path: Path, refused: Callable[..., None]
-) -> None:
+def test_a_multi_head_model_needs_one_of_its_heads(two_heads: Path, tmp_path: Path, refused_in_one_line: Run) -> None:
     ase.io.write(tmp_path / "data.xyz", ep.probe_structures([14])["covalent"])
     words = ("calibrate", two_heads, tmp_path / "data.xyz", "-o", tmp_path / "s.json")
-    refused(*words, says=("--head", "pbe, r2scan"))
-    refused(*words, "--head", "scan", says=("'scan' is not a head", "pbe, r2scan"))
+    refused_in_one_line(*words, says=("--head", "pbe, r2scan"))
+    refused_in_one_line(*words, "--head", "scan", says=("'scan' is not a head", "pbe, r2scan"))
 
 
 # Files that are no MACE model.
@@ -358,22 +308,24 @@ FOREIGN: dict[str, tuple[Callable[[], bytes], tuple[str, ...]]] = {
 @pytest.mark.parametrize("command", ["info", "prune", "certify"])
 @pytest.mark.parametrize("kind", FOREIGN)
 def test_a_file_that_is_no_mace_model_is_refused(
-    kind: str, command: str, tmp_path: Path, refused: Callable[..., None]
+    kind: str, command: str, tmp_path: Path, refused_in_one_line: Run
 ) -> None:
     make, says = FOREIGN[kind]
     (tmp_path / "x.model").write_bytes(make())
     flags = ["--correlation", 2, "-o", tmp_path / "y.model"] if command == "prune" else []
-    refused(command, tmp_path / "x.model", *flags, says=("x.model", *says))
+    refused_in_one_line(command, tmp_path / "x.model", *flags, says=("x.model", *says))
 
 
-def test_a_missing_file_and_a_foreign_directory_are_refused(tmp_path: Path, refused: Callable[..., None]) -> None:
-    refused("info", tmp_path / "none.model", says=("none.model", "neither a file nor a known model", "mace-mp-small"))
+def test_a_missing_file_and_a_foreign_directory_are_refused(tmp_path: Path, refused_in_one_line: Run) -> None:
+    refused_in_one_line(
+        "info", tmp_path / "none.model", says=("none.model", "neither a file nor a known model", "mace-mp-small")
+    )
     (tmp_path / "x.model").mkdir()
-    refused("info", tmp_path / "x.model", says=("not a model that equiprune wrote",))
+    refused_in_one_line("info", tmp_path / "x.model", says=("not a model that equiprune wrote",))
 
 
 def test_a_foreign_module_inside_is_refused(
-    model: Path, tmp_path: Path, refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, refused_in_one_line: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cuEquivariance layout says how to convert it."""
     package = ModuleType("cuequivariance_torch")
@@ -383,19 +335,21 @@ def test_a_foreign_module_inside_is_refused(
         module = torch.load(model, weights_only=False)
     module.interactions[0].linear = package.Linear()
     torch.save(module, tmp_path / "x.model")
-    refused("info", tmp_path / "x.model", says=("accelerated backend (cuequivariance_torch)", "mace_cueq_to_e3nn"))
+    refused_in_one_line(
+        "info", tmp_path / "x.model", says=("accelerated backend (cuequivariance_torch)", "mace_cueq_to_e3nn")
+    )
 
 
-def test_an_alias_is_looked_up_before_files(alias: str) -> None:
+def test_an_alias_is_looked_up_before_files(cli: Run, alias: str) -> None:
     value = cli("info", alias, "--json").json
     assert (value["source"], value["parameters"]["all"], value["licence"]) == (alias, 3_847_696, "MIT")
     assert value["dead"] == {"a_basis.0": "16x1o+12x2e+12x3o", "a_basis.1": "1x0e+128x1o+128x2e+128x3o"}
 
 
 def test_offline_without_the_file_is_refused(
-    tmp_path: Path, refused: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, refused_in_one_line: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HOME", "XDG_CACHE_HOME", "EQUIPRUNE_CACHE"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("EQUIPRUNE_OFFLINE", "1")
-    refused("info", "mace-mp-medium", says=("EQUIPRUNE_OFFLINE", "2023-12-03-mace-128-L1_epoch-199.model"))
+    refused_in_one_line("info", "mace-mp-medium", says=("EQUIPRUNE_OFFLINE", "2023-12-03-mace-128-L1_epoch-199.model"))

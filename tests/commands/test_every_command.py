@@ -1,0 +1,66 @@
+"""Every command runs, in text and as JSON, and its help names its flags."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from command_line import Run
+from toy_files import COMMANDS, command
+
+NOTES = {
+    "evaluate": "Labels: energy from calculator result energy (5 of 6), forces from calculator result forces (6 of 6), "
+    "stress from calculator result stress (4 of 6).\n"
+}
+"""What goes to stderr."""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_text_goes_to_stdout(name: str, cli: Run, tmp_path: Path, data: Path, labelled: Path) -> None:
+    ran = cli(*command(name, "toy", tmp_path))
+    assert (ran.code, ran.err) == (0, NOTES.get(name, ""))
+    assert len(ran.out.split()) > 3
+    with pytest.raises(json.JSONDecodeError):
+        ran.json
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_json_is_one_document_and_nothing_else(name: str, cli: Run, tmp_path: Path, data: Path, labelled: Path) -> None:
+    ran = cli(*command(name, "toy", tmp_path), "--json")
+    assert (ran.code, ran.err) == (0, NOTES.get(name, ""))
+    assert isinstance(ran.json, dict | list)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("info", "MODEL --json --head --trust"),
+        ("calibrate", "MODEL DATA -o --output --criterion --seed --limit --batch-atoms --dtype --plot"),
+        (
+            "prune",
+            "-o --output --irreps --lmax --edge-lmax --channels --parameters --elements --heads --radial-width "
+            "--radial-basis --floor --round-to --lossless --plan --scores --data --criterion --seed --limit --json",
+        ),
+        ("certify", "--parent --output --nve-steps --json --head"),
+        ("evaluate", "MODELS --data --dtype --limit --batch-atoms --json --head"),
+        ("benchmark", "--data --dtype --repeats --threads --device --json"),
+        ("export", "MODEL --output --json"),
+        ("demo", "OUTPUT"),
+    ],
+)
+def test_help_names_every_flag(name: str, flags: str, cli: Run) -> None:
+    ran = cli(name, "--help")
+    assert ran.code == 0
+    for flag in flags.split():
+        assert re.search(rf"(?<![\w-]){flag}(?![\w-])", ran.out), flag
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_help_lists_the_commands(words: list[str], cli: Run) -> None:
+    ran = cli(*words)
+    assert ran.code == 0
+    assert all(name in ran.out for name in COMMANDS)
+
+
+def test_version_is_printed(cli: Run) -> None:
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", cli("--version").out)

@@ -1,0 +1,124 @@
+"""What ``info``, ``certify``, ``evaluate`` and ``benchmark`` report is right, in numbers and in words."""
+
+import re
+from pathlib import Path
+
+import ase.io
+import pytest
+import torch
+from command_line import Run
+from toy_files import OFFSET, kill_a_channel, nan_model, toy_model, write
+
+import equiprune as ep
+
+
+def test_info_describes_the_model(cli: Run, tmp_path: Path) -> None:
+    value = cli("info", toy_model(tmp_path / "model"), "--json").json
+    module = ep.load("toy").module
+    assert value["adapter"] == "toy"
+    assert value["parameters"] == {
+        "all": sum(p.numel() for p in module.parameters()),
+        "trainable": sum(p.numel() for p in module.parameters() if p.requires_grad),
+    }
+    assert value["elements"] == ["H", "C", "O", "Si"]
+    assert value["licence"] == "MIT"
+    assert re.fullmatch("[0-9a-f]{64}", value["sha256"])
+    spaces = {space["name"]: (space["irreps"], space["tying"]) for space in value["spaces"]}
+    assert spaces["node_feats.1"] == ("6x0e+4x1o", "independent")
+
+
+def test_info_shows_dead_blocks(cli: Run, tmp_path: Path) -> None:
+    model = toy_model(tmp_path / "model", kill_a_channel)
+    assert cli("info", model, "--json").json["dead"] == {"node_feats.0": "1x0e", "edge_irreps.0": "1x0e"}
+
+
+def test_certify_measures_exactness_and_physics(cli: Run, pruned: tuple[Path, Path]) -> None:
+    ran = cli("certify", pruned[1], "--parent", pruned[0], "--json")
+    value = ran.json
+    assert (ran.code, value["passed"]) == (0, True)
+    assert value["masked_vs_sliced"].keys() == {"energy", "forces", "stress"}
+    assert all(0 <= difference <= 1e-10 for difference in value["masked_vs_sliced"].values())
+    assert value["equivariance"]["energy"] < 1e-9
+    assert value["equivariance"]["forces"] < 1e-9
+    assert 0 < value["finite_difference"]["forces"] < 1e-5
+
+
+@pytest.mark.parametrize("suffix", [".json", ".md"])
+def test_certify_writes_the_certificate_too(suffix: str, cli: Run, tmp_path: Path) -> None:
+    output = tmp_path / f"certificate{suffix}"
+    ran = cli("certify", "toy", "--nve-steps", 2, "-o", output, *(["--json"] if suffix == ".json" else []))
+    assert ran.code == 0
+    assert output.read_text() == ran.out if suffix == ".json" else output.read_text().strip() == ran.out.strip()
+
+
+def test_certify_of_tampered_weights_fails(cli: Run, pruned: tuple[Path, Path]) -> None:
+    parent, child = pruned
+    weights = child / "weights.safetensors"
+    raw = bytearray(weights.read_bytes())
+    raw[-2] ^= 1
+    weights.write_bytes(raw)
+    ran = cli("certify", child, "--parent", parent, "--json")
+    assert (ran.code, ran.json["passed"]) == (1, False)
+    assert ran.json["stored_weights"] > 0
+    assert "FAILED" in cli("certify", child, "--parent", parent).out
+
+
+def test_certify_of_nan_weights_fails_with_valid_json(cli: Run, tmp_path: Path) -> None:
+    ran = cli("certify", nan_model(tmp_path / "model"), "--json")
+    assert (ran.code, ran.json["passed"]) == (1, False)
+    assert ran.json["equivariance"]["energy"] is None
+
+
+def test_evaluate_measures_each_model(cli: Run, tmp_path: Path, labelled: Path) -> None:
+    other = toy_model(tmp_path / "other", lambda weights: weights["readout_weight"].mul_(2))
+    first, second = cli("evaluate", "toy", other, "--data", labelled, "--dtype", "float64", "--json").json
+    assert (first["model"], second["model"]) == ("toy", str(other))
+    assert first["structures"] == 6
+    for quantity, offset in OFFSET.items():
+        assert first[f"{quantity}_mae"] == pytest.approx(1000 * offset)
+        assert second[f"{quantity}_mae"] > first[f"{quantity}_mae"]
+    assert first["by_element"]["Si"]["forces_mae"] == pytest.approx(1000 * OFFSET["forces"])
+    assert first["by_config_type"].keys() == {"crystal", "other"}
+
+
+def test_missing_labels_are_counted_and_said(cli: Run, labelled: Path) -> None:
+    [value] = cli("evaluate", "toy", "--data", labelled, "--json").json
+    assert value["missing"] == {"energy": 1, "forces": 0, "stress": 2}
+    text = cli("evaluate", "toy", "--data", labelled).out
+    assert "2 of 6 structures have no stress label and were left out of that column." in text
+    assert "1 of 6 structures have no energy label" in text
+    assert "forces label" not in text
+
+
+def test_a_quantity_without_any_label_is_not_zero(cli: Run, tmp_path: Path, labelled: Path) -> None:
+    last = write(tmp_path / "last.xyz", ase.io.read(labelled, "5:"))
+    [value] = cli("evaluate", "toy", "--data", last, "--json").json
+    assert value["energy_mae"] is None
+    assert value["forces_mae"] == pytest.approx(1000 * OFFSET["forces"], rel=1e-3)
+    assert "no labels" in cli("evaluate", "toy", "--data", last).out
+
+
+def test_evaluate_limit_uses_the_first_structures(cli: Run, labelled: Path) -> None:
+    [value] = cli("evaluate", "toy", "--data", labelled, "--limit", 4, "--json").json
+    assert (value["structures"], value["missing"]["stress"]) == (4, 0)
+
+
+def test_benchmark_states_its_conditions(cli: Run, tmp_path: Path, data: Path) -> None:
+    models = ["toy", toy_model(tmp_path / "model")]
+    timings = cli("benchmark", *models, "--data", data, "--repeats", 3, "--dtype", "float64", "--json").json
+    assert [timing["model"] for timing in timings] == ["toy", str(models[1])]
+    for timing in timings:
+        assert timing["dtype"] == "float64"
+        assert timing["backend"] == "toy on cpu"
+        assert (timing["batch"], timing["repeats"], timing["atoms"]) == (1, 3, 8)
+        assert timing["atoms_per_second"] == pytest.approx(8 / timing["seconds_median"])
+        assert type(timing["peak_memory_bytes"]) is int
+
+
+def test_benchmark_uses_the_threads_it_is_given(cli: Run, data: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        [timing] = cli("benchmark", "toy", "--data", data, "--threads", before + 1, "--repeats", 1, "--json").json
+        assert timing["threads"] == before + 1
+    finally:
+        torch.set_num_threads(before)
