@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.adapters.graph import coinciding
-from equiprune.errors import StructureError
+from equiprune.errors import OutputError, StructureError
 from equiprune.oc20_lmdb import Oc20Lmdb
 from equiprune.structure_files import Concatenation, random_access, stream
 
@@ -77,6 +77,16 @@ def _files(source: Path) -> list[Path]:
 def _beside_data(name: str) -> bool:
     """Hidden files, locks of databases, and the sizes that fairchem keeps beside its shards."""
     return name.startswith(".") or name.endswith(("-lock", ".lock")) or name == "metadata.npz"
+
+
+def check_apart(output: Path | None, sources: Iterable[Path | None]) -> None:
+    """Raise `OutputError` if an output lies in a directory of structures: all of its files are read as structures."""
+    for source in sources:
+        if output and source and source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+            raise OutputError(
+                f"'{output}' lies in '{source}', all of whose files are read as structures: what is written there "
+                "would be part of the data when the command is repeated. Choose a place outside of it."
+            )
 
 
 def fingerprint(source: str | Path) -> str:

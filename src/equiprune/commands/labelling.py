@@ -19,7 +19,7 @@ from equiprune.hessian import Probes
 from equiprune.opening import check_device, check_suffix, open_model
 from equiprune.potential import batches
 from equiprune.storage import Progress, check_writable
-from equiprune.structures import fingerprint
+from equiprune.structures import check_apart, fingerprint
 from equiprune.training.label_file import LabelFile
 from equiprune.training.labelling import Augmentation, Dynamics, augmented, simulated
 from equiprune.training.labelling import label as labelled_by
@@ -62,6 +62,7 @@ def label(
     asked = _Asked(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))
     check_suffix(output, "Labelled structures", ".extxyz", ".xyz")
     check_writable(output)
+    check_apart(output, [data])
     teacher = _teacher(model, options, dtype, device, common)
     made_as = {"teacher_sha256": teacher.fingerprint, "as": [common.head, dtype, device]}
     settings = {**made_as, "data_sha256": fingerprint(data), "limit": limit, **asked.described()}

@@ -36,6 +36,7 @@ from equiprune.pruning.growing import grow_checkpoint
 from equiprune.pruning.importance import Criterion, DataCriterion
 from equiprune.pruning.slicing import prune_checkpoint
 from equiprune.storage import check_writable, read_json, write_json
+from equiprune.structures import check_apart
 from equiprune.summary import compare_models, written
 
 
@@ -99,6 +100,8 @@ def _report_scores(scores: ep.ImportanceScores, criterion: str, files: list[str]
 def _check_calibration(criterion: Criterion, data: Path | None, output: Path, plot: Path | None) -> None:
     """Everything that can be refused before long work."""
     check_writable(output)
+    check_apart(output, [data])
+    check_apart(plot, [data])
     if plot:
         check_suffix(plot, "A plot", ".png", ".svg")
         check_writable(plot)
@@ -127,6 +130,7 @@ def prune(
         output: .pth for SevenNet, .model for MACE, .pt for eSCN, no suffix for equiprune's own directory.
     """
     check_writable(output)
+    check_apart(output, [by.data])
     growths = add.growths(by.seed)
     for flag, given in (("--reinitialise", add.reinitialise), ("--native-grids", add.native_grids)):
         if target.lossless and given:

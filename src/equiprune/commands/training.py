@@ -18,7 +18,7 @@ from equiprune.labels import LabelKeys
 from equiprune.opening import open_model
 from equiprune.storage import silent
 from equiprune.structure_files import Selection
-from equiprune.structures import fingerprint, open_structures
+from equiprune.structures import check_apart, fingerprint, open_structures
 from equiprune.training.optimisation import Plateau
 from equiprune.training.recipes import PRESETS, steps_of
 from equiprune.training.references import some, with_scale_of_forces
@@ -78,6 +78,8 @@ def train(
         dtype: precision; that of the model's file unless given.
     """
     _check(output, validation, chosen, theory, from_scratch=from_scratch)
+    for written in (output, loading.cache):
+        check_apart(written, [data, validation, *theory.files])
     observers, recipe = watch.observers(output), chosen.recipe(weights, seed)
     fabric = processes.launched()
     say: Say = note if fabric.is_global_zero else _nothing
