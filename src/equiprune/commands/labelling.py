@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 from ase import Atoms
@@ -19,7 +19,8 @@ from equiprune.hessian import Probes
 from equiprune.opening import check_device, check_suffix, open_model
 from equiprune.potential import batches
 from equiprune.storage import Progress, check_writable
-from equiprune.structures import check_apart, fingerprint
+from equiprune.structure_files import Origin
+from equiprune.structures import check_apart, checked, fingerprint
 from equiprune.training.label_file import LabelFile
 from equiprune.training.labelling import Augmentation, Dynamics, augmented, simulated
 from equiprune.training.labelling import label as labelled_by
@@ -104,7 +105,7 @@ def _write(file: LabelFile, teacher: Teacher, source: Iterable[Atoms], asked: _A
 
 def _rest(teacher: Teacher, source: Iterable[Atoms], asked: _Asked, done: int, step: Progress) -> Iterator[Atoms]:
     """Labelled structures that follow those that are done."""
-    copies = augmented(source, asked.augmentation)
+    copies = augmented(_fit(source, teacher), asked.augmentation)
     structures = simulated(copies, teacher.calculator, asked.dynamics, skip=done)
     labelled = labelled_by(teacher, structures, batch_atoms=_BATCH_ATOMS, progress=step)
     if asked.probes is None:
@@ -114,7 +115,17 @@ def _rest(teacher: Teacher, source: Iterable[Atoms], asked: _Asked, done: int, s
             f"{teacher.name} gives no products of its Hessian, only a model does. Leave out --hessian-rows and "
             "--hessian-probes."
         )
-    return with_products(teacher.potential, labelled, asked.probes, batch_atoms=_BATCH_ATOMS, first=done)
+    origins = (Origin(number // asked.each) for number in count(done))
+    return with_products(
+        teacher.potential, labelled, asked.probes, batch_atoms=_BATCH_ATOMS, first=done, origins=origins
+    )
+
+
+def _fit(source: Iterable[Atoms], teacher: Teacher) -> Iterable[Atoms]:
+    """Structures that a model can evaluate; of its batches of copies and frames, none knows the number in the file."""
+    if isinstance(teacher, CalculatorTeacher):
+        return source
+    return (atoms for _, atoms in checked(source, teacher.potential.elements))
 
 
 def _teacher(model: str, options: str, dtype: Dtype | None, device: str, common: Common) -> Teacher:

@@ -13,7 +13,8 @@ from ase import Atoms
 
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import StructureError
-from equiprune.labels import LabelCounts, Labels, label_sources
+from equiprune.labels import LabelCounts, Labels, label_sources, labels_of
+from equiprune.structure_files import Origin
 from equiprune.structures import checked
 from equiprune.training.objective import Objective, Targets
 from equiprune.training.second_derivatives import Turn, stacked
@@ -21,11 +22,12 @@ from equiprune.training.second_derivatives import Turn, stacked
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Structures, their labels, and what to call them in an error."""
+    """Structures, their labels, and what to call them in an error: their formulas, and where they are from."""
 
     graph: AtomicGraph
     targets: Targets
     names: tuple[str, ...]
+    origins: tuple[Origin, ...]
 
     @property
     def inputs(self) -> tuple[AtomicGraph, torch.Tensor]:
@@ -35,6 +37,14 @@ class TrainingBatch:
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch elsewhere."""
         return replace(self, graph=self.graph.to(device), targets=self.targets.to(device))
+
+    def called(self, which: Iterable[int] | None = None) -> str:
+        """Some of its structures in words, or all: ``structures 3 (Si2), 148 (C4H4) for training``."""
+        by_use: dict[str, list[str]] = {}
+        for i in range(len(self.names)) if which is None else which:
+            by_use.setdefault(self.origins[i].use, []).append(f"{self.origins[i].number} ({self.names[i]})")
+        parts = [f"structure{'s' * (len(of) > 1)} {', '.join(of)}" for of in by_use.values()]
+        return " and ".join(f"{part} for {use}" if use else part for part, use in zip(parts, by_use, strict=True))
 
 
 @dataclass(frozen=True)
@@ -67,7 +77,7 @@ def check_labels(
     if not structures:
         raise StructureError(f"There are no structures for {use}. Give at least one.")
     found = hashlib.sha256()
-    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, use))
+    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found))
     survey = Survey(labels, found.hexdigest())
     lacking = survey.lacking(objective)
     if lacking and (every or len(lacking) == len(objective.weighted())):
@@ -102,23 +112,24 @@ def survey(
     return {use: found.digest for use, found in surveys.items()}
 
 
-def _hashed(structures: Iterable[Atoms], found: Any, use: str) -> Iterator[dict[str, str]]:
+def _hashed(structures: Iterable[tuple[Origin, Atoms]], found: Any) -> Iterator[dict[str, str]]:
     """Where the labels of each structure come from, while all of it goes into a hash."""
-    for i, atoms in enumerate(structures):
-        try:
-            labels = Labels.of(atoms)
-        except StructureError as error:
-            raise StructureError(f"Structure {i} for {use}: {error}") from error
+    for place, atoms in structures:
+        labels = labels_of(atoms, place)
         _add(seen(atoms, labels), found)
         yield label_sources(atoms, labels)
 
 
-def with_labels(graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
+def with_labels(
+    graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence[Turn] = (), origins: Sequence[Origin] | None = None
+) -> TrainingBatch:
     """The graph of structures with their labels, in its precision and on its device.
 
-    ``turns`` say which of its Hessian products each structure brings along; none without.
+    ``turns`` say which of its Hessian products each structure brings along; none without. ``origins`` are where the
+    structures are from, for errors; their places unless given.
     """
-    labels = [Labels.of(atoms) for atoms in structures]
+    places = [Origin(i) for i in range(len(structures))] if origins is None else origins
+    labels = list(map(labels_of, structures, places))
     pairs = list(zip(labels, structures, strict=True))
     energy = [np.nan if label.energy is None else label.energy for label in labels]
     forces = [np.full((len(a), 3), np.nan) if label.forces is None else label.forces for label, a in pairs]
@@ -129,7 +140,7 @@ def with_labels(graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence
 
     hessian, vectors = map(real, stacked(labels, structures, turns))
     targets = Targets(real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)), hessian, vectors)
-    return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures))
+    return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures), tuple(places))
 
 
 def _stress(label: Labels, atoms: Atoms) -> np.ndarray:
@@ -182,8 +193,8 @@ def digest(arrays: Iterable[np.ndarray]) -> str:
 
 
 def _add(arrays: Iterable[np.ndarray], found: Any) -> None:
-    for array in arrays:
-        found.update(np.ascontiguousarray(array).tobytes())
+    for part in arrays:
+        found.update(np.ascontiguousarray(part).tobytes())
 
 
 def seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:

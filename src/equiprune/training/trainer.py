@@ -107,10 +107,10 @@ def train(
     sets = {"training": structures, "validation": validation, "replay": replay.structures}
     told = note if processes.first else lambda _: None
     with processes.together():
-        digests = survey(
-            {use: s for use, s in sets.items() if s or use == "training"}, recipe.objective, potential.elements, told
-        )
-        pool = Concatenation((structures, replay.structures)) if replay.structures else structures
+        given = {use: s for use, s in sets.items() if s or use == "training"}
+        digests = survey(given, recipe.objective, potential.elements, told)
+        uses = ("training", "replay")
+        pool = Concatenation((structures, replay.structures), uses) if replay.structures else structures
         loader = Loader.of(potential, {"training": pool, "validation": validation}, workers, cache)
     loop = _Loop(potential, recipe, Path(run), processes, loader, progress, replay)
     with (
@@ -282,7 +282,7 @@ class _Loop:
         longest = math.inf if optimisation.clip is None else optimisation.clip
         norm = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=longest, error_if_nonfinite=False)
         if norm is None or not norm.isfinite():
-            raise diverged(f"the gradient for {', '.join(data.names)} is")
+            raise diverged(f"the gradient for {data.called()} is")
         self.optimizer.step()
         state.step += 1
         if optimisation.average is not None:
