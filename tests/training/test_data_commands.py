@@ -133,6 +133,15 @@ def test_an_empty_directory_is_refused(refused: Run, tmp_path: Path) -> None:
     refused(*train(tmp_path / "empty", tmp_path / "run"), says=("empty", "holds no structures"))
 
 
+def test_validation_structures_that_are_trained_on_are_pointed_out(cli: Run, labelled: Path, tmp_path: Path) -> None:
+    held_out = write(tmp_path / "held_out.extxyz", structures()[:3])
+    ran = cli(*train(labelled, tmp_path / "run", "--validation", held_out))
+    assert ran.code == 0
+    assert "3 of the 3 validation structures are training structures too (numbers 0, 1, 2)" in ran.err
+    assert "Leave them out of one of the two sets" in ran.err
+    assert "structures too" not in cli(*train(labelled, tmp_path / "alone")).err
+
+
 # Outputs that would become data.
 
 

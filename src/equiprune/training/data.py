@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +15,11 @@ from ase import Atoms
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import StructureError
 from equiprune.labels import LabelCounts, Labels, label_sources, labels_of
+from equiprune.storage import Progress, silent
 from equiprune.structure_files import Origin
 from equiprune.structures import checked
 from equiprune.training.objective import Objective, Targets
+from equiprune.training.overlap import Overlap, geometry, overlap_said
 from equiprune.training.second_derivatives import Turn, stacked
 
 
@@ -65,11 +68,18 @@ class Survey:
 
 
 def check_labels(
-    structures: Sequence[Atoms], objective: Objective, elements: Iterable[int], use: str, *, every: bool = True
+    structures: Sequence[Atoms],
+    objective: Objective,
+    elements: Iterable[int],
+    use: str,
+    *,
+    every: bool = True,
+    each: Callable[[Atoms], None] = lambda _: None,
 ) -> Survey:
     """What the structures hold, once it is sure that they can be evaluated and weighted terms see labels.
 
-    ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time.
+    ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time, and
+    ``each`` is called with every one.
 
     Raises:
         StructureError: they cannot, or a term sees none; without ``every``, if no weighted term sees any.
@@ -77,7 +87,7 @@ def check_labels(
     if not structures:
         raise StructureError(f"There are no structures for {use}. Give at least one.")
     found = hashlib.sha256()
-    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found))
+    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, each))
     survey = Survey(labels, found.hexdigest())
     lacking = survey.lacking(objective)
     if lacking and (every or len(lacking) == len(objective.weighted())):
@@ -95,28 +105,50 @@ def _unlabelled(use: str, quantity: str) -> StructureError:
 
 
 def survey(
-    sets: Mapping[str, Sequence[Atoms]], objective: Objective, elements: Iterable[int], note: Callable[[str], None]
+    sets: Mapping[str, Sequence[Atoms]],
+    objective: Objective,
+    elements: Iterable[int],
+    note: Callable[[str], None],
+    looked_at: Progress = silent,
 ) -> dict[str, str]:
-    """The digest of each set, by use, once all have been checked. ``note`` is told which labels they have.
+    """The digest of each set, by use, once all have been checked.
 
-    What is replayed may lack labels of some terms: those learn from the training structures alone.
+    What is replayed may lack labels of some terms: those learn from the training structures alone. ``note`` is told
+    which labels the sets have, and which validation structures are also in another set. ``looked_at`` is called with 1
+    after every structure.
     """
-    surveys = {
-        use: check_labels(structures, objective, elements, use, every=use != "replay")
-        for use, structures in sets.items()
-    }
-    for use, found in surveys.items():
-        lacking = found.lacking(objective)
-        alone = f" Of {', '.join(lacking)} it has none; the training structures alone teach that." if lacking else ""
-        note(f"{use.capitalize()}: {len(sets[use])} structures. {found.labels}{alone}")
-    return {use: found.digest for use, found in surveys.items()}
+    held_out = array("q")
+    surveys, overlaps = dict[str, Survey](), dict[str, Overlap]()
+    for use in sorted(sets, key=lambda use: use != "validation"):  # first: then the others need not be remembered
+        overlaps[use] = Overlap(held_out)
+        told = held_out.append if use == "validation" else overlaps[use].meet
+
+        def each(atoms: Atoms, told: Callable[[int], None] = told) -> None:
+            told(geometry(atoms))
+            looked_at(1)
+
+        surveys[use] = check_labels(sets[use], objective, elements, use, every=use != "replay", each=each)
+    for use, structures in sets.items():
+        note(_said(use, structures, surveys[use], objective))
+        if places := overlaps[use].places:
+            note(overlap_said(sets["validation"], places, use))
+    return {use: surveys[use].digest for use in sets}
 
 
-def _hashed(structures: Iterable[tuple[Origin, Atoms]], found: Any) -> Iterator[dict[str, str]]:
+def _said(use: str, structures: Sequence[Atoms], found: Survey, objective: Objective) -> str:
+    lacking = found.lacking(objective)
+    alone = f" Of {', '.join(lacking)} it has none; the training structures alone teach that." if lacking else ""
+    return f"{use.capitalize()}: {len(structures)} structures. {found.labels}{alone}"
+
+
+def _hashed(
+    structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms], None]
+) -> Iterator[dict[str, str]]:
     """Where the labels of each structure come from, while all of it goes into a hash."""
     for place, atoms in structures:
         labels = labels_of(atoms, place)
         _add(seen(atoms, labels), found)
+        each(atoms)
         yield label_sources(atoms, labels)
 
 
