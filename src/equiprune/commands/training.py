@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.display import note, plain, progress, show_json, show_table
+from equiprune.display import checking, note, plain, progress, show_json, show_table
 from equiprune.errors import OutputError, TargetError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import COMMON, NO_KEYS, Common, Dtype, LabelFlags, NotNegative, Output, Switch
 from equiprune.labels import LabelKeys
 from equiprune.opening import open_model
-from equiprune.storage import silent
+from equiprune.storage import Progress, silent
 from equiprune.structure_files import Selection
 from equiprune.structures import check_apart, fingerprint, open_structures
 from equiprune.training.optimisation import Plateau
@@ -94,9 +94,10 @@ def train(
     prints = {name: fingerprint(path) for name, path in files.items() if path} | sampled
     steps = steps_of(recipe, len(structures), replay.per_epoch(len(structures)), fabric.world_size)
     more: dict[str, Any] = {"workers": loading.workers, "cache": loading.cache, "note": say, "observers": observers}
-    with progress("train", steps) if fabric.is_global_zero else nullcontext(silent) as step:
-        more |= {"validation": held_out, "replay": replay, "fingerprints": prints, "fabric": fabric, "progress": step}
-        run_training(start, structures, recipe, output, **more)
+    more |= {"validation": held_out, "replay": replay, "fingerprints": prints, "fabric": fabric}
+    looked_at = len(structures) + len(held_out) + len(replay.structures)
+    with _shown(steps, looked_at) if fabric.is_global_zero else nullcontext((silent, silent)) as (step, look):
+        run_training(start, structures, recipe, output, progress=step, looked_at=look, **more)
     if fabric.is_global_zero:
         _report(start, output, structures, held_out, as_json=common.json)
     return 0
@@ -111,6 +112,13 @@ def _check(
     theory.check(from_scratch=from_scratch)
     if chosen.patience is not None and validation is None:
         raise TargetError("--patience waits for a better validation loss: give --validation, or leave it out.")
+
+
+@contextmanager
+def _shown(steps: int, structures: int) -> Iterator[tuple[Progress, Progress]]:
+    """How far training is, and before it how many structures have been looked at."""
+    with progress("train", steps) as step, checking(structures) as look:
+        yield step, look
 
 
 def _nothing(_: str) -> None:
