@@ -132,6 +132,15 @@ class OtherElement(ToyAdapter):
         return architecture, {**moved, "shift": weights["shift"] + (moved["shift"] - weights["shift"]).roll(1)}
 
 
+class OtherInTraining(ToyAdapter):
+    """Builds for training a module one of whose weights learns twice as fast."""
+
+    def build_for_training(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
+        module = self.build(architecture, dtype)
+        module.get_parameter("readout_weight").register_hook(lambda gradient: 2 * gradient)
+        return module
+
+
 class Unregistered(ToyAdapter):
     """Has no entry point."""
 
@@ -154,6 +163,7 @@ BROKEN: dict[str, Contract] = {
     "scores_add_up_over_batches": Contract(Energy(lambda energies, graph: energies * graph.n_structures)),
     "physics_before_and_after_pruning": Contract(Energy(direction)),
     "second_derivatives_are_those_of_the_forces": Contract(Energy(springs)),
+    "what_is_built_for_training_is_the_same_function": Contract(OtherInTraining()),
     "an_isolated_atom_and_a_single_atom_cell_feel_no_force": Contract(Energy(field)),
     "vacuum_is_the_same_as_no_periodicity": Contract(Energy(lambda _, graph: 1e-6 * graph.volume.nan_to_num())),
     "saving_and_loading_gives_the_same_model": Contract(Unregistered()),

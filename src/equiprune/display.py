@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +17,8 @@ from equiprune.storage import as_json
 
 _WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
+_CHECKED = 10_000
+"""Structures looked at from one line to the next."""
 
 
 def show(text: str) -> None:
@@ -68,24 +70,55 @@ def plain(value: Any) -> str:
 
 
 @contextmanager
-def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a plain line every fifty steps elsewhere."""
+def progress(label: str, total: int | None, every: int = 50) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, until it is full; a plain line ``every`` so many steps elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain_progress(label, total)
+        yield _plain_progress(label, total, every)
         return
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda count: bar.advance(task, count)
+    with _bars(console) as bars:
+        task, done = bars.add_task(label, total=total), 0
+
+        def step(count: int) -> None:
+            nonlocal done
+            done += count
+            bars.update(task, completed=done, visible=total is None or done < total)
+
+        try:
+            yield step
+        finally:
+            bars.remove_task(task)
 
 
-def _plain_progress(label: str, total: int | None) -> Callable[[int], None]:
+def checking(structures: int) -> AbstractContextManager[Callable[[int], None]]:
+    """The `progress` of looking at so many structures, which takes a millisecond for each."""
+    return progress("check", structures, _CHECKED)
+
+
+_shown: list[Progress] = []
+"""What is on the terminal, which can have one live display: bars that begin while there is one join it."""
+
+
+@contextmanager
+def _bars(console: Console) -> Iterator[Progress]:
+    if _shown:
+        yield _shown[0]
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as bars:
+        _shown.append(bars)
+        try:
+            yield bars
+        finally:
+            _shown.clear()
+
+
+def _plain_progress(label: str, total: int | None, every: int) -> Callable[[int], None]:
     done = 0
 
     def step(count: int) -> None:
         nonlocal done
-        if done // 50 != (done + count) // 50:
+        if done // every != (done + count) // every:
             note(f"{label}: {done + count}{f' of {total}' if total else ''}")
         done += count
 

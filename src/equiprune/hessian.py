@@ -16,8 +16,10 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from equiprune.adapters import AtomicGraph
 from equiprune.errors import StructureError, TargetError
-from equiprune.potential import Potential, batches, check_predicted
+from equiprune.potential import Potential, check_predicted, located_batches
+from equiprune.structure_files import Origin
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,11 @@ def products(gradient: Tensor, positions: Tensor, vectors: Tensor, *, create_gra
 
 
 def hessian_products(
-    potential: Potential, structures: Sequence[Atoms], vectors: Sequence[np.ndarray], batch_atoms: int = 256
+    potential: Potential,
+    structures: Sequence[Atoms],
+    vectors: Sequence[np.ndarray],
+    batch_atoms: int = 256,
+    origins: Sequence[Origin] | None = None,
 ) -> list[np.ndarray]:
     """H v in eV/Angstrom^2, computed in the potential's own precision; shaped as the vectors.
 
@@ -112,6 +118,7 @@ def hessian_products(
         structures: to evaluate.
         vectors: for each structure, (vectors, atoms, 3); their numbers may differ.
         batch_atoms: evaluated at once.
+        origins: where the structures are from, for errors; unless given, their places in ``structures``.
 
     Raises:
         StructureError: vectors of another shape, unknown elements.
@@ -124,16 +131,16 @@ def hessian_products(
                 f"Vectors for {atoms.get_chemical_formula()} are (vectors, {len(atoms)}, 3), not {given.shape}."
             )
     found: list[np.ndarray] = []
-    for batch in batches(structures, batch_atoms):
+    for places, batch in located_batches(structures, batch_atoms, origins):
         its = vectors[len(found) : len(found) + len(batch)]
-        together = _of_a_batch(potential, batch, side_by_side(its))
+        together = _of_a_batch(potential, potential.graph(batch, places), side_by_side(its))
         ends = np.cumsum([len(atoms) for atoms in batch])[:-1]
         found += [part[: len(v)] for part, v in zip(np.split(together, ends, axis=1), its, strict=True)]
     return found
 
 
-def _of_a_batch(potential: Potential, structures: list[Atoms], vectors: np.ndarray) -> np.ndarray:
-    graph = potential.graph(structures).with_leaves()
+def _of_a_batch(potential: Potential, graph: AtomicGraph, vectors: np.ndarray) -> np.ndarray:
+    graph = graph.with_leaves()
     [gradient] = torch.autograd.grad(
         potential.energies(graph).sum(), graph.positions, create_graph=True, allow_unused=True, materialize_grads=True
     )

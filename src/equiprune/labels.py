@@ -19,7 +19,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from equiprune.errors import StructureError, closest
-from equiprune.structure_files import Mapped
+from equiprune.structure_files import Mapped, Origin
 
 QUANTITIES = ("energy", "forces", "stress", "hessian")
 _CHOSEN = "equiprune_label_keys"
@@ -114,6 +114,14 @@ class Labels:
     def lacks(self, quantity: str, atoms: Atoms) -> bool:
         """True without a label, and for the stress of structures that are not periodic in 3-D, which have none."""
         return getattr(self, quantity) is None or (quantity == "stress" and not atoms.pbc.all())
+
+
+def labels_of(atoms: Atoms, place: Origin) -> Labels:
+    """`Labels.of` a structure; an error also says where it is from."""
+    try:
+        return Labels.of(atoms)
+    except StructureError as error:
+        raise StructureError(f"{place}: {error}") from error
 
 
 @dataclass(frozen=True)

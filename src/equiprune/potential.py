@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain
+from itertools import chain, count, islice
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from equiprune.adapters import AtomicGraph, Checkpoint, ModelAdapter, Taps, fill
 from equiprune.blocks import FeatureSpace, PruningPlan, Role, Site
 from equiprune.errors import StructureError, TargetError
+from equiprune.structure_files import Origin, origin
 from equiprune.structures import check_structures
 
 
@@ -156,9 +157,12 @@ class Potential:
         """Numbers in the module's parameters."""
         return sum(p.numel() for p in self.module.parameters() if p.requires_grad or not trainable_only)
 
-    def graph(self, structures: Sequence[Atoms]) -> AtomicGraph:
-        """The batch this potential evaluates. Raises `StructureError` for what it cannot evaluate."""
-        check_structures(structures, self.elements)
+    def graph(self, structures: Sequence[Atoms], origins: Sequence[Origin] | None = None) -> AtomicGraph:
+        """The batch this potential evaluates. Raises `StructureError` for what it cannot evaluate.
+
+        ``origins`` are what the error says of where a structure is from; unless given, its place among these.
+        """
+        check_structures(structures, self.elements, origins)
         arch = self.architecture
         return AtomicGraph.from_structures(structures, arch.cutoff, self.dtype, self.device, arch.max_neighbors)
 
@@ -193,15 +197,19 @@ class Potential:
         stress = graph.strain.new_full(graph.strain.shape, torch.nan)
         return Differentiated(energies.detach(), forces.detach(), stress, _observed(seen, gradients))
 
-    def predict(self, structures: Sequence[Atoms], batch_atoms: int = 256) -> list[Prediction]:
+    def predict(
+        self, structures: Sequence[Atoms], batch_atoms: int = 256, origins: Sequence[Origin] | None = None
+    ) -> list[Prediction]:
         """Energy, forces and stress of each structure, in batches of up to ``batch_atoms`` atoms.
+
+        ``origins`` as for `graph`.
 
         Raises:
             StructureError: NaN positions or an element the model does not know.
         """
         predictions: list[Prediction] = []
-        for batch in batches(structures, batch_atoms):
-            result = self.differentiate(self.graph(batch))
+        for places, batch in located_batches(structures, batch_atoms, origins):
+            result = self.differentiate(self.graph(batch, places))
             forces = result.forces.split([len(atoms) for atoms in batch])
             predictions += map(Prediction, result.energies, forces, result.stress)
         return predictions
@@ -302,6 +310,15 @@ def batches(structures: Iterable[Atoms], batch_atoms: int) -> Iterator[list[Atom
         yield batch
 
 
+def located_batches(
+    structures: Iterable[Atoms], batch_atoms: int, origins: Iterable[Origin] | None = None
+) -> Iterator[tuple[list[Origin], list[Atoms]]]:
+    """`batches`, each with where its structures are from: ``origins``, or else their places in ``structures``."""
+    places = iter((origin(structures, i) for i in count()) if origins is None else origins)
+    for batch in batches(structures, batch_atoms):
+        yield list(islice(places, len(batch))), batch
+
+
 class _PotentialCalculator(Calculator):
     """ASE's interface to a potential. Energy eV, forces eV/Angstrom, stress eV/Angstrom^3 (Voigt)."""
 
@@ -316,7 +333,7 @@ class _PotentialCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         if atoms is None:
             raise StructureError("The calculator was called without atoms.")
-        [prediction] = self.potential.predict([atoms])
+        [prediction] = self.potential.predict([atoms], len(atoms), [Origin(None)])
         energy, stress = prediction.energy.item(), prediction.stress.cpu().numpy()
         self.results = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
         if atoms.pbc.all() and "stress" in self.potential.quantities:

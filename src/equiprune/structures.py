@@ -9,9 +9,9 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.adapters.graph import coinciding
-from equiprune.errors import StructureError
+from equiprune.errors import OutputError, StructureError
 from equiprune.oc20_lmdb import Oc20Lmdb
-from equiprune.structure_files import Concatenation, random_access, stream
+from equiprune.structure_files import Concatenation, Origin, origin, random_access, stream
 
 
 def read_structures(source: str | Path) -> Iterator[Atoms]:
@@ -79,6 +79,16 @@ def _beside_data(name: str) -> bool:
     return name.startswith(".") or name.endswith(("-lock", ".lock")) or name == "metadata.npz"
 
 
+def check_apart(output: Path | None, sources: Iterable[Path | None]) -> None:
+    """Raise `OutputError` if an output lies in a directory of structures: all of its files are read as structures."""
+    for source in sources:
+        if output and source and source.is_dir() and output.resolve().is_relative_to(source.resolve()):
+            raise OutputError(
+                f"'{output}' lies in '{source}', all of whose files are read as structures: what is written there "
+                "would be part of the data when the command is repeated. Choose a place outside of it."
+            )
+
+
 def fingerprint(source: str | Path) -> str:
     """sha256 of the bytes behind ``source``: what scores and provenance record."""
     digest = hashlib.sha256()
@@ -89,31 +99,43 @@ def fingerprint(source: str | Path) -> str:
     return digest.hexdigest()
 
 
-def check_structures(structures: Iterable[Atoms], elements: Iterable[int]) -> None:
-    """Raise `StructureError` for what no model can evaluate, or this one cannot."""
-    for _ in checked(structures, elements):
-        pass
+def check_structures(
+    structures: Iterable[Atoms], elements: Iterable[int], origins: Sequence[Origin] | None = None
+) -> None:
+    """Raise `StructureError` for what no model can evaluate, or this one cannot.
 
-
-def checked(structures: Iterable[Atoms], elements: Iterable[int], use: str = "") -> Iterator[Atoms]:
-    """The structures, each one once it is known to be fit. Raises as `check_structures` does, saying the ``use``."""
+    ``origins`` say where the structures are from; unless given, that is where they are in ``structures``.
+    """
     known = frozenset(elements)
-    purpose = f" for {use}" if use else ""
     for i, atoms in enumerate(structures):
-        where = f"Structure {i}{purpose} ({atoms.get_chemical_formula() or 'empty'})"
-        if len(atoms) == 0:
-            raise StructureError(f"{where} has no atoms.")
-        if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-            raise StructureError(f"{where} has positions or a cell that are not finite numbers.")
-        lattice = atoms.cell.array[atoms.pbc]
-        if np.linalg.det(lattice @ lattice.T) < 1e-12:
-            raise StructureError(f"{where} is periodic along cell vectors that are zero or parallel.")
-        unknown = sorted({int(z) for z in atoms.numbers} - known)
-        if unknown:
-            raise StructureError(
-                f"{where} has {', '.join(chemical_symbols[z] for z in unknown)}, which this model does not know. "
-                f"It knows {', '.join(chemical_symbols[z] for z in sorted(known))}."
-            )
-        if pair := coinciding(atoms):
-            raise StructureError(f"{where} has atoms {pair[0]} and {pair[1]} at the same place. Remove one.")
-        yield atoms
+        _check(atoms, known, (origins[i] if origins else origin(structures, i)).of(atoms))
+
+
+def checked(structures: Iterable[Atoms], elements: Iterable[int], use: str = "") -> Iterator[tuple[Origin, Atoms]]:
+    """The structures and where they are from, each once it is known to be fit for its ``use``.
+
+    Raises as `check_structures` does.
+    """
+    known = frozenset(elements)
+    for i, atoms in enumerate(structures):
+        place = origin(structures, i, use)
+        _check(atoms, known, place.of(atoms))
+        yield place, atoms
+
+
+def _check(atoms: Atoms, known: frozenset[int], where: str) -> None:
+    if len(atoms) == 0:
+        raise StructureError(f"{where} has no atoms.")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise StructureError(f"{where} has positions or a cell that are not finite numbers.")
+    lattice = atoms.cell.array[atoms.pbc]
+    if np.linalg.det(lattice @ lattice.T) < 1e-12:
+        raise StructureError(f"{where} is periodic along cell vectors that are zero or parallel.")
+    unknown = sorted({int(z) for z in atoms.numbers} - known)
+    if unknown:
+        raise StructureError(
+            f"{where} has {', '.join(chemical_symbols[z] for z in unknown)}, which this model does not know. "
+            f"It knows {', '.join(chemical_symbols[z] for z in sorted(known))}."
+        )
+    if pair := coinciding(atoms):
+        raise StructureError(f"{where} has atoms {pair[0]} and {pair[1]} at the same place. Remove one.")

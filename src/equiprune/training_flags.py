@@ -266,6 +266,11 @@ class TheoryFlags:
     replay: Path | None = None
     replay_share: float | None = None
 
+    @property
+    def files(self) -> list[Path]:
+        """Those that are read."""
+        return [path for path in (self.references, self.replay) if isinstance(path, Path)]
+
     def chosen(self, cutoff: float, keys: LabelKeys) -> References:
         """What to do about references; single atoms in a file are isolated when no image is within the cutoff."""
         if isinstance(self.references, str):

@@ -1,6 +1,9 @@
 """Which structures make a batch, and what becomes of their labels."""
 
 import math
+import tracemalloc
+from array import array
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,8 +18,10 @@ from runs import HESSIAN, batch, everything, labelled, probed, student, vacuum
 
 import equiprune as ep
 from equiprune.errors import StructureError
+from equiprune.structure_files import Selection
 from equiprune.training.data import check_labels, digest, groups, order, survey
 from equiprune.training.objective import Objective, Square, Term, mace_universal, mace_weighted
+from equiprune.training.overlap import Overlap, geometry
 from equiprune.training.recipes import Recipe, steps_of
 from equiprune.training.replay import Replay
 
@@ -194,6 +199,57 @@ def test_what_is_replayed_may_lack_labels_of_a_term_and_says_so() -> None:
         survey(sets | {"validation": labelled(1)}, HESSIAN, student().elements, told.append)
     with pytest.raises(StructureError, match="No structure for replay has a label of its energy"):
         survey(sets | {"replay": bare()}, HESSIAN, student().elements, told.append)
+
+
+def test_everything_is_looked_at_once_and_counted() -> None:
+    sets, looked_at = {"training": probed(), "validation": probed(1)[:3], "replay": labelled()}, list[int]()
+    survey(sets, HESSIAN, student().elements, lambda _: None, looked_at.append)
+    assert looked_at == [1] * 19
+
+
+def said_of_both(sets: dict[str, Sequence[Atoms]]) -> list[str]:
+    told: list[str] = []
+    survey(sets, mace_universal(), student().elements, told.append)
+    return [line for line in told if "validation structures" in line]
+
+
+def test_validation_structures_that_are_learnt_from_are_counted_and_named() -> None:
+    """The same bits whatever the labels and the file: a sample of a file that has them in another order."""
+    another = changed(labelled()[3], "energy")
+    held_out = Selection([*labelled(1), another, labelled()[5], another], [8, 0, 9, 10, 1])
+    assert said_of_both({"training": labelled()[::-1], "validation": held_out}) == [
+        "3 of the 5 validation structures are training structures too (numbers 8, 9, 10): the best model would be "
+        "chosen by what it has learnt. Leave them out of one of the two sets."
+    ]
+    both = {"training": labelled()[:4], "validation": labelled()[3:5], "replay": labelled()[4:]}
+    one, two = said_of_both(both)
+    assert one.startswith("1 of the 2 validation structures is a training structure too (number 0): ")
+    assert two.startswith("1 of the 2 validation structures is a replay structure too (number 1): ")
+    [many] = said_of_both({"training": labelled(), "validation": labelled()})
+    assert many.startswith("8 of the 8 validation structures are training structures too (numbers 0, 1, 2, 3, 4 and 3")
+
+
+def test_structures_that_differ_are_not_taken_for_the_same() -> None:
+    assert said_of_both({"training": labelled(), "validation": labelled(1), "replay": labelled(2)}) == []
+    assert said_of_both({"training": labelled()}) == []
+    kinds = [changed(labelled()[0], what) for what in ("nothing", "positions", "cell", "pbc", "numbers")]
+    assert len({geometry(atoms) for atoms in kinds}) == 5
+    negative = kinds[0].copy()
+    negative.positions[negative.positions == 0] = -0.0
+    negative.cell[negative.cell.array == 0] = -0.0
+    assert geometry(negative) == geometry(kinds[0])
+
+
+def test_what_is_compared_with_validation_takes_no_memory() -> None:
+    """Of a structure that is held out some bytes are kept, of any other one nothing."""
+    overlap = Overlap(array("q", range(1000)))
+    tracemalloc.start()
+    for found in range(100_000):
+        overlap.meet(found)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert overlap.places == [*range(1000)]
+    assert peak < 10_000
 
 
 # What tells data apart.

@@ -133,6 +133,64 @@ def test_an_empty_directory_is_refused(refused: Run, tmp_path: Path) -> None:
     refused(*train(tmp_path / "empty", tmp_path / "run"), says=("empty", "holds no structures"))
 
 
+def test_validation_structures_that_are_trained_on_are_pointed_out(cli: Run, labelled: Path, tmp_path: Path) -> None:
+    held_out = write(tmp_path / "held_out.extxyz", structures()[:3])
+    ran = cli(*train(labelled, tmp_path / "run", "--validation", held_out))
+    assert ran.code == 0
+    assert "3 of the 3 validation structures are training structures too (numbers 0, 1, 2)" in ran.err
+    assert "Leave them out of one of the two sets" in ran.err
+    assert "structures too" not in cli(*train(labelled, tmp_path / "alone")).err
+
+
+# Outputs that would become data.
+
+
+@pytest.fixture
+def shards(labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory of structures, which is also where the command is given."""
+    (tmp_path / "shards").mkdir()
+    labelled.rename(tmp_path / "shards" / "a.extxyz")
+    monkeypatch.chdir(tmp_path / "shards")
+    return tmp_path / "shards"
+
+
+@pytest.mark.parametrize("flag", ["--data", "--validation", "--replay", "--references"])
+@pytest.mark.parametrize(
+    ("data", "output"), [(".", "run"), ("../shards", "deep/er/run"), (".", "."), (".", "../link/run")]
+)
+def test_a_run_among_its_data_is_refused(flag: str, data: str, output: str, refused: Run, shards: Path) -> None:
+    (shards.parent / "link").symlink_to(shards)
+    words = train("a.extxyz", output) if flag != "--data" else train(data, output)
+    given = [] if flag == "--data" else [flag, data]
+    refused(*words, *given, says=(f"'{output}' lies in '{Path(data)}'", "read as structures", "place outside of it"))
+
+
+def test_a_cache_among_the_data_is_refused(refused: Run, shards: Path) -> None:
+    refused(*train(".", "../run", "--cache", "cache"), says=("'cache' lies in '.'", "place outside of it"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["label", "toy", ".", "-o", "out.xyz"],
+        ["calibrate", "toy", ".", "-o", "out.json"],
+        ["calibrate", "toy", ".", "-o", "../out.json", "--plot", "out.png"],
+        ["prune", "toy", "--channels", 3, "--data", ".", "-o", "out"],
+    ],
+    ids=["label", "calibrate", "plot", "prune"],
+)
+def test_other_outputs_among_their_data_are_refused(command: list[object], refused: Run, shards: Path) -> None:
+    refused(*command, says=("' lies in '.', all of whose files are read as structures", "place outside of it"))
+
+
+def test_an_output_beside_its_data_goes_on(cli: Run, shards: Path) -> None:
+    """A folder whose name begins like that of the data is another one."""
+    for _ in range(2):
+        assert cli(*train("../shards", "../shards.run")).code == 0
+    (shards.parent / "deeper").mkdir()
+    assert cli("label", "toy", "a.extxyz", "-o", "labelled.xyz").code == 0  # a file, of which nothing else is read
+
+
 # A sample.
 
 

@@ -27,13 +27,16 @@ def test_divergence_names_the_structures(tmp_path: Path) -> None:
 
 def test_divergence_that_shows_in_validation_names_the_structure(tmp_path: Path) -> None:
     recipe = Recipe(mace_weighted(), plain(learning_rate=1e200), epochs=2, batch_size=8)
-    with pytest.raises(StructureError, match="Training has diverged: the predictions for C3 are not finite"):
+    with pytest.raises(
+        StructureError,
+        match=r"diverged: the predictions for structure 0 \(C3\) for validation are not finite",
+    ):
         run(tmp_path / "run", recipe, validation=[carbon()])
 
 
 def test_one_bad_structure_of_many_is_named_alone(tmp_path: Path) -> None:
     start, recipe = moved(student(), "shift", 1, math.inf), Recipe(mace_weighted(), batch_size=9)  # carbon's energy
-    with pytest.raises(StructureError, match="the predictions for C3 are not finite"):
+    with pytest.raises(StructureError, match=r"the predictions for structure 6 \(C3\) for training are not finite"):
         run(tmp_path / "run", recipe, potential=start, structures=[*labelled()[2:], carbon()], validation=())
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ from equiprune.hessian import Probes
 from equiprune.opening import check_device, check_suffix, open_model
 from equiprune.potential import batches
 from equiprune.storage import Progress, check_writable
-from equiprune.structures import fingerprint
+from equiprune.structure_files import Origin
+from equiprune.structures import check_apart, checked, fingerprint
 from equiprune.training.label_file import LabelFile
 from equiprune.training.labelling import Augmentation, Dynamics, augmented, simulated
 from equiprune.training.labelling import label as labelled_by
@@ -63,6 +64,7 @@ def label(
     check_label(model, output, options, copy, motion, hessian, seed, dtype, device, common)
     asked = _Asked(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))
     check_writable(output)
+    check_apart(output, [data])
     teacher = _teacher(model, options, dtype, device, common)
     made_as = {"teacher_sha256": teacher.fingerprint, "as": [common.head, dtype, device]}
     settings = {**made_as, "data_sha256": fingerprint(data), "limit": limit, **asked.described()}
@@ -148,12 +150,22 @@ def _write(file: LabelFile, teacher: Teacher, source: Iterable[Atoms], asked: _A
 
 def _rest(teacher: Teacher, source: Iterable[Atoms], asked: _Asked, done: int, step: Progress) -> Iterator[Atoms]:
     """Labelled structures that follow those that are done."""
-    copies = augmented(source, asked.augmentation)
+    copies = augmented(_fit(source, teacher), asked.augmentation)
     structures = simulated(copies, teacher.calculator, asked.dynamics, skip=done)
     labelled = labelled_by(teacher, structures, batch_atoms=_BATCH_ATOMS, progress=step)
     if asked.probes is None or isinstance(teacher, CalculatorTeacher):  # of a calculator none can be asked for
         return labelled
-    return with_products(teacher.potential, labelled, asked.probes, batch_atoms=_BATCH_ATOMS, first=done)
+    origins = (Origin(number // asked.each) for number in count(done))
+    return with_products(
+        teacher.potential, labelled, asked.probes, batch_atoms=_BATCH_ATOMS, first=done, origins=origins
+    )
+
+
+def _fit(source: Iterable[Atoms], teacher: Teacher) -> Iterable[Atoms]:
+    """Structures that a model can evaluate; of its batches of copies and frames, none knows the number in the file."""
+    if isinstance(teacher, CalculatorTeacher):
+        return source
+    return (atoms for _, atoms in checked(source, teacher.potential.elements))
 
 
 def _teacher(model: str, options: str, dtype: Dtype | None, device: str, common: Common) -> Teacher:

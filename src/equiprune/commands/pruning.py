@@ -36,6 +36,7 @@ from equiprune.pruning.growing import grow_checkpoint
 from equiprune.pruning.importance import Criterion, DataCriterion
 from equiprune.pruning.slicing import prune_checkpoint
 from equiprune.storage import check_writable, read_json, write_json
+from equiprune.structures import check_apart
 from equiprune.summary import compare_models, written
 
 
@@ -72,6 +73,7 @@ def calibrate(
     for path in (output, plot):
         if path:
             check_writable(path)
+            check_apart(path, [data])
     chosen = criterion_named(criterion, seed)
     if data is not None and not isinstance(chosen, DataCriterion):
         note(f"The {chosen.name} criterion looks at no structures; '{data}' is not read.")
@@ -132,6 +134,7 @@ def prune(
     """
     check_prune(target, add, by, common)
     check_writable(output)
+    check_apart(output, [by.data])
     growths = add.growths(by.seed)
     targets, criterion = target.targets(needed=not growths), by.chosen()
     parent = open_model(model, None, common, any_head=by.data is None, preferred=target.only_head(common.head))

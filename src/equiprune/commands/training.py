@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.display import note, plain, progress, show_json, show_table
+from equiprune.display import checking, note, plain, progress, show_json, show_table
 from equiprune.errors import EquipruneError, OutputError, TargetError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import COMMON, NO_KEYS, Common, Dtype, LabelFlags, NotNegative, Output, Switch
 from equiprune.labels import LabelKeys
 from equiprune.opening import open_model
-from equiprune.storage import silent
+from equiprune.storage import Progress, silent
 from equiprune.structure_files import Selection
-from equiprune.structures import fingerprint, open_structures
+from equiprune.structures import check_apart, fingerprint, open_structures
 from equiprune.training.optimisation import Plateau
 from equiprune.training.recipes import PRESETS, steps_of
 from equiprune.training.references import some, with_scale_of_forces
@@ -80,6 +80,8 @@ def train(
     """
     check_train(data, output, validation, sample, chosen, weights, from_scratch, theory, seed, watch, processes)
     theory.check_file()
+    for written in (output, loading.cache):
+        check_apart(written, [data, validation, *theory.files])
     observers, recipe = watch.observers(output), chosen.recipe(weights, seed)
     fabric = processes.launched()
     say: Say = note if fabric.is_global_zero else _nothing
@@ -94,9 +96,10 @@ def train(
     prints = {name: fingerprint(path) for name, path in files.items() if path} | sampled
     steps = steps_of(recipe, len(structures), replay.per_epoch(len(structures)), fabric.world_size)
     more: dict[str, Any] = {"workers": loading.workers, "cache": loading.cache, "note": say, "observers": observers}
-    with progress("train", steps) if fabric.is_global_zero else nullcontext(silent) as step:
-        more |= {"validation": held_out, "replay": replay, "fingerprints": prints, "fabric": fabric, "progress": step}
-        run_training(start, structures, recipe, output, **more)
+    more |= {"validation": held_out, "replay": replay, "fingerprints": prints, "fabric": fabric}
+    looked_at = len(structures) + len(held_out) + len(replay.structures)
+    with _shown(steps, looked_at) if fabric.is_global_zero else nullcontext((silent, silent)) as (step, look):
+        run_training(start, structures, recipe, output, progress=step, looked_at=look, **more)
     if fabric.is_global_zero:
         _report(start, output, structures, held_out, as_json=common.json)
     return 0
@@ -142,6 +145,13 @@ def _possible_keys(data: Path) -> str:
     except EquipruneError:
         return "the info entry that says which structure a frame is of, such as traj"
     return f"an info entry. The first structure has: {', '.join(map(str, first.info)) or 'no info at all'}"
+
+
+@contextmanager
+def _shown(steps: int, structures: int) -> Iterator[tuple[Progress, Progress]]:
+    """How far training is, and before it how many structures have been looked at."""
+    with progress("train", steps) as step, checking(structures) as look:
+        yield step, look
 
 
 def _nothing(_: str) -> None:

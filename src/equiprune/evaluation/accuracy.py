@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.errors import StructureError
-from equiprune.labels import LabelCounts, Labels, label_sources
-from equiprune.potential import Potential, Prediction, batches
+from equiprune.labels import LabelCounts, Labels, label_sources, labels_of
+from equiprune.potential import Potential, Prediction, located_batches
 from equiprune.storage import Progress, silent
 
 QUANTITIES = {"energy": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Angstrom^3"}
@@ -129,14 +129,15 @@ def evaluate(
     """
     sums: dict[str, dict[tuple[str, Group], ErrorSums]] = {name: {} for name in potentials}
     missing, count, found = dict.fromkeys(QUANTITIES, 0), 0, LabelCounts()
-    for batch in batches(structures, batch_atoms):
-        labels = [Labels.of(atoms) for atoms in batch]
+    for places, batch in located_batches(structures, batch_atoms):
+        labels = list(map(labels_of, batch, places))
         found += LabelCounts.of(map(label_sources, batch, labels))
         for quantity in missing:
             missing[quantity] += sum(label.lacks(quantity, atoms) for label, atoms in zip(labels, batch, strict=True))
         bare = [_without_labels(atoms) for atoms in batch]
         for name, potential in potentials.items():
-            for atoms, label, prediction in zip(batch, labels, potential.predict(bare, batch_atoms), strict=True):
+            predictions = potential.predict(bare, batch_atoms, places)
+            for atoms, label, prediction in zip(batch, labels, predictions, strict=True):
                 for key, errors in _errors(atoms, label, prediction, potential.quantities).items():
                     sums[name][key] = sums[name].get(key, ErrorSums()) + errors
         count += len(batch)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from ase import Atoms
 
 from equiprune.blocks import Site
 from equiprune.errors import PlanError, StructureError, TargetError
-from equiprune.potential import Differentiated, Potential, batches
+from equiprune.potential import Differentiated, Potential, located_batches
 from equiprune.pruning.importance import (
     Criterion,
     DataCriterion,
@@ -23,6 +23,7 @@ from equiprune.pruning.importance import (
     data_free_scores,
 )
 from equiprune.storage import Progress, read_json, silent, write_json
+from equiprune.structure_files import Origin, origin
 from equiprune.structures import fingerprint, read_structures
 
 
@@ -73,14 +74,16 @@ def calibrate(
     if running.structures:
         progress(running.structures)
     stream = read_structures(structures) if isinstance(structures, str | Path) else structures
-    rest = batches(islice(stream, running.structures, limit), batch_atoms)
+    rest = islice(stream, running.structures, limit)
+    located = located_batches(rest, batch_atoms, (origin(stream, i) for i in count(running.structures)))
+    scored = (score_batch(potential, batch, criterion, places) for places, batch in located)
 
     def keep(sums: RunningScores) -> None:
         if resume and sums.structures:
             _save(resume, provenance, sums)
 
     every = resume.every if resume else math.inf
-    running = _accumulate(running, (score_batch(potential, batch, criterion) for batch in rest), keep, every, progress)
+    running = _accumulate(running, scored, keep, every, progress)
     if not running.structures:
         raise StructureError("There are no structures to calibrate on. Give at least one.")
     if resume:
@@ -118,12 +121,15 @@ def _accumulate(
     return running
 
 
-def score_batch(potential: Potential, batch: list[Atoms], criterion: DataCriterion) -> RunningScores:
-    """Scores of one batch, from one backward pass."""
+def score_batch(
+    potential: Potential, batch: list[Atoms], criterion: DataCriterion, origins: Sequence[Origin] | None = None
+) -> RunningScores:
+    """Scores of one batch, from one backward pass. ``origins`` say in errors where its structures are from."""
+    places = [Origin(i) for i in range(len(batch))] if origins is None else origins
     spaces = {space.name: space for space in potential.spaces if space.scored}
-    graph = potential.graph(batch)
+    graph = potential.graph(batch, places)
     result = potential.differentiate(graph, tuple(spaces))
-    _check_finite(batch, result)
+    _check_finite(batch, places, result)
     sites = {Site.ATOM: graph.structure_of_atom, Site.EDGE: graph.structure_of_edge}
     return RunningScores.of_batch(
         criterion,
@@ -134,13 +140,13 @@ def score_batch(potential: Potential, batch: list[Atoms], criterion: DataCriteri
     )
 
 
-def _check_finite(batch: list[Atoms], result: Differentiated) -> None:
+def _check_finite(batch: list[Atoms], places: Sequence[Origin], result: Differentiated) -> None:
     forces = result.forces.split([len(atoms) for atoms in batch])
-    for atoms, energy, force in zip(batch, result.energies, forces, strict=True):
+    for atoms, place, energy, force in zip(batch, places, result.energies, forces, strict=True):
         if not (energy.isfinite() and force.isfinite().all()):
             raise StructureError(
-                f"The model's energy or forces of {atoms.get_chemical_formula()} are not finite numbers, so there is "
-                "nothing to score. Look at that structure, and at the model with 'equiprune certify'."
+                f"{place.of(atoms)}: the model's energy or forces are not finite numbers, so there is nothing to "
+                "score. Look at that structure, and at the model with 'equiprune certify'."
             )
 
 

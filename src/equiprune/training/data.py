@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,19 +15,23 @@ from ase.constraints import FixAtoms
 
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import StructureError
-from equiprune.labels import LabelCounts, Labels, label_sources
+from equiprune.labels import LabelCounts, Labels, label_sources, labels_of
+from equiprune.storage import Progress, silent
+from equiprune.structure_files import Origin
 from equiprune.structures import checked
 from equiprune.training.objective import Objective, Targets
+from equiprune.training.overlap import Overlap, geometry, overlap_said
 from equiprune.training.second_derivatives import Turn, stacked
 
 
 @dataclass(frozen=True)
 class TrainingBatch:
-    """Structures, their labels, and what to call them in an error."""
+    """Structures, their labels, and what to call them in an error: their formulas, and where they are from."""
 
     graph: AtomicGraph
     targets: Targets
     names: tuple[str, ...]
+    origins: tuple[Origin, ...]
 
     @property
     def inputs(self) -> tuple[AtomicGraph, torch.Tensor]:
@@ -36,6 +41,14 @@ class TrainingBatch:
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch elsewhere."""
         return replace(self, graph=self.graph.to(device), targets=self.targets.to(device))
+
+    def called(self, which: Iterable[int] | None = None) -> str:
+        """Some of its structures in words, or all: ``structures 3 (Si2), 148 (C4H4) for training``."""
+        by_use: dict[str, list[str]] = {}
+        for i in range(len(self.names)) if which is None else which:
+            by_use.setdefault(self.origins[i].use, []).append(f"{self.origins[i].number} ({self.names[i]})")
+        parts = [f"structure{'s' * (len(of) > 1)} {', '.join(of)}" for of in by_use.values()]
+        return " and ".join(f"{part} for {use}" if use else part for part, use in zip(parts, by_use, strict=True))
 
 
 @dataclass(frozen=True)
@@ -56,11 +69,18 @@ class Survey:
 
 
 def check_labels(
-    structures: Sequence[Atoms], objective: Objective, elements: Iterable[int], use: str, *, every: bool = True
+    structures: Sequence[Atoms],
+    objective: Objective,
+    elements: Iterable[int],
+    use: str,
+    *,
+    every: bool = True,
+    each: Callable[[Atoms], None] = lambda _: None,
 ) -> Survey:
     """What the structures hold, once it is sure that they can be evaluated and weighted terms see labels.
 
-    ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time.
+    ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time, and
+    ``each`` is called with every one.
 
     Raises:
         StructureError: they cannot, or a term sees none; without ``every``, if no weighted term sees any.
@@ -68,7 +88,7 @@ def check_labels(
     if not structures:
         raise StructureError(f"There are no structures for {use}. Give at least one.")
     found = hashlib.sha256()
-    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, use))
+    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, each))
     survey = Survey(labels, found.hexdigest())
     lacking = survey.lacking(objective)
     if lacking and (every or len(lacking) == len(objective.weighted())):
@@ -86,40 +106,63 @@ def _unlabelled(use: str, quantity: str) -> StructureError:
 
 
 def survey(
-    sets: Mapping[str, Sequence[Atoms]], objective: Objective, elements: Iterable[int], note: Callable[[str], None]
+    sets: Mapping[str, Sequence[Atoms]],
+    objective: Objective,
+    elements: Iterable[int],
+    note: Callable[[str], None],
+    looked_at: Progress = silent,
 ) -> dict[str, str]:
-    """The digest of each set, by use, once all have been checked. ``note`` is told which labels they have.
+    """The digest of each set, by use, once all have been checked.
 
-    What is replayed may lack labels of some terms: those learn from the training structures alone.
+    What is replayed may lack labels of some terms: those learn from the training structures alone. ``note`` is told
+    which labels the sets have, and which validation structures are also in another set. ``looked_at`` is called with 1
+    after every structure.
     """
-    surveys = {
-        use: check_labels(structures, objective, elements, use, every=use != "replay")
-        for use, structures in sets.items()
-    }
-    for use, found in surveys.items():
-        lacking = found.lacking(objective)
-        alone = f" Of {', '.join(lacking)} it has none; the training structures alone teach that." if lacking else ""
-        note(f"{use.capitalize()}: {len(sets[use])} structures. {found.labels}{alone}")
-    return {use: found.digest for use, found in surveys.items()}
+    held_out = array("q")
+    surveys, overlaps = dict[str, Survey](), dict[str, Overlap]()
+    for use in sorted(sets, key=lambda use: use != "validation"):  # first: then the others need not be remembered
+        overlaps[use] = Overlap(held_out)
+        told = held_out.append if use == "validation" else overlaps[use].meet
+
+        def each(atoms: Atoms, told: Callable[[int], None] = told) -> None:
+            told(geometry(atoms))
+            looked_at(1)
+
+        surveys[use] = check_labels(sets[use], objective, elements, use, every=use != "replay", each=each)
+    for use, structures in sets.items():
+        note(_said(use, structures, surveys[use], objective))
+        if places := overlaps[use].places:
+            note(overlap_said(sets["validation"], places, use))
+    return {use: surveys[use].digest for use in sets}
 
 
-def _hashed(structures: Iterable[Atoms], found: Any, use: str) -> Iterator[dict[str, str]]:
+def _said(use: str, structures: Sequence[Atoms], found: Survey, objective: Objective) -> str:
+    lacking = found.lacking(objective)
+    alone = f" Of {', '.join(lacking)} it has none; the training structures alone teach that." if lacking else ""
+    return f"{use.capitalize()}: {len(structures)} structures. {found.labels}{alone}"
+
+
+def _hashed(
+    structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms], None]
+) -> Iterator[dict[str, str]]:
     """Where the labels of each structure come from, while all of it goes into a hash."""
-    for i, atoms in enumerate(structures):
-        try:
-            labels = Labels.of(atoms)
-        except StructureError as error:
-            raise StructureError(f"Structure {i} for {use}: {error}") from error
+    for place, atoms in structures:
+        labels = labels_of(atoms, place)
         _add(seen(atoms, labels), found)
+        each(atoms)
         yield label_sources(atoms, labels)
 
 
-def with_labels(graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
+def with_labels(
+    graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence[Turn] = (), origins: Sequence[Origin] | None = None
+) -> TrainingBatch:
     """The graph of structures with their labels, in its precision and on its device.
 
-    ``turns`` say which of its Hessian products each structure brings along; none without.
+    ``turns`` say which of its Hessian products each structure brings along; none without. ``origins`` are where the
+    structures are from, for errors; their places unless given.
     """
-    labels = [Labels.of(atoms) for atoms in structures]
+    places = [Origin(i) for i in range(len(structures))] if origins is None else origins
+    labels = list(map(labels_of, structures, places))
     pairs = list(zip(labels, structures, strict=True))
     energy = [np.nan if label.energy is None else label.energy for label in labels]
     forces = [np.full((len(a), 3), np.nan) if label.forces is None else label.forces for label, a in pairs]
@@ -132,7 +175,7 @@ def with_labels(graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence
     held = torch.as_tensor(np.concatenate([fixed(atoms) for atoms in structures]), device=graph.positions.device)
     labelled = (real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)))
     targets = Targets(*labelled, hessian, vectors, held)
-    return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures))
+    return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures), tuple(places))
 
 
 def _stress(label: Labels, atoms: Atoms) -> np.ndarray:
@@ -198,8 +241,8 @@ def digest(arrays: Iterable[np.ndarray]) -> str:
 
 
 def _add(arrays: Iterable[np.ndarray], found: Any) -> None:
-    for array in arrays:
-        found.update(np.ascontiguousarray(array).tobytes())
+    for part in arrays:
+        found.update(np.ascontiguousarray(part).tobytes())
 
 
 def seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:

@@ -15,7 +15,7 @@ def not_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> Structur
     bad_atoms = ~(predicted["forces"].isfinite().all(-1) & predicted["hessian"].isfinite().all(-1).all(0))
     bad = set(data.graph.structure_of_atom[bad_atoms].tolist())
     bad |= set((~predicted["energy"].isfinite()).nonzero().flatten().tolist())
-    return diverged(f"the predictions for {', '.join(data.names[i] for i in sorted(bad))} are") if bad else None
+    return diverged(f"the predictions for {data.called(sorted(bad))} are") if bad else None
 
 
 def diverged(what: str) -> StructureError:

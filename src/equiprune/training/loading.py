@@ -22,6 +22,7 @@ from equiprune.adapters import AtomicGraph
 from equiprune.adapters.graph import Neighbours, neighbours
 from equiprune.errors import EquipruneError
 from equiprune.potential import Potential
+from equiprune.structure_files import origin
 from equiprune.training.data import TrainingBatch, with_labels
 from equiprune.training.neighbour_cache import NeighbourCache
 from equiprune.training.second_derivatives import Turns
@@ -66,10 +67,11 @@ class Batches(Dataset[TrainingBatch | EquipruneError]):
             structures = [self.sets[request.use][i] for i in request.indices]
             near = [self.near(atoms, self.cutoff, self.max_neighbors) for atoms in structures]
             graphs = [AtomicGraph.of(*of, self.dtype) for of in zip(structures, near, strict=True)]
+            turns = request.turns.of(request.indices) if request.turns else ()
+            origins = [origin(self.sets[request.use], i, request.use) for i in request.indices]
+            return with_labels(AtomicGraph.concatenated(graphs), structures, turns, origins)
         except EquipruneError as error:
             return error
-        turns = request.turns.of(request.indices) if request.turns else ()
-        return with_labels(AtomicGraph.concatenated(graphs), structures, turns)
 
 
 class Loader:

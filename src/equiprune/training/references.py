@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from ase.data import atomic_numbers, chemical_symbols
 
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import TargetError, closest
-from equiprune.labels import LabelKeys, Labels
+from equiprune.labels import LabelKeys, Labels, labels_of
 from equiprune.potential import Potential, batches
 from equiprune.storage import read_json
-from equiprune.structures import open_structures
+from equiprune.structure_files import Origin, Selection, origin
+from equiprune.structures import checked, open_structures
 
 NO_KEYS = LabelKeys()
 _LOOKED_AT = 64
@@ -158,9 +159,13 @@ class Offsets:
     total: float
 
     @classmethod
-    def of(cls, potential: Potential, structures: Sequence[Atoms]) -> Offsets | None:
-        """Of the structures that have an energy, in the potential's own precision; None when there is none."""
-        known = (atoms for atoms in structures if Labels.of(atoms).energy is not None)
+    def of(cls, potential: Potential, structures: Sequence[Atoms], use: str = "training") -> Offsets | None:
+        """Of the structures that have an energy, in the potential's own precision; None when there is none.
+
+        Raises:
+            StructureError: one of the structures, which are for this ``use``, cannot be evaluated.
+        """
+        known = _with_energy(structures, potential.elements, use)
         rows, count, total = np.empty((0, len(chemical_symbols) + 1)), 0, 0.0
         for batch in batches(known, _BATCH_ATOMS):
             new = _offsets(potential, batch)
@@ -189,6 +194,13 @@ class Offsets:
         """
         solution, _, rank, _ = np.linalg.lstsq(self.fractions, self.values, rcond=_SAME_COMPOSITION)
         return {z: _rounded(float(x)) for z, x in zip(self.elements, solution, strict=True)}, int(rank)
+
+
+def _with_energy(structures: Sequence[Atoms], elements: Iterable[int], use: str) -> Iterator[Atoms]:
+    """Looked at one by one: in a batch of some of them, a structure has another number than in its file."""
+    for place, atoms in checked(structures, elements, use):
+        if labels_of(atoms, place).energy is not None:
+            yield atoms
 
 
 def _offsets(potential: Potential, batch: Sequence[Atoms]) -> np.ndarray:
@@ -238,8 +250,8 @@ def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> t
         TargetError: the architecture has no scale, or there are no forces other than zero.
     """
     total, count = 0.0, 0
-    for atoms in structures:
-        forces = Labels.of(atoms).forces
+    for i, atoms in enumerate(structures):
+        forces = labels_of(atoms, origin(structures, i, "training")).forces
         if forces is not None:
             total, count = total + float(np.square(forces).sum()), count + forces.size
     rms = math.sqrt(total / max(count, 1))
@@ -293,8 +305,8 @@ def _from_json(path: Path) -> dict[int, float]:
 
 def _from_structures(path: Path, cutoff: float, keys: LabelKeys) -> dict[int, float]:
     found: dict[int, float] = {}
-    for atoms in LabelKeys(energy=keys.energy).on_all(open_structures(path)):
-        energy = Labels.of(atoms).energy if len(atoms) == 1 else None
+    for i, atoms in enumerate(LabelKeys(energy=keys.energy).on_all(open_structures(path))):
+        energy = labels_of(atoms, Origin(i, "references")).energy if len(atoms) == 1 else None
         if energy is None or AtomicGraph.from_structures([atoms], cutoff, torch.float64).edge_index.numel():
             continue
         number = int(atoms.numbers[0])
@@ -316,7 +328,7 @@ def _rounded(energy: float) -> float:
 
 def some(structures: Sequence[Atoms]) -> Sequence[Atoms]:
     """A few of many, evenly spread: enough to tell levels of theory apart."""
-    return structures[:: -(-len(structures) // _LOOKED_AT) or 1]
+    return Selection(structures, range(0, len(structures), -(-len(structures) // _LOOKED_AT) or 1))
 
 
 def _symbols(numbers: Any) -> str:

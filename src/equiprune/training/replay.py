@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from equiprune.errors import TargetError
+from equiprune.errors import StructureError, TargetError
 from equiprune.labels import Labels
 from equiprune.structure_files import Mapped
 from equiprune.training.references import FAR, Offsets, Referenced, some
@@ -66,7 +66,7 @@ def replay_said(replay: Replay, referenced: Referenced, own: int) -> str:
     said = (
         f"Replay: {count} structures in an epoch of {own + count}, out of {len(replay.structures)}, energies {moved}."
     )
-    found = Offsets.of(referenced.potential, some(replay.structures))
+    found = Offsets.of(referenced.potential, some(replay.structures), "replay")
     if found is None:
         return said
     advice = " The model is far from them: replay suits a model that knows them, so retrain a pruned one first."
@@ -79,7 +79,10 @@ def relabelled(structures: Sequence[Atoms], changes: Mapping[int, float]) -> Seq
 
 
 def _relabelled(atoms: Atoms, changes: Mapping[int, float]) -> Atoms:
-    energy = Labels.of(atoms).energy
+    try:
+        energy = Labels.of(atoms).energy
+    except StructureError:  # whoever looks at the structures in turn says which one it is
+        return atoms
     if energy is None:
         return atoms
     moved = atoms.copy()

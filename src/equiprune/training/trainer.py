@@ -72,6 +72,7 @@ def train(
     cache: Path | None = None,
     note: Callable[[str], None] = lambda _: None,
     progress: Progress = silent,
+    looked_at: Progress = silent,
     observers: Sequence[Observer] = (),
 ) -> Potential:
     """Train a potential; the best model by validation loss, or the last one without validation structures.
@@ -87,8 +88,9 @@ def train(
         fabric: devices and processes; one CPU process unless given.
         workers: new processes that build batches (so call this below ``if __name__ == "__main__":``); 0 for none.
         cache: a folder of neighbour lists, which other runs may share; None finds them anew every time.
-        note: told which labels the structures have.
+        note: told which labels the structures have, and which validation structures are also learnt from.
         progress: called with 1 after every step, and first with the steps that an interrupted run has behind it.
+        looked_at: called with 1 after every structure that is looked at before the first step.
         observers: told about every line of the learning curve, also those of before an interruption.
 
     Raises:
@@ -110,10 +112,10 @@ def train(
     sets = {"training": structures, "validation": validation, "replay": replay.structures}
     told = note if processes.first else lambda _: None
     with processes.together():
-        digests = survey(
-            {use: s for use, s in sets.items() if s or use == "training"}, recipe.objective, potential.elements, told
-        )
-        pool = Concatenation((structures, replay.structures)) if replay.structures else structures
+        given = {use: s for use, s in sets.items() if s or use == "training"}
+        digests = survey(given, recipe.objective, potential.elements, told, looked_at)
+        uses = ("training", "replay")
+        pool = Concatenation((structures, replay.structures), uses) if replay.structures else structures
         loader = Loader.of(potential, {"training": pool, "validation": validation}, workers, cache)
     loop = _Loop(potential, recipe, Path(run), processes, loader, progress, replay)
     with (
@@ -297,7 +299,7 @@ class _Loop:
         longest = math.inf if optimisation.clip is None else optimisation.clip
         norm = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=longest, error_if_nonfinite=False)
         if norm is None or not norm.isfinite():
-            raise diverged(f"the gradient for {', '.join(data.names)} is")
+            raise diverged(f"the gradient for {data.called()} is")
         self._move()
         state.step += 1
         if optimisation.average is not None:
