@@ -220,14 +220,16 @@ class WatchFlags:
 @Parameter(name="*", group=panel("Which structures"))
 @dataclass(frozen=True)
 class SampleFlags:
-    """A part of the training data that keeps every structure; both flags or none.
+    """Which of the structures are learnt from, and which choose the best model.
 
     Attributes:
         frames_per_structure: at most this many frames of each structure, drawn at random by --seed.
-        structure_key: the info entry that says which structure a frame is of, e.g. traj.
+        validation_share: instead of --validation, this share of the structures, with all their frames, drawn by --seed.
+        structure_key: the info entry that says which structure a frame is of, e.g. traj; each frame is one without it.
     """
 
     frames_per_structure: Positive | None = None
+    validation_share: float | None = None
     structure_key: str | None = None
 
 

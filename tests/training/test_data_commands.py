@@ -6,6 +6,7 @@ from pathlib import Path
 
 import ase.db
 import ase.io
+import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -14,7 +15,7 @@ from runs import rows
 
 import equiprune as ep
 from equiprune.training.labelling import Augmentation, augmented, label
-from equiprune.training.sampling import sample_frames
+from equiprune.training.sampling import held_out_frames, sample_frames
 
 KEYS = ["--energy-key", "dft_energy", "--forces-key", "dft_forces", "--stress-key", "dft_stress"]
 
@@ -210,11 +211,48 @@ def test_a_sample_is_said_recorded_and_trained_on(cli: Run, tmp_path: Path) -> N
     assert weights(tmp_path / "run") == weights(tmp_path / "same")
 
 
+@pytest.mark.parametrize("most", [None, 2])
+def test_a_share_of_the_structures_is_held_out(most: int | None, cli: Run, tmp_path: Path) -> None:
+    """All frames of a structure are on one side, and the run is that of two files."""
+    found = structures(copies=3)
+    data = write(tmp_path / "data.extxyz", found)
+    some = ["--frames-per-structure", most] if most else []
+    flags = ["--validation-share", 0.5, "--structure-key", "traj", "--seed", 3, "--patience", 5, *some]
+    ran = cli(*train(data, tmp_path / "run", *flags))
+    assert ran.code == 0
+    each = most or 4
+    told = f"Validation: {2 * each} of {4 * each} frames, those of 0.5 of the structures, told apart by 'traj'."
+    assert told in ran.err
+    history = ep.load(tmp_path / "run" / "model").checkpoint.history
+    assert history[-1]["data"]["validation"] == "0.5 of the structures by traj, seed 3"
+    ids = np.repeat(np.arange(4), 4)
+    kept = sample_frames(ids, each, seed=3)
+    out = kept[held_out_frames(ids[kept], 0.5, seed=3)]
+    left = [i for i in kept if i not in out]
+    assert {ids[i] for i in left}.isdisjoint(ids[i] for i in out)
+    files = [write(tmp_path / f"{name}.extxyz", [found[i] for i in of]) for name, of in (("a", left), ("b", out))]
+    same = train(files[0], tmp_path / "same", "--validation", files[1], "--seed", 3, "--patience", 5)
+    assert cli(*same).code == 0
+    assert weights(tmp_path / "run") == weights(tmp_path / "same")
+    assert (tmp_path / "run" / "last").exists()
+
+
+def test_without_a_key_every_frame_is_a_structure(cli: Run, tmp_path: Path) -> None:
+    data = write(tmp_path / "data.extxyz", structures(copies=3))
+    ran = cli(*train(data, tmp_path / "run", "--validation-share", 0.25))
+    assert ran.code == 0
+    assert "Validation: 4 of 16 frames, those of 0.25 of the structures, each frame a structure of its own" in ran.err
+
+
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
         (["--frames-per-structure", 2], ("needs --structure-key", "traj", "number")),
-        (["--structure-key", "traj"], ("--frames-per-structure", "give that too")),
+        (["--structure-key", "traj"], ("--frames-per-structure", "--validation-share", "give one of them too")),
+        (["--validation-share", 1], ("validation share of 1", "between 0 and 1")),
+        (["--validation-share", 0.5, "--validation", "x.xyz"], ("two ways to the same", "leave one out")),
+        (["--validation-share", 0.5, "--structure-key", "tray"], ("Structure 0 has no 'tray'", "'traj'")),
+        (["--patience", 1], ("--patience", "--validation-share")),
         (
             ["--frames-per-structure", 2, "--structure-key", "tray"],
             ("Structure 0 has no 'tray'", "Did you mean 'traj'?", "number"),

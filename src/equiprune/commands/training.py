@@ -8,6 +8,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
 
 import equiprune as ep
@@ -24,7 +25,7 @@ from equiprune.training.optimisation import Plateau
 from equiprune.training.recipes import PRESETS, steps_of
 from equiprune.training.references import some, with_scale_of_forces
 from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
-from equiprune.training.sampling import sample_frames, structure_ids
+from equiprune.training.sampling import check_share, held_out_frames, sample_frames, structure_ids
 from equiprune.training.start import from_scratch as initialised
 from equiprune.training.trainer import train as run_training
 from equiprune.training_flags import (
@@ -85,8 +86,8 @@ def train(
     observers, recipe = watch.observers(output), chosen.recipe(weights, seed)
     fabric = processes.launched()
     say: Say = note if fabric.is_global_zero else _nothing
-    structures, sampled = _sampled(keys.keys.on_all(open_structures(data)), sample, seed, say)
-    held_out = keys.keys.on_all(open_structures(validation)) if validation else ()
+    structures, drawn, sampled = _drawn(keys.keys.on_all(open_structures(data)), sample, seed, say)
+    held_out = keys.keys.on_all(open_structures(validation)) if validation else drawn
     start = open_model(model, dtype, common, device=str(fabric.device))
     start, replay = _prepared(initialised(start, seed) if from_scratch else start, structures, theory, keys.keys, say)
     say(f"Preset {chosen.preset}: {PRESETS[chosen.preset].source}.")
@@ -122,18 +123,27 @@ def check_train(
     if output.suffix in (".pth", ".model", ".pt"):
         raise OutputError(f"A run is a directory, not a checkpoint: give '{output.with_suffix('')}'.")
     theory.check(from_scratch=from_scratch)
-    if chosen.patience is not None and validation is None:
-        raise TargetError("--patience waits for a better validation loss: give --validation, or leave it out.")
+    if chosen.patience is not None and validation is None and sample.validation_share is None:
+        raise TargetError(
+            "--patience waits for a better validation loss: give --validation or --validation-share, or leave it out."
+        )
     chosen.recipe(weights, seed)
-    _check_sample(sample, data)
+    _check_sample(sample, data, validation)
     watch.observers(output)
     processes.check(os.environ)
 
 
-def _check_sample(sample: SampleFlags, data: Path) -> None:
-    most, key = sample.frames_per_structure, sample.structure_key
-    if most is None and key is not None:
-        raise TargetError("--structure-key tells structures apart for --frames-per-structure; give that too.")
+def _check_sample(sample: SampleFlags, data: Path, validation: Path | None) -> None:
+    most, key, share = sample.frames_per_structure, sample.structure_key, sample.validation_share
+    if share is not None and validation is not None:
+        raise TargetError("--validation and --validation-share are two ways to the same; leave one out.")
+    if share is not None:
+        check_share(share)
+    if most is None and key is not None and share is None:
+        raise TargetError(
+            "--structure-key tells structures apart for --frames-per-structure and --validation-share; give one of "
+            "them too."
+        )
     if most is not None and key is None:
         raise TargetError(f"--frames-per-structure needs --structure-key, {_possible_keys(data)}.")
 
@@ -158,18 +168,27 @@ def _nothing(_: str) -> None:
     """What the other processes say."""
 
 
-def _sampled(
+def _drawn(
     structures: Sequence[Atoms], sample: SampleFlags, seed: int, say: Say
-) -> tuple[Sequence[Atoms], dict[str, str]]:
-    """The structures to train on, and what the history of the model says of their choice."""
-    most, key = sample.frames_per_structure, sample.structure_key
-    if most is None or key is None:
-        return structures, {}
-    ids = structure_ids(structures, key)
-    kept = sample_frames(ids, most, seed)
-    share = f"{100 * len(kept) / len(ids):.0f} % of the frames ({len(kept)} of {len(ids)})"
-    say(f"Sample: {share}, {len(set(ids.tolist()))} structures, at most {most} of each '{key}'.")
-    return Selection(structures, kept), {"sample": f"at most {most} of each {key}, seed {seed}"}
+) -> tuple[Sequence[Atoms], Sequence[Atoms], dict[str, str]]:
+    """Structures to train on, those drawn for validation, and what the history of the model says of the choice."""
+    most, share, key = sample.frames_per_structure, sample.validation_share, sample.structure_key
+    if most is None and share is None:
+        return structures, (), {}
+    ids = np.arange(len(structures)) if key is None else structure_ids(structures, key)
+    kept, facts = np.arange(len(ids)), {}
+    if most is not None:
+        kept = sample_frames(ids, most, seed)
+        part = f"{100 * len(kept) / len(ids):.0f} % of the frames ({len(kept)} of {len(ids)})"
+        say(f"Sample: {part}, {len(np.unique(ids))} structures, at most {most} of each '{key}'.")
+        facts["sample"] = f"at most {most} of each {key}, seed {seed}"
+    if share is None:
+        return Selection(structures, kept), (), facts
+    held_out = held_out_frames(ids[kept], share, seed)
+    apart = f"told apart by '{key}'" if key else "each frame a structure of its own (see --structure-key)"
+    say(f"Validation: {len(held_out)} of {len(kept)} frames, those of {share:g} of the structures, {apart}.")
+    facts["validation"] = f"{share:g} of the structures by {key or 'frame'}, seed {seed}"
+    return Selection(structures, np.delete(kept, held_out)), Selection(structures, kept[held_out]), facts
 
 
 def _prepared(

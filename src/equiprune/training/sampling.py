@@ -55,14 +55,19 @@ def held_out_frames(ids: Sequence[int] | np.ndarray, share: float, seed: int = 0
     Raises:
         TargetError: a share that is not between 0 and 1, or a single structure.
     """
-    if not 0 < share < 1:
-        raise TargetError(f"A validation share of {share} is not possible: give a number between 0 and 1.")
+    check_share(share)
     structures = np.unique(ids)
     if len(structures) < 2:
         raise TargetError("A single structure cannot be shared between training and validation. Give --validation.")
     count = min(max(1, round(share * len(structures))), len(structures) - 1)
     chosen = np.random.default_rng(seed).permutation(structures)[:count]
     return np.flatnonzero(np.isin(ids, chosen))
+
+
+def check_share(share: float) -> None:
+    """Raise `TargetError` unless a share of structures leaves something on both sides."""
+    if not 0 < share < 1:
+        raise TargetError(f"A validation share of {share} is not possible: give a number between 0 and 1.")
 
 
 def structure_ids(structures: Iterable[Atoms], key: str) -> np.ndarray:
