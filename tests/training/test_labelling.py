@@ -240,7 +240,7 @@ def test_labels_that_are_not_numbers_are_refused(toy: ep.Potential, structures: 
     broken = ep.Potential.create(toy.adapter, toy.checkpoint, torch.float64)
     with torch.no_grad():
         broken.module.readout_weight.fill_(torch.nan)
-    with pytest.raises(StructureError, match=f"labels of {structures[0].get_chemical_formula()} are not finite"):
+    with pytest.raises(StructureError, match=r"Structure 0 \(C4H4\): the teacher's labels are not finite"):
         list(label(broken, structures))
 
 
@@ -294,12 +294,12 @@ def test_without_frames_there_is_no_dynamics(structures: list[Atoms]) -> None:
 
 
 def test_dynamics_that_flies_apart_is_refused() -> None:
-    with pytest.raises(StructureError, match=r"dynamics of Cu2 .*flies apart.*--timestep"):
+    with pytest.raises(StructureError, match=r"Structure 0 \(Cu2\): molecular dynamics .*flies apart.*--timestep"):
         list(simulated([Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 0.3]])], EMT(), Dynamics(5, timestep=20.0)))
 
 
 def test_dynamics_with_a_calculator_that_fails_names_the_structure() -> None:
-    with pytest.raises(StructureError, match=r"Molecular dynamics of Si2 failed .*SCF not converged"):
+    with pytest.raises(StructureError, match=r"Structure 0 \(Si2\): molecular dynamics failed .*SCF not converged"):
         list(simulated([bulk("Si")], _Failing(), Dynamics(1)))
 
 
@@ -380,7 +380,7 @@ def test_a_calculator_without_stress_labels_without_stress() -> None:
 
 
 def test_a_calculator_that_fails_names_the_structure() -> None:
-    with pytest.raises(StructureError, match=r"mine:Failing failed for Si2 .*SCF not converged"):
+    with pytest.raises(StructureError, match=r"Structure 0 \(Si2\): mine:Failing failed .*SCF not converged"):
         list(label(CalculatorTeacher(_Failing(), "mine:Failing"), [bulk("Si")]))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 from command_line import Run
 from runs import bare, batch, labelled, run, student, write
 
@@ -230,3 +231,24 @@ def test_a_gradient_that_is_not_finite_names_them_too(tmp_path: Path) -> None:
     sample = Selection(labelled(), [5, 2])
     with pytest.raises(StructureError, match=r"gradient for structures (5|2) \(.*\), (5|2) \(.*\) for training is not"):
         run(tmp_path / "run", recipe, potential=changed("readout_weight", 1e160), structures=sample, validation=())
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ([], "Structure 3 (Si2): ase.calculators.emt:EMT failed (NotImplementedError"),
+        (["--copies", 2], "Structure 3 (Si2): ase.calculators.emt:EMT failed (NotImplementedError"),
+        (
+            ["--copies", 2, "--frames", 1, "--interval", 1],
+            "Structure 3 (Si2): molecular dynamics failed (NotImplemented",
+        ),
+    ],
+)
+def test_a_calculator_that_fails_names_the_structure_of_the_file(
+    flags: list[object], says: str, cli: Run, tmp_path: Path
+) -> None:
+    """Whatever comes of it: copies, frames of dynamics."""
+    data = write(tmp_path / "data.extxyz", [bulk("Cu"), bulk("Cu"), bulk("Al"), bulk("Si"), bulk("Cu")])
+    ran = cli("label", "ase.calculators.emt:EMT", data, "-o", tmp_path / "out.extxyz", *flags)
+    assert ran.code == 2
+    assert says in ran.err

@@ -151,8 +151,10 @@ def _write(file: LabelFile, teacher: Teacher, source: Iterable[Atoms], asked: _A
 def _rest(teacher: Teacher, source: Iterable[Atoms], asked: _Asked, done: int, step: Progress) -> Iterator[Atoms]:
     """Labelled structures that follow those that are done."""
     copies = augmented(_fit(source, teacher), asked.augmentation)
-    structures = simulated(copies, teacher.calculator, asked.dynamics, skip=done)
-    labelled = labelled_by(teacher, structures, batch_atoms=_BATCH_ATOMS, progress=step)
+    of_copies = (Origin(number // (1 + asked.augmentation.copies)) for number in count())
+    structures = simulated(copies, teacher.calculator, asked.dynamics, skip=done, origins=of_copies)
+    sources = (Origin(number // asked.each) for number in count(done))
+    labelled = labelled_by(teacher, structures, batch_atoms=_BATCH_ATOMS, progress=step, origins=sources)
     if asked.probes is None or isinstance(teacher, CalculatorTeacher):  # of a calculator none can be asked for
         return labelled
     origins = (Origin(number // asked.each) for number in count(done))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from equiprune.errors import EquipruneError, StructureError, TargetError
-from equiprune.potential import Potential, batches
+from equiprune.potential import Potential, located_batches
 from equiprune.storage import Progress, silent
+from equiprune.structure_files import Origin
 from equiprune.training.teachers import PotentialTeacher, Teacher, check_finite
 
 
@@ -132,27 +133,44 @@ def _distorted(atoms: Atoms, augmentation: Augmentation, generator: np.random.Ge
 
 
 def simulated(
-    structures: Iterable[Atoms], calculator: Calculator, dynamics: Dynamics, *, skip: int = 0
+    structures: Iterable[Atoms],
+    calculator: Calculator,
+    dynamics: Dynamics,
+    *,
+    skip: int = 0,
+    origins: Iterable[Origin] | None = None,
 ) -> Iterator[Atoms]:
     """Each structure without its labels, followed by frames of molecular dynamics that starts from it.
 
-    The first ``skip`` of all these are left out, and so is dynamics of which no frame would be left.
+    The first ``skip`` of all these are left out, and so is dynamics of which no frame would be left. ``origins`` are
+    what errors say of where a structure is from; unless given, its place in ``structures``.
 
     Raises:
         StructureError: the calculator fails, or the atoms fly apart: a position is not finite, or two structures'
             lengths away from its start.
     """
-    for number, atoms in enumerate(structures):
+    places = map(Origin, count()) if origins is None else iter(origins)
+    for number, (atoms, place) in enumerate(zip(structures, places, strict=False)):
         before = number * (1 + dynamics.frames)
         if skip < before + 1 + dynamics.frames:
-            yield from islice(_followed(atoms, calculator, dynamics, number), max(skip - before, 0), None)
+            generator = np.random.default_rng([dynamics.seed, number])
+            followed = _followed(_bare(atoms), calculator, dynamics, generator, place)
+            yield from islice(followed, max(skip - before, 0), None)
 
 
-def _followed(atoms: Atoms, calculator: Calculator, dynamics: Dynamics, number: int) -> Iterator[Atoms]:
-    bare = _bare(atoms)
-    yield bare
-    if dynamics.frames:
-        yield from _frames(bare, calculator, dynamics, np.random.default_rng([dynamics.seed, number]))
+def _followed(
+    atoms: Atoms, calculator: Calculator, dynamics: Dynamics, generator: np.random.Generator, place: Origin
+) -> Iterator[Atoms]:
+    yield atoms
+    if not dynamics.frames:
+        return
+    try:
+        yield from _frames(atoms, calculator, dynamics, generator)
+    except EquipruneError as error:
+        raise StructureError(f"{place.of(atoms)}: {error}") from error
+    except Exception as error:  # every calculator fails in its own way
+        reason = f"{type(error).__name__}: {error}"
+        raise StructureError(f"{place.of(atoms)}: molecular dynamics failed ({reason}).") from error
 
 
 def _frames(
@@ -174,37 +192,36 @@ def _frames(
     )
     far = 2 * (np.ptp(atoms.positions, axis=0).max() + atoms.cell.lengths().max() + 1)
     for _ in range(dynamics.frames):
-        try:
-            motion.run(dynamics.interval)
-        except EquipruneError:
-            raise
-        except Exception as error:  # every calculator fails in its own way
-            raise StructureError(
-                f"Molecular dynamics of {atoms.get_chemical_formula()} failed ({type(error).__name__}: {error})."
-            ) from error
+        motion.run(dynamics.interval)
         if not np.abs(moving.positions - atoms.positions).max() < far:
             raise StructureError(
-                f"Molecular dynamics of {atoms.get_chemical_formula()} at {dynamics.temperature:g} K flies apart. "
-                "Lower --temperature or --timestep, or relax the structure first."
+                f"molecular dynamics at {dynamics.temperature:g} K flies apart. Lower --temperature or --timestep, or "
+                "relax the structure first."
             )
         yield _bare(moving)
 
 
 def label(
-    teacher: Potential | Teacher, structures: Iterable[Atoms], *, batch_atoms: int = 256, progress: Progress = silent
+    teacher: Potential | Teacher,
+    structures: Iterable[Atoms],
+    *,
+    batch_atoms: int = 256,
+    progress: Progress = silent,
+    origins: Iterable[Origin] | None = None,
 ) -> Iterator[Atoms]:
     """Structures with the teacher's energy (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3) as their only labels.
 
-    ``info["teacher_sha256"]`` says whose they are, unless the teacher is a model that has not been saved.
+    ``info["teacher_sha256"]`` says whose they are, unless the teacher is a model that has not been saved. ``origins``
+    are what errors say of where a structure is from; unless given, its place in ``structures``.
 
     Raises:
         StructureError: unknown elements, a calculator that fails, or a label that is not finite.
     """
     teacher = PotentialTeacher(teacher) if isinstance(teacher, Potential) else teacher
     fingerprint = teacher.fingerprint
-    for batch in batches(structures, batch_atoms):
-        for atoms, results in zip(batch, teacher.results(batch), strict=True):
-            check_finite(results, atoms)
+    for places, batch in located_batches(structures, batch_atoms, origins):
+        for atoms, place, results in zip(batch, places, teacher.results(batch, places), strict=True):
+            check_finite(results, atoms, place)
             labelled = _bare(atoms)
             if fingerprint:  # an empty one would make an extxyz file unreadable
                 labelled.info["teacher_sha256"] = fingerprint

@@ -19,6 +19,7 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
 from equiprune.errors import StructureError, TargetError
 from equiprune.potential import Potential
+from equiprune.structure_files import Origin
 
 Results = Mapping[str, Any]
 """``energy`` eV; ``forces`` (atoms, 3) eV/Angstrom; ``stress`` (6,) eV/Angstrom^3, where there is one."""
@@ -52,7 +53,7 @@ class CalculatorTeacher:
         """``module:callable`` called with the options. The module may also be a file of the working directory.
 
         >>> teacher = CalculatorTeacher.named("ase.calculators.lj:LennardJones", {"epsilon": 0.5})
-        >>> [results] = teacher.results([Atoms("He2", positions=[[0, 0, 0], [0, 0, 1.12]])])
+        >>> [results] = teacher.results([Atoms("He2", positions=[[0, 0, 0], [0, 0, 1.12]])], [Origin(0)])
         >>> f"{results['energy']:.2f} eV"
         '-0.50 eV'
 
@@ -79,11 +80,11 @@ class CalculatorTeacher:
         known = [self.name, getattr(package, "__version__", ""), self.options]
         return hashlib.sha256(json.dumps(known, sort_keys=True, default=repr).encode()).hexdigest()
 
-    def results(self, structures: Sequence[Atoms]) -> list[Results]:
-        """What the calculator says, one structure after another."""
-        return [self._of(atoms) for atoms in structures]
+    def results(self, structures: Sequence[Atoms], origins: Sequence[Origin]) -> list[Results]:
+        """What the calculator says, one structure after another; ``origins`` say where they are from, for errors."""
+        return [self._of(*pair) for pair in zip(structures, origins, strict=True)]
 
-    def _of(self, atoms: Atoms) -> Results:
+    def _of(self, atoms: Atoms, place: Origin) -> Results:
         unlabelled = atoms.copy()  # charges, magnetic moments and ``info`` may be part of the question
         wanted = ["energy", "forces", *(["stress"] if atoms.pbc.all() else [])]
         try:
@@ -91,7 +92,7 @@ class CalculatorTeacher:
             found = {name: self._property(name, unlabelled) for name in wanted}
         except Exception as error:  # every calculator fails in its own way
             reason = f"{type(error).__name__}: {error}"
-            raise StructureError(f"{self.name} failed for {atoms.get_chemical_formula()} ({reason}).") from error
+            raise StructureError(f"{place.of(atoms)}: {self.name} failed ({reason}).") from error
         return {name: value for name, value in found.items() if value is not None}
 
     def _forget(self) -> None:
@@ -141,9 +142,9 @@ class PotentialTeacher:
         """sha256 of its file; empty if it has not been saved."""
         return self.potential.checkpoint.sha256
 
-    def results(self, structures: Sequence[Atoms]) -> list[Results]:
-        """Predictions, evaluated as one batch."""
-        predictions = self.potential.predict(structures, sum(map(len, structures)))
+    def results(self, structures: Sequence[Atoms], origins: Sequence[Origin]) -> list[Results]:
+        """Predictions, evaluated as one batch; ``origins`` say where the structures are from, for errors."""
+        predictions = self.potential.predict(structures, sum(map(len, structures)), origins)
         return [self._of(*pair) for pair in zip(structures, predictions, strict=True)]
 
     def _of(self, atoms: Atoms, prediction: Any) -> Results:
@@ -156,7 +157,7 @@ class PotentialTeacher:
 Teacher = PotentialTeacher | CalculatorTeacher
 
 
-def check_finite(results: Results, atoms: Atoms) -> None:
+def check_finite(results: Results, atoms: Atoms, place: Origin) -> None:
     """Raise `StructureError` unless every label is a number."""
     if not all(np.isfinite(value).all() for value in results.values()):
-        raise StructureError(f"The teacher's labels of {atoms.get_chemical_formula()} are not finite numbers.")
+        raise StructureError(f"{place.of(atoms)}: the teacher's labels are not finite numbers.")
