@@ -22,20 +22,20 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
-from numpy.random import Generator, default_rng
+from numpy.random import default_rng
 from torch import Tensor
 
 from equiprune.adapters import Checkpoint, ModelAdapter
-from equiprune.blocks import BlockMask, FeatureSpace, Irrep, PruningPlan, Role, Site, WeightLayout
+from equiprune.blocks import PruningPlan, Role, Site
 from equiprune.certificate import LIMITS
 from equiprune.checkpoint import load, save
+from equiprune.contract_cases import completed, known_to, shifted, turned, with_silenced_channels
 from equiprune.hessian_checks import assert_second_derivatives
 from equiprune.physics_checks import batch_independence, compare, equivariance, finite_difference
 from equiprune.potential import Potential, masked
 from equiprune.probes import probe_structures
 from equiprune.pruning.calibration import calibrate
 from equiprune.pruning.cost import count_parameters
-from equiprune.pruning.counts import group_of
 from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.importance import Activation, ImportanceScores, Taylor
 from equiprune.pruning.random_plans import PRUNABLE, random_plan, shuffled_plan
@@ -175,8 +175,8 @@ class AdapterContract:
                 outer = random_plan(potential, generator)
                 once = prune(potential, outer)
                 inner = random_plan(once, generator)
-                other = _completed(outer.then(inner), outer, potential.spaces)
-                rest = _known(other.within(outer), once.spaces)
+                other = completed(outer.then(inner), outer, potential.spaces)
+                rest = known_to(other.within(outer), once.spaces)
                 for step, whole in ((inner, outer.then(inner)), (rest, outer & other)):
                     twice, directly = prune(once, step), prune(potential, whole)
                     assert twice.architecture == directly.architecture
@@ -223,7 +223,7 @@ class AdapterContract:
         for potential in self.potentials():
             structures = self.structures(potential.elements)
             generator = default_rng(3)
-            move = _moved if potential.architecture.exact_rotations else _shifted
+            move = turned if potential.architecture.exact_rotations else shifted
             moved = [move(atoms, generator) for atoms in structures]
             for criterion in (Taylor(), Activation()):
                 _assert_close(calibrate(potential, structures, criterion), calibrate(potential, moved, criterion))
@@ -326,7 +326,7 @@ class AdapterContract:
         for potential in self.potentials():
             generator, structures = default_rng(6), self.structures(potential.elements)
             for produced in (True, False):
-                checkpoint, silenced = _silenced(potential, generator, produced=produced)
+                checkpoint, silenced = with_silenced_channels(potential, generator, produced=produced)
                 dead = dead_blocks(self.adapter, checkpoint)
                 missed = [block for block in silenced if block[2] not in dead.get(block[0], {}).get(block[1], ())]
                 assert silenced, "the adapter's layouts name no scored space"
@@ -368,84 +368,9 @@ def _assert_close(a: ImportanceScores, b: ImportanceScores) -> None:
             np.testing.assert_allclose(value, b.mean[name][ir], rtol=1e-7, atol=1e-11, err_msg=f"{name} {ir}")
 
 
-def _known(plan: PruningPlan, spaces: Iterable[FeatureSpace]) -> PruningPlan:
-    """The plan without spaces that are gone, with the interaction they belonged to."""
-    names = {space.name for space in spaces}
-    return PruningPlan({name: mask for name, mask in plan.masks.items() if name in names})
-
-
-def _completed(core: PruningPlan, outer: PruningPlan, spaces: Iterable[FeatureSpace]) -> PruningPlan:
-    """``core`` and everything ``outer`` removes: valid wherever both are, and ``outer & this`` is ``core``."""
-    masks = {}
-    for space in spaces:
-        shared, kept = core.mask(space), outer.mask(space)
-        added = {ir: sorted(set(range(mul)) - set(kept.of(ir))) for mul, ir in space.irreps}
-        masks[space.name] = BlockMask.keep(
-            space.irreps, {ir: (*shared.of(ir), *added[ir]) for _, ir in space.irreps if shared.of(ir)}
-        )
-    return PruningPlan(masks)
-
-
 def _noted(name: str, seen: list[tuple[str, tuple[int, ...]]]) -> Callable[[Tensor], Tensor]:
     def note(feature: Tensor) -> Tensor:
         seen.append((name, tuple(feature.shape)))
         return feature
 
     return note
-
-
-def _moved(atoms: Atoms, generator: Generator) -> Atoms:
-    """The same structure turned, shifted, and with its atoms in another order."""
-    moved = atoms[generator.permutation(len(atoms))]
-    moved.rotate(generator.uniform(10, 170), generator.standard_normal(3), rotate_cell=True)
-    moved.translate(generator.standard_normal(3))
-    return moved
-
-
-def _shifted(atoms: Atoms, generator: Generator) -> Atoms:
-    """The same structure elsewhere."""
-    shifted = atoms.copy()
-    shifted.translate(generator.standard_normal(3))
-    return shifted
-
-
-_Block = tuple[str, Irrep, int]
-"""Space, irrep, channel."""
-
-
-def _silenced(potential: Potential, generator: Generator, *, produced: bool) -> tuple[Checkpoint, list[_Block]]:
-    """The checkpoint with one channel of every scored space no longer produced (or no longer read), and which."""
-    layouts = potential.adapter.weight_layouts(potential.architecture)
-    weights = {name: weight.clone() for name, weight in potential.checkpoint.weights.items()}
-    entry_of_group: dict[str, int] = {}
-    blocks = []
-    for space in potential.spaces:
-        if space.scored and (space.zero_preserving or not produced):
-            # one irrep for all spaces of a size group: otherwise none could be removed
-            entry = entry_of_group.setdefault(group_of(space), int(generator.integers(len(space.irreps))))
-            mul, ir = space.irreps.entries[entry % len(space.irreps)]
-            block = (space.name, ir, int(generator.integers(mul)))
-            if sum(_silence(weights[name], layout, block, produced) for name, layout in layouts.items()):
-                blocks.append(block)
-    return replace(potential.checkpoint, weights=weights), blocks
-
-
-def _silence(weight: Tensor, layout: WeightLayout, block: _Block, produced: bool) -> int:
-    """Zero in place what makes a block or what reads it; how many stretches that was."""
-    space, irrep, channel = block
-    start = found = 0
-    for path in layout.paths:
-        dense = weight.view(-1)[start : start + path.numel].view(path.shape)
-        start += path.numel
-        for dim, axis in enumerate(path.axes):
-            makes = path.produces(dim)
-            if makes and len(path.axes) == 1 and not path.key:
-                continue  # an element-wise constant makes nothing
-            column = 0
-            for segment in axis:
-                ours = (segment.space, segment.irrep) == (space, irrep) and makes == produced
-                if ours and (segment.use == "" or not produced):
-                    dense.select(dim, column + channel).zero_()
-                    found += 1
-                column += segment.mul
-    return found
