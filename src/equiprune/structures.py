@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms
 from ase.data import chemical_symbols
 
 from equiprune.adapters.graph import coinciding
@@ -87,6 +88,19 @@ def check_apart(output: Path | None, sources: Iterable[Path | None]) -> None:
                 f"'{output}' lies in '{source}', all of whose files are read as structures: what is written there "
                 "would be part of the data when the command is repeated. Choose a place outside of it."
             )
+
+
+def fixed(atoms: Atoms) -> np.ndarray:
+    """Which atoms a structure's constraints hold where they are: (atoms,) booleans.
+
+    >>> fixed(Atoms("H3", constraint=FixAtoms([1]))).tolist()
+    [False, True, False]
+    """
+    held = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            held[constraint.index] = True
+    return held
 
 
 def fingerprint(source: str | Path) -> str:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms
 
 import equiprune as ep
 from equiprune.errors import StructureError
@@ -72,6 +73,25 @@ def test_errors_are_broken_down_by_config_type(toy: ep.Potential, structures: li
     assert accuracy.mae("energy", ("config_type", "bulk")) == pytest.approx(1500)
     assert accuracy.mae("energy", ("config_type", "slab")) == pytest.approx(4000)
     assert accuracy.to_json()["by_config_type"]["slab"]["energy_mae"] == pytest.approx(4000)
+
+
+def test_a_structure_is_right_within_the_bounds_of_the_open_catalyst_project(toy: ep.Potential) -> None:
+    """0.02 eV in the energy; 0.03 eV/Angstrom in every force component of the atoms that are free."""
+    [atoms, *_] = ep.probe_structures([1, 6, 8, 14]).values()
+    wrong = np.zeros((len(atoms), 3))
+    wrong[1, 2] = 0.04
+    fixed = atoms.copy()
+    fixed.set_constraint(FixAtoms([1]))
+    cases = [
+        (labelled(toy, atoms, energy=0.019, forces=0.029), 1.0),
+        (labelled(toy, atoms, energy=0.021, forces=0.029), 0.0),
+        (labelled(toy, atoms, energy=0, forces=wrong), 0.0),
+        (labelled(toy, fixed, energy=0, forces=wrong), 1.0),
+    ]
+    for case, right in cases:
+        [accuracy] = ep.evaluate({"toy": toy}, [case])
+        assert accuracy.efwt == right
+    assert accuracy.mae("forces") > 0  # over all atoms
 
 
 def test_a_missing_label_is_counted_and_never_zero(toy: ep.Potential, structures: list[Atoms]) -> None:

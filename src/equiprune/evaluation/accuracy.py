@@ -17,6 +17,7 @@ from equiprune.errors import StructureError
 from equiprune.labels import LabelCounts, Labels, label_sources, labels_of
 from equiprune.potential import Potential, Prediction, located_batches
 from equiprune.storage import Progress, silent
+from equiprune.structures import fixed
 
 QUANTITIES = {"energy": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Angstrom^3"}
 """What is measured, and the unit of its errors."""
@@ -86,8 +87,8 @@ class Accuracy:
 
     @property
     def efwt(self) -> float | None:
-        """Share of structures whose energy is within 0.02 eV and all of whose force components are within 0.03
-        eV/Angstrom; None without labels of both.
+        """Share of structures whose energy is within 0.02 eV and, of atoms that are free to move, all force components
+        within 0.03 eV/Angstrom; None without labels of both.
         """
         return self.sums.get(("efwt", ("all", "")), ErrorSums()).mae
 
@@ -166,7 +167,8 @@ def _errors(
         errors["stress"] = prediction.stress.double().cpu().numpy() - labels.stress
     found = {(quantity, ("all", "")): ErrorSums.of(error) for quantity, error in errors.items()}
     if {"energy", "forces"} <= errors.keys():
-        right = abs(errors["energy"][0]) * len(atoms) < _RIGHT_ENERGY and abs(errors["forces"]).max() < _RIGHT_FORCE
+        farthest = abs(errors["forces"][~fixed(atoms)]).max(initial=0.0)
+        right = abs(errors["energy"][0]) * len(atoms) < _RIGHT_ENERGY and farthest < _RIGHT_FORCE
         found["efwt", ("all", "")] = ErrorSums(absolute=float(right), count=1)
     if "config_type" in atoms.info:
         kind = ("config_type", str(atoms.info["config_type"]))

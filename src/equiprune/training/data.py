@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from ase.constraints import FixAtoms
 
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import StructureError
 from equiprune.labels import LabelCounts, Labels, label_sources, labels_of
 from equiprune.storage import Progress, silent
 from equiprune.structure_files import Origin
-from equiprune.structures import checked
+from equiprune.structures import checked, fixed
 from equiprune.training.objective import Objective, Targets
 from equiprune.training.overlap import Overlap, geometry, overlap_said
 from equiprune.training.second_derivatives import Turn, stacked
@@ -180,19 +179,6 @@ def with_labels(
 
 def _stress(label: Labels, atoms: Atoms) -> np.ndarray:
     return np.full((3, 3), np.nan) if label.stress is None or label.lacks("stress", atoms) else label.stress
-
-
-def fixed(atoms: Atoms) -> np.ndarray:
-    """Which atoms a structure's constraints hold where they are: (atoms,) booleans.
-
-    >>> fixed(Atoms("H3", constraint=FixAtoms([1]))).tolist()
-    [False, True, False]
-    """
-    held = np.zeros(len(atoms), dtype=bool)
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixAtoms):
-            held[constraint.index] = True
-    return held
 
 
 def order(structures: int, epoch: int, seed: int, replayed: Sequence[int] = ()) -> list[int]:
