@@ -103,11 +103,12 @@ class Labels:
         Raises:
             StructureError: a label that is present has another shape, or is not finite.
         """
-        energy = _label(atoms, "energy", atoms.info, ())
+        results = _results(atoms)
+        energy = _label(atoms, "energy", atoms.info, results, ())
         return cls(
             energy=None if energy is None else float(energy),
-            forces=_label(atoms, "forces", {**atoms.info, **atoms.arrays}, (len(atoms), 3)),
-            stress=_label(atoms, "stress", atoms.info, (3, 3)),
+            forces=_label(atoms, "forces", {**atoms.info, **atoms.arrays}, results, (len(atoms), 3)),
+            stress=_label(atoms, "stress", atoms.info, results, (3, 3)),
             hessian=HessianProducts.of(atoms),
         )
 
@@ -236,12 +237,14 @@ def _source(atoms: Atoms, quantity: str) -> str:
     return key if key in atoms.info or key in atoms.arrays else f"calculator result {quantity}"
 
 
-def _label(atoms: Atoms, name: str, reference: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray | None:
-    value = reference.get(f"REF_{name}", _result(atoms, name))
+def _label(
+    atoms: Atoms, name: str, reference: Mapping[str, Any], results: Mapping[str, Any], shape: tuple[int, ...]
+) -> np.ndarray | None:
+    value = reference.get(f"REF_{name}", results.get(name))
     if value is None:
         return None
     try:
-        array = np.asarray(value, dtype=float)
+        array = np.array(value, dtype=float)
         array = voigt_6_to_full_3x3_stress(array) if name == "stress" and array.shape == (6,) else array.reshape(shape)
     except (TypeError, ValueError) as error:
         expected = " x ".join(map(str, shape)) + " numbers" if shape else "a number"
@@ -251,9 +254,16 @@ def _label(atoms: Atoms, name: str, reference: Mapping[str, Any], shape: tuple[i
     return array
 
 
-def _result(atoms: Atoms, name: str) -> Any:
+def _results(atoms: Atoms) -> Mapping[str, Any]:
+    """What the calculator of a structure already knows of it as it is now."""
     if atoms.calc is None:
-        return None
+        return {}
+    if isinstance(atoms.calc, SinglePointCalculator):  # compared once: its get_property does that for each quantity
+        return {} if atoms.calc.check_state(atoms) else atoms.calc.results
+    return {name: _result(atoms, name) for name in ("energy", "forces", "stress")}
+
+
+def _result(atoms: Atoms, name: str) -> Any:
     try:
         return atoms.calc.get_property(name, atoms, allow_calculation=False)
     except PropertyNotImplementedError:
