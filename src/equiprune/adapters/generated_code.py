@@ -3,7 +3,8 @@
 e3nn takes a tensor of many irreps apart by one slice for each, and puts the results of all paths together at the end
 (o3/_tensor_product/_codegen.py). The backward pass of a slice writes a tensor of zeros as large as what was sliced, so
 taking apart into n pieces costs n such tensors; the backward pass of a concatenation slices, so the gradient of forces
-pays again. Here one split has one concatenation for a backward pass, and the other way round, in every order.
+pays again. Here one split has one concatenation for a backward pass, and the other way round, in every order. (Where
+code takes the same slice twice, which e3nn's does not, gradients are added in another order.)
 """
 
 from __future__ import annotations

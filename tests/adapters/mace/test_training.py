@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from backward_pass import assert_quicker_and_the_same
 from random_mace import random_checkpoint, stock
 
 import equiprune as ep
@@ -97,3 +98,7 @@ def test_a_trained_model_is_a_mace_model(tmp_path: Path, model: ep.Potential, st
     ep.save(trained, tmp_path / "trained.model")
     stock = trained.adapter.stock_energies(tmp_path / "trained.model", structures, None)
     np.testing.assert_allclose(stock, [p.energy.item() for p in trained.predict(structures)], atol=1e-8)
+
+
+def test_training_has_a_quicker_backward_pass(model: ep.Potential, structures: list[Atoms]) -> None:
+    assert_quicker_and_the_same(model.to(torch.float32), structures)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from backward_pass import assert_quicker_and_the_same
 
 import equiprune as ep
 from equiprune.training.data import with_labels
@@ -86,3 +87,7 @@ def test_a_trained_model_is_a_sevennet(tmp_path: Path, child: ep.Potential, stru
     ep.save(trained, tmp_path / "trained.pth")
     stock = trained.adapter.stock_energies(tmp_path / "trained.pth", structures, None)
     np.testing.assert_allclose(stock, [p.energy.item() for p in trained.predict(structures)], atol=1e-3)
+
+
+def test_training_has_a_quicker_backward_pass(child: ep.Potential, structures: list[Atoms]) -> None:
+    assert_quicker_and_the_same(child.to(torch.float32), structures)
