@@ -26,6 +26,7 @@ import equiprune as ep
 from equiprune.pruning.targets import Target
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.recipes import PRESETS, Recipe
+from equiprune.training.references import RefitReferences
 from equiprune.training.start import from_scratch
 from equiprune.training.trainer import train
 
@@ -106,7 +107,7 @@ def run(start: ep.Potential, data: list[Atoms], validation: list[Atoms], chosen:
 def best_rate(
     start: ep.Potential, data: list[Atoms], validation: list[Atoms], chosen: Recipe, rates: Sequence[float]
 ) -> tuple[float, ep.Potential, list]:
-    """The run whose last validation loss is the smallest."""
+    """The run with the smallest validation loss."""
     found = []
     for rate in rates or [chosen.optimisation.learning_rate]:
         tried = replace(chosen, optimisation=replace(chosen.optimisation, learning_rate=rate))
@@ -176,6 +177,7 @@ def main() -> None:
     parser.add_argument("--rates", type=float, nargs="*", default=[], help="learning rates to choose from")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--starts", nargs="+", default=KINDS, choices=KINDS)
+    parser.add_argument("--references", choices=("keep", "refit"), default="keep", help="energies of elements")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
@@ -189,10 +191,12 @@ def main() -> None:
     chosen = recipe(case.preset, arguments.epochs, arguments.batch_size)
     steps = arguments.epochs * -(-len(data) // arguments.batch_size)
     print(f"{case.model} to {', '.join(map(str, case.targets))}; {len(data)} crystals ({arguments.labels} labels)")
-    print(f"{steps} steps of {arguments.batch_size} structures, preset {case.preset}, {arguments.dtype}", flush=True)
+    print(f"{steps} steps of {arguments.batch_size} structures, preset {case.preset}, {arguments.dtype}")
+    print(f"energies of elements: {arguments.references}", flush=True)
     rows, curves, rates = {"parent": errors(parent, sets)}, {}, {}
     for name, start in starts(parent, structures[:120], data[:120], case.targets, arguments):
         kind = name.split()[0]
+        start = RefitReferences().apply(start, data).potential if arguments.references == "refit" else start
         candidates = [rates[kind]] if kind in rates else arguments.rates
         rates[kind], trained, curves[name] = best_rate(start, data, validation, chosen, candidates)
         rows[name] = errors(trained, sets)
