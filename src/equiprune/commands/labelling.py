@@ -151,16 +151,21 @@ def _write(file: LabelFile, teacher: Teacher, source: Iterable[Atoms], asked: _A
 def _rest(teacher: Teacher, source: Iterable[Atoms], asked: _Asked, done: int, step: Progress) -> Iterator[Atoms]:
     """Labelled structures that follow those that are done."""
     copies = augmented(_fit(source, teacher), asked.augmentation)
-    of_copies = (Origin(number // (1 + asked.augmentation.copies)) for number in count())
+    of_copies = _sources(1 + asked.augmentation.copies)
     structures = simulated(copies, teacher.calculator, asked.dynamics, skip=done, origins=of_copies)
-    sources = (Origin(number // asked.each) for number in count(done))
+    sources = _sources(asked.each, done)
     labelled = labelled_by(teacher, structures, batch_atoms=_BATCH_ATOMS, progress=step, origins=sources)
     if asked.probes is None or isinstance(teacher, CalculatorTeacher):  # of a calculator none can be asked for
         return labelled
-    origins = (Origin(number // asked.each) for number in count(done))
+    sources = _sources(asked.each, done)
     return with_products(
-        teacher.potential, labelled, asked.probes, batch_atoms=_BATCH_ATOMS, first=done, origins=origins
+        teacher.potential, labelled, asked.probes, batch_atoms=_BATCH_ATOMS, first=done, origins=sources
     )
+
+
+def _sources(each: int, done: int = 0) -> Iterator[Origin]:
+    """Which structure of the file each one comes from, ``each`` of one, after those that are done."""
+    return (Origin(number // each) for number in count(done))
 
 
 def _fit(source: Iterable[Atoms], teacher: Teacher) -> Iterable[Atoms]:
