@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from torch import Tensor
 
@@ -24,3 +25,14 @@ def diverged(what: str) -> StructureError:
         f"Training has diverged: {what} not finite. Lower the learning rate, clip gradients, or look at those "
         "structures."
     )
+
+
+@contextmanager
+def overflowing(learning_rate: float) -> Iterator[None]:
+    """Call it divergence when torch finds a learning rate beyond the numbers of a precision."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "overflow" not in str(error):
+            raise
+        raise diverged(f"a step at a learning rate of {learning_rate:g} is") from error

@@ -29,7 +29,7 @@ from equiprune.potential import Potential, check_predicted
 from equiprune.storage import Progress, silent
 from equiprune.structure_files import Concatenation
 from equiprune.training.data import TrainingBatch, digest, groups, survey
-from equiprune.training.divergence import diverged, not_finite
+from equiprune.training.divergence import diverged, not_finite, overflowing
 from equiprune.training.loading import Loader, Request, naming_lost_workers
 from equiprune.training.objective import QUANTITIES, Sum
 from equiprune.training.observers import Observer, watching
@@ -300,7 +300,8 @@ class _Loop:
         norm = self.fabric.clip_gradients(self.module, self.optimizer, max_norm=longest, error_if_nonfinite=False)
         if norm is None or not norm.isfinite():
             raise diverged(f"the gradient for {data.called()} is")
-        self._move()
+        with overflowing(self.learning_rate):
+            self.optimizer.step()
         state.step += 1
         if optimisation.average is not None:
             state.average = averaged(state.average, self.potential.module, optimisation.average, state.step)
@@ -308,14 +309,6 @@ class _Loop:
         if self.processes.count > 1:
             self.fabric.all_reduce(means)  # in place
         return dict(zip(losses, means.tolist(), strict=True))
-
-    def _move(self) -> None:
-        try:
-            self.optimizer.step()
-        except RuntimeError as error:  # torch's, for a learning rate beyond the numbers of a precision
-            if "overflow" not in str(error):
-                raise
-            raise diverged(f"a step at a learning rate of {self.learning_rate:g} is") from error
 
     def _loss(self, predicted: Mapping[str, Tensor], data: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
         """What is minimised, and its part in each quantity."""
