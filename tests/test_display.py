@@ -2,13 +2,15 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.progress import Progress
 
 from equiprune import display
 from equiprune.cli import main
-from equiprune.display import checking, progress
+from equiprune.display import Task, checking, progress, progresses
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -27,16 +29,24 @@ def test_elsewhere_there_is_a_line_every_fifty_steps(capsys: pytest.CaptureFixtu
 
 
 def test_of_millions_of_structures_there_are_not_millions_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
-    with checking(30_000) as step:
+    with progresses(checking(30_000)) as [step]:
         for _ in range(30_000):
             step(1)
     assert capsys.readouterr().err == "".join(f"check: {n}0000 of 30000\n" for n in (1, 2, 3))
 
 
 @pytest.mark.usefixtures("terminal")
-def test_a_bar_inside_another_joins_it_and_goes_when_it_is_full(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("train", 7) as step, checking(3) as look:
-        [bars] = display._shown
+def test_a_bar_goes_when_it_is_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[Progress] = []
+
+    class Watched(Progress):
+        def __init__(self, *columns: Any, **options: Any) -> None:
+            super().__init__(*columns, **options)
+            shown.append(self)
+
+    monkeypatch.setattr(display, "Progress", Watched)
+    with progresses(Task("train", 7), checking(3)) as (step, look):
+        [bars] = shown
         assert [task.description for task in bars.tasks] == ["train", "check"]
         look(2)
         assert [task.visible for task in bars.tasks] == [True, True]
@@ -44,18 +54,18 @@ def test_a_bar_inside_another_joins_it_and_goes_when_it_is_full(capsys: pytest.C
         assert [task.visible for task in bars.tasks] == [True, False]
         step(3)
         assert [task.completed for task in bars.tasks] == [3, 3]
-    assert display._shown == []
     with progress("label", None) as step:
         step(5)
-        assert [task.visible for task in display._shown[0].tasks] == [True]
+        assert [task.visible for task in shown[1].tasks] == [True]
     assert "train" in CONTROL.sub("", capsys.readouterr().err)
 
 
 @pytest.mark.usefixtures("terminal")
-def test_an_error_leaves_no_bar_behind() -> None:
-    with pytest.raises(ValueError, match="broken"), progress("train", 7), checking(3):
+def test_an_error_ends_what_is_shown() -> None:
+    with pytest.raises(ValueError, match="broken"), progress("train", 7):
         raise ValueError("broken")
-    assert display._shown == []
+    with progress("train", 7) as step:  # a terminal has one live display at a time
+        step(1)
 
 
 def test_train_shows_how_many_structures_have_been_looked_at(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -69,57 +70,57 @@ def plain(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value) or "none"
 
 
+@dataclass(frozen=True)
+class Task:
+    """Long work: what it is called, its steps if they are known, and after how many of them a line is due."""
+
+    label: str
+    total: int | None
+    every: int = 50
+
+
+def checking(structures: int) -> Task:
+    """Looking at so many structures, which takes a millisecond for each."""
+    return Task("check", structures, _CHECKED)
+
+
 @contextmanager
-def progress(label: str, total: int | None, every: int = 50) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, until it is full; a plain line ``every`` so many steps elsewhere."""
+def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
+    """How far one task is."""
+    with progresses(Task(label, total)) as [step]:
+        yield step
+
+
+@contextmanager
+def progresses(*tasks: Task) -> Iterator[list[Callable[[int], None]]]:
+    """How far tasks are: a bar for each on a terminal, until it is full; plain lines elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield _plain_progress(label, total, every)
-        return
-    with _bars(console) as bars:
-        task, done = bars.add_task(label, total=total), 0
-
-        def step(count: int) -> None:
-            nonlocal done
-            done += count
-            bars.update(task, completed=done, visible=total is None or done < total)
-
-        try:
-            yield step
-        finally:
-            bars.remove_task(task)
-
-
-def checking(structures: int) -> AbstractContextManager[Callable[[int], None]]:
-    """The `progress` of looking at so many structures, which takes a millisecond for each."""
-    return progress("check", structures, _CHECKED)
-
-
-_shown: list[Progress] = []
-"""What is on the terminal, which can have one live display: bars that begin while there is one join it."""
-
-
-@contextmanager
-def _bars(console: Console) -> Iterator[Progress]:
-    if _shown:
-        yield _shown[0]
+        yield [_lines(task) for task in tasks]
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as bars:
-        _shown.append(bars)
-        try:
-            yield bars
-        finally:
-            _shown.clear()
+        yield [_bar(bars, task) for task in tasks]
 
 
-def _plain_progress(label: str, total: int | None, every: int) -> Callable[[int], None]:
+def _bar(bars: Progress, task: Task) -> Callable[[int], None]:
+    number, done = bars.add_task(task.label, total=task.total), 0
+
+    def step(count: int) -> None:
+        nonlocal done
+        done += count
+        bars.update(number, completed=done, visible=task.total is None or done < task.total)
+
+    return step
+
+
+def _lines(task: Task) -> Callable[[int], None]:
     done = 0
 
     def step(count: int) -> None:
         nonlocal done
-        if done // every != (done + count) // every:
-            note(f"{label}: {done + count}{f' of {total}' if total else ''}")
+        if done // task.every != (done + count) // task.every:
+            note(f"{task.label}: {done + count}{f' of {task.total}' if task.total else ''}")
         done += count
 
     return step

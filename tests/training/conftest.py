@@ -2,16 +2,16 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from runs import bare, run, signalled, write
 
 import equiprune as ep
-from equiprune.commands import labelling, training
-from equiprune.storage import Progress
+from equiprune import display
+from equiprune.display import Task
+from equiprune.storage import Progress, silent
 from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.stopping import StoppedError
 
@@ -56,8 +56,7 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     """Press Ctrl-C once a command has done so many steps."""
 
     def after(steps: int) -> None:
-        @contextmanager
-        def progress(_: str, total: int | None) -> Iterator[Progress]:
+        def lines(task: Task) -> Progress:
             done = 0
 
             def step(count: int) -> None:
@@ -66,9 +65,8 @@ def interrupting(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
                 if done - count < steps <= done:
                     os.kill(os.getpid(), signal.SIGINT)
 
-            yield step
+            return silent if task.label == "check" else step
 
-        for command in (labelling, training):
-            monkeypatch.setattr(command, "progress", progress)
+        monkeypatch.setattr(display, "_lines", lines)
 
     return after

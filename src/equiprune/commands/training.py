@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,13 @@ import numpy as np
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.display import checking, note, plain, progress, show_json, show_table
+from equiprune.display import Task, checking, note, plain, progresses, show_json, show_table
 from equiprune.errors import EquipruneError, OutputError, TargetError
 from equiprune.evaluation.accuracy import table
 from equiprune.flags import COMMON, NO_KEYS, Common, Dtype, LabelFlags, NotNegative, Output, Switch
 from equiprune.labels import LabelKeys
 from equiprune.opening import open_model
-from equiprune.storage import Progress, silent
+from equiprune.storage import silent
 from equiprune.structure_files import Selection
 from equiprune.structures import check_apart, fingerprint, open_structures
 from equiprune.training.optimisation import Plateau
@@ -99,7 +99,8 @@ def train(
     more: dict[str, Any] = {"workers": loading.workers, "cache": loading.cache, "note": say, "observers": observers}
     more |= {"validation": held_out, "replay": replay, "fingerprints": prints, "fabric": fabric}
     looked_at = len(structures) + len(held_out) + len(replay.structures)
-    with _shown(steps, looked_at) if fabric.is_global_zero else nullcontext((silent, silent)) as (step, look):
+    shown = progresses(Task("train", steps), checking(looked_at))
+    with shown if fabric.is_global_zero else nullcontext([silent, silent]) as (step, look):
         run_training(start, structures, recipe, output, progress=step, looked_at=look, **more)
     if fabric.is_global_zero:
         _report(start, output, structures, held_out, as_json=common.json)
@@ -155,13 +156,6 @@ def _possible_keys(data: Path) -> str:
     except EquipruneError:
         return "the info entry that says which structure a frame is of, such as traj"
     return f"an info entry. The first structure has: {', '.join(map(str, first.info)) or 'no info at all'}"
-
-
-@contextmanager
-def _shown(steps: int, structures: int) -> Iterator[tuple[Progress, Progress]]:
-    """How far training is, and before it how many structures have been looked at."""
-    with progress("train", steps) as step, checking(structures) as look:
-        yield step, look
 
 
 def _nothing(_: str) -> None:
