@@ -15,9 +15,9 @@ from reference_data import mptrj
 
 import equiprune as ep
 from equiprune.evaluation.memory import peak_memory
-from equiprune.potential import batches
-from equiprune.probes import probe_structures
 from equiprune.pruning.calibration import score_batch
+from equiprune.structures.batching import batches
+from equiprune.structures.probes import probe_structures
 
 
 def cpu_ratio(potential: ep.Potential, structures: list, repeats: int, batch_atoms: int) -> dict:

@@ -25,11 +25,11 @@ from equiprune.adapters import Checkpoint
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.adapters.escn.architecture import EscnArchitecture, escn
 from equiprune.evaluation.benchmark import table
-from equiprune.physics_checks import compare
+from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import open_catalyst
 from equiprune.training.optimisation import Cosine, Optimisation
-from equiprune.training.recipes import Recipe
-from equiprune.training.start import from_scratch
+from equiprune.training.recipe import Recipe
+from equiprune.verification.physics import compare
 
 
 def published(lmax: int, layers: int = 12) -> EscnArchitecture:

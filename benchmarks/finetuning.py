@@ -26,11 +26,11 @@ from reference_data import mptrj, reference
 from retraining import CASES, recipe, taught
 
 import equiprune as ep
+from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Objective, Square, Term
 from equiprune.training.optimisation import Cosine, Optimisation
-from equiprune.training.recipes import Recipe
+from equiprune.training.recipe import Recipe
 from equiprune.training.references import RefitReferences, with_scale_of_forces
-from equiprune.training.start import from_scratch
 from equiprune.training.trainer import train
 
 CHILDREN = {"7net-l3i5": CASES["sevennet-half"], "mace-mp-small": CASES["mace-half"]}

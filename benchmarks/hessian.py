@@ -22,14 +22,15 @@ from ase import Atoms
 from ase.build import bulk
 
 import equiprune as ep
-from equiprune.hessian import Rows, hessian_products
-from equiprune.labels import Labels
-from equiprune.training.labelling import Augmentation, augmented, label
+from equiprune.labelling.augmentation import Augmentation, augmented
+from equiprune.labelling.hessian_labels import with_products
+from equiprune.labelling.label import label
+from equiprune.potentials.hessian import Rows, hessian_products
+from equiprune.structures.labels import Labels
+from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Absolute, Norm, Objective, Term
 from equiprune.training.optimisation import Linear, Optimisation
-from equiprune.training.recipes import Recipe
-from equiprune.training.second_derivatives import with_products
-from equiprune.training.start import from_scratch
+from equiprune.training.recipe import Recipe
 from equiprune.training.trainer import train
 
 BATCH = 4

@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 import equiprune as ep
-from equiprune.adapters.graph import neighbours
-from equiprune.training.data import groups
+from equiprune.structures.graph import neighbours
+from equiprune.structures.neighbour_cache import NeighbourCache
+from equiprune.training.batches import groups
 from equiprune.training.loading import Batches, Loader, Request
-from equiprune.training.neighbour_cache import NeighbourCache
 
 
 def main() -> None:

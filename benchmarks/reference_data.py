@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ase import Atoms
 
-from equiprune.structures import read_structures
+from equiprune.structures.reading import read_structures
 
 VARIABLE = "EQUIPRUNE_DATA"
 

@@ -23,11 +23,12 @@ from ase import Atoms
 from reference_data import mptrj, reference, split_by_composition
 
 import equiprune as ep
+from equiprune.labelling.augmentation import Augmentation, augmented
+from equiprune.labelling.label import label
 from equiprune.pruning.targets import Target
-from equiprune.training.labelling import Augmentation, augmented, label
-from equiprune.training.recipes import PRESETS, Recipe
+from equiprune.training.from_scratch import from_scratch
+from equiprune.training.recipe import PRESETS, Recipe
 from equiprune.training.references import RefitReferences
-from equiprune.training.start import from_scratch
 from equiprune.training.trainer import train
 
 

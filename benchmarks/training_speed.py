@@ -101,7 +101,8 @@ def prepare(model: str, folder: Path, structures: int) -> None:
     from reference_data import mptrj
 
     import equiprune as ep
-    from equiprune.training.labelling import Augmentation, augmented, label
+    from equiprune.labelling.augmentation import Augmentation, augmented
+    from equiprune.labelling.label import label
 
     halves = {".pth": (ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)), ".model": (ep.Channels(64),)}
     parent = ep.load(model, dtype=torch.float32)

@@ -7,7 +7,7 @@ from ase import Atoms
 from torch import Tensor
 
 import equiprune as ep
-from equiprune.training.predictor import Predictor
+from equiprune.potentials.derivatives import Predictor
 
 
 def steps(*tensors: Tensor) -> list[str]:

@@ -14,7 +14,7 @@ from hypothesis import settings
 import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.cli import main
-from equiprune.probes import probe_structures
+from equiprune.structures.probes import probe_structures
 
 torch.set_num_threads(1)  # tensors are tiny: more threads only wait for each other
 

@@ -13,33 +13,26 @@ of the same family::
 It is then retrained on labels of its parent, and fine-tuned (`label`, `train`).
 """
 
-from equiprune.adapters import Architecture, AtomicGraph, Checkpoint, ModelAdapter
+from equiprune.adapters import Architecture, Checkpoint, ModelAdapter
 from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
 from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
-from equiprune.certificate import Certificate, certify
-from equiprune.checkpoint import load, read_checkpoint, save
 from equiprune.errors import EquipruneError
 from equiprune.evaluation.accuracy import Accuracy, evaluate
 from equiprune.evaluation.benchmark import Timing, benchmark
-from equiprune.physics_checks import equivariance
-from equiprune.potential import Potential, Prediction, masked
-from equiprune.probes import probe_structures
+from equiprune.labelling.augmentation import Augmentation, augmented
+from equiprune.labelling.dynamics import Dynamics, simulated
+from equiprune.labelling.label import label
+from equiprune.potentials.checkpoint import load, read_checkpoint, save
+from equiprune.potentials.masking import masked
+from equiprune.potentials.potential import Potential, Prediction
 from equiprune.pruning.allocation import allocate
 from equiprune.pruning.calibration import Resume, calibrate
 from equiprune.pruning.cost import count_parameters
+from equiprune.pruning.criteria import Activation, Magnitude, Random, Taylor, TaylorEnergy, TaylorForces
 from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.figure import plot_importance
 from equiprune.pruning.growing import grow
-from equiprune.pruning.importance import (
-    Activation,
-    ImportanceScores,
-    Magnitude,
-    Random,
-    Taylor,
-    TaylorEnergy,
-    TaylorForces,
-    data_free_scores,
-)
+from equiprune.pruning.importance import ImportanceScores, data_free_scores
 from equiprune.pruning.slicing import prune
 from equiprune.pruning.stability import Stability, stability
 from equiprune.pruning.targets import (
@@ -59,15 +52,18 @@ from equiprune.pruning.targets import (
     RadialBasis,
     RadialWidth,
 )
-from equiprune.structures import open_structures, read_structures
-from equiprune.training.labelling import Augmentation, Dynamics, augmented, label, simulated
+from equiprune.structures.graph import AtomicGraph
+from equiprune.structures.probes import probe_structures
+from equiprune.structures.reading import open_structures, read_structures
+from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Objective, Term
 from equiprune.training.optimisation import Optimisation
-from equiprune.training.recipes import PRESETS, Recipe
+from equiprune.training.recipe import PRESETS, Recipe
 from equiprune.training.references import GivenReferences, KeepReferences, RefitReferences
 from equiprune.training.replay import Replay
-from equiprune.training.start import from_scratch
 from equiprune.training.trainer import train
+from equiprune.verification.certificate import Certificate, certify
+from equiprune.verification.physics import equivariance
 
 __all__ = [
     "PRESETS",

@@ -10,8 +10,8 @@ from numpy.random import default_rng
 from torch import Tensor
 
 from equiprune import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
-from equiprune.adapters import e3nn_layouts
-from equiprune.adapters.e3nn_layouts import Labelled, labelled, simplified
+from equiprune.adapters.e3nn import layouts as e3nn_layouts
+from equiprune.adapters.e3nn.layouts import Labelled, labelled, simplified
 from equiprune.blocks import Path, Role, Segment, kept_positions, slice_weight
 from equiprune.errors import PlanError
 from equiprune.testing import random_plan

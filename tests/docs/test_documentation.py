@@ -22,7 +22,7 @@ from cyclopts import CycloptsError
 
 import equiprune as ep
 from equiprune.cli import app
-from equiprune.probes import probe_structures
+from equiprune.structures.probes import probe_structures
 
 ROOT = Path(__file__).parents[2]
 GUIDES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]

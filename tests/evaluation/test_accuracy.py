@@ -12,7 +12,7 @@ from ase.constraints import FixAtoms
 import equiprune as ep
 from equiprune.errors import StructureError
 from equiprune.evaluation.accuracy import ErrorSums, table
-from equiprune.labels import Labels
+from equiprune.structures.labels import Labels
 
 
 def labelled(toy: ep.Potential, atoms: Atoms, **errors: Any) -> Atoms:

@@ -8,7 +8,7 @@ from ase import Atoms
 
 import equiprune as ep
 from equiprune.errors import PlanError, StructureError, TargetError
-from equiprune.pruning.importance import Criterion
+from equiprune.pruning.criteria import Criterion
 
 
 def interrupted_after(batches: int, error: type[BaseException] = KeyboardInterrupt) -> Callable[[int], None]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from equiprune import cli
-from equiprune.commands import training
-from equiprune.storage import Progress
+from equiprune.cli.commands import training
+from equiprune.progress import Progress
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from runs import labelled, moved, plain, run, student, vacuum
 
 from equiprune.errors import StructureError
 from equiprune.training.objective import mace_weighted
-from equiprune.training.recipes import Recipe
+from equiprune.training.recipe import Recipe
 
 
 def carbon() -> Atoms:

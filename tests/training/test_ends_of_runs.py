@@ -16,9 +16,9 @@ from equiprune.errors import OutputError, StructureError
 from equiprune.training import trainer
 from equiprune.training.objective import mace_weighted
 from equiprune.training.optimisation import Optimisation
-from equiprune.training.recipes import Recipe
+from equiprune.training.recipe import Recipe
 from equiprune.training.run_folder import RunFolder
-from equiprune.training.stopping import StoppedError, stopping_politely
+from equiprune.training.signals import StoppedError, stopping_politely
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -77,7 +77,7 @@ def test_a_run_goes_on_where_it_was_moved_to(tmp_path: Path) -> None:
 
 
 def test_the_folder_is_free_again_when_a_process_was_killed(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("runs.py")
+    script = Path(__file__).parents[1] / "runs.py"
     killed = subprocess.run([sys.executable, script, tmp_path / "run", "5"], check=False)
     assert killed.returncode == -signal.SIGKILL
     with RunFolder(tmp_path / "run").held(), pytest.raises(OutputError, match="Another process trains in"):

@@ -24,15 +24,17 @@ from runs import batch, everything, labelled, parent, rows, run, signalled, stud
 from torch import Tensor
 
 import equiprune as ep
-from equiprune.errors import OutputError, StructureError
-from equiprune.hessian import Rows
-from equiprune.structure_files import Mapped, Structures
-from equiprune.training.data import TrainingBatch, check_labels, digest, groups
+from equiprune.errors import StructureError
+from equiprune.labelling.hessian_labels import with_products
+from equiprune.potentials.hessian import Rows
+from equiprune.structures.neighbour_cache import NeighbourCache
+from equiprune.structures.sequences import Mapped, Structures
+from equiprune.training.batches import TrainingBatch, groups
+from equiprune.training.hessian_batches import Turn, Turns
 from equiprune.training.loading import Batches, Loader, Request
-from equiprune.training.neighbour_cache import NeighbourCache
 from equiprune.training.objective import mace_universal
-from equiprune.training.second_derivatives import Turn, Turns, with_products
-from equiprune.training.stopping import StoppedError
+from equiprune.training.scan import check_labels, digest
+from equiprune.training.signals import StoppedError
 
 CUTOFF = student().architecture.cutoff
 
@@ -232,54 +234,3 @@ def test_a_cache_gives_the_same_bits(tmp_path: Path) -> None:
     for _ in range(2):
         [found] = cached(asked("training", [range(8)]))
         assert_same(found, plain)
-
-
-def test_what_is_cached_is_not_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cache = NeighbourCache(tmp_path)
-    for atoms in labelled():
-        cache(atoms, CUTOFF)
-    monkeypatch.setattr("equiprune.training.neighbour_cache.neighbours", lambda *_: pytest.fail("found again"))
-    other = labelled()[0].copy()
-    other.numbers[:] = 14  # neighbours do not depend on elements or labels
-    cache(other, CUTOFF)
-
-
-def test_whatever_moves_a_neighbour_is_another_entry(tmp_path: Path) -> None:
-    cache, atoms = NeighbourCache(tmp_path), labelled()[0]
-    moved, strained, slab = atoms.copy(), atoms.copy(), atoms.copy()
-    moved.positions[0, 0] = np.nextafter(moved.positions[0, 0], np.inf)
-    strained.cell[0, 0] += 1e-12
-    slab.pbc = (True, True, False)
-    paths = {cache.path(changed, CUTOFF) for changed in (atoms, moved, strained, slab)}
-    assert len(paths | {cache.path(atoms, CUTOFF + 1e-9)}) == 5
-
-
-@pytest.mark.parametrize("damage", ["empty", "short", "cut off", "changed", "foreign"])
-def test_a_damaged_entry_is_found_anew(damage: str, tmp_path: Path) -> None:
-    cache, atoms = NeighbourCache(tmp_path), labelled()[0]
-    first = cache(atoms, CUTOFF)
-    path = cache.path(atoms, CUTOFF)
-    whole = path.read_bytes()
-    changed = whole[:50] + bytes([whole[50] ^ 1]) + whole[51:]
-    contents = {"empty": b"", "short": whole[:3], "cut off": whole[:-20], "changed": changed, "foreign": b"hello" * 9}
-    path.write_bytes(contents[damage])
-    again = cache(atoms, CUTOFF)
-    assert np.array_equal(first.pairs, again.pairs)
-    assert np.array_equal(first.images, again.images)
-    assert path.read_bytes() == whole
-    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
-
-
-def test_atoms_without_neighbours_are_cached_too(tmp_path: Path) -> None:
-    cache = NeighbourCache(tmp_path)
-    for _ in range(2):
-        found = cache(Atoms("H"), CUTOFF)
-        assert (found.pairs.shape, found.images.shape) == ((2, 0), (0, 3))
-
-
-def test_a_cache_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("precious")
-    for folder in (tmp_path / "file", tmp_path / "file" / "cache", Path("/proc/cache")):
-        with pytest.raises(OutputError, match=f"The cache '{folder}' cannot be made"):
-            run(tmp_path / "run", cache=folder)
-    assert not (tmp_path / "run").exists()

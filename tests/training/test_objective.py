@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from equiprune.adapters import AtomicGraph
 from equiprune.errors import TargetError
+from equiprune.structures.graph import AtomicGraph
 from equiprune.training.objective import (
     KBAR,
     Absolute,
@@ -31,7 +31,7 @@ from equiprune.training.objective import (
     sevennet_huber,
 )
 from equiprune.training.optimisation import Linear, Plateau
-from equiprune.training.recipes import PRESETS
+from equiprune.training.recipe import PRESETS
 
 ONE = Term(1.0, Square())
 NONE = Term(0.0, Square())

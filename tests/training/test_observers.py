@@ -13,9 +13,8 @@ from command_line import Run
 from runs import RECIPE, rows, run
 
 import equiprune as ep
-from equiprune.training import curve_figure
-from equiprune.training.curve_figure import CurvePicture, plot_curve
-from equiprune.training.observers import Observer, Row, TensorBoard, Wandb, numbers
+from equiprune.training import observers as curve_figure
+from equiprune.training.observers import CurvePicture, Observer, Row, TensorBoard, Wandb, numbers, plot_curve
 from equiprune.training.run_folder import RunFolder
 
 STEPS = list(range(1, 13))

@@ -12,7 +12,7 @@ from runs import labelled, student
 from torch import nn
 
 from equiprune.blocks import Irrep, Segment, WeightLayout
-from equiprune.blocks.weight_layout import Path as WeightPath
+from equiprune.blocks.layout import Path as WeightPath
 from equiprune.errors import TargetError
 from equiprune.training.objective import mace_weighted
 from equiprune.training.optimisation import (
@@ -28,7 +28,7 @@ from equiprune.training.optimisation import (
     optimizer,
     set_learning_rate,
 )
-from equiprune.training.recipes import Recipe
+from equiprune.training.recipe import Recipe
 from equiprune.training.trainer import train
 
 

@@ -14,22 +14,20 @@ from runs import labelled, parent, student
 
 import equiprune as ep
 from equiprune.errors import CheckpointError, TargetError
-from equiprune.labels import Labels
-from equiprune.training.labelling import Augmentation, augmented, label
+from equiprune.labelling.augmentation import Augmentation, augmented
+from equiprune.labelling.label import label
+from equiprune.potentials.atomic_energies import energies, isolated_energies, reference_steps, with_references
+from equiprune.structures.labels import Labels
+from equiprune.training.from_scratch import from_scratch
 from equiprune.training.references import (
     GivenReferences,
     KeepReferences,
     Offsets,
     RefitReferences,
-    energies,
-    isolated_energies,
     read_references,
-    reference_steps,
-    with_references,
     with_scale_of_forces,
 )
 from equiprune.training.replay import relabelled
-from equiprune.training.start import from_scratch
 
 TRUE = {1: -13.6, 6: -1029.5, 8: 3.25, 14: 0.5}
 
@@ -112,7 +110,7 @@ def test_many_structures_are_fitted_as_if_all_were_kept(monkeypatch: pytest.Monk
     noisy = [*data, *relabelled(data[:2], {1: 0.3})]
     whole = Offsets.of(parent(), noisy)
     monkeypatch.setattr("equiprune.training.references._ROWS", 4)
-    monkeypatch.setattr("equiprune.training.references._BATCH_ATOMS", 8)
+    monkeypatch.setattr("equiprune.training.references.BATCH_ATOMS", 8)
     short = Offsets.of(parent(), noisy)
     assert whole is not None
     assert short is not None

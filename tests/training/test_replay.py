@@ -12,15 +12,16 @@ from runs import RECIPE, everything, labelled, mean_squares, mixed, parent, run,
 
 import equiprune as ep
 from equiprune.errors import OutputError, StructureError, TargetError
-from equiprune.labels import Labels
-from equiprune.training.data import digest
-from equiprune.training.labelling import Augmentation, augmented, label
+from equiprune.labelling.augmentation import Augmentation, augmented
+from equiprune.labelling.label import label
+from equiprune.structures.labels import Labels
 from equiprune.training.objective import Objective, Square, Term
 from equiprune.training.optimisation import Optimisation
-from equiprune.training.recipes import Recipe
+from equiprune.training.recipe import Recipe
 from equiprune.training.references import Referenced, RefitReferences
 from equiprune.training.replay import Replay, relabelled, replay_said
-from equiprune.training.stopping import StoppedError
+from equiprune.training.scan import digest
+from equiprune.training.signals import StoppedError
 
 sizes, owns, epochs, seeds = st.integers(1, 20), st.integers(1, 20), st.integers(0, 5), st.integers(0, 3)
 shares = st.floats(0.05, 0.9)

@@ -22,8 +22,8 @@ from torch import Tensor
 
 import equiprune as ep
 from equiprune.errors import OutputError
-from equiprune.training.recipes import Recipe
-from equiprune.training.stopping import StoppedError
+from equiprune.training.recipe import Recipe
+from equiprune.training.signals import StoppedError
 
 
 @pytest.fixture(scope="module")

@@ -25,10 +25,11 @@ from runs import (
 from torch import nn
 
 import equiprune as ep
+from equiprune.labelling.augmentation import Augmentation, augmented
+from equiprune.labelling.label import label
 from equiprune.training import trainer
-from equiprune.training.labelling import Augmentation, augmented, label
 from equiprune.training.optimisation import Linear, Optimisation
-from equiprune.training.recipes import Recipe
+from equiprune.training.recipe import Recipe
 
 
 def loss_by_hand(potential: ep.Potential, structures: Any) -> float:

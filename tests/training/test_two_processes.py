@@ -16,9 +16,9 @@ import two_processes
 from command_line import Run
 from runs import labelled, mixed, rows
 
+from equiprune.cli.flags.processes import ProcessFlags
 from equiprune.errors import TargetError
-from equiprune.training.data import groups
-from equiprune.training_flags import ProcessFlags
+from equiprune.training.batches import groups
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def in_two(*words: object) -> list[tuple[int, str]]:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     common = os.environ | {"OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common |= {"PYTHONPATH": os.pathsep.join(sys.path)}  # where `runs` is
     command = [sys.executable, *map(str, words)]
     started = [
         subprocess.Popen(command, env=common | {"LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)

@@ -26,12 +26,12 @@ import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.blocks import WeightLayout
 from equiprune.errors import EquipruneError, OutputError, StructureError
-from equiprune.storage import Progress, silent
-from equiprune.structure_files import Structures
+from equiprune.progress import Progress, silent
+from equiprune.structures.sequences import Structures
 from equiprune.training import trainer
 from equiprune.training.objective import Objective, Square, Term
 from equiprune.training.optimisation import Optimisation
-from equiprune.training.recipes import Recipe
+from equiprune.training.recipe import Recipe
 from equiprune.training.run_folder import RunFolder
 
 PROCESSES, RANK = (2, int(os.environ["LOCAL_RANK"])) if "LOCAL_RANK" in os.environ else (1, 0)

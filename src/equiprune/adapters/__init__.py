@@ -1,12 +1,10 @@
 """What an architecture is: adapters over upstream models, found by entry points and loaded lazily."""
 
 from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps, fill
-from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.registry import adapter_for, adapter_named, aliases
 
 __all__ = [
     "Architecture",
-    "AtomicGraph",
     "Checkpoint",
     "ModelAdapter",
     "Taps",

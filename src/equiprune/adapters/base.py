@@ -18,10 +18,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
-from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.growth import Growth
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
 from equiprune.errors import CheckpointError, OutputError, TargetError
+from equiprune.structures.graph import AtomicGraph
 
 Weights = Mapping[str, Tensor]
 Taps = Mapping[str, Callable[[Tensor], Tensor]]

@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
-from equiprune.adapters import e3nn_layouts
 from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps, Weights, per_element
-from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.e3nn import layouts as e3nn_layouts
 from equiprune.blocks import FeatureSpace, Irrep, Irreps, PruningPlan, Role, Segment, Site, WeightLayout
 from equiprune.errors import CheckpointError
+from equiprune.structures.graph import AtomicGraph
 
 Tap = Callable[[str, Tensor], Tensor]
 """Applies the tap of a named space, if there is one."""

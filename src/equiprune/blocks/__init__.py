@@ -8,11 +8,11 @@ Shape words used throughout: ``atoms``, ``edges``, ``structures``, ``mul`` (chan
 feature tensor has shape ``(sites, sum over irreps of mul * m)``, channels outermost (e3nn's ``mul_ir``).
 """
 
-from equiprune.blocks.block_mask import BlockMask, PruningPlan
 from equiprune.blocks.feature_space import ChannelTying, FeatureSpace, Role, Site
 from equiprune.blocks.irreps import Irrep, Irreps
-from equiprune.blocks.weight_layout import Axis, Path, Segment, WeightLayout
-from equiprune.blocks.weight_slicing import kept_positions, slice_weight
+from equiprune.blocks.layout import Axis, Path, Segment, WeightLayout
+from equiprune.blocks.plan import BlockMask, PruningPlan
+from equiprune.blocks.slicing import kept_positions, slice_weight
 
 __all__ = [
     "Axis",

@@ -14,10 +14,11 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.errors import StructureError
-from equiprune.labels import LabelCounts, Labels, label_sources, labels_of
-from equiprune.potential import Potential, Prediction, located_batches
-from equiprune.storage import Progress, silent
-from equiprune.structures import fixed
+from equiprune.potentials.potential import Potential, Prediction
+from equiprune.progress import Progress, silent
+from equiprune.structures.batching import located_batches
+from equiprune.structures.constraints import fixed
+from equiprune.structures.labels import LabelCounts, Labels, label_sources, labels_of
 
 QUANTITIES = {"energy": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Angstrom^3"}
 """What is measured, and the unit of its errors."""

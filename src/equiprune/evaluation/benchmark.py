@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from equiprune.adapters import AtomicGraph
 from equiprune.evaluation.memory import peak_memory
-from equiprune.potential import Potential
-from equiprune.storage import Progress, silent
+from equiprune.potentials.potential import Potential
+from equiprune.progress import Progress, silent
+from equiprune.structures.graph import AtomicGraph
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 
 from equiprune.blocks import BlockMask, ChannelTying, FeatureSpace, Irrep, PruningPlan
 from equiprune.errors import PlanError, TargetError
-from equiprune.potential import Potential
+from equiprune.potentials.potential import Potential
 from equiprune.pruning.budget import within_budget
 from equiprune.pruning.counts import (
     Counts,

@@ -13,18 +13,14 @@ from ase import Atoms
 
 from equiprune.blocks import Site
 from equiprune.errors import PlanError, StructureError, TargetError
-from equiprune.potential import Differentiated, Potential, located_batches
-from equiprune.pruning.importance import (
-    Criterion,
-    DataCriterion,
-    ImportanceScores,
-    RunningScores,
-    Taylor,
-    data_free_scores,
-)
-from equiprune.storage import Progress, read_json, silent, write_json
-from equiprune.structure_files import Origin, origin
-from equiprune.structures import fingerprint, read_structures
+from equiprune.files.atomic import read_json, write_json
+from equiprune.potentials.potential import Differentiated, Potential
+from equiprune.progress import Progress, silent
+from equiprune.pruning.criteria import Criterion, DataCriterion, Taylor
+from equiprune.pruning.importance import ImportanceScores, RunningScores, data_free_scores
+from equiprune.structures.batching import located_batches
+from equiprune.structures.reading import fingerprint, read_structures
+from equiprune.structures.sequences import Origin, origin
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from equiprune.blocks import (
     Segment,
     WeightLayout,
 )
-from equiprune.blocks.weight_layout import EVERY_L
+from equiprune.blocks.layout import EVERY_L
 from equiprune.pruning.counts import HIDDEN
 
 NEGLIGIBLE = float(np.finfo(np.float32).tiny)

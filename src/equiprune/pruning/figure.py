@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from equiprune.files.atomic import replacing
 from equiprune.pruning.importance import ImportanceScores
-from equiprune.storage import replacing
 
 
 def plot_importance(scores: ImportanceScores, path: Path) -> None:

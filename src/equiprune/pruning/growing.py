@@ -8,7 +8,7 @@ import torch
 
 from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.adapters.growth import Growth, growth_to_json
-from equiprune.potential import Potential
+from equiprune.potentials.potential import Potential
 
 
 def grow(potential: Potential, growth: Growth) -> Potential:

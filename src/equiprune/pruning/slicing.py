@@ -10,7 +10,7 @@ import torch
 
 from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.blocks import PruningPlan, slice_weight
-from equiprune.potential import Potential
+from equiprune.potentials.potential import Potential
 
 
 def prune(potential: Potential, plan: PruningPlan, *, note: Mapping[str, Any] | None = None) -> Potential:

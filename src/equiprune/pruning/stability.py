@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from equiprune.errors import PlanError, TargetError
-from equiprune.potential import Potential
+from equiprune.potentials.potential import Potential
 from equiprune.pruning.importance import ImportanceScores
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor
 
 from equiprune.errors import StructureError
-from equiprune.training.data import TrainingBatch
+from equiprune.training.batches import TrainingBatch
 
 
 def not_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> StructureError | None:

@@ -5,12 +5,10 @@ Which structures make a batch is decided outside, so any number of workers gives
 
 from __future__ import annotations
 
-import signal
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +16,14 @@ import torch
 from ase import Atoms
 from torch.utils.data import DataLoader, Dataset
 
-from equiprune.adapters import AtomicGraph
-from equiprune.adapters.graph import Neighbours, neighbours
 from equiprune.errors import EquipruneError
-from equiprune.potential import Potential
-from equiprune.structure_files import origin
-from equiprune.training.data import TrainingBatch, with_labels
-from equiprune.training.neighbour_cache import NeighbourCache
-from equiprune.training.second_derivatives import Turns
-from equiprune.training.stopping import ENDING
+from equiprune.potentials.potential import Potential
+from equiprune.structures.graph import AtomicGraph, Neighbours, neighbours
+from equiprune.structures.neighbour_cache import NeighbourCache
+from equiprune.structures.sequences import origin
+from equiprune.training.batches import TrainingBatch, with_labels
+from equiprune.training.hessian_batches import Turns
+from equiprune.training.signals import leave_signals_to_the_trainer, signals_held_back
 
 
 class Request(NamedTuple):
@@ -90,7 +87,7 @@ class Loader:
             num_workers=workers,
             persistent_workers=workers > 0,
             multiprocessing_context="spawn" if workers else None,
-            worker_init_fn=_leave_signals_to_the_trainer if workers else None,
+            worker_init_fn=leave_signals_to_the_trainer if workers else None,
             collate_fn=_unchanged,
             generator=torch.Generator(),  # or torch's own would be advanced, and random numbers depend on loading
         )
@@ -116,7 +113,7 @@ class Loader:
             EquipruneError: a structure cannot be read, or two atoms are at the same place.
         """
         self._requests[:] = requests
-        with _signals_held_back():  # new processes begin so: there is no moment at which a signal ends them
+        with signals_held_back():  # new processes begin so: there is no moment at which a signal ends them
             batches = iter(self._loader)
         for _ in requests:
             yield _received(batches)
@@ -162,21 +159,3 @@ def _end_workers(loader: DataLoader[Any]) -> None:
     workers: Any = loader._iterator
     if workers is not None:
         workers._shutdown_workers()
-
-
-def _leave_signals_to_the_trainer(_: int) -> None:
-    """The trainer finishes its step with the batches it waits for; workers end with it, however it ends."""
-    for number in ENDING:
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """What arrives meanwhile comes afterwards."""
-    resource_tracker.ensure_running()  # or it would be started inside, and let signals through again
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

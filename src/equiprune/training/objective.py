@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from equiprune.adapters import AtomicGraph
 from equiprune.errors import TargetError
-from equiprune.labels import QUANTITIES
+from equiprune.structures.graph import AtomicGraph
+from equiprune.structures.labels import QUANTITIES
 
 KBAR = 1602.1766208
 """kbar in one eV/Angstrom^3; SevenNet's stress loss is in kbar."""

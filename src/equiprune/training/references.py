@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,21 +19,22 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
-from equiprune.adapters import AtomicGraph
 from equiprune.errors import TargetError, closest
-from equiprune.labels import LabelKeys, Labels, labels_of
-from equiprune.potential import Potential, batches
-from equiprune.storage import read_json
-from equiprune.structure_files import Origin, Selection, origin
-from equiprune.structures import checked, open_structures
+from equiprune.files.atomic import read_json
+from equiprune.potentials.atomic_energies import BATCH_ATOMS, energies, isolated_energies, rebuilt, with_references
+from equiprune.potentials.potential import Potential
+from equiprune.structures.batching import batches
+from equiprune.structures.checks import checked
+from equiprune.structures.graph import AtomicGraph
+from equiprune.structures.labels import LabelKeys, Labels, labels_of
+from equiprune.structures.reading import open_structures
+from equiprune.structures.sequences import Origin, Selection, origin
 
 NO_KEYS = LabelKeys()
 _LOOKED_AT = 64
 """Structures that tell how far labels are from the model, where every one of them is not needed."""
 FAR = 0.5
 """eV/atom between labels and model, beyond which they are hardly of one level of theory."""
-_BATCH_ATOMS = 64
-"""Few: this must not take more memory than the training that follows."""
 _ROWS = 1000
 """Structures beyond which only their least squares are kept."""
 _DIGITS = 6
@@ -167,7 +168,7 @@ class Offsets:
         """
         known = _with_energy(structures, potential.elements, use)
         rows, count, total = np.empty((0, len(chemical_symbols) + 1)), 0, 0.0
-        for batch in batches(known, _BATCH_ATOMS):
+        for batch in batches(known, BATCH_ATOMS):
             new = _offsets(potential, batch)
             rows, count, total = np.vstack([rows, new]), count + len(batch), total + float(new[:, -1].sum())
             if len(rows) > _ROWS:
@@ -211,35 +212,6 @@ def _offsets(potential: Potential, batch: Sequence[Atoms]) -> np.ndarray:
     return np.column_stack([counts, differences]) / counts.sum(axis=1, keepdims=True)
 
 
-def energies(potential: Potential, structures: Sequence[Atoms]) -> np.ndarray:
-    """Energies (structures,) in eV, evaluated in the potential's own precision; no forces."""
-    with torch.no_grad():
-        found = [
-            potential.energies(potential.graph(b)).double().cpu().numpy() for b in batches(structures, _BATCH_ATOMS)
-        ]
-    return np.concatenate(found)
-
-
-def isolated_energies(potential: Potential, elements: Sequence[int]) -> dict[int, float]:
-    """What a model gives for one atom alone, eV by atomic number."""
-    if not elements:
-        return {}
-    alone = [Atoms(numbers=[z], positions=[[0.0, 0.0, 0.0]]) for z in elements]
-    return dict(zip(elements, energies(potential, alone).tolist(), strict=True))
-
-
-def with_references(potential: Potential, changes: Mapping[int, float], how: str) -> Potential:
-    """The potential with ``changes[Z]`` eV added to every atom of element Z; ``how`` is recorded in its history.
-
-    Raises:
-        TargetError: the architecture has no place for them, or an element is unknown.
-    """
-    named = {chemical_symbols[z]: change for z, change in sorted(changes.items())}
-    weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
-    made = potential.adapter.with_references(potential.architecture, weights, changes, potential.head)
-    return _changed(potential, *made, {"references": how, "head": potential.head, "changes": named})
-
-
 def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> tuple[Potential, str]:
     """The potential whose energy scale is the root mean square of labelled force components, and a line that says so.
 
@@ -260,22 +232,8 @@ def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> t
     rms = round(rms, _DIGITS)
     weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
     made = potential.adapter.with_scale(potential.architecture, weights, rms, potential.head)
-    scaled = _changed(potential, *made, {"scale": rms, "head": potential.head})
+    scaled = rebuilt(potential, *made, {"scale": rms, "head": potential.head})
     return scaled, f"Energy scale set to the RMS of force components: {rms:.4g} eV."
-
-
-def _changed(potential: Potential, architecture: Any, weights: Any, record: Mapping[str, Any]) -> Potential:
-    before = potential.checkpoint
-    step = {"step": "reference", "parent": before.source, "parent_sha256": before.sha256, **record}
-    cast = {name: weight.to(potential.dtype) for name, weight in weights.items()}
-    history = (*before.history, step)
-    after = replace(before, architecture=architecture, weights=cast, sha256="", history=history)
-    return Potential.create(potential.adapter, after, potential.dtype, potential.head, potential.device)
-
-
-def reference_steps(potential: Potential) -> list[Mapping[str, Any]]:
-    """What was recorded of references and scale: a run of others is another run."""
-    return [step for step in potential.checkpoint.history if step["step"] == "reference"]
 
 
 def read_references(path: Path, cutoff: float, keys: LabelKeys = NO_KEYS) -> GivenReferences:

@@ -15,8 +15,8 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from equiprune.errors import StructureError, TargetError
-from equiprune.labels import Labels
-from equiprune.structure_files import Mapped
+from equiprune.structures.labels import Labels
+from equiprune.structures.sequences import Mapped
 from equiprune.training.references import FAR, Offsets, Referenced, some
 
 

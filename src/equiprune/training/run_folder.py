@@ -11,15 +11,16 @@ import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from equiprune.errors import CheckpointError, OutputError
-from equiprune.storage import holding, read_json, replacing, write_json
+from equiprune.files.atomic import holding, read_json, replacing, write_json
 
 _NOT_COMPARED = {"model"}
 """Where the start came from: sha256, weights and references say whether it is the same, and a file may be moved."""
@@ -122,3 +123,24 @@ def _differences(stored: Any, described: Any, name: str = "") -> list[str]:
         return [] if stored == described else [name]
     keys = sorted(stored.keys() | described.keys())
     return [d for k in keys for d in _differences(stored.get(k), described.get(k), f"{name}.{k}".removeprefix("."))]
+
+
+@dataclass
+class RunState:
+    """Where a run is. ``average`` and ``best`` are weights by name."""
+
+    step: int = 0
+    epoch: int = 0
+    position: int = 0
+    """Batches of the epoch that are done."""
+    validations: list[float] = field(default_factory=list)
+    average: dict[str, Tensor] = field(default_factory=dict)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    seconds: float = 0.0
+    recorded: int = 0
+    """Bytes of the learning curve up to here."""
+
+    @property
+    def waited(self) -> int:
+        """Validations since the best one."""
+        return len(self.validations) - 1 - self.validations.index(min(self.validations)) if self.validations else 0

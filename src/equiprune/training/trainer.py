@@ -23,13 +23,17 @@ from ase import Atoms
 from torch import Tensor
 
 from equiprune.adapters import fill
-from equiprune.checkpoint import save
 from equiprune.errors import EquipruneError, TargetError
-from equiprune.potential import Potential, check_predicted
-from equiprune.storage import Progress, silent
-from equiprune.structure_files import Concatenation
-from equiprune.training.data import TrainingBatch, digest, groups, survey
+from equiprune.potentials.atomic_energies import reference_steps
+from equiprune.potentials.checkpoint import save
+from equiprune.potentials.derivatives import Predictor
+from equiprune.potentials.potential import Potential, check_predicted
+from equiprune.progress import Progress, silent
+from equiprune.structures.sequences import Concatenation
+from equiprune.training.batches import TrainingBatch, groups
+from equiprune.training.distributed import Processes, check_parity
 from equiprune.training.divergence import diverged, not_finite, overflowing
+from equiprune.training.hessian_batches import Turns
 from equiprune.training.loading import Loader, Request, naming_lost_workers
 from equiprune.training.objective import QUANTITIES, Sum
 from equiprune.training.observers import Observer, watching
@@ -39,16 +43,11 @@ from equiprune.training.optimisation import (
     optimizer,
     set_learning_rate,
 )
-from equiprune.training.parity import check_parity
-from equiprune.training.predictor import Predictor
-from equiprune.training.processes import Processes
-from equiprune.training.recipes import Recipe, steps_of
-from equiprune.training.references import reference_steps
+from equiprune.training.recipe import Recipe, steps_of
 from equiprune.training.replay import NO_REPLAY, Replay
-from equiprune.training.run_folder import RunFolder
-from equiprune.training.run_state import RunState
-from equiprune.training.second_derivatives import Turns
-from equiprune.training.stopping import StoppedError, stopping_politely
+from equiprune.training.run_folder import RunFolder, RunState
+from equiprune.training.scan import digest, survey
+from equiprune.training.signals import StoppedError, stopping_politely
 from equiprune.training.validation import validation_sums
 
 if TYPE_CHECKING:

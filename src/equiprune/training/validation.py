@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from equiprune.potential import Potential
-from equiprune.training.data import TrainingBatch
+from equiprune.potentials.derivatives import Predictor
+from equiprune.potentials.potential import Potential
+from equiprune.training.batches import TrainingBatch
 from equiprune.training.divergence import not_finite
 from equiprune.training.objective import QUANTITIES, Objective
-from equiprune.training.predictor import Predictor
 
 
 def validation_sums(

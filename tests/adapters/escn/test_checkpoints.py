@@ -16,7 +16,8 @@ from torch import Tensor
 
 import equiprune as ep
 from equiprune.adapters import Checkpoint
-from equiprune.adapters.escn import EscnAdapter, export, modules, upstream
+from equiprune.adapters.escn import EscnAdapter, export, upstream
+from equiprune.adapters.escn import build as modules
 from equiprune.adapters.escn.architecture import EscnArchitecture, Grid
 from equiprune.errors import CheckpointError, OutputError
 

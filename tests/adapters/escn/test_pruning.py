@@ -12,8 +12,8 @@ import equiprune as ep
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.adapters.escn.architecture import EscnArchitecture, escn
 from equiprune.errors import PlanError, TargetError
-from equiprune.physics_checks import compare
 from equiprune.pruning.cost import count_parameters
+from equiprune.verification.physics import compare
 
 
 def potential(architecture: EscnArchitecture) -> ep.Potential:

@@ -13,12 +13,12 @@ from test_forward import upstream
 import equiprune as ep
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.errors import TargetError
-from equiprune.hessian import hessian
-from equiprune.training.data import with_labels
+from equiprune.potentials.derivatives import Predictor
+from equiprune.potentials.hessian import hessian
+from equiprune.training.batches import with_labels
 from equiprune.training.objective import Square, Term, mace_universal, open_catalyst
 from equiprune.training.optimisation import Optimisation
-from equiprune.training.predictor import Predictor
-from equiprune.training.recipes import Recipe
+from equiprune.training.recipe import Recipe
 
 
 @pytest.fixture(scope="module")

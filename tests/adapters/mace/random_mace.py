@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from equiprune.adapters import AtomicGraph, Checkpoint, fill
+from equiprune.adapters import Checkpoint, fill
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.architecture import (
     SILU_CONSTANT,
@@ -16,7 +16,8 @@ from equiprune.adapters.mace.architecture import (
     Transform,
     uniform,
 )
-from equiprune.probes import probe_structures
+from equiprune.structures.graph import AtomicGraph
+from equiprune.structures.probes import probe_structures
 
 LINEAR = Readout(ReadoutKind.LINEAR)
 ELEMENTS = (1, 8, 11, 14, 17, 29)

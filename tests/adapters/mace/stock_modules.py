@@ -10,7 +10,7 @@ from ase import Atoms
 from random_mace import ELEMENTS
 
 import equiprune as ep
-from equiprune.adapters.mace.modules import upstream
+from equiprune.adapters.mace.build import upstream
 from equiprune.errors import CheckpointError
 
 with upstream(torch.float64):

@@ -17,7 +17,7 @@ from random_mace import KINDS, random_checkpoint, stock
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
-from equiprune.adapters.mace.modules import upstream
+from equiprune.adapters.mace.build import upstream
 
 SYMBOLS = ["H", "O", "Na", "Si", "Cl", "Cu"]
 

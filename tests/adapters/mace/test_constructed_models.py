@@ -13,7 +13,7 @@ from stock_modules import ABS, EVERY_HEAD, SILU, TANH, assert_stock, block, cons
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.architecture import Block, MaceArchitecture, Radial, Readout, ReadoutKind, Transform
-from equiprune.adapters.mace.modules import upstream
+from equiprune.adapters.mace.build import upstream
 
 with upstream(torch.float64):
     from e3nn import o3

@@ -13,12 +13,12 @@ from numpy.random import default_rng
 import equiprune as ep
 from equiprune.adapters.growth import Growth
 from equiprune.adapters.mace.architecture import ReadoutKind
-from equiprune.certificate import LIMITS
 from equiprune.errors import PlanError, TargetError
-from equiprune.hessian_checks import assert_second_derivatives
-from equiprune.physics_checks import compare
 from equiprune.pruning.targets import Target
 from equiprune.testing import assert_same_predictions, random_plan
+from equiprune.verification.certificate import LIMITS
+from equiprune.verification.physics import compare
+from equiprune.verification.second_derivatives import assert_second_derivatives
 
 SEVEN = ep.Elements.parse("O,Na,H,Cl,Cu,Si,C")
 """Seven elements, in another order than the model's."""

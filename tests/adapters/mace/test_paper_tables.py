@@ -13,7 +13,7 @@ from equiprune.adapters import Checkpoint
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.blocks import BlockMask, Role
-from equiprune.potential import Potential
+from equiprune.potentials.potential import Potential
 from equiprune.pruning.growing import grow_checkpoint
 from equiprune.pruning.slicing import prune_checkpoint
 

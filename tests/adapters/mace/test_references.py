@@ -10,8 +10,9 @@ from random_mace import HETEROGENEOUS, KINDS, random_checkpoint, stock
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.errors import TargetError
-from equiprune.training.labelling import label
-from equiprune.training.references import isolated_energies, with_references, with_scale_of_forces
+from equiprune.labelling.label import label
+from equiprune.potentials.atomic_energies import isolated_energies, with_references
+from equiprune.training.references import with_scale_of_forces
 
 CHANGES = {14: -1.5, 8: 2.25, 1: 0.5}
 SHAPES = {

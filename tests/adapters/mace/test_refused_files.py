@@ -10,7 +10,7 @@ import pytest
 import torch
 from stock_modules import block, constructed, refusal, unpickled
 
-from equiprune.adapters.mace.modules import upstream
+from equiprune.adapters.mace.build import upstream
 
 with upstream(torch.float64):
     from e3nn.util import jit

@@ -12,10 +12,10 @@ from random_mace import random_checkpoint, stock
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
-from equiprune.training.data import with_labels
+from equiprune.potentials.derivatives import Predictor
+from equiprune.training.batches import with_labels
 from equiprune.training.objective import Objective, mace_universal, mace_weighted
 from equiprune.training.optimisation import Optimisation
-from equiprune.training.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

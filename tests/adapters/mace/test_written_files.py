@@ -16,7 +16,7 @@ import equiprune as ep
 from equiprune.adapters import Checkpoint
 from equiprune.adapters.mace import MaceAdapter, export
 from equiprune.adapters.mace.architecture import MaceArchitecture
-from equiprune.adapters.mace.modules import upstream
+from equiprune.adapters.mace.build import upstream
 from equiprune.errors import OutputError
 
 with upstream(torch.float64):

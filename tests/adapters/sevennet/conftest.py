@@ -9,7 +9,7 @@ import torch
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.probes import probe_structures
+from equiprune.structures.probes import probe_structures
 
 if importlib.util.find_spec("sevenn") is None:
     collect_ignore_glob = ["test_*.py"]

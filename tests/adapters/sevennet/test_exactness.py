@@ -7,9 +7,9 @@ from conftest import ODD
 from numpy.random import default_rng
 
 import equiprune as ep
-from equiprune.hessian_checks import assert_second_derivatives
-from equiprune.physics_checks import compare
 from equiprune.testing import assert_same_predictions, random_plan
+from equiprune.verification.physics import compare
+from equiprune.verification.second_derivatives import assert_second_derivatives
 
 SEVEN = "O,Na,H,Cl,Cu,Si,C"
 """Seven elements, in another order than the model's."""

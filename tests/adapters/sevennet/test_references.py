@@ -11,9 +11,10 @@ from random_models import architecture, random_checkpoint
 import equiprune as ep
 from equiprune.adapters.sevennet import SevenNetAdapter
 from equiprune.adapters.sevennet.architecture import HeadUse, Rescale
-from equiprune.training.labelling import label
-from equiprune.training.references import with_references, with_scale_of_forces
-from equiprune.training.start import from_scratch
+from equiprune.labelling.label import label
+from equiprune.potentials.atomic_energies import with_references
+from equiprune.training.from_scratch import from_scratch
+from equiprune.training.references import with_scale_of_forces
 
 SMALL = architecture(("4x0e", "3x0e+2x1e", "4x0e"), edge_lmax=1, radial_widths=(5,))
 HEADS = replace(SMALL, heads=("a", "b"), rescale=Rescale.PER_HEAD)

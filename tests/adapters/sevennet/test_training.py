@@ -9,10 +9,10 @@ from ase import Atoms
 from backward_pass import assert_quicker_and_the_same
 
 import equiprune as ep
-from equiprune.training.data import with_labels
+from equiprune.potentials.derivatives import Predictor
+from equiprune.training.batches import with_labels
 from equiprune.training.objective import sevennet_huber
 from equiprune.training.optimisation import Optimisation
-from equiprune.training.predictor import Predictor
 
 
 @pytest.fixture(scope="module")

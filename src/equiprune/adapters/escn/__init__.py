@@ -11,12 +11,11 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
-from equiprune.adapters.escn import checkpoint_file, export, forward, layouts, modules
+from equiprune.adapters.escn import build, checkpoint_file, export, forward, layouts
 from equiprune.adapters.escn.architecture import EscnArchitecture
-from equiprune.adapters.escn.shrinking import shrink
-from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.growth import Growth, NativeGrids
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
+from equiprune.structures.graph import AtomicGraph
 
 
 class EscnAdapter(ModelAdapter):
@@ -31,7 +30,7 @@ class EscnAdapter(ModelAdapter):
         return checkpoint_file.read(source, trust=trust)
 
     def build(self, architecture: EscnArchitecture, dtype: torch.dtype) -> nn.Module:
-        return modules.build(architecture, dtype)
+        return build.build(architecture, dtype)
 
     def feature_spaces(self, architecture: EscnArchitecture) -> tuple[FeatureSpace, ...]:
         return layouts.feature_spaces(architecture)
@@ -40,7 +39,7 @@ class EscnAdapter(ModelAdapter):
         return layouts.weight_layouts(architecture)
 
     def shrink(self, architecture: EscnArchitecture, plan: PruningPlan) -> EscnArchitecture:
-        return shrink(architecture, plan)
+        return layouts.shrink(architecture, plan)
 
     def grow(
         self, architecture: EscnArchitecture, weights: Weights, growth: Growth

@@ -35,10 +35,10 @@ from equiprune.adapters.escn.architecture import (
     node_grid,
 )
 from equiprune.adapters.escn.layouts import weight_layouts
-from equiprune.adapters.torch_file import read_torch_file
 from equiprune.blocks import WeightLayout
 from equiprune.errors import CheckpointError
-from equiprune.storage import sha256_of
+from equiprune.files.atomic import sha256_of
+from equiprune.files.torch_files import read_torch_file
 
 LICENCE = "unknown: see where the file came from"
 """Of a file that equiprune did not write: fairchem's files do not say."""

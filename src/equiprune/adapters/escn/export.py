@@ -14,12 +14,12 @@ from ase import Atoms
 from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint, fill
-from equiprune.adapters.escn import checkpoint_file, frames, modules, upstream
+from equiprune.adapters.e3nn.default_dtype import default_dtype
+from equiprune.adapters.escn import build, checkpoint_file, frames, upstream
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.checkpoint_file import PROVENANCE_KEY
-from equiprune.adapters.graph import AtomicGraph
-from equiprune.adapters.precision import default_dtype
 from equiprune.errors import OutputError
+from equiprune.structures.graph import AtomicGraph
 
 _PREFIX = "module."
 """Before every name in files of upstream's trainer, which wraps models for several processes."""
@@ -54,7 +54,7 @@ def content(checkpoint: Checkpoint) -> dict[str, Any]:
     The calculator takes its normalizers from here, the trainer those of its config first (``load_checkpoint`` there).
     """
     arch, weights = checkpoint.architecture, checkpoint.weights
-    module = modules.build(arch, next(iter(weights.values())).dtype)
+    module = build.build(arch, next(iter(weights.values())).dtype)
     fill(module, weights)
     config = training_config(arch)
     provenance = {
@@ -102,7 +102,7 @@ def training_config(arch: EscnArchitecture) -> dict[str, Any]:
         "trainer": "ocp",
         "task": {},
         "logger": "tensorboard",
-        "model": {"name": "escn", **modules.arguments(arch)},
+        "model": {"name": "escn", **build.arguments(arch)},
         "dataset": {"train": data, "val": {"src": "path/to/val"}},
         "outputs": {
             "energy": {"shape": 1, "level": "system"},

@@ -19,7 +19,7 @@ from equiprune.adapters.base import Taps
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.frames import by_order, sphere, wigner_matrices
 from equiprune.adapters.escn.layouts import HEADS, SIDES
-from equiprune.adapters.graph import AtomicGraph
+from equiprune.structures.graph import AtomicGraph
 
 _ENERGY_UNIT = 1e-3
 """Upstream's factor on the sum over atoms."""

@@ -12,8 +12,19 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from equiprune.adapters.escn.architecture import EscnArchitecture
-from equiprune.blocks import Axis, ChannelTying, FeatureSpace, Irrep, Irreps, Role, Segment, Site, WeightLayout
-from equiprune.blocks.weight_layout import EVERY_L
+from equiprune.blocks import (
+    Axis,
+    ChannelTying,
+    FeatureSpace,
+    Irrep,
+    Irreps,
+    PruningPlan,
+    Role,
+    Segment,
+    Site,
+    WeightLayout,
+)
+from equiprune.blocks.layout import EVERY_L
 
 _SCALAR = Irrep(0, 1)
 SIDES = ("source", "target")
@@ -179,3 +190,19 @@ def _points(arch: EscnArchitecture) -> Mapping[str, WeightLayout]:
         "sphere_points": WeightLayout.dense(points, (Segment.fixed(3),), trainable=False),
         "sphharm_weights.0": WeightLayout.dense(points, harmonics, trainable=False),
     }
+
+
+def shrink(arch: EscnArchitecture, plan: PruningPlan) -> EscnArchitecture:
+    """The hyperparameters that a plan leaves; points on the sphere stay, so that nothing else changes."""
+    kept = {space.name: plan.mask(space).kept_irreps for space in feature_spaces(arch)}
+    layers = plan.kept("interactions", Irrep(0, 1), len(arch.layers))
+    lmax = kept["node_feats"].lmax
+    return replace(
+        arch,
+        lmax=lmax,
+        mmax=min(arch.mmax, lmax),
+        layers=tuple(arch.layers[i] for i in layers),
+        sphere_channels=kept["node_feats.0"].channels,
+        hidden_channels=kept["hidden.0.source.m0"].channels,
+        edge_channels=kept["edge.0.0"].channels,
+    )

@@ -10,20 +10,19 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
-from equiprune.adapters.generated_code import quicker_gradients
-from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.e3nn.fused_gradients import quicker_gradients
 from equiprune.adapters.growth import Growth
-from equiprune.adapters.mace import checkpoint_file, export, forward, layouts, modules, references
+from equiprune.adapters.mace import build, checkpoint_file, export, forward, layouts, references
 from equiprune.adapters.mace import growth as growing
 from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.adapters.mace.published import PUBLISHED
-from equiprune.adapters.mace.shrinking import shrink
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
+from equiprune.structures.graph import AtomicGraph
 
 
 class MaceAdapter(ModelAdapter):
-    """See the modules beside this one: architecture, layouts, shrinking, growth, references, modules, forward,
-    checkpoint_file, export.
+    """See the modules beside this one: architecture, layouts, growth, references, build, forward, checkpoint_file,
+    export.
     """
 
     name = "mace"
@@ -37,7 +36,7 @@ class MaceAdapter(ModelAdapter):
         return checkpoint_file.read(source)
 
     def build(self, architecture: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
-        return modules.build(architecture, dtype)
+        return build.build(architecture, dtype)
 
     def build_for_training(self, architecture: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
         with quicker_gradients():
@@ -50,7 +49,7 @@ class MaceAdapter(ModelAdapter):
         return layouts.weight_layouts(architecture)
 
     def shrink(self, architecture: MaceArchitecture, plan: PruningPlan) -> MaceArchitecture:
-        return shrink(architecture, plan)
+        return layouts.shrink(architecture, plan)
 
     def grow(
         self, architecture: MaceArchitecture, weights: Weights, growth: Growth

@@ -26,11 +26,11 @@ from equiprune.adapters.mace.architecture import (
 )
 from equiprune.adapters.mace.layouts import weight_layouts
 from equiprune.adapters.mace.published import PUBLISHED, licence_of
-from equiprune.adapters.pickled_module import StandIn, class_name, read_pickled_module
 from equiprune.blocks import Irrep, Irreps
 from equiprune.errors import CheckpointError, EquipruneError
-from equiprune.published import fetch
-from equiprune.storage import sha256_of
+from equiprune.files.atomic import sha256_of
+from equiprune.files.download import fetch
+from equiprune.files.pickles import StandIn, class_name, read_pickled_module
 
 PROVENANCE = "equiprune_provenance"
 """Attribute of exported models: licence and history, as JSON text."""

@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 
 from equiprune.adapters.base import Checkpoint, fill
-from equiprune.adapters.mace import checkpoint_file, modules
+from equiprune.adapters.mace import build, checkpoint_file
 from equiprune.adapters.mace.checkpoint_file import PROVENANCE
 
 _E3NN = "0.4.4"
@@ -32,7 +32,7 @@ def why_not() -> str:
 
 def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     """A ``.model`` in the precision of the weights, for MACECalculator and the ``mace_*`` commands."""
-    module: Any = modules.build(checkpoint.architecture, _dtype(checkpoint))
+    module: Any = build.build(checkpoint.architecture, _dtype(checkpoint))
     fill(module, checkpoint.weights)
     record = {"licence": checkpoint.licence, "history": [dict(step) for step in checkpoint.history]}
     setattr(module, PROVENANCE, json.dumps(record))  # text, which TorchScript can carry
@@ -49,7 +49,7 @@ def _dtype(checkpoint: Checkpoint) -> torch.dtype:
 def stock_energies(path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
     """Energies (eV) by the stock ``MACECalculator`` after opening ``path``, in the precision of the file."""
     precision = str(_dtype(checkpoint_file.read(path))).removeprefix("torch.")
-    with modules.upstream(torch.get_default_dtype()):
+    with build.upstream(torch.get_default_dtype()):
         from mace.calculators import MACECalculator
 
         chosen = {"head": head} if head is not None else {}

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from equiprune.adapters.base import Taps
-from equiprune.adapters.graph import AtomicGraph
+from equiprune.adapters.e3nn.default_dtype import default_dtype
 from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
-from equiprune.adapters.precision import default_dtype
 from equiprune.blocks import Irreps
+from equiprune.structures.graph import AtomicGraph
 
 
 def energies(model: Any, arch: MaceArchitecture, graph: AtomicGraph, head: str | None, taps: Taps) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from equiprune.published import PublishedFile
+from equiprune.files.download import PublishedFile
 
 _MP = "https://github.com/ACEsuit/mace-mp/releases/download"
 _OFF = "https://raw.githubusercontent.com/ACEsuit/mace-off/v0.2/mace_off23"

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,18 +10,16 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
-from equiprune.adapters.generated_code import quicker_gradients
-from equiprune.adapters.graph import AtomicGraph
-from equiprune.adapters.precision import default_dtype
-from equiprune.adapters.sevennet import checkpoint_file, export, forward, layouts, references, rewrites
-from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, to_config
+from equiprune.adapters.e3nn.fused_gradients import quicker_gradients
+from equiprune.adapters.sevennet import build, checkpoint_file, export, forward, layouts, references, rewrites
+from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
-from equiprune.errors import CheckpointError
+from equiprune.structures.graph import AtomicGraph
 
 
 class SevenNetAdapter(ModelAdapter):
-    """See the modules beside this one: architecture, layouts, checkpoint_file, forward, rewrites, references,
-    export."""
+    """See the modules beside this one: architecture, layouts, build, checkpoint_file, forward, rewrites,
+    references, export."""
 
     name = "sevennet"
     architecture_type = SevenNetArchitecture
@@ -36,14 +32,7 @@ class SevenNetAdapter(ModelAdapter):
         return checkpoint_file.read(source, trust=trust)
 
     def build(self, architecture: SevenNetArchitecture, dtype: torch.dtype) -> nn.Module:
-        try:
-            from sevenn.model_build import build_E3_equivariant_model
-        except ImportError as error:
-            raise CheckpointError(
-                f"SevenNet models need sevenn ({error}). Install it with: pip install 'equiprune[sevennet]'."
-            ) from error
-        with _upstream_defaults(dtype):
-            return build_E3_equivariant_model(to_config(architecture)).to(dtype)
+        return build.build(architecture, dtype)
 
     def build_for_training(self, architecture: SevenNetArchitecture, dtype: torch.dtype) -> nn.Module:
         with quicker_gradients():
@@ -56,7 +45,7 @@ class SevenNetAdapter(ModelAdapter):
         return layouts.weight_layouts(architecture)
 
     def shrink(self, architecture: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitecture:
-        return rewrites.shrink(architecture, plan)
+        return layouts.shrink(architecture, plan)
 
     def absorb(
         self, architecture: SevenNetArchitecture, weights: Weights, plan: PruningPlan
@@ -88,11 +77,3 @@ class SevenNetAdapter(ModelAdapter):
 
     def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
         return export.stock_energies(path, structures, head)
-
-
-@contextmanager
-def _upstream_defaults(dtype: torch.dtype) -> Iterator[None]:
-    """e3nn takes the precision of its constants from torch's default dtype while a module is constructed."""
-    with default_dtype(dtype), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint
-from equiprune.adapters.e3nn_layouts import labelled_irreps, uvu_paths
+from equiprune.adapters.e3nn.layouts import labelled_irreps, uvu_paths
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, from_config, version_numbers
 from equiprune.adapters.sevennet.layouts import weight_layouts
-from equiprune.adapters.torch_file import read_torch_file
 from equiprune.blocks import Irrep
 from equiprune.errors import CheckpointError
-from equiprune.storage import sha256_of
+from equiprune.files.atomic import sha256_of
+from equiprune.files.torch_files import read_torch_file
 
 LICENCE = "MIT"
 """Of the weights published with sevenn 0.13."""

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from equiprune.adapters.base import Taps
-from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
+from equiprune.structures.graph import AtomicGraph
 
 _FEATURES = "x"
 _NODE_ATTRS = "node_attr"

@@ -6,12 +6,24 @@ features, the convolution mixes ``edge_irreps.t`` (the output of ``self_interact
 """
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
-from equiprune.adapters import e3nn_layouts as e3nn
-from equiprune.adapters.e3nn_layouts import Labelled
-from equiprune.adapters.sevennet.architecture import Rescale, SelfConnection, SevenNetArchitecture
-from equiprune.blocks import Axis, FeatureSpace, Irrep, Irreps, Role, Segment, Site, WeightLayout
+from equiprune.adapters.e3nn import layouts as e3nn
+from equiprune.adapters.e3nn.layouts import Labelled
+from equiprune.adapters.sevennet.architecture import HeadUse, Rescale, SelfConnection, SevenNetArchitecture
+from equiprune.blocks import (
+    Axis,
+    FeatureSpace,
+    Irrep,
+    Irreps,
+    PruningPlan,
+    Role,
+    Segment,
+    Site,
+    WeightLayout,
+)
 
+_SCALAR = Irrep(0, 1)
 _ZERO_AT_ZERO = {"silu", "tanh", "ssp", "abs", "relu", "elu"}
 
 
@@ -151,3 +163,30 @@ def _rescale(arch: SevenNetArchitecture, space: Mapping[str, Labelled]) -> dict[
         "rescale_atomic_energy.shift": layout(arch.head_use.shift),
         "rescale_atomic_energy.scale": layout(arch.head_use.scale),
     }
+
+
+def shrink(arch: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitecture:
+    """The hyperparameters that a plan leaves."""
+    kept = {space.name: plan.mask(space).kept_irreps for space in feature_spaces(arch)}
+    hidden = tuple(kept[f"node_feats.{t}"] for t in range(arch.interactions + 1))
+    elements = plan.kept("elements", _SCALAR, len(arch.elements))
+    smaller = replace(
+        arch,
+        elements=tuple(arch.elements[i] for i in elements),
+        hidden_irreps=tuple(map(str, hidden)),
+        edge_lmax=kept["edge_attrs"].lmax,
+        radial_basis=kept["radial_basis"].channels if "radial_basis" in kept else arch.radial_basis,
+        radial_widths=tuple(kept[f"radial.0.{i}"].channels for i in range(len(arch.radial_widths))),
+        readout_hidden=tuple(kept[f"readout.{i}"].channels for i in range(len(arch.readout_hidden))),
+        readout_width=0 if arch.readout_hidden else hidden[-1].dim // 2,
+    )
+    heads = plan.kept("heads", _SCALAR, len(arch.heads))
+    if len(heads) == 1:
+        return single_head(smaller)
+    return replace(smaller, heads=tuple(arch.heads[i] for i in heads))
+
+
+def single_head(arch: SevenNetArchitecture) -> SevenNetArchitecture:
+    use = arch.head_use
+    needs_bias = use.embedding or use.self_interaction_1 or use.self_interaction_2 or use.readout
+    return replace(arch, heads=(), head_use=HeadUse(), bias=arch.bias or needs_bias, rescale=Rescale.PER_ELEMENT)

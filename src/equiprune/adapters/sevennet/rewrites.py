@@ -1,4 +1,4 @@
-"""What a plan does to SevenNet's hyperparameters, and the exact rewrites that slicing alone cannot express.
+"""The exact rewrites of SevenNet that slicing alone cannot express.
 
 Two things do not slice. The readout is linear after linear with an inner width that upstream fixes to half of its
 input: the product is re-factorised exactly. And sevenn cannot build a multi-head model with one head: the head's
@@ -14,34 +14,13 @@ import torch
 from torch import Tensor
 
 from equiprune.adapters.base import Weights
-from equiprune.adapters.sevennet.architecture import HeadUse, Rescale, SevenNetArchitecture
-from equiprune.adapters.sevennet.layouts import feature_spaces, weight_layouts
+from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
+from equiprune.adapters.sevennet.layouts import shrink, single_head, weight_layouts
 from equiprune.blocks import Irrep, Path, PruningPlan, kept_positions, slice_weight
-from equiprune.blocks.weight_layout import axis_size
+from equiprune.blocks.layout import axis_size
 from equiprune.errors import PlanError
 
 _SCALAR = Irrep(0, 1)
-
-
-def shrink(arch: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitecture:
-    """The hyperparameters that a plan leaves."""
-    kept = {space.name: plan.mask(space).kept_irreps for space in feature_spaces(arch)}
-    hidden = tuple(kept[f"node_feats.{t}"] for t in range(arch.interactions + 1))
-    elements = plan.kept("elements", _SCALAR, len(arch.elements))
-    smaller = replace(
-        arch,
-        elements=tuple(arch.elements[i] for i in elements),
-        hidden_irreps=tuple(map(str, hidden)),
-        edge_lmax=kept["edge_attrs"].lmax,
-        radial_basis=kept["radial_basis"].channels if "radial_basis" in kept else arch.radial_basis,
-        radial_widths=tuple(kept[f"radial.0.{i}"].channels for i in range(len(arch.radial_widths))),
-        readout_hidden=tuple(kept[f"readout.{i}"].channels for i in range(len(arch.readout_hidden))),
-        readout_width=0 if arch.readout_hidden else hidden[-1].dim // 2,
-    )
-    heads = plan.kept("heads", _SCALAR, len(arch.heads))
-    if len(heads) == 1:
-        return _single_head(smaller)
-    return replace(smaller, heads=tuple(arch.heads[i] for i in heads))
 
 
 def absorb(arch: SevenNetArchitecture, weights: Weights, plan: PruningPlan) -> tuple[SevenNetArchitecture, Weights]:
@@ -55,15 +34,9 @@ def absorb(arch: SevenNetArchitecture, weights: Weights, plan: PruningPlan) -> t
     return arch, weights
 
 
-def _single_head(arch: SevenNetArchitecture) -> SevenNetArchitecture:
-    use = arch.head_use
-    needs_bias = use.embedding or use.self_interaction_1 or use.self_interaction_2 or use.readout
-    return replace(arch, heads=(), head_use=HeadUse(), bias=arch.bias or needs_bias, rescale=Rescale.PER_ELEMENT)
-
-
 def _absorb_head(arch: SevenNetArchitecture, weights: Weights, head: int) -> tuple[SevenNetArchitecture, Weights]:
     """Constant input ``one_hot(head)`` of a linear map equals a bias: row ``head`` of its effective weight."""
-    single = _single_head(arch)
+    single = single_head(arch)
     old, new = weight_layouts(arch), weight_layouts(single)
     result: dict[str, Tensor] = {}
     for name, layout in new.items():

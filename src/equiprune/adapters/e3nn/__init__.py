@@ -1,0 +1,1 @@
+"""What architectures built on e3nn share."""

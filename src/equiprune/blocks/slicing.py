@@ -1,0 +1,74 @@
+"""Slicing one weight by a plan: the same function for every weight of every architecture.
+
+The effective weight (stored number times ``Path.scale``) is what survives. The layouts of the unpruned and of the
+pruned model are both declared, so nothing here guesses a fan-in.
+"""
+
+import torch
+from torch import Tensor
+
+from equiprune.blocks.layout import Axis, Path, WeightLayout, axis_size
+from equiprune.blocks.plan import PruningPlan
+from equiprune.errors import PlanError
+
+
+def slice_weight(weight: Tensor, parent: WeightLayout, child: WeightLayout, plan: PruningPlan) -> Tensor:
+    """The part of a weight that a plan keeps, rescaled so that the effective weight is unchanged.
+
+    Args:
+        weight: stored tensor of shape ``parent.shape``.
+        parent, child: layouts of this weight in the unpruned and in the pruned model.
+        plan: which blocks are kept.
+
+    Returns:
+        A tensor of shape ``child.shape``.
+
+    >>> from equiprune.blocks import BlockMask, Irrep, Irreps, PruningPlan, Segment, WeightLayout
+    >>> def layout(n):
+    ...     x, y = Segment("x", Irrep(0, 1), n), Segment.fixed(1)
+    ...     return WeightLayout.dense((x,), (y,), scale=n**-0.5)
+    >>> plan = PruningPlan({"x": BlockMask(Irreps.scalars(4), ((3,),))})
+    >>> slice_weight(torch.tensor([[1.0], [2.0], [3.0], [4.0]]), layout(4), layout(1), plan)  # 4 / sqrt(4) * sqrt(1)
+    tensor([[2.]])
+    """
+    offsets, start = {}, 0
+    for path in parent.paths:
+        offsets[path.key] = (path, start)
+        start += path.numel
+    pieces = []
+    for path in child.paths:
+        source, offset = offsets[path.key]
+        dense = weight.reshape(-1)[offset : offset + source.numel].reshape(source.shape)
+        pieces.append(_slice_path(dense, source, path, plan))
+    if not child.flat:
+        return pieces[0].contiguous()
+    return torch.cat([piece.reshape(-1) for piece in pieces])
+
+
+def _slice_path(dense: Tensor, parent: Path, child: Path, plan: PruningPlan) -> Tensor:
+    if any(segment.is_filler for axis in child.axes for segment in axis):
+        return dense.new_zeros(child.shape)
+    for dim, (old, new) in enumerate(zip(parent.axes, child.axes, strict=True)):
+        kept = kept_positions(old, new, plan)
+        if kept != tuple(range(axis_size(old))):
+            dense = dense.index_select(dim, torch.tensor(kept, device=dense.device))
+    return dense if parent.scale == child.scale else dense * (parent.scale / child.scale)
+
+
+def kept_positions(parent: Axis, child: Axis, plan: PruningPlan) -> tuple[int, ...]:
+    """Positions along the parent's axis that make up the child's axis, in the child's order."""
+    starts, start = {}, 0
+    for segment in parent:
+        starts[segment.space, segment.irrep, segment.use] = (start, segment.mul)
+        start += segment.mul
+    positions: list[int] = []
+    for segment in child:
+        start, mul = starts[segment.space, segment.irrep, segment.use]
+        kept = plan.kept(segment.space, segment.irrep, mul)
+        if len(kept) != segment.mul:
+            raise PlanError(
+                f"The adapter's smaller architecture keeps {segment.mul} channels of {segment.irrep} in "
+                f"'{segment.space}', the plan {len(kept)}. This is a defect of the adapter."
+            )
+        positions += [start + channel for channel in kept]
+    return tuple(positions)

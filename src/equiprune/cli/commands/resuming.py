@@ -1,0 +1,26 @@
+"""What a command says of the partial results that an interruption leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from equiprune.cli.display import note
+from equiprune.errors import EquipruneError
+
+
+@contextmanager
+def resumable(partial: Path) -> Iterator[None]:
+    """Say that an earlier run is gone on from, and on Ctrl-C or an error what this one leaves."""
+    if partial.exists():
+        note(f"Going on from {partial}.")
+    try:
+        yield
+    except KeyboardInterrupt:
+        kept = f"{partial} keeps what was finished" if partial.exists() else "nothing was finished yet"
+        raise EquipruneError(f"Interrupted; {kept}. Repeat the command to go on.") from None
+    except Exception as error:
+        if partial.exists() and str(partial) not in str(error):  # which would say what is wrong with it
+            note(f"{partial} keeps what was finished: the same command goes on; before another, remove it.")
+        raise

@@ -1,0 +1,39 @@
+"""Where the learning curve goes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import Parameter
+
+from equiprune.cli.flags.panels import panel
+from equiprune.cli.flags.values import Switch
+from equiprune.training.observers import CurvePicture, Observer, TensorBoard, Wandb
+
+if TYPE_CHECKING:
+    pass
+
+
+@Parameter(name="*", group=panel("Dashboards"))
+@dataclass(frozen=True)
+class WatchFlags:
+    """Where the learning curve goes besides curve.csv and curve.png.
+
+    Attributes:
+        tensorboard: also event files for TensorBoard, in the run's folder "tensorboard".
+        wandb: also this project on Weights & Biases.
+    """
+
+    tensorboard: Switch = False
+    wandb: str | None = None
+
+    def observers(self, run: Path) -> list[Observer]:
+        """Who is told about the run in this folder; raises `EquipruneError` for a package that is not installed."""
+        boards: list[Observer] = [TensorBoard(run)] if self.tensorboard else []
+        return [CurvePicture(run), *boards, *([Wandb(run, self.wandb)] if self.wandb else [])]
+
+
+UNWATCHED = WatchFlags()
+"""No flag given."""

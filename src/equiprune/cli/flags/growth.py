@@ -1,0 +1,47 @@
+"""What to add or change after pruning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cyclopts import Parameter
+
+from equiprune.adapters.growth import GrowRadialBasis, Growth, NativeGrids, NonlinearReadout
+from equiprune.cli.flags.panels import panel
+from equiprune.cli.flags.values import Positive, Switch
+from equiprune.errors import TargetError
+
+
+@Parameter(name="*", group=panel("What to add"))
+@dataclass(frozen=True)
+class GrowthFlags:
+    """What to add or change after pruning. The function stays unless weights are drawn anew or grids change.
+
+    Attributes:
+        grow_radial_basis: this many radial functions, more than there are (MACE).
+        nonlinear_readout: hidden neurons of a readout in place of the last, linear one (MACE).
+        native_grids: upstream's own points on spheres instead of the parent's, so that stock tools open it (eSCN).
+        reinitialise: draw what these add at random instead, by --seed; the function changes.
+    """
+
+    grow_radial_basis: Positive | None = None
+    nonlinear_readout: Positive | None = None
+    native_grids: Switch = False
+    reinitialise: Switch = False
+
+    def growths(self, seed: int) -> list[Growth]:
+        """The typed changes that these flags name; raises `TargetError` for a flag that means nothing."""
+        added: list[Growth] = []
+        if self.grow_radial_basis is not None:
+            added.append(GrowRadialBasis(self.grow_radial_basis, not self.reinitialise, seed))
+        if self.nonlinear_readout is not None:
+            added.append(NonlinearReadout(self.nonlinear_readout, not self.reinitialise, seed))
+        if self.reinitialise and not added:
+            raise TargetError("--reinitialise draws what --grow-radial-basis or --nonlinear-readout add; give one.")
+        if self.native_grids:
+            added.append(NativeGrids())
+        return added
+
+
+NO_GROWTH = GrowthFlags()
+"""No flag given."""

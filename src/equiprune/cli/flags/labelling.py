@@ -1,0 +1,86 @@
+"""What is labelled besides the structures, and with what besides energy, forces and stress."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cyclopts import Parameter
+
+from equiprune.cli.flags.panels import panel
+from equiprune.cli.flags.values import NotNegative, Positive
+from equiprune.errors import TargetError
+from equiprune.labelling.augmentation import Augmentation
+from equiprune.labelling.dynamics import Dynamics
+from equiprune.potentials.hessian import Probes, RandomProbes, Rows
+
+if TYPE_CHECKING:
+    pass
+
+
+@Parameter(name="*", group=panel("Distorted copies"))
+@dataclass(frozen=True)
+class CopyFlags:
+    """Structures near those given.
+
+    Attributes:
+        copies: distorted copies of each structure, labelled as well.
+        rattle: displacement of the copies' atoms, standard deviation in Angstrom.
+        strain: deformation of the copies' cells, standard deviation.
+    """
+
+    copies: NotNegative = 0
+    rattle: float = 0.1
+    strain: float = 0.02
+
+    def augmentation(self, seed: int) -> Augmentation:
+        """The same as a value of the API; raises `TargetError` for an impossible one."""
+        return Augmentation(self.copies, self.rattle, self.strain, seed)
+
+
+@Parameter(name="*", group=panel("Molecular dynamics"))
+@dataclass(frozen=True)
+class DynamicsFlags:
+    """Structures that the teacher meets.
+
+    Attributes:
+        frames: of molecular dynamics with the teacher that starts from each structure, labelled as well.
+        temperature: of the dynamics, K.
+        interval: steps between its frames.
+        timestep: of the dynamics, fs.
+    """
+
+    frames: NotNegative = 0
+    temperature: float = 600.0
+    interval: Positive = 20
+    timestep: float = 1.0
+
+    def dynamics(self, seed: int) -> Dynamics:
+        """The same as a value of the API; raises `TargetError` for an impossible one."""
+        return Dynamics(self.frames, self.temperature, self.interval, self.timestep, seed)
+
+
+@Parameter(name="*", group=panel("Second derivatives"))
+@dataclass(frozen=True)
+class ProbeFlags:
+    """Products of the teacher's Hessian, for 'equiprune train --hessian-weight'.
+
+    Attributes:
+        hessian_rows: also label this many random rows of each structure's Hessian.
+        hessian_probes: instead of rows, products of the Hessian with this many random vectors.
+    """
+
+    hessian_rows: Positive | None = None
+    hessian_probes: Positive | None = None
+
+    def chosen(self, seed: int) -> Probes | None:
+        """What to multiply Hessians by, None for nothing; raises `TargetError` for both."""
+        if self.hessian_rows is not None and self.hessian_probes is not None:
+            raise TargetError("--hessian-rows and --hessian-probes are two ways to the same; leave one out.")
+        if self.hessian_probes is not None:
+            return RandomProbes(self.hessian_probes, seed)
+        return None if self.hessian_rows is None else Rows(self.hessian_rows, seed)
+
+
+NO_COPIES, NO_DYNAMICS, NO_PROBES = CopyFlags(), DynamicsFlags(), ProbeFlags()
+"""No flag given."""

@@ -1,0 +1,33 @@
+"""How structures get to the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cyclopts import Parameter
+
+from equiprune.cli.flags.panels import panel
+from equiprune.cli.flags.values import NotNegative
+
+if TYPE_CHECKING:
+    pass
+
+
+@Parameter(name="*", group=panel("Loading"))
+@dataclass(frozen=True)
+class LoadingFlags:
+    """How structures get to the model; results are the same bits whatever is chosen.
+
+    Attributes:
+        workers: processes that read structures and build graphs; 0 leaves it to the one that trains.
+        cache: a folder that keeps neighbour lists, for this run and others.
+    """
+
+    workers: NotNegative = 0
+    cache: Path | None = None
+
+
+IN_PROCESS = LoadingFlags()
+"""No flag given."""

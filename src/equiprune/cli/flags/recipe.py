@@ -1,0 +1,124 @@
+"""What is minimised, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from cyclopts import Parameter
+
+from equiprune.cli.flags.panels import panel
+from equiprune.cli.flags.values import NotNegative, Patterns, Positive
+from equiprune.errors import TargetError
+from equiprune.training.objective import Objective
+from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
+from equiprune.training.recipe import PRESETS, Recipe
+
+if TYPE_CHECKING:
+    pass
+
+PresetName = Literal["mace-universal", "mace-weighted", "sevennet", "escn"]
+ScheduleName = Literal["constant", "linear", "cosine", "plateau"]
+_SCHEDULES: Mapping[str, Schedule] = {
+    "constant": Constant(),
+    "linear": Linear(),
+    "cosine": Cosine(),
+    "plateau": Plateau(0.8, 5),
+}
+
+
+@Parameter(name="*", group=panel("What is minimised"))
+@dataclass(frozen=True)
+class WeightFlags:
+    """Weights of the objective, instead of the preset's; 0 leaves a quantity out.
+
+    Attributes:
+        energy_weight: of the energy per atom.
+        forces_weight: of the forces.
+        stress_weight: of the stress.
+        hessian_weight: of the Hessian products that 'equiprune label' wrote; no preset has one.
+        hessian_samples: how many of a structure's products a step compares; each makes it dearer. 1 unless given.
+    """
+
+    energy_weight: float | None = None
+    forces_weight: float | None = None
+    stress_weight: float | None = None
+    hessian_weight: float | None = None
+    hessian_samples: Positive | None = None
+
+    def on(self, objective: Objective) -> Objective:
+        """The objective with these weights; raises `TargetError` for a negative one, or when nothing is left."""
+        given = {"energy": self.energy_weight, "forces": self.forces_weight, "stress": self.stress_weight}
+        given["hessian"] = self.hessian_weight
+        for quantity, weight in given.items():
+            if weight is not None and not 0 <= weight < float("inf"):
+                raise TargetError(f"--{quantity}-weight {weight} is not possible: give 0 or a positive number.")
+        terms = {q: replace(getattr(objective, q), weight=w) for q, w in given.items() if w is not None}
+        if self.hessian_samples is None:
+            return replace(objective, **terms)
+        if not self.hessian_weight:
+            raise TargetError("--hessian-samples counts what --hessian-weight weighs; give it too.")
+        return replace(objective, **terms, hessian_samples=self.hessian_samples)
+
+
+@Parameter(name="*", group=panel("How to train"))
+@dataclass(frozen=True)
+class RecipeFlags:
+    """How to train; what is not given is the preset's.
+
+    Attributes:
+        preset: objective and optimisation.
+        epochs: passes over the data.
+        batch_size: structures per step and process.
+        learning_rate: at the start, or after the warm-up.
+        schedule: of the learning rate: constant, linear or cosine to 1 % of it, or times 0.8 on a plateau of 5 epochs.
+        warm_up: steps over which the learning rate rises from zero.
+        weight_decay: of weights that mix channels.
+        clip: largest norm of the gradient; 0 for no limit.
+        average: decay of the moving average of the weights, which is what is kept; 0 for none.
+        rates: factors on the learning rate of parameters by pattern of their names, e.g. "readouts.*=0.1".
+        freeze: patterns of parameter names that stay as they are, e.g. "readouts.*".
+        patience: stop after more epochs than this without a better validation loss.
+    """
+
+    preset: PresetName = "mace-universal"
+    epochs: Positive = 10
+    batch_size: Positive = 4
+    learning_rate: float | None = None
+    schedule: ScheduleName | None = None
+    warm_up: NotNegative | None = None
+    weight_decay: float | None = None
+    clip: float | None = None
+    average: float | None = None
+    rates: Patterns | None = None
+    freeze: Patterns | None = None
+    patience: NotNegative | None = None
+
+    def recipe(self, weights: WeightFlags, seed: int) -> Recipe:
+        """The preset, with what the flags say instead."""
+        chosen = PRESETS[self.preset]
+        given: dict[str, Any] = {
+            "learning_rate": self.learning_rate,
+            "schedule": None if self.schedule is None else _SCHEDULES[self.schedule],
+            "warm_up": self.warm_up,
+            "weight_decay": self.weight_decay,
+            "rates": dict.fromkeys(self.freeze or [], 0.0) | dict(map(_rate, self.rates or [])),
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        given |= {name: getattr(self, name) or None for name in ("clip", "average") if getattr(self, name) is not None}
+        optimisation = replace(chosen.optimisation, **given)
+        return Recipe(weights.on(chosen.objective), optimisation, self.epochs, self.batch_size, seed, self.patience)
+
+
+def _rate(text: str) -> tuple[str, float]:
+    """Pattern and factor."""
+    pattern, sign, factor = text.rpartition("=")
+    try:
+        return pattern, float(factor if sign else "")
+    except ValueError:
+        raise TargetError(f"--rates '{text}' is no pattern and factor. Give e.g. 'readouts.*=0.1'.") from None
+
+
+DEFAULT_RECIPE, NO_WEIGHTS = RecipeFlags(), WeightFlags()
+"""No flag given."""

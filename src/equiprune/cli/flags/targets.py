@@ -1,0 +1,111 @@
+"""What to reach."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cyclopts import Parameter
+
+from equiprune.blocks import PruningPlan
+from equiprune.cli.flags.panels import panel
+from equiprune.cli.flags.values import Positive, Switch, Whole
+from equiprune.errors import TargetError
+from equiprune.files.atomic import read_json
+from equiprune.pruning import targets as t
+
+
+@Parameter(name="*", group=panel("What to reach"))
+@dataclass(frozen=True)
+class TargetFlags:
+    """What to reach; flags combine.
+
+    Attributes:
+        irreps: hidden irreps for every space, e.g. 64x0e+32x1e+16x2e, or a comma-separated list, one per space.
+        lmax: largest l of the hidden features.
+        edge_lmax: largest l of the spherical harmonics of the edges; 3,2 gives each interaction its own.
+        basis_lmax: largest l of the messages that are multiplied (MACE's A-basis); 3,1 gives each interaction its own.
+        correlation: most messages multiplied with each other (MACE); 3,2 gives each interaction its own.
+        interactions: this many message-passing steps: the first ones (MACE), or the first and the best others (eSCN).
+        channels: at most this many channels of every hidden irrep.
+        hidden_channels: channels inside every convolution (eSCN).
+        parameters: at most this fraction of the trainable parameters, e.g. 0.5.
+        floor: with parameters, every irrep of every hidden space keeps at least this fraction of its channels.
+        elements: exactly these elements, in this order, e.g. H,O. Exact for what is kept.
+        heads: exactly these heads of a multi-head model, e.g. PBE.
+        radial_width: hidden neurons of the radial network, e.g. 40,24; of eSCN the edge channels.
+        radial_basis: number of radial functions.
+        round_to: make hidden multiplicities multiples of this: down, but from half of it on up to it, below that none.
+        heterogeneous: allow models that upstream's own constructor cannot build (MACE: any counts anywhere).
+        lossless: remove only what contributes exactly nothing, and prove it.
+        plan: a plan written by an earlier prune --json (its "plan", or all of its output).
+    """
+
+    irreps: str | None = None
+    lmax: Whole | None = None
+    edge_lmax: str | None = None
+    basis_lmax: str | None = None
+    correlation: str | None = None
+    interactions: Whole | None = None
+    channels: Whole | None = None
+    hidden_channels: Whole | None = None
+    parameters: float | None = None
+    floor: float = 0.25
+    elements: str | None = None
+    heads: str | None = None
+    radial_width: str | None = None
+    radial_basis: Whole | None = None
+    round_to: Positive = 1
+    heterogeneous: Switch = False
+    lossless: Switch = False
+    plan: Path | None = None
+
+    def only_head(self, named: str | None) -> str | None:
+        """The one head that is kept, where scores are taken unless another is named; one that goes is refused."""
+        kept = self.heads.split(",") if self.heads else []
+        if named is not None and kept and named not in kept:
+            raise TargetError(f"--head {named} is not among the heads to keep ({self.heads}). Name one that is.")
+        return kept[0] if len(kept) == 1 else None
+
+    def check(self, *, needed: bool) -> None:
+        """Raise `TargetError` as `targets` does, without reading the plan."""
+        replace(self, plan=None).targets(needed=needed and self.plan is None)
+
+    def targets(self, *, needed: bool = True) -> list[t.Target]:
+        """The typed targets that these flags name; raises `TargetError` when there is none and one is needed."""
+        if not 0 <= self.floor <= 1:
+            raise TargetError(f"--floor {self.floor} is not possible: give a fraction from 0 to 1.")
+        given: list[tuple[Any, Callable[[Any], t.Target]]] = [
+            (self.plan, lambda path: t.Exactly(_read_plan(path))),
+            (self.irreps, t.HiddenIrreps.parse),
+            (self.lmax, t.Lmax),
+            (self.edge_lmax, t.EdgeLmax.parse),
+            (self.basis_lmax, t.BasisLmax.parse),
+            (self.correlation, t.Correlation.parse),
+            (self.interactions, t.Interactions),
+            (self.channels, t.Channels),
+            (self.hidden_channels, t.HiddenChannels),
+            (self.elements, t.Elements.parse),
+            (self.heads, lambda text: t.Heads(tuple(text.split(",")))),
+            (self.radial_width, t.RadialWidth.parse),
+            (self.radial_basis, t.RadialBasis),
+            (self.parameters, lambda fraction: t.Parameters(fraction, self.floor)),
+            (self.lossless or None, lambda _: t.Lossless()),
+        ]
+        targets = [make(value) for value, make in given if value is not None]
+        if needed and not targets and self.round_to == 1:
+            raise TargetError(
+                "Say what to reach: --irreps, --lmax, --parameters, --elements, --lossless, ... (see --help)."
+            )
+        return targets
+
+
+def _read_plan(path: Path) -> PruningPlan:
+    value = read_json(path, "pruning plan")
+    return PruningPlan.from_json(value["plan"] if isinstance(value, dict) and "plan" in value else value)
+
+
+NO_TARGETS = TargetFlags()
+"""No flag given."""

@@ -1,0 +1,58 @@
+"""Opening the models that a command line names, and refusing what it names in vain before long work."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+import equiprune as ep
+from equiprune.cli.flags.panels import Common
+from equiprune.cli.flags.values import Dtype
+from equiprune.errors import OutputError, TargetError
+
+
+def open_model(
+    model: str,
+    dtype: Dtype | None,
+    common: Common,
+    *,
+    any_head: bool = False,
+    preferred: str | None = None,
+    device: str = "cpu",
+) -> ep.Potential:
+    """Open a model, in the precision it is stored in unless one is given.
+
+    Where it has heads and none is named, ``preferred`` serves, or with ``any_head`` the first.
+    """
+    adapter, checkpoint = ep.read_checkpoint(model, trust=common.trust)
+    heads = checkpoint.architecture.heads
+    head = common.head or (preferred if preferred in heads else None) or (heads[0] if any_head and heads else None)
+    stored = next(iter(checkpoint.weights.values())).dtype
+    return ep.Potential.create(adapter, checkpoint, getattr(torch, dtype) if dtype else stored, head, device)
+
+
+def open_models(models: Sequence[str], dtype: Dtype, common: Common, device: str) -> dict[str, ep.Potential]:
+    """Open several models; ``--head`` is for those that have heads, and at least one must."""
+    several = {model: bool(ep.read_checkpoint(model, trust=common.trust)[1].architecture.heads) for model in models}
+    single = Common(trust=common.trust) if any(several.values()) else common
+    return {m: open_model(m, dtype, common if several[m] else single, device=device) for m in models}
+
+
+def check_device(device: str) -> None:
+    """Raise `TargetError` naming what there is, unless the device is here."""
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    available = ["cpu", *(["cuda"] if cards else []), *(f"cuda:{i}" for i in range(cards))]
+    if device not in available:
+        raise TargetError(f"--device {device} is not available here. Available: {', '.join(available)}.")
+
+
+def check_named_once(models: Sequence[str]) -> None:
+    """Raise `TargetError` unless models that are compared are several."""
+    if len(set(models)) < len(models):
+        raise TargetError(f"A model is named twice: {', '.join(models)}. Name each once.")
+
+
+def check_suffix(path: Path, what: str, *allowed: str) -> None:
+    """Raise `OutputError` unless the suffix is one that ``what`` is written as."""
+    if path.suffix not in allowed:
+        raise OutputError(f"{what} is written as {' or '.join(allowed)}, not '{path.suffix}' ('{path}').")

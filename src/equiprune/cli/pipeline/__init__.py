@@ -1,0 +1,1 @@
+"""A whole pipeline as one file, each stage a command: ``equiprune run``."""

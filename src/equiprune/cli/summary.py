@@ -1,0 +1,62 @@
+"""Models in words and numbers, for people and for JSON."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ase.data import chemical_symbols
+
+from equiprune.adapters import Checkpoint, ModelAdapter
+from equiprune.blocks import Role
+from equiprune.potentials.potential import Potential
+from equiprune.pruning.cost import count_parameters
+from equiprune.pruning.dead_blocks import dead_blocks, describe
+
+
+def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, Any]:
+    """What `equiprune info` shows; nothing is built, so it is quick."""
+    architecture = checkpoint.architecture
+    spaces = adapter.feature_spaces(architecture)
+    count = count_parameters(adapter, architecture)
+    dtypes = sorted({str(weight.dtype).removeprefix("torch.") for weight in checkpoint.weights.values()})
+    assembled = {"assembled": architecture.why_not_stock} if architecture.why_not_stock else {}
+    return {
+        "adapter": adapter.name,
+        "source": checkpoint.source,
+        "parameters": {"all": count.all, "trainable": count.trainable},
+        "hidden_irreps": [str(space.irreps) for space in spaces if space.role is Role.NODE_FEATS],
+        "elements": [chemical_symbols[z] for z in architecture.elements],
+        "heads": list(architecture.heads),
+        **assembled,
+        "cutoff": architecture.cutoff,
+        "dtype": ", ".join(dtypes),
+        "licence": checkpoint.licence,
+        "sha256": checkpoint.sha256,
+        "steps": [str(step.get("step")) for step in checkpoint.history],
+        "dead": describe(dead_blocks(adapter, checkpoint)),
+        "spaces": [
+            {"name": s.name, "irreps": str(s.irreps), "tying": s.tying.value, "role": s.role.value} for s in spaces
+        ],
+    }
+
+
+def compare_models(parent: Potential, child: Potential) -> dict[str, tuple[Any, Any]]:
+    """Parent and child side by side."""
+    before, after = (describe_model(p.adapter, p.checkpoint) for p in (parent, child))
+    sizes = {
+        "trainable parameters": tuple(value["parameters"]["trainable"] for value in (before, after)),
+        "hidden irreps": (before["hidden_irreps"], after["hidden_irreps"]),
+        "elements": (len(before["elements"]), len(after["elements"])),
+    }
+    if before["heads"] != after["heads"]:
+        sizes["heads"] = (before["heads"], after["heads"] or "one, as a single-head model")
+    shown = ("node", "edge_irreps", "elements", "heads")
+    others = {s["name"]: s["irreps"] for s in before["spaces"] if not s["name"].startswith(shown)}
+    now = {s["name"]: s["irreps"] for s in after["spaces"]}
+    changed = {name: (irreps, now.get(name, "none")) for name, irreps in others.items() if now.get(name) != irreps}
+    return {**sizes, **changed}
+
+
+def written(paths: Sequence[Path]) -> str:
+    """What was saved, in words."""
+    return "Written, read back and compared: " + ", ".join(map(str, paths))

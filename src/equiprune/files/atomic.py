@@ -1,0 +1,120 @@
+"""Writing files so that no reader ever sees half of one, and reading them with clear errors."""
+
+import errno
+import fcntl
+import hashlib
+import json
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from equiprune.errors import CheckpointError, OutputError
+
+
+def check_writable(path: Path) -> None:
+    """Raise `OutputError` before long work: the path exists already, or its folder cannot be written."""
+    if os.path.lexists(path):
+        raise OutputError(f"'{path}' exists and is never overwritten. Choose another output or remove it.")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise OutputError(f"'{path}' cannot be written: there is no folder '{folder}'. Create it first.")
+    try:
+        tempfile.TemporaryFile(dir=folder).close()  # permission bits alone say little: root, read-only mounts, /proc
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written: '{folder}' takes no files ({error.strerror}).") from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not.
+
+    Raises:
+        OutputError: the disk is full or the folder cannot be written.
+    """
+    try:
+        holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be written ({error.strerror}).") from error
+    temporary = holder / path.name
+    try:
+        yield temporary
+        if path.is_dir():
+            raise OutputError(f"'{path}' exists and is never overwritten. Choose another output or remove it.")
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+        raise OutputError(f"'{path}' could not be written: {reason}. Nothing was changed.") from error
+    finally:
+        shutil.rmtree(holder, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file in one step."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file in one step."""
+    write_text(path, as_json(value) + "\n")
+
+
+def as_json(value: Any) -> str:
+    """JSON text that every parser reads: NaN and infinities, which JSON does not have, become null."""
+    return json.dumps(_without_nan(value), indent=1, allow_nan=False)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return [_without_nan(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def read_json(path: Path, what: str) -> Any:
+    """Read a JSON file; raises `CheckpointError` saying which ``what`` is missing or broken."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise CheckpointError(f"There is no {what} at '{path}'.") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"'{path}' is not a {what}: it is not readable JSON ({error}).") from error
+
+
+@contextmanager
+def holding(folder: Path, refusal: str) -> Iterator[int]:
+    """Nobody else holds the folder meanwhile; gives the open descriptor that holds it.
+
+    A process that is given the descriptor holds the folder too, and longer if it lives longer. The kernel lets go when
+    the last of them has ended, however it ended.
+
+    Raises:
+        OutputError: another process holds the folder; ``refusal`` says what that process does.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(handle, refusal)
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, refusal: str) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise OutputError(f"{refusal} Wait for it, or end it first.") from error
+    except OSError:  # a file system without locks
+        pass
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,177 @@
+"""Published checkpoints: found on this machine, or downloaded once, and always the file that was meant."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from equiprune.errors import CheckpointError, OutputError
+from equiprune.files.atomic import replacing, sha256_of, write_text
+from equiprune.progress import Progress, silent
+
+_TIMEOUT = 30.0
+"""Seconds that a server may be silent."""
+
+_PIECE = 1 << 18
+"""Bytes between two calls of a progress display."""
+
+_OR_YOURS = "or give the path of a file you have."
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A checkpoint that its authors publish."""
+
+    name: str
+    """File name in the cache."""
+    url: str
+    licence: str
+    sha256: str = ""
+    """Empty where nobody publishes one: the digest of the first file is then recorded and holds for all later ones."""
+    elsewhere: tuple[str, ...] = ()
+    """Where another tool may have put it, with ``~`` and ``$VAR``; such a file is used where its digest is right."""
+
+
+def fetch(file: PublishedFile, progress: Progress = silent) -> Path:
+    """Local path of a published file: from the cache, from where another tool has it, or else downloaded.
+
+    The cache is ``$EQUIPRUNE_CACHE``, ``$XDG_CACHE_HOME/equiprune`` or ``~/.cache/equiprune``. Whatever is returned has
+    the right digest. A download appears in the cache whole or not at all; ``progress`` is called with its bytes.
+
+    Raises:
+        CheckpointError: the file cannot be downloaded (or not while ``EQUIPRUNE_OFFLINE`` is set), is not the published
+            one, or cannot be kept.
+    """
+    path = _cached(file)
+    try:
+        if os.path.exists(path):
+            _check(file, sha256_of(path), f"'{path}' is not the published file", "Remove it to download it again")
+            return path
+        return _found_elsewhere(file) or _download(file, path, progress)
+    except (OSError, OutputError) as error:
+        raise CheckpointError(
+            f"'{file.name}' cannot be read from or kept in the cache '{path.parent}': {str(error).rstrip('.')}. "
+            f"Set EQUIPRUNE_CACHE to a folder that takes files, {_OR_YOURS}"
+        ) from error
+
+
+def _cached(file: PublishedFile) -> Path:
+    own, shared = os.environ.get("EQUIPRUNE_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    try:
+        return Path(own or Path(shared or "~/.cache", "equiprune")).expanduser().absolute() / file.name
+    except RuntimeError as error:  # a user without a home, as in some containers
+        raise CheckpointError(f"'{file.name}' has no cache: {error} Set EQUIPRUNE_CACHE, {_OR_YOURS}") from error
+
+
+def _record(file: PublishedFile) -> Path:
+    return _cached(file).with_name(f"{file.name}.sha256")
+
+
+def _expected(file: PublishedFile) -> str:
+    """The published digest, the recorded one, or nothing."""
+    record = _record(file)
+    if file.sha256 or not os.path.exists(record):
+        return file.sha256.lower()
+    try:
+        return record.read_text().split()[0]
+    except (ValueError, IndexError) as error:
+        raise CheckpointError(f"'{record}' holds no sha256. Remove it to record a new one, {_OR_YOURS}") from error
+
+
+def _check(file: PublishedFile, found: str, problem: str, remedy: str) -> None:
+    """Raise `CheckpointError` unless the digest is the expected one; where none is known, this one is from now on."""
+    expected, record = _expected(file), _record(file)
+    if not expected:
+        write_text(record, f"{found}  {file.name}\n")  # as sha256sum writes it
+    elif found != expected:
+        accept = "" if file.sha256 else f"remove '{record}' to accept it, "
+        raise CheckpointError(f"{problem}: its sha256 is {found}, expected {expected}. {remedy}, {accept}{_OR_YOURS}")
+
+
+def _found_elsewhere(file: PublishedFile) -> Path | None:
+    """A file of another tool, if it has the expected digest."""
+    expected = _expected(file)
+    for place in file.elsewhere if expected else ():
+        candidate = Path(os.path.expanduser(os.path.expandvars(place)))
+        with suppress(OSError):
+            if sha256_of(candidate) == expected:
+                return candidate
+    return None
+
+
+def _download(file: PublishedFile, path: Path, progress: Progress) -> Path:
+    _check_allowed(file, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        found = _receive(file, temporary, progress)
+        _check(file, found, f"What {file.url} sends is not '{file.name}' or is damaged", "Try again later")
+    return path
+
+
+def _check_allowed(file: PublishedFile, path: Path) -> None:
+    if not file.url.startswith(("https://", "http://")):
+        raise CheckpointError(
+            f"'{file.name}' has the URL '{file.url}'. Give one that begins with https://, {_OR_YOURS}"
+        )
+    if os.environ.get("EQUIPRUNE_OFFLINE", "0") not in ("", "0"):
+        raise CheckpointError(
+            f"'{file.name}' is not on this machine, and EQUIPRUNE_OFFLINE forbids downloading it from {file.url}. "
+            f"Put it at '{path}', unset EQUIPRUNE_OFFLINE, {_OR_YOURS}"
+        )
+
+
+def _receive(file: PublishedFile, target: Path, progress: Progress) -> str:
+    """Write a download to a file; returns its sha256."""
+    digest = hashlib.sha256()
+    with target.open("wb") as stream:
+        for piece in _pieces(file):
+            stream.write(piece)
+            digest.update(piece)
+            progress(len(piece))
+    return digest.hexdigest()
+
+
+def _pieces(file: PublishedFile) -> Iterator[bytes]:
+    """The bytes behind the URL; raises `CheckpointError` unless there are as many as the server announced."""
+    with _network_errors(file), urlopen(_request(file), timeout=_TIMEOUT) as response:
+        size, received = response.length, 0
+        _announce(file, size)
+        while piece := response.read(_PIECE):
+            received += len(piece)
+            yield piece
+    if size not in (None, received):
+        raise _not_downloaded(file, f"it ended after {received} of {size} bytes")
+
+
+def _request(file: PublishedFile) -> Request:
+    return Request(file.url, headers={"User-Agent": "equiprune"})  # some hosts refuse urllib's own
+
+
+def _announce(file: PublishedFile, size: int | None) -> None:
+    amount = "size unknown" if size is None else f"{size / 1e6:.1f} MB"
+    print(f"Downloading {file.name} from {file.url} ({amount}, licence: {file.licence})", file=sys.stderr)
+
+
+@contextmanager
+def _network_errors(file: PublishedFile) -> Iterator[None]:
+    """Turn whatever goes wrong on the network into `CheckpointError`."""
+    try:
+        yield
+    except HTTPError as error:
+        error.close()
+        raise _not_downloaded(file, f"the server answers {error.code} {error.reason}") from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise _not_downloaded(file, str(error.reason if isinstance(error, URLError) else error)) from error
+
+
+def _not_downloaded(file: PublishedFile, reason: str) -> CheckpointError:
+    return CheckpointError(
+        f"'{file.name}' could not be downloaded from {file.url}: {reason}. "
+        f"Try again, put the file at '{_cached(file)}', {_OR_YOURS}"
+    )

@@ -1,0 +1,45 @@
+"""Products of a teacher's Hessian as labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import count
+
+import numpy as np
+from ase import Atoms
+
+from equiprune.errors import StructureError
+from equiprune.potentials.hessian import Probes, hessian_products
+from equiprune.potentials.potential import Potential
+from equiprune.structures.batching import located_batches
+from equiprune.structures.labels import HessianProducts
+from equiprune.structures.sequences import Origin
+
+
+def with_products(
+    teacher: Potential,
+    structures: Iterable[Atoms],
+    probes: Probes,
+    *,
+    batch_atoms: int = 256,
+    first: int = 0,
+    origins: Iterable[Origin] | None = None,
+) -> Iterator[Atoms]:
+    """The structures, with the labels they have, and products of the teacher's Hessian (eV/Angstrom^2).
+
+    Computed in the teacher's precision. What is drawn for a structure depends on nothing but the probes, its size and
+    its place among the others, counted from ``first``. ``origins`` are what errors say of where a structure is from;
+    unless given, that place.
+
+    Raises:
+        StructureError: unknown elements, or a product that is not finite.
+    """
+    done, origins = first, map(Origin, count(first)) if origins is None else origins
+    for places, batch in located_batches(structures, batch_atoms, origins):
+        vectors = [probes.draw(len(atoms), done + i) for i, atoms in enumerate(batch)]
+        found = hessian_products(teacher, batch, vectors, batch_atoms, places)
+        for atoms, place, its, product in zip(batch, places, vectors, found, strict=True):
+            if not np.isfinite(product).all():
+                raise StructureError(f"{place.of(atoms)}: the teacher's Hessian is not finite.")
+            yield HessianProducts(its, product).on(atoms)
+        done += len(batch)

@@ -1,0 +1,134 @@
+"""A file of labelled structures that is written batch by batch, so that labelling goes on where it was interrupted.
+
+Until it is complete, a folder beside it (``labelled.extxyz.partial``) holds what there is, and a record of how much of
+that is whole and by which settings it came about. Whatever follows what the record counts is of an unfinished batch.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.io
+from ase import Atoms
+
+from equiprune.errors import CheckpointError, OutputError
+from equiprune.files.atomic import check_writable, read_json, write_json
+
+
+@dataclass(frozen=True)
+class Written:
+    """How much of a file is whole."""
+
+    structures: int = 0
+    bytes: int = 0
+
+
+NOTHING = Written()
+
+
+@dataclass(frozen=True)
+class LabelFile:
+    """Structures as extxyz.
+
+    Attributes:
+        output: where they are once all are there.
+        settings: everything that they depend on, as JSON.
+    """
+
+    output: Path
+    settings: Mapping[str, Any]
+
+    @property
+    def partial(self) -> Path:
+        """The folder of a file that is not complete."""
+        return self.output.with_name(f"{self.output.name}.partial")
+
+    @property
+    def _data(self) -> Path:
+        return self.partial / self.output.name
+
+    @property
+    def _record(self) -> Path:
+        return self.partial / "record.json"
+
+    def written(self) -> Written:
+        """What an interrupted attempt by the same settings has finished, and the file ends there.
+
+        Raises:
+            OutputError: it was another model, other data or other settings, or is damaged.
+        """
+        if not os.path.lexists(self.partial):
+            return NOTHING
+        found = self._recorded()
+        with self._explained(found):
+            size = self._data.stat().st_size if self._data.exists() else 0
+            if not self._data.exists():  # complete, and then removed
+                shutil.rmtree(self.partial)
+                return NOTHING
+            if size < found.bytes:
+                raise self._unusable("is damaged: labels are missing")
+            os.truncate(self._data, found.bytes)
+        return found
+
+    def append(self, structures: Sequence[Atoms], after: Written) -> Written:
+        """Add a batch behind what is there; what there is then.
+
+        Raises:
+            OutputError: the disk is full, or another process writes the same file.
+        """
+        with self._explained(after):
+            self.partial.mkdir(exist_ok=True)
+            there = Written(self._recorded().structures, self._data.stat().st_size if self._data.exists() else 0)
+            if there != after:
+                raise OutputError(f"Another process writes '{self.partial}'. Wait for it, or choose another output.")
+            try:
+                ase.io.write(self._data, structures, format="extxyz", append=True)
+                now = Written(after.structures + len(structures), self._data.stat().st_size)
+                write_json(self._record, {"settings": self.settings, **asdict(now)})
+            except BaseException:
+                if after == NOTHING:
+                    shutil.rmtree(self.partial, ignore_errors=True)
+                raise
+        return now
+
+    def finish(self, written: Written) -> None:
+        """Put the complete file where it belongs. Raises `OutputError` if something is there by now."""
+        check_writable(self.output)
+        with self._explained(written):
+            os.replace(self._data, self.output)
+            shutil.rmtree(self.partial)
+
+    def _recorded(self) -> Written:
+        if not self._record.exists():
+            if self.partial.is_dir() and all(p == self._data or p.name.startswith(".") for p in self.partial.iterdir()):
+                return NOTHING
+            raise self._unusable("is no interrupted labelling")
+        try:
+            record = read_json(self._record, "record of an interrupted labelling")
+            settings, found = record["settings"], Written(int(record["structures"]), int(record["bytes"]))
+        except (CheckpointError, KeyError, TypeError, ValueError) as error:
+            raise self._unusable("is damaged") from error
+        if settings != self.settings:
+            raise self._unusable("is an interrupted labelling of another model, data or setting")
+        return found
+
+    def _unusable(self, why: str) -> OutputError:
+        return OutputError(f"'{self.partial}' {why}. Remove it to start anew, or repeat the command it belongs to.")
+
+    @contextmanager
+    def _explained(self, finished: Written) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
+            kept = (
+                "What was finished is kept; repeat the command to go on." if finished.bytes else "Nothing was changed."
+            )
+            raise OutputError(f"'{self.output}' could not be written: {reason}. {kept}") from error

@@ -1,0 +1,1 @@
+"""A model that can be evaluated, differentiated, opened and saved."""

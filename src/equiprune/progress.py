@@ -1,0 +1,10 @@
+"""How long work reports how far it is."""
+
+from collections.abc import Callable
+
+Progress = Callable[[int], None]
+"""Called with the number of structures finished since the last call."""
+
+
+def silent(_: int) -> None:
+    """A progress display that shows nothing."""

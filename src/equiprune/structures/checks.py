@@ -1,0 +1,53 @@
+"""What no model can evaluate, or one of them cannot, refused by where it is from."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from equiprune.errors import StructureError
+from equiprune.structures.graph import coinciding
+from equiprune.structures.sequences import Origin, origin
+
+
+def check_structures(
+    structures: Iterable[Atoms], elements: Iterable[int], origins: Sequence[Origin] | None = None
+) -> None:
+    """Raise `StructureError` for what no model can evaluate, or this one cannot.
+
+    ``origins`` say where the structures are from; unless given, that is where they are in ``structures``.
+    """
+    known = frozenset(elements)
+    for i, atoms in enumerate(structures):
+        _check(atoms, known, (origins[i] if origins else origin(structures, i)).of(atoms))
+
+
+def checked(structures: Iterable[Atoms], elements: Iterable[int], use: str = "") -> Iterator[tuple[Origin, Atoms]]:
+    """The structures and where they are from, each once it is known to be fit for its ``use``.
+
+    Raises as `check_structures` does.
+    """
+    known = frozenset(elements)
+    for i, atoms in enumerate(structures):
+        place = origin(structures, i, use)
+        _check(atoms, known, place.of(atoms))
+        yield place, atoms
+
+
+def _check(atoms: Atoms, known: frozenset[int], where: str) -> None:
+    if len(atoms) == 0:
+        raise StructureError(f"{where} has no atoms.")
+    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
+        raise StructureError(f"{where} has positions or a cell that are not finite numbers.")
+    lattice = atoms.cell.array[atoms.pbc]
+    if np.linalg.det(lattice @ lattice.T) < 1e-12:
+        raise StructureError(f"{where} is periodic along cell vectors that are zero or parallel.")
+    unknown = sorted({int(z) for z in atoms.numbers} - known)
+    if unknown:
+        raise StructureError(
+            f"{where} has {', '.join(chemical_symbols[z] for z in unknown)}, which this model does not know. "
+            f"It knows {', '.join(chemical_symbols[z] for z in sorted(known))}."
+        )
+    if pair := coinciding(atoms):
+        raise StructureError(f"{where} has atoms {pair[0]} and {pair[1]} at the same place. Remove one.")

@@ -1,0 +1,18 @@
+"""What a structure's constraints say of its atoms."""
+
+import numpy as np
+from ase import Atoms
+from ase.constraints import FixAtoms
+
+
+def fixed(atoms: Atoms) -> np.ndarray:
+    """Which atoms a structure's constraints hold where they are: (atoms,) booleans.
+
+    >>> fixed(Atoms("H3", constraint=FixAtoms([1]))).tolist()
+    [False, True, False]
+    """
+    held = np.zeros(len(atoms), dtype=bool)
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixAtoms):
+            held[constraint.index] = True
+    return held

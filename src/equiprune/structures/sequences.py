@@ -1,0 +1,143 @@
+"""Sequences of structures, read when they are asked for, in which each knows where it is from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import overload
+
+import numpy as np
+from ase import Atoms
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a structure is from, as errors say it.
+
+    Attributes:
+        number: in the file or files given, counted from 0; None for a structure that is alone.
+        use: what it is for: training, validation, replay; empty where that goes without saying.
+
+    >>> str(Origin(148, "training")), Origin(148).of(Atoms("C4H4")), Origin(None).of(Atoms("H"))
+    ('Structure 148 for training', 'Structure 148 (C4H4)', 'The structure (H)')
+    """
+
+    number: int | None
+    use: str = ""
+
+    def __str__(self) -> str:
+        which = "The structure" if self.number is None else f"Structure {self.number}"
+        return f"{which} for {self.use}" if self.use else which
+
+    def of(self, atoms: Atoms) -> str:
+        """With the formula of the structure."""
+        return f"{self} ({atoms.get_chemical_formula() or 'empty'})"
+
+
+def origin(structures: Iterable[Atoms], index: int, use: str = "") -> Origin:
+    """Where the structure at a place of a sequence is from; what is no view of another one is its own origin.
+
+    >>> origin(Selection([Atoms("H"), Atoms("C"), Atoms("O")], [2, 0]), 0)
+    Origin(number=2, use='')
+    """
+    found = structures.origin(index) if isinstance(structures, Structures) else Origin(index)
+    return found if found.use else replace(found, use=use)
+
+
+class Structures(Sequence[Atoms], ABC):
+    """Structures that are read when they are asked for; a slice is a view of the same kind."""
+
+    @abstractmethod
+    def read(self, index: int) -> Atoms:
+        """The structure of this number, counted from 0."""
+
+    def origin(self, index: int) -> Origin:
+        """Where the structure of this number is from."""
+        return Origin(index)
+
+    @overload
+    def __getitem__(self, index: int) -> Atoms: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Atoms]: ...
+    def __getitem__(self, index: int | slice) -> Atoms | Sequence[Atoms]:
+        if isinstance(index, slice):
+            return Selection(self, np.arange(len(self))[index])
+        return self.read(range(len(self))[index])
+
+
+@dataclass(frozen=True, eq=False)
+class Selection(Structures):
+    """Some structures of a sequence, in the order of ``indices``, shape (structures,).
+
+    >>> [str(atoms.symbols) for atoms in Selection([Atoms("H"), Atoms("C"), Atoms("O")], [2, 0])]
+    ['O', 'H']
+    """
+
+    source: Sequence[Atoms]
+    indices: Sequence[int] | np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def read(self, index: int) -> Atoms:
+        return self.source[int(self.indices[index])]
+
+    def origin(self, index: int) -> Origin:
+        return origin(self.source, int(self.indices[index]))
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenation(Structures):
+    """Sequences one after another: the shards of a data set, counted together; or with ``uses`` sets of their own.
+
+    >>> [str(atoms.symbols) for atoms in Concatenation([[Atoms("H")], [Atoms("C"), Atoms("O")]])]
+    ['H', 'C', 'O']
+    >>> str(Concatenation([[Atoms("H")], [Atoms("C"), Atoms("O")]], uses=("training", "replay")).origin(2))
+    'Structure 1 for replay'
+    """
+
+    parts: Sequence[Sequence[Atoms]]
+    uses: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_ends", list(accumulate(map(len, self.parts))))
+
+    def __len__(self) -> int:
+        ends: list[int] = vars(self)["_ends"]
+        return ends[-1] if ends else 0
+
+    def read(self, index: int) -> Atoms:
+        part, within = self._place(index)
+        return self.parts[part][within]
+
+    def origin(self, index: int) -> Origin:
+        if not self.uses:
+            return Origin(index)
+        part, within = self._place(index)
+        return origin(self.parts[part], within, self.uses[part])
+
+    def _place(self, index: int) -> tuple[int, int]:
+        """Of which part, and where in it."""
+        ends: list[int] = vars(self)["_ends"]
+        part = bisect_right(ends, index)
+        return part, index - (ends[part - 1] if part else 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Mapped(Structures):
+    """What a function makes of each structure of a sequence."""
+
+    source: Sequence[Atoms]
+    function: Callable[[Atoms], Atoms]
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def read(self, index: int) -> Atoms:
+        return self.function(self.source[index])
+
+    def origin(self, index: int) -> Origin:
+        return origin(self.source, index)

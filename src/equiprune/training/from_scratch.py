@@ -1,0 +1,32 @@
+"""Where training starts when it does not start from a checkpoint's weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from equiprune.potentials.potential import Potential
+
+
+def from_scratch(potential: Potential, seed: int = 0) -> Potential:
+    """The same architecture with upstream's own random initialisation: the baseline of every claim about inheritance.
+
+    What is not trained stays: atomic energies, scales and shifts, denominators. Only trained weights are drawn anew.
+
+    Args:
+        potential: whose architecture and constants to take.
+        seed: of the initialisation; the global random state is left as it was.
+    """
+    layouts = potential.adapter.weight_layouts(potential.architecture)
+    step = {"step": "initialise", "parent_sha256": potential.checkpoint.sha256, "seed": seed}
+    history = (*potential.checkpoint.history, step)
+    with torch.random.fork_rng(devices=[]):  # building a module draws numbers, whatever they are for
+        torch.manual_seed(seed)
+        fresh = dict(potential.adapter.build(potential.architecture, potential.dtype).named_parameters())
+        weights = {
+            name: fresh[name].detach().clone() if layout.trainable else potential.checkpoint.weights[name]
+            for name, layout in layouts.items()
+        }
+        checkpoint = replace(potential.checkpoint, weights=weights, sha256="", history=history)
+        return Potential.create(potential.adapter, checkpoint, potential.dtype, potential.head, potential.device)

@@ -1,0 +1,145 @@
+"""One pass over the structures of a run before it begins: whether they can be evaluated, their labels, their digest."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from equiprune.errors import StructureError
+from equiprune.progress import Progress, silent
+from equiprune.structures.checks import checked
+from equiprune.structures.constraints import fixed
+from equiprune.structures.labels import LabelCounts, Labels, label_sources, labels_of
+from equiprune.structures.overlap import Overlap, geometry, overlap_said
+from equiprune.structures.sequences import Origin
+from equiprune.training.objective import Objective
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What one pass over structures found.
+
+    Attributes:
+        labels: how many structures have which.
+        digest: of all that training sees (`seen`).
+    """
+
+    labels: LabelCounts
+    digest: str
+
+    def lacking(self, objective: Objective) -> list[str]:
+        """Weighted quantities that no structure has a label of."""
+        return [quantity for quantity in objective.weighted() if not self.labels.of_quantity(quantity)]
+
+
+def check_labels(
+    structures: Sequence[Atoms],
+    objective: Objective,
+    elements: Iterable[int],
+    use: str,
+    *,
+    every: bool = True,
+    each: Callable[[Atoms], None] = lambda _: None,
+) -> Survey:
+    """What the structures hold, once it is sure that they can be evaluated and weighted terms see labels.
+
+    ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time, and
+    ``each`` is called with every one.
+
+    Raises:
+        StructureError: they cannot, or a term sees none; without ``every``, if no weighted term sees any.
+    """
+    if not structures:
+        raise StructureError(f"There are no structures for {use}. Give at least one.")
+    found = hashlib.sha256()
+    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, each))
+    survey = Survey(labels, found.hexdigest())
+    lacking = survey.lacking(objective)
+    if lacking and (every or len(lacking) == len(objective.weighted())):
+        raise _unlabelled(use, lacking[0])
+    return survey
+
+
+def _unlabelled(use: str, quantity: str) -> StructureError:
+    how = "with 'equiprune label --hessian-rows'"
+    how = how if quantity == "hessian" else f"as ASE calculator results, or REF_{quantity}"
+    return StructureError(
+        f"No structure for {use} has a label of its {quantity}, which the objective gives a weight. Label them "
+        f"({how}), or set the weight of {quantity} to 0."
+    )
+
+
+def survey(
+    sets: Mapping[str, Sequence[Atoms]],
+    objective: Objective,
+    elements: Iterable[int],
+    note: Callable[[str], None],
+    looked_at: Progress = silent,
+) -> dict[str, str]:
+    """The digest of each set, by use, once all have been checked.
+
+    What is replayed may lack labels of some terms: those learn from the training structures alone. ``note`` is told
+    which labels the sets have, and which validation structures are also in another set. ``looked_at`` is called with 1
+    after every structure.
+    """
+    held_out = array("q")
+    surveys, overlaps = dict[str, Survey](), dict[str, Overlap]()
+    for use in sorted(sets, key=lambda use: use != "validation"):  # first: then the others need not be remembered
+        overlaps[use] = Overlap(held_out)
+        told = held_out.append if use == "validation" else overlaps[use].meet
+
+        def each(atoms: Atoms, told: Callable[[int], None] = told) -> None:
+            told(geometry(atoms))
+            looked_at(1)
+
+        surveys[use] = check_labels(sets[use], objective, elements, use, every=use != "replay", each=each)
+    for use, structures in sets.items():
+        note(_said(use, structures, surveys[use], objective))
+        if places := overlaps[use].places:
+            note(overlap_said(sets["validation"], places, use))
+    return {use: surveys[use].digest for use in sets}
+
+
+def _said(use: str, structures: Sequence[Atoms], found: Survey, objective: Objective) -> str:
+    lacking = found.lacking(objective)
+    alone = f" Of {', '.join(lacking)} it has none; the training structures alone teach that." if lacking else ""
+    return f"{use.capitalize()}: {len(structures)} structures. {found.labels}{alone}"
+
+
+def _hashed(
+    structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms], None]
+) -> Iterator[dict[str, str]]:
+    """Where the labels of each structure come from, while all of it goes into a hash."""
+    for place, atoms in structures:
+        labels = labels_of(atoms, place)
+        _add(seen(atoms, labels), found)
+        each(atoms)
+        yield label_sources(atoms, labels)
+
+
+def digest(arrays: Iterable[np.ndarray]) -> str:
+    """sha256 of the numbers in arrays."""
+    found = hashlib.sha256()
+    _add(arrays, found)
+    return found.hexdigest()
+
+
+def _add(arrays: Iterable[np.ndarray], found: Any) -> None:
+    for part in arrays:
+        found.update(np.ascontiguousarray(part).tobytes())
+
+
+def seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:
+    """All that training sees of a structure."""
+    yield from (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+    yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))
+    if labels.hessian is not None:
+        yield from (labels.hessian.vectors, labels.hessian.products)
+    if (held := fixed(atoms)).any():
+        yield held

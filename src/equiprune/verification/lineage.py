@@ -1,0 +1,70 @@
+"""How a model came from its parent: the recorded steps as values, and the same steps done again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from equiprune.adapters import Checkpoint
+from equiprune.adapters.growth import Growth, growth_from_json
+from equiprune.blocks import PruningPlan
+from equiprune.errors import PlanError
+from equiprune.potentials.potential import Potential
+from equiprune.pruning.growing import grow_checkpoint
+from equiprune.pruning.slicing import prune_checkpoint
+
+Step = PruningPlan | Growth
+"""What was done to a model; everything else in a history is training."""
+
+
+def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.dtype]] | None:
+    """What leads from parent to child, and the precision each step was rounded to; None when trained since.
+
+    Raises:
+        PlanError: the history does not start at this parent, or is damaged.
+    """
+    history = child.checkpoint.history
+    start = len(parent.checkpoint.history)
+    if len(history) <= start or history[start].get("parent_sha256") != parent.checkpoint.sha256:
+        raise PlanError(
+            f"'{child.checkpoint.source}' was not pruned from '{parent.checkpoint.source}' (step {start + 1} of its "
+            f"history does not start at sha256 {parent.checkpoint.sha256[:12] or 'unknown'}...). "
+            "Give the file it was pruned from."
+        )
+    try:
+        if any(step["step"] not in ("prune", "grow") for step in history[start:]):
+            return None
+        return [(_step(record), getattr(torch, record["dtype"])) for record in history[start:]]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise PlanError(
+            f"The history of '{child.checkpoint.source}' is damaged ({type(error).__name__}: {error}), so there is "
+            "nothing to compare with its parent. Certify it without --parent, or prune again."
+        ) from error
+
+
+def _step(record: Mapping[str, Any]) -> Step:
+    return PruningPlan.from_json(record["plan"]) if "plan" in record else growth_from_json(record["growth"])
+
+
+def merged(steps: Iterable[Step]) -> list[Step]:
+    """Plans that follow each other as one."""
+    joined: list[Step] = []
+    for step in steps:
+        if joined and isinstance(step, PruningPlan) and isinstance(joined[-1], PruningPlan):
+            joined[-1] = joined[-1].then(step)
+        else:
+            joined.append(step)
+    return joined
+
+
+def repeated(parent: Potential, steps: Iterable[tuple[Step, torch.dtype]]) -> Checkpoint:
+    """What the steps make of the parent, each rounded to its own precision."""
+    made = parent.checkpoint
+    for step, dtype in steps:
+        if isinstance(step, PruningPlan):
+            made = prune_checkpoint(parent.adapter, made, step, dtype)
+        else:
+            made = grow_checkpoint(parent.adapter, made, step, dtype)
+    return made

@@ -1,0 +1,80 @@
+"""What is shown of long work: bars on a terminal, and lines elsewhere."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from equiprune.cli import display, main
+from equiprune.cli.display import Task, checking, progress, progresses
+
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stderr is taken for a terminal."""
+    monkeypatch.setattr(display, "Console", lambda *, stderr: Console(stderr=stderr, force_terminal=True, width=100))
+
+
+def test_elsewhere_there_is_a_line_every_fifty_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress("train", 120) as step:
+        for count in (1, 48, 1, 60, 10):
+            step(count)
+    assert capsys.readouterr().err == "train: 50 of 120\ntrain: 110 of 120\n"
+
+
+def test_of_millions_of_structures_there_are_not_millions_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with progresses(checking(30_000)) as [step]:
+        for _ in range(30_000):
+            step(1)
+    assert capsys.readouterr().err == "".join(f"check: {n}0000 of 30000\n" for n in (1, 2, 3))
+
+
+@pytest.mark.usefixtures("terminal")
+def test_a_bar_goes_when_it_is_full(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    shown: list[Progress] = []
+
+    class Watched(Progress):
+        def __init__(self, *columns: Any, **options: Any) -> None:
+            super().__init__(*columns, **options)
+            shown.append(self)
+
+    monkeypatch.setattr(display, "Progress", Watched)
+    with progresses(Task("train", 7), checking(3)) as (step, look):
+        [bars] = shown
+        assert [task.description for task in bars.tasks] == ["train", "check"]
+        look(2)
+        assert [task.visible for task in bars.tasks] == [True, True]
+        look(1)
+        assert [task.visible for task in bars.tasks] == [True, False]
+        step(3)
+        assert [task.completed for task in bars.tasks] == [3, 3]
+    with progress("label", None) as step:
+        step(5)
+        assert [task.visible for task in shown[1].tasks] == [True]
+    assert "train" in CONTROL.sub("", capsys.readouterr().err)
+
+
+@pytest.mark.usefixtures("terminal")
+def test_an_error_ends_what_is_shown() -> None:
+    with pytest.raises(ValueError, match="broken"), progress("train", 7):
+        raise ValueError("broken")
+    with progress("train", 7) as step:  # a terminal has one live display at a time
+        step(1)
+
+
+def test_train_shows_how_many_structures_have_been_looked_at(
+    xyz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = str(tmp_path / "data.xyz"), str(tmp_path / "run")
+    assert main(["label", "toy", str(xyz), "-o", data]) == 0
+    monkeypatch.setattr(display, "_CHECKED", 3)
+    assert (
+        main(["train", "toy", "--data", data, "--validation", data, "--replay", data, "-o", run, "--epochs", "1"]) == 0
+    )
+    shown = [line for line in capsys.readouterr().err.splitlines() if line.startswith("check: ")]
+    assert shown == [f"check: {n} of 12" for n in (3, 6, 9, 12)]
