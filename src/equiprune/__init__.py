@@ -21,8 +21,10 @@ from equiprune.evaluation.accuracy import Accuracy, evaluate
 from equiprune.evaluation.benchmark import Timing, benchmark
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.dynamics import Dynamics, simulated
+from equiprune.labelling.hessian_labels import with_products
 from equiprune.labelling.label import label
 from equiprune.potentials.checkpoint import load, read_checkpoint, save
+from equiprune.potentials.hessian import RandomProbes, Rows, hessian
 from equiprune.potentials.masking import masked
 from equiprune.potentials.potential import Potential, Prediction
 from equiprune.pruning.allocation import allocate
@@ -53,14 +55,17 @@ from equiprune.pruning.targets import (
     RadialWidth,
 )
 from equiprune.structures.graph import AtomicGraph
+from equiprune.structures.labels import Labels
 from equiprune.structures.probes import probe_structures
 from equiprune.structures.reading import open_structures, read_structures
+from equiprune.structures.sampling import held_out_frames, sample_frames, structure_ids
 from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Objective, Term
+from equiprune.training.observers import Observer
 from equiprune.training.optimisation import Optimisation
 from equiprune.training.recipe import PRESETS, Recipe
 from equiprune.training.references import GivenReferences, KeepReferences, RefitReferences
-from equiprune.training.replay import Replay
+from equiprune.training.replay import Replay, relabelled
 from equiprune.training.trainer import train
 from equiprune.verification.certificate import Certificate, certify
 from equiprune.verification.physics import equivariance
@@ -94,6 +99,7 @@ __all__ = [
     "Irrep",
     "Irreps",
     "KeepReferences",
+    "Labels",
     "Lmax",
     "Lossless",
     "Magnitude",
@@ -101,6 +107,7 @@ __all__ = [
     "NativeGrids",
     "NonlinearReadout",
     "Objective",
+    "Observer",
     "Optimisation",
     "Parameters",
     "Potential",
@@ -109,10 +116,12 @@ __all__ = [
     "RadialBasis",
     "RadialWidth",
     "Random",
+    "RandomProbes",
     "Recipe",
     "RefitReferences",
     "Replay",
     "Resume",
+    "Rows",
     "Stability",
     "Taylor",
     "TaylorEnergy",
@@ -132,6 +141,8 @@ __all__ = [
     "evaluate",
     "from_scratch",
     "grow",
+    "held_out_frames",
+    "hessian",
     "label",
     "load",
     "lossless_plan",
@@ -142,8 +153,12 @@ __all__ = [
     "prune",
     "read_checkpoint",
     "read_structures",
+    "relabelled",
+    "sample_frames",
     "save",
     "simulated",
     "stability",
+    "structure_ids",
     "train",
+    "with_products",
 ]

@@ -1,6 +1,7 @@
-"""What is trained: a module whose forward pass gives energies and their derivatives, differentiable in its weights.
+"""Derivatives of the energy, differentiable in the weights: products of the Hessian, and the module that is trained.
 
-Derivatives are part of the forward pass, as distributed training needs: its hooks see one forward and one backward.
+Derivatives are part of that module's forward pass, as distributed training needs: its hooks see one forward and one
+backward.
 """
 
 from __future__ import annotations

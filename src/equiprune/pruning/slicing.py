@@ -1,4 +1,4 @@
-"""Pruning: from a potential and a plan to a smaller potential. See `equiprune.blocks.weight_slicing` for one weight."""
+"""Pruning: from a potential and a plan to a smaller potential. See `equiprune.blocks.slicing` for one weight."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The Open Catalyst project's LMDB files as structures: one pickled graph under each of the keys 0, 1, ...
+"""LMDB files as structures: ASE databases (``.aselmdb``), and the Open Catalyst project's files (``.lmdb``).
 
-The graphs are PyTorch Geometric's. They are read as data: no class that a pickle names is imported or run, and PyTorch
-Geometric is not needed. Fields as in fairchem/core/datasets/lmdb_dataset.py and preprocessing/atoms_to_graphs.py.
+The latter have one pickled graph under each of the keys 0, 1, ... The graphs are PyTorch Geometric's. They are read as
+data: no class that a pickle names is imported or run, and PyTorch Geometric is not needed. Fields as in
+fairchem/core/datasets/lmdb_dataset.py and preprocessing/atoms_to_graphs.py.
 """
 
 from __future__ import annotations

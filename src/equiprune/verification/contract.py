@@ -50,7 +50,7 @@ def assert_equivariant(potential: Potential, structures: Sequence[Atoms]) -> Non
     """Rotations, inversion where the architecture claims it, permutations and translations, in float64.
 
     Raises:
-        AssertionError: energies or forces change by more than `equiprune.certificate.LIMITS` allow.
+        AssertionError: energies or forces change by more than `equiprune.verification.certificate.LIMITS` allow.
     """
     _assert_within_limits(equivariance(potential.to(torch.float64), structures), potential)
 
@@ -59,7 +59,7 @@ def assert_forces_are_gradients(potential: Potential, structures: Sequence[Atoms
     """Forces, and the stress of structures periodic in 3-D, against finite differences of the energy in float64.
 
     Raises:
-        AssertionError: they differ by more than `equiprune.certificate.LIMITS` allow.
+        AssertionError: they differ by more than `equiprune.verification.certificate.LIMITS` allow.
     """
     potential = potential.to(torch.float64)
     for atoms in structures:
@@ -73,7 +73,7 @@ def assert_same_predictions(a: Potential, b: Potential, structures: Sequence[Ato
     """Energies, forces and stress of two potentials agree to rounding.
 
     Raises:
-        AssertionError: they differ by more than `equiprune.certificate.LIMITS` allow.
+        AssertionError: they differ by more than `equiprune.verification.certificate.LIMITS` allow.
     """
     _assert_within_limits(compare(a, b, structures, "masked_vs_sliced"), b)
 

@@ -1,7 +1,7 @@
 """Reading fairchem's ``.pt`` files of eSCN models without running what they contain.
 
 A checkpoint is a pickle of dictionaries, tensors and a few numpy numbers, opened as such (see
-`equiprune.adapters.torch_file`): ``config`` with the arguments of upstream's constructor, ``state_dict``,
+`equiprune.files.torch_files`): ``config`` with the arguments of upstream's constructor, ``state_dict``,
 ``normalizers``, and of a run that can go on its optimiser and moving averages.
 
 Where a run kept moving averages of its weights (``ema`` in the file and ``optim.ema_decay`` in its config), those are

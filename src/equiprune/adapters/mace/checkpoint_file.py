@@ -1,4 +1,4 @@
-"""Reading MACE's ``.model`` files, which are pickled modules, as data (see `equiprune.adapters.pickled_module`).
+"""Reading MACE's ``.model`` files, which are pickled modules, as data (see `equiprune.files.pickles`).
 
 Hyperparameters are read off the modules block by block, as upstream's ``extract_config_mace_model`` does for the whole
 model (mace/tools/scripts_utils.py), so that heterogeneous models read like any other.

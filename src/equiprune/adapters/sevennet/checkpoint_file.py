@@ -1,7 +1,7 @@
 """Reading SevenNet's ``.pth`` files without running what they contain, and in the layout of today's sevenn.
 
 A checkpoint is a pickle of dictionaries, tensors and a few numpy arrays, opened as such (see
-`equiprune.adapters.torch_file`), so that a hostile file is refused instead of executed.
+`equiprune.files.torch_files`), so that a hostile file is refused instead of executed.
 """
 
 from __future__ import annotations
