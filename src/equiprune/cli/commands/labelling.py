@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import count, islice
+from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,11 @@ from equiprune.cli.flags.values import Dtype, NotNegative, Output, Positive
 from equiprune.cli.opening import check_device, check_suffix, open_model
 from equiprune.errors import TargetError
 from equiprune.files.atomic import check_writable
-from equiprune.labelling.augmentation import Augmentation, augmented
-from equiprune.labelling.dynamics import Dynamics, simulated
-from equiprune.labelling.hessian_labels import with_products
-from equiprune.labelling.label import label as labelled_by
+from equiprune.labelling.job import BATCH_ATOMS, LabellingJob, remaining
 from equiprune.labelling.label_file import LabelFile
 from equiprune.labelling.teachers import CalculatorTeacher, PotentialTeacher, Teacher, names_calculator
-from equiprune.potentials.hessian import Probes
-from equiprune.progress import Progress
 from equiprune.structures.batching import batches
-from equiprune.structures.checks import checked
 from equiprune.structures.reading import check_apart, fingerprint
-from equiprune.structures.sequences import Origin
-
-_BATCH_ATOMS = 256
 
 
 def label(
@@ -66,7 +56,7 @@ def label(
         device: of a model: cpu or cuda.
     """
     check_label(model, output, options, copy, motion, hessian, seed, dtype, device, common)
-    asked = _Asked(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))
+    asked = LabellingJob(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))
     check_writable(output)
     check_apart(output, [data])
     teacher = _teacher(model, options, dtype, device, common)
@@ -93,7 +83,7 @@ def check_label(
 ) -> None:
     """Refuse what can be refused before anything is opened."""
     check_suffix(output, "Labelled structures", ".extxyz", ".xyz")
-    asked = _Asked(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))
+    asked = LabellingJob(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))
     if not names_calculator(model):
         if options != "{}":
             raise TargetError("--options are for a calculator named as module:callable. Leave them out.")
@@ -123,60 +113,16 @@ def _read_options(options: str) -> dict[str, Any]:
     return chosen
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """What is labelled besides the structures, and with what besides energy, forces and stress."""
-
-    augmentation: Augmentation
-    dynamics: Dynamics
-    probes: Probes | None
-
-    @property
-    def each(self) -> int:
-        """Labelled structures that become of one."""
-        return (1 + self.augmentation.copies) * (1 + self.dynamics.frames)
-
-    def described(self) -> dict[str, str]:
-        return {"augmentation": repr(self.augmentation), "dynamics": repr(self.dynamics), "hessian": repr(self.probes)}
-
-
-def _write(file: LabelFile, teacher: Teacher, source: Iterable[Atoms], asked: _Asked, limit: int | None) -> int:
+def _write(file: LabelFile, teacher: Teacher, source: Iterable[Atoms], asked: LabellingJob, limit: int | None) -> int:
     """Label what an interrupted attempt has not; how many structures there are then."""
     written = file.written()
     with resumable(file.partial), progress("label", limit and limit * asked.each) as step:
         step(written.structures)
-        rest = _rest(teacher, source, asked, written.structures, step)
-        for batch in batches(rest, _BATCH_ATOMS):  # those of the teacher, or the bits would depend on interruptions
+        rest = remaining(teacher, source, asked, written.structures, step)
+        for batch in batches(rest, BATCH_ATOMS):  # those of the teacher, or the bits would depend on interruptions
             written = file.append(batch, written)
         file.finish(written)
     return written.structures
-
-
-def _rest(teacher: Teacher, source: Iterable[Atoms], asked: _Asked, done: int, step: Progress) -> Iterator[Atoms]:
-    """Labelled structures that follow those that are done."""
-    copies = augmented(_fit(source, teacher), asked.augmentation)
-    of_copies = _sources(1 + asked.augmentation.copies)
-    structures = simulated(copies, teacher.calculator, asked.dynamics, skip=done, origins=of_copies)
-    sources = _sources(asked.each, done)
-    labelled = labelled_by(teacher, structures, batch_atoms=_BATCH_ATOMS, progress=step, origins=sources)
-    if asked.probes is None or isinstance(teacher, CalculatorTeacher):  # of a calculator none can be asked for
-        return labelled
-    sources = _sources(asked.each, done)
-    return with_products(
-        teacher.potential, labelled, asked.probes, batch_atoms=_BATCH_ATOMS, first=done, origins=sources
-    )
-
-
-def _sources(each: int, done: int = 0) -> Iterator[Origin]:
-    """Which structure of the file each one comes from, ``each`` of one, after those that are done."""
-    return (Origin(number // each) for number in count(done))
-
-
-def _fit(source: Iterable[Atoms], teacher: Teacher) -> Iterable[Atoms]:
-    """Structures that a model can evaluate; of its batches of copies and frames, none knows the number in the file."""
-    if isinstance(teacher, CalculatorTeacher):
-        return source
-    return (atoms for _, atoms in checked(source, teacher.potential.elements))
 
 
 def _teacher(model: str, options: str, dtype: Dtype | None, device: str, common: Common) -> Teacher:

@@ -1,0 +1,69 @@
+"""A job of labelling: copies, dynamics and Hessian products of structures, from wherever it was interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import count
+
+from ase import Atoms
+
+from equiprune.labelling.augmentation import Augmentation, augmented
+from equiprune.labelling.dynamics import Dynamics, simulated
+from equiprune.labelling.hessian_labels import with_products
+from equiprune.labelling.label import label
+from equiprune.labelling.teachers import CalculatorTeacher, Teacher
+from equiprune.potentials.hessian import Probes
+from equiprune.progress import Progress
+from equiprune.structures.checks import checked
+from equiprune.structures.sequences import Origin
+
+BATCH_ATOMS = 256
+"""Evaluated at once."""
+
+
+@dataclass(frozen=True)
+class LabellingJob:
+    """What is labelled besides the structures, and with what besides energy, forces and stress."""
+
+    augmentation: Augmentation
+    dynamics: Dynamics
+    probes: Probes | None
+
+    @property
+    def each(self) -> int:
+        """Labelled structures that become of one."""
+        return (1 + self.augmentation.copies) * (1 + self.dynamics.frames)
+
+    def described(self) -> dict[str, str]:
+        """What makes another job of it."""
+        return {"augmentation": repr(self.augmentation), "dynamics": repr(self.dynamics), "hessian": repr(self.probes)}
+
+
+def remaining(
+    teacher: Teacher, source: Iterable[Atoms], asked: LabellingJob, done: int, step: Progress
+) -> Iterator[Atoms]:
+    """Labelled structures that follow those that are done."""
+    copies = augmented(_fit(source, teacher), asked.augmentation)
+    of_copies = _sources(1 + asked.augmentation.copies)
+    structures = simulated(copies, teacher.calculator, asked.dynamics, skip=done, origins=of_copies)
+    sources = _sources(asked.each, done)
+    labelled = label(teacher, structures, batch_atoms=BATCH_ATOMS, progress=step, origins=sources)
+    if asked.probes is None or isinstance(teacher, CalculatorTeacher):  # of a calculator none can be asked for
+        return labelled
+    sources = _sources(asked.each, done)
+    return with_products(
+        teacher.potential, labelled, asked.probes, batch_atoms=BATCH_ATOMS, first=done, origins=sources
+    )
+
+
+def _sources(each: int, done: int = 0) -> Iterator[Origin]:
+    """Which structure of the file each one comes from, ``each`` of one, after those that are done."""
+    return (Origin(number // each) for number in count(done))
+
+
+def _fit(source: Iterable[Atoms], teacher: Teacher) -> Iterable[Atoms]:
+    """Structures that a model can evaluate; of its batches of copies and frames, none knows the number in the file."""
+    if isinstance(teacher, CalculatorTeacher):
+        return source
+    return (atoms for _, atoms in checked(source, teacher.potential.elements))
