@@ -20,9 +20,6 @@ from equiprune.errors import EquipruneError
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-if TYPE_CHECKING:
-    from lightning_fabric import Fabric
-
 
 class ElsewhereError(EquipruneError):
     """Another process found an error, and says which."""

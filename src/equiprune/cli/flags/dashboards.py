@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
 from equiprune.cli.flags.panels import panel
 from equiprune.cli.flags.values import Switch
 from equiprune.training.observers import CurvePicture, Observer, TensorBoard, Wandb
-
-if TYPE_CHECKING:
-    pass
 
 
 @Parameter(name="*", group=panel("Dashboards"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
@@ -13,9 +12,6 @@ from equiprune.errors import TargetError
 from equiprune.labelling.augmentation import Augmentation
 from equiprune.labelling.dynamics import Dynamics
 from equiprune.potentials.hessian import Probes, RandomProbes, Rows
-
-if TYPE_CHECKING:
-    pass
 
 
 @Parameter(name="*", group=panel("Distorted copies"))

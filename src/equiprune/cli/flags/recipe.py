@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from cyclopts import Parameter
 
@@ -14,9 +14,6 @@ from equiprune.errors import TargetError
 from equiprune.training.objective import Objective
 from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
 from equiprune.training.recipe import PRESETS, Recipe
-
-if TYPE_CHECKING:
-    pass
 
 PresetName = Literal["mace-universal", "mace-weighted", "sevennet", "escn"]
 ScheduleName = Literal["constant", "linear", "cosine", "plateau"]

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from cyclopts import Parameter
 
 from equiprune.cli.flags.panels import panel
 from equiprune.cli.flags.values import Positive
-
-if TYPE_CHECKING:
-    pass
 
 
 @Parameter(name="*", group=panel("Which structures"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ase import Atoms
 from cyclopts import Parameter
@@ -15,10 +15,6 @@ from equiprune.errors import TargetError, closest
 from equiprune.structures.labels import LabelKeys
 from equiprune.training.references import KeepReferences, References, RefitReferences, read_references
 from equiprune.training.replay import Replay
-
-if TYPE_CHECKING:
-    pass
-
 
 ReferencesName = Literal["keep", "refit"]
 
