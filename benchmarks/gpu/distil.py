@@ -112,7 +112,7 @@ def learning_rate(recipe: Distillation, done: float) -> float:
 def distil(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, folder: Path) -> Potential:
     """Train until the time is up; writes ``curve.jsonl``, ``state.pt`` and ``model`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    module, names = child.module, [name for name, _ in child.module.named_parameters()]
+    module = child.module
     trainable = {n: layout.trainable for n, layout in child.adapter.weight_layouts(child.architecture).items()}
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(trainable[name])
