@@ -1,0 +1,171 @@
+"""Many small periodic structures at once on one device: neighbours, energies, forces, stress and per-atom energies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from equiprune.adapters import AtomicGraph
+from equiprune.adapters.sevennet import SevenNetAdapter
+from equiprune.potential import Potential
+
+ENGINES = ("cueq", "oeq", "e3nn")
+"""Implementations of SevenNet's convolution: cuEquivariance, OpenEquivariance, and e3nn, which runs everywhere."""
+
+
+torch.jit.set_fusion_strategy([("DYNAMIC", 3)])
+# Or e3nn's TorchScript would be compiled again for every new number of edges.
+
+
+@dataclass(frozen=True)
+class Crystals:
+    """Periodic structures one after another.
+
+    =========  ==================  ==========================
+    field      shape               unit
+    =========  ==================  ==========================
+    numbers    (atoms,)            atomic numbers
+    positions  (atoms, 3)          Angstrom
+    cells      (structures, 3, 3)  Angstrom, vectors in rows
+    sizes      (structures,)       atoms of each structure
+    =========  ==================  ==========================
+    """
+
+    numbers: Tensor
+    positions: Tensor
+    cells: Tensor
+    sizes: Tensor
+
+    @classmethod
+    def of(cls, structures: Sequence[Atoms], device: torch.device | str, dtype: torch.dtype) -> Crystals:
+        """Structures that are periodic in three dimensions."""
+        return cls(
+            torch.as_tensor(np.concatenate([atoms.numbers for atoms in structures])).to(device),
+            torch.as_tensor(np.concatenate([atoms.positions for atoms in structures])).to(device, dtype),
+            torch.as_tensor(np.stack([atoms.cell.array for atoms in structures])).to(device, dtype),
+            torch.tensor([len(atoms) for atoms in structures], device=device),
+        )
+
+    @property
+    def owner(self) -> Tensor:
+        """The structure of every atom, (atoms,)."""
+        return torch.repeat_interleave(torch.arange(len(self.sizes), device=self.sizes.device), self.sizes)
+
+    @property
+    def wrapped(self) -> Tensor:
+        """Positions inside their cells, (atoms, 3)."""
+        fractional = torch.einsum("ai,aij->aj", self.positions, torch.linalg.inv(self.cells)[self.owner])
+        return torch.einsum("ai,aij->aj", fractional - fractional.floor(), self.cells[self.owner])
+
+    def to(self, device: torch.device | str) -> Crystals:
+        """The same elsewhere."""
+        return Crystals(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+
+def graph(crystals: Crystals, cutoff: float) -> AtomicGraph:
+    """All pairs within ``cutoff``, found by trying every image that can be so near."""
+    positions, owner, device = crystals.wrapped, crystals.owner, crystals.positions.device
+    counts = _image_counts(crystals.cells, cutoff)
+    images = (2 * counts + 1).prod(1)
+    pairs = crystals.sizes**2 * images
+    structure = torch.repeat_interleave(torch.arange(len(pairs), device=device), pairs)
+    number = torch.arange(len(structure), device=device) - (pairs.cumsum(0) - pairs)[structure]
+    size, first = crystals.sizes[structure], (crystals.sizes.cumsum(0) - crystals.sizes)[structure]
+    atom, image = number // images[structure], number % images[structure]
+    centre, neighbour = first + atom // size, first + atom % size
+    steps = _image(image, counts[structure])
+    shifts = torch.einsum("pi,pij->pj", steps.to(positions.dtype), crystals.cells[structure])
+    vectors = positions[neighbour] - positions[centre] + shifts
+    lengths = vectors.square().sum(1)
+    near = (lengths < cutoff**2) & (lengths > 1e-8)
+    return AtomicGraph(
+        numbers=crystals.numbers,
+        positions=positions,
+        strain=torch.zeros_like(crystals.cells),
+        edge_index=torch.stack([centre[near], neighbour[near]]),
+        shifts=shifts[near],
+        structure_of_atom=owner,
+        volume=torch.linalg.det(crystals.cells).abs(),
+    )
+
+
+def _image_counts(cells: Tensor, cutoff: float) -> Tensor:
+    """Cells to look at on either side, (structures, 3), for positions inside the home cell."""
+    heights = 1 / torch.linalg.inv(cells).norm(dim=1)
+    return (cutoff / heights + 1).floor().long()
+
+
+def _image(number: Tensor, counts: Tensor) -> Tensor:
+    """The ``number``-th image as steps along the cell vectors, (pairs, 3)."""
+    widths = 2 * counts + 1
+    c = number % widths[:, 2]
+    b = number // widths[:, 2] % widths[:, 1]
+    a = number // (widths[:, 2] * widths[:, 1])
+    return torch.stack([a, b, c], 1) - counts
+
+
+class EngineAdapter(SevenNetAdapter):
+    """SevenNet with the convolution of one of `ENGINES`; weights are those of the stock model."""
+
+    def __init__(self, engine: str) -> None:
+        self.engine = engine
+
+    def build(self, architecture: Any, dtype: torch.dtype) -> torch.nn.Module:
+        from sevenn.model_build import build_E3_equivariant_model
+
+        from equiprune.adapters.sevennet import _upstream_defaults
+        from equiprune.adapters.sevennet.architecture import to_config
+
+        config = dict(to_config(architecture))
+        config |= {"use_oeq": self.engine == "oeq", "cuequivariance_config": {"use": self.engine == "cueq"}}
+        with _upstream_defaults(dtype):
+            module = build_E3_equivariant_model(config)
+        convolution = type(module.get_submodule("1_convolution")).__name__
+        if (convolution == "IrrepsConvolution") != (self.engine == "e3nn"):
+            raise RuntimeError(f"{self.engine} was asked for, and sevenn built {convolution}.")
+        return module.to(dtype)
+
+
+def with_engine(potential: Potential, engine: str, device: torch.device | str, dtype: torch.dtype) -> Potential:
+    """The same weights in modules of an engine, for evaluation and for training."""
+    return Potential.create(EngineAdapter(engine), potential.checkpoint, dtype, potential.head, device)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Of a batch: total energies (structures,), eV; per-atom energies (atoms,), eV; forces (atoms, 3), eV/Angstrom;
+    stress (structures, 3, 3), eV/Angstrom^3.
+    """
+
+    energy: Tensor
+    atomic_energy: Tensor
+    forces: Tensor
+    stress: Tensor
+
+
+def evaluate(potential: Potential, of: AtomicGraph, *, training: bool = False) -> Outputs:
+    """All outputs; differentiable in the weights if ``training``."""
+    of = of.with_leaves()
+    with _atomic_energies(potential.module) as seen:
+        energies = potential.energies(of)
+    leaves = [of.positions, of.strain]
+    by_position, by_strain = torch.autograd.grad(energies.sum(), leaves, create_graph=training)
+    return Outputs(energies, seen[0].squeeze(-1), -by_position, by_strain / of.volume[:, None, None])
+
+
+@contextmanager
+def _atomic_energies(module: torch.nn.Module) -> Iterator[list[Tensor]]:
+    seen: list[Tensor] = []
+    layer = module.get_submodule("rescale_atomic_energy")
+    handle = layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output["atomic_energy"]))
+    try:
+        yield seen
+    finally:
+        handle.remove()

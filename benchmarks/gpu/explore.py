@@ -1,0 +1,131 @@
+"""Labelled structures from a teacher: descents along its forces and stress, with kicks in between.
+
+Every evaluation of the teacher is a labelled structure. A descent that starts from a displaced crystal goes through the
+kinds of structures that relaxations and molecular dynamics visit; a kick sends it elsewhere. What no simulation should
+visit (very large forces or stress) is left out.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from benchmarks.gpu.batched import Crystals, Outputs, evaluate, graph
+from equiprune.potential import Potential
+
+LARGEST_FORCE = 20.0
+"""eV/Angstrom: structures with larger forces are left out."""
+LARGEST_STRESS = 0.5
+"""eV/Angstrom^3 (80 GPa): likewise."""
+_STEPS = 10
+_SETTLING = 2
+"""Steps of a descent before its structures are kept: starting volumes are guesses."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Structures of one batch with the teacher's labels, on the CPU.
+
+    ``crystals``; ``energy`` (structures,) eV; ``atomic_energy`` (atoms,) eV; ``forces`` (atoms, 3) eV/Angstrom;
+    ``stress`` (structures, 3, 3) eV/Angstrom^3.
+    """
+
+    crystals: Crystals
+    energy: Tensor
+    atomic_energy: Tensor
+    forces: Tensor
+    stress: Tensor
+
+
+def explore(
+    teacher: Potential, structures: Sequence[Atoms], seconds: float, batch_atoms: int, seed: int
+) -> Iterator[Labelled]:
+    """Descents from structures in random order until the time is up or all have been used."""
+    end, random = time.monotonic() + seconds, np.random.default_rng(seed)
+    torch.manual_seed(seed)
+    order = random.permutation(len(structures)).tolist()
+    while order and time.monotonic() < end:
+        batch, atoms = [], 0
+        while order and atoms < batch_atoms:
+            batch.append(structures[order.pop()])
+            atoms += len(batch[-1])
+        try:
+            yield from _descent(teacher, batch)
+        except torch.OutOfMemoryError:  # very dense structures: the others go on
+            torch.cuda.empty_cache()
+
+
+def _descent(teacher: Potential, structures: Sequence[Atoms]) -> Iterator[Labelled]:
+    crystals = Crystals.of(structures, teacher.device, teacher.dtype)
+    every = torch.ones(len(structures), dtype=torch.bool, device=teacher.device)
+    crystals = _kicked(crystals, every)
+    for step in range(_STEPS):
+        outputs = evaluate(teacher, graph(crystals, teacher.architecture.cutoff))
+        sound = _sound(crystals, outputs)
+        if step >= _SETTLING and sound.any():
+            yield _selected(crystals, outputs, sound)
+        crystals = _downhill(crystals, outputs)
+        crystals = _kicked(crystals, torch.rand(len(structures), device=teacher.device) < 0.3)
+
+
+def _downhill(crystals: Crystals, outputs: Outputs) -> Crystals:
+    """A step along forces of at most 0.15 Angstrom, and against stress of at most 4 % in each direction."""
+    owner, sizes = crystals.owner, crystals.sizes[:, None, None]
+    steps = (outputs.forces.nan_to_num() * 0.03).clamp(-0.15, 0.15)
+    volume = torch.linalg.det(crystals.cells).abs()[:, None, None]
+    strain = -(outputs.stress.nan_to_num() * volume / sizes / 20).clamp(-0.04, 0.04)
+    # Structures in vacuum keep their box: their stress per atom says nothing about it.
+    strain = strain * (volume / sizes < 100)
+    return _strained(
+        Crystals(crystals.numbers, crystals.positions + steps, crystals.cells, crystals.sizes), strain, owner
+    )
+
+
+def _kicked(crystals: Crystals, which: Tensor) -> Crystals:
+    """Random displacements (0.01 to 0.4 Angstrom, by structure) and strains (2 %) of some structures."""
+    device, owner, count = crystals.positions.device, crystals.owner, len(crystals.sizes)
+    size = 0.01 * 40 ** torch.rand(count, device=device)
+    noise = torch.randn_like(crystals.positions) * (size * which)[owner, None]
+    strain = torch.randn(count, 3, 3, device=device, dtype=crystals.cells.dtype) * 0.02 * which[:, None, None]
+    moved = Crystals(crystals.numbers, crystals.positions + noise, crystals.cells, crystals.sizes)
+    return _strained(moved, (strain + strain.transpose(1, 2)) / 2, owner)
+
+
+def _strained(crystals: Crystals, strain: Tensor, owner: Tensor) -> Crystals:
+    deformation = torch.eye(3, device=strain.device, dtype=strain.dtype) + strain
+    positions = torch.einsum("ai,aij->aj", crystals.positions, deformation[owner])
+    return Crystals(crystals.numbers, positions, crystals.cells @ deformation, crystals.sizes)
+
+
+def _sound(crystals: Crystals, outputs: Outputs) -> Tensor:
+    """Structures that a simulation may visit, (structures,)."""
+    count, owner = len(crystals.sizes), crystals.owner
+    largest = torch.zeros(count, device=owner.device, dtype=outputs.forces.dtype)
+    largest = largest.scatter_reduce(0, owner, outputs.forces.norm(dim=1), "amax")
+    stress = outputs.stress.abs().amax((1, 2))
+    return (largest < LARGEST_FORCE) & (stress < LARGEST_STRESS) & outputs.energy.isfinite()
+
+
+def _selected(crystals: Crystals, outputs: Outputs, which: Tensor) -> Labelled:
+    atoms = which[crystals.owner]
+    chosen = Crystals(crystals.numbers[atoms], crystals.positions[atoms], crystals.cells[which], crystals.sizes[which])
+    labels = (outputs.energy[which], outputs.atomic_energy[atoms], outputs.forces[atoms], outputs.stress[which])
+    return Labelled(chosen.to("cpu"), *(label.detach().cpu() for label in labels))
+
+
+def joined(parts: Sequence[Labelled]) -> Labelled:
+    """All in one."""
+    crystals = Crystals(
+        *(
+            torch.cat([getattr(part.crystals, name) for part in parts])
+            for name in ("numbers", "positions", "cells", "sizes")
+        )
+    )
+    names = ("energy", "atomic_energy", "forces", "stress")
+    return Labelled(crystals, *(torch.cat([getattr(part, name) for part in parts]) for name in names))

@@ -1,0 +1,36 @@
+"""Write the models that a machine without a network needs: ``python -m benchmarks.gpu.prepare FOLDER``.
+
+Parent, official small model, and the children where training starts (l3i5 at SevenNet-0's irreps and at half width,
+chosen by importance on the crystals of the demo), in equiprune's native format.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from importlib.resources import as_file, files
+from pathlib import Path
+
+import equiprune as ep
+
+TARGETS: Mapping[str, Sequence[object]] = {
+    "compact-start": (ep.Lmax(2), ep.EdgeLmax(2)),
+    "mini-start": (ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)),
+}
+
+
+def main() -> None:
+    """Write all of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
+    folder.mkdir(parents=True, exist_ok=True)
+    parent = ep.load("7net-l3i5")
+    with as_file(files("equiprune") / "demo_data" / "calibration.extxyz.xz") as path:
+        scores = ep.calibrate(parent, list(ep.read_structures(path)))
+    for name, targets in TARGETS.items():
+        ep.save(ep.prune(parent, ep.allocate(parent, targets, scores)), folder / name)
+    ep.save(parent, folder / "l3i5")
+    ep.save(ep.load("7net-0"), folder / "7net-0")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Starting structures for distillation: real compositions, their chemical neighbours, and elements by themselves.
+
+Nothing here has a label, and nothing is at rest: `explore` moves every structure with its teacher's forces. Structures
+whose composition occurs in the frames that are kept aside for testing are left out.
+"""
+
+from __future__ import annotations
+
+import io
+import lzma
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk, surface
+from ase.data import atomic_numbers, covalent_radii
+from ase.io import read
+
+MAX_ATOMS = 80
+"""Larger structures are left out: a step of training holds about 2,000 atoms, and many compositions teach more."""
+
+FAMILIES = tuple(
+    tuple(atomic_numbers[symbol] for symbol in line.split())
+    for line in """
+    Li Na K Rb Cs Ag Tl
+    Be Mg Ca Sr Ba Zn Cd
+    Sc Y La Lu Al Ga In
+    La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Y Sc
+    Th Pa U Np Pu Ac Ce
+    Ti Zr Hf V Nb Ta Sn
+    Cr Mo W Mn Tc Re
+    Fe Co Ni Cu Mn Cr V
+    Ru Rh Pd Os Ir Pt Au Ag
+    Zn Cd Hg Cu Mg
+    B Al Ga In Tl
+    C Si Ge Sn Pb
+    N P As Sb Bi
+    O S Se Te
+    F Cl Br I
+    H F Cl Li
+    He Ne Ar Kr Xe
+    """.strip().splitlines()
+)
+"""Elements that often take each other's place in a crystal: groups of the periodic table, and neighbours in a row."""
+
+_LATTICES = ("fcc", "bcc", "hcp", "diamond", "sc")
+_PACKING = {"fcc": 1.0, "bcc": 1.02, "hcp": 1.0, "diamond": 1.5, "sc": 1.15}
+"""Volume of an atom relative to that of close packing with the element's covalent radius."""
+
+
+def read_compressed(path: Path) -> list[Atoms]:
+    """All structures of an extxyz.xz file; decompressed at once, since reading back and forth in it is slow."""
+    return read(io.StringIO(lzma.open(path, "rt").read()), ":", format="extxyz")
+
+
+def kept_aside(data: Path) -> list[Atoms]:
+    """Every fifth frame of the MPtrj sample: 200 for testing, never trained on."""
+    return read_compressed(data / "mptrj_sample" / "mptrj-random-1k.extxyz.xz")[::5]
+
+
+def starting_structures(data: Path, elements: frozenset[int], neighbours: int, seed: int) -> Iterator[Atoms]:
+    """Real compositions once each, ``neighbours`` decorations of them with other elements, and elements alone."""
+    random = np.random.default_rng(seed)
+    real = list(_real(data, elements))
+    yield from (enlarged(atoms, random) for atoms in real)
+    yield from _elemental(sorted(elements), random)
+    yield from _pairs(sorted(elements), random)
+    ternary = [atoms for atoms in real if len(set(atoms.numbers)) > 2]
+    for number in range(neighbours):
+        family = ternary if number % 3 else real
+        chosen = family[random.integers(len(family))]
+        yield enlarged(decorated(chosen, sorted(elements), random, wild=number % 5 == 0), random)
+
+
+def enlarged(atoms: Atoms, random: np.random.Generator, most: int = 24) -> Atoms:
+    """Half of the small cells repeated up to ``most`` atoms, shortest vector first: room for more kinds of motion."""
+    while len(atoms) * 2 <= most and random.random() < 0.6:
+        repeats = [1, 1, 1]
+        repeats[int(atoms.cell.lengths().argmin())] = 2
+        atoms = atoms.repeat(repeats)
+    return atoms
+
+
+def _real(data: Path, elements: frozenset[int]) -> Iterator[Atoms]:
+    aside = {atoms.symbols.formula.reduce()[0].format("hill") for atoms in kept_aside(data)}
+    mptrj = read_compressed(data / "mptrj_sample" / "mptrj-random-1k.extxyz.xz")
+    training = [atoms for number, atoms in enumerate(mptrj) if number % 5]
+    alexandria = read_compressed(data / "mptrj_sample" / "alexandria-random-1k.extxyz.xz")
+    binaries = read_compressed(data / "mp_elasticity" / "mp_binary_pbe_elasticity.extxyz.xz")
+    for atoms in (*training, *alexandria, *binaries):
+        known = elements.issuperset(atoms.numbers.tolist())
+        if known and len(atoms) <= MAX_ATOMS and atoms.symbols.formula.reduce()[0].format("hill") not in aside:
+            yield Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+
+
+def decorated(atoms: Atoms, elements: Sequence[int], random: np.random.Generator, *, wild: bool) -> Atoms:
+    """The same crystal of other elements, at the volume their covalent radii ask for.
+
+    Each element is exchanged with a probability of 0.7: for one of its family, or, if ``wild``, for any.
+    """
+    present = sorted(set(atoms.numbers.tolist()))
+    others = {z: _substitute(z, elements, random, wild=wild) if random.random() < 0.7 else z for z in present}
+    numbers = np.array([others[z] for z in atoms.numbers.tolist()])
+    before, after = ((covalent_radii[n] ** 3).sum() for n in (atoms.numbers, numbers))
+    return _scaled(Atoms(numbers, atoms.positions, cell=atoms.cell, pbc=True), (after / before) ** (1 / 3))
+
+
+def _substitute(z: int, elements: Sequence[int], random: np.random.Generator, *, wild: bool) -> int:
+    family = elements if wild else [other for line in FAMILIES if z in line for other in line if other in elements]
+    return int(random.choice(family)) if family else z
+
+
+def _scaled(atoms: Atoms, factor: float) -> Atoms:
+    atoms.set_cell(atoms.cell.array * factor, scale_atoms=True)
+    return atoms
+
+
+def _elemental(elements: Sequence[int], random: np.random.Generator) -> Iterator[Atoms]:
+    """Lattices, supercells with vacancies, and slabs of every element."""
+    for z in elements:
+        for lattice in _LATTICES:
+            cell = _lattice(z, lattice)
+            yield cell.repeat(2)
+            yield _with_vacancies(cell.repeat(3), random, int(random.integers(1, 4)))
+        yield surface(_lattice(z, "fcc"), [(1, 0, 0), (1, 1, 0), (1, 1, 1)][z % 3], 4, vacuum=6.0, periodic=True)
+        yield surface(_lattice(z, "bcc"), [(1, 1, 0), (1, 0, 0)][z % 2], 4, vacuum=6.0, periodic=True).repeat((2, 1, 1))
+        conventional = bulk("Si", "diamond", a=1.0, cubic=True)
+        conventional.numbers[:] = z
+        diamond = _scaled(conventional, (8 * _atomic_volume(z, "diamond")) ** (1 / 3))
+        for size in ((1, 1, 1), (2, 1, 1), (2, 2, 1)):
+            yield _with_vacancies(diamond.repeat(size), random, int(random.integers(0, 2)))
+
+
+def _atomic_volume(z: int, lattice: str) -> float:
+    """Angstrom^3: of close packed spheres whose distance is 1.1 times twice the covalent radius."""
+    return float((2.2 * covalent_radii[z]) ** 3 / np.sqrt(2) * _PACKING[lattice])
+
+
+def _lattice(z: int, lattice: str) -> Atoms:
+    cell = bulk("X", lattice, a=1.0, c=1.633) if lattice == "hcp" else bulk("X", lattice, a=1.0)
+    cell.numbers[:] = z
+    return _scaled(cell, (_atomic_volume(z, lattice) * len(cell) / cell.cell.volume) ** (1 / 3))
+
+
+def _with_vacancies(atoms: Atoms, random: np.random.Generator, count: int) -> Atoms:
+    del atoms[random.choice(len(atoms), count, replace=False).tolist()]
+    return atoms
+
+
+def _pairs(elements: Sequence[int], random: np.random.Generator) -> Iterator[Atoms]:
+    """Two or three atoms in a large box, from bond lengths to beyond the cutoff: dimers of every element and others."""
+    for z in elements * 3:
+        for other in (z, int(random.choice(elements))):
+            distance = float(random.uniform(0.85, 2.4)) * (covalent_radii[z] + covalent_radii[other])
+            yield Atoms([z, other], [[0, 0, 0], [distance, 0, 0]], cell=[16.0, 15.0, 15.0], pbc=True)
