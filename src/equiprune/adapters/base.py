@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from equiprune.adapters.graph import AtomicGraph
 from equiprune.adapters.growth import Growth
+from equiprune.adapters.hyperparameters import since
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
 from equiprune.errors import CheckpointError, OutputError, TargetError
 
@@ -43,7 +44,7 @@ class Architecture:
     elements: tuple[int, ...]
     cutoff: float
     heads: tuple[str, ...] = ()
-    max_neighbors: int | None = None
+    max_neighbors: int | None = field(default=None, metadata=since(2))
 
     @property
     def inversion(self) -> bool:
