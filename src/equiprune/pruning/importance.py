@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from equiprune.blocks import FeatureSpace, Irrep, Irreps
+from equiprune.blocks.weight_layout import spans
 from equiprune.errors import PlanError, TargetError
 from equiprune.potential import Observed, Potential
 
@@ -198,15 +199,13 @@ def _magnitudes(potential: Potential, space: FeatureSpace) -> Values:
     for name, layout in potential.adapter.weight_layouts(potential.architecture).items():
         if layout.buffer:
             continue  # a constant makes nothing
-        weight, start = potential.checkpoint.weights[name].double().reshape(-1), 0
+        blocks = layout.split(potential.checkpoint.weights[name].double())
         for path in layout.paths:
-            dense = weight[start : start + path.numel].reshape(path.shape).movedim(path.output, 0) * path.scale
-            start += path.numel
-            columns, column = dense.reshape(len(dense), -1).square().sum(1).cpu().numpy(), 0
-            for segment in path.axes[path.output]:
+            dense = blocks[path.key].movedim(path.output, 0) * path.scale
+            columns = dense.reshape(len(dense), -1).square().sum(1).cpu().numpy()
+            for segment, where in spans(path.axes[path.output]):
                 if segment.space == space.name and segment.use == "":
-                    squares[segment.irrep] += columns[column : column + segment.mul]
-                column += segment.mul
+                    squares[segment.irrep] += columns[where]
     return {ir: np.sqrt(v) for ir, v in squares.items()}
 
 
