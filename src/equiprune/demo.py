@@ -29,6 +29,7 @@ from equiprune.pruning.figure import plot_importance
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import EdgeLmax, HiddenIrreps, Lmax, Target
+from equiprune.settings import to_json
 from equiprune.storage import check_writable, write_json, write_text
 from equiprune.structures import read_structures
 from equiprune.training.curve_figure import CurvePicture
@@ -104,7 +105,7 @@ def _calibrate(parent: Potential, folder: Path) -> ImportanceScores:
 def _child(parent: Potential, name: str, scores: ImportanceScores, folder: Path, say: Any) -> Potential:
     plan = allocate(parent, TARGETS[name], scores)
     started = time.monotonic()
-    child = prune(parent, plan, note={"targets": [repr(target) for target in TARGETS[name]]})
+    child = prune(parent, plan, note={"targets": to_json(TARGETS[name])})
     sliced = time.monotonic() - started
     say(f"Pruned to {name}: {child.parameters(trainable_only=True):,} parameters in {sliced:.1f} s. Saving.")
     save(child, folder / f"{name}.pth")

@@ -19,6 +19,7 @@ from torch import Tensor
 from equiprune.adapters import AtomicGraph
 from equiprune.errors import StructureError, TargetError
 from equiprune.potential import Potential, check_predicted, located_batches
+from equiprune.settings import kind
 from equiprune.structure_files import Origin
 
 
@@ -47,6 +48,7 @@ class Probes(ABC):
         """Shape (vectors, size)."""
 
 
+@kind("rows", "Rows")
 @dataclass(frozen=True)
 class Rows(Probes):
     """Rows of the Hessian, each at most once; all of them where there are no more than ``count``.
@@ -66,6 +68,7 @@ class Rows(Probes):
         return rows
 
 
+@kind("random_probes", "RandomProbes")
 @dataclass(frozen=True)
 class RandomProbes(Probes):
     """Vectors of length 1 in random directions, each of which sees all of the Hessian (arXiv:2603.04523).

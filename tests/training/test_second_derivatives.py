@@ -21,10 +21,11 @@ import equiprune as ep
 from equiprune.errors import OutputError, StructureError, TargetError
 from equiprune.hessian import Probes, RandomProbes, Rows, hessian
 from equiprune.labels import PRODUCTS, VECTORS, HessianProducts, Labels
+from equiprune.settings import from_json, to_json
 from equiprune.training import predictor, trainer
 from equiprune.training.data import check_labels, digest
 from equiprune.training.labelling import Augmentation, augmented, label
-from equiprune.training.objective import Absolute, Norm, Objective, Square, Term, mace_universal, objective_to_json
+from equiprune.training.objective import Absolute, Norm, Objective, Square, Term, mace_universal
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipes import Recipe
 from equiprune.training.second_derivatives import Turn, with_products
@@ -255,9 +256,10 @@ def test_without_a_weight_no_second_derivative_is_computed(tmp_path: Path, monke
 
 def test_old_runs_go_on_as_what_they_were() -> None:
     """Without a weight the Hessian is not mentioned."""
-    assert objective_to_json(mace_universal()).keys() == {"energy", "forces", "stress"}
-    described = objective_to_json(HESSIAN_ONLY)["hessian"]
-    assert described == {"weight": 3.0, "distance": "Norm()", "unit": 1.0, "samples": 2}
+    assert to_json(mace_universal()).keys() == {"kind", "energy", "forces", "stress"}
+    described = to_json(HESSIAN_ONLY)
+    assert described["hessian"]["weight"] == 3.0
+    assert described["hessian_samples"] == 2
 
 
 def test_a_student_learns_the_curvature_of_its_teacher(tmp_path: Path) -> None:
@@ -288,7 +290,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
         resumed = run(folder, **given_)
         assert all(torch.equal(w, resumed.checkpoint.weights[n]) for n, w in whole.checkpoint.weights.items())
         assert rows(folder) == rows(tmp_path / "whole")
-    with pytest.raises(OutputError, match=r"different: recipe\.objective\.hessian\.samples"):
+    with pytest.raises(OutputError, match=r"different: recipe\.objective\.hessian_samples"):
         run(tmp_path / "whole", **(given_ | {"recipe": replace(recipe, objective=replace(HESSIAN, hessian_samples=2))}))
 
 
@@ -330,7 +332,7 @@ def test_labels_written_by_a_command_train_by_a_command(
 ) -> None:
     output = tmp_path / "labelled.extxyz"
     ran = cli("label", "toy", data, "-o", output, "--seed", 5, *flags, "--json")
-    assert (ran.code, ran.json["hessian"]) == (0, repr(probes))
+    assert (ran.code, from_json(ran.json["hessian"])) == (0, probes)
     for i, atoms in enumerate(ep.read_structures(output)):
         np.testing.assert_allclose(Labels.of(atoms).hessian.vectors, probes.draw(len(atoms), i), atol=1e-8)
     weights = ["--hessian-weight", 2, "--hessian-samples", 2]
@@ -338,7 +340,8 @@ def test_labels_written_by_a_command_train_by_a_command(
     [row] = rows(tmp_path / "run")
     assert float(row["train_hessian"]) < 1e-3  # the student is the teacher
     recipe = ep.load(tmp_path / "run" / "model").checkpoint.history[-1]["recipe"]
-    assert recipe["objective"]["hessian"] == {"weight": 2.0, "distance": "Norm()", "unit": 1.0, "samples": 2}
+    objective = from_json(recipe["objective"])
+    assert (objective.hessian, objective.hessian_samples) == (Term(2.0, Norm()), 2)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from equiprune.flags import COMMON, Common, Dtype, NotNegative, Output, Positive
 from equiprune.hessian import Probes
 from equiprune.opening import check_device, check_suffix, open_model
 from equiprune.potential import batches
+from equiprune.settings import to_json
 from equiprune.storage import Progress, check_writable
 from equiprune.structure_files import Origin
 from equiprune.structures import check_apart, checked, fingerprint
@@ -70,7 +71,7 @@ def label(
     settings = {**made_as, "data_sha256": fingerprint(data), "limit": limit, **asked.described()}
     count = _write(LabelFile(output, settings), teacher, islice(ep.read_structures(data), limit), asked, limit)
     value = {"structures": count, "teacher_sha256": teacher.fingerprint, "written": str(output)}
-    value |= {"hessian": repr(asked.probes)} if asked.probes else {}
+    value |= {"hessian": to_json(asked.probes)} if asked.probes else {}
     show_json(value) if common.json else show(f"Labelled {count} structures: {output}")
     return 0
 
@@ -132,8 +133,8 @@ class _Asked:
         """Labelled structures that become of one."""
         return (1 + self.augmentation.copies) * (1 + self.dynamics.frames)
 
-    def described(self) -> dict[str, str]:
-        return {"augmentation": repr(self.augmentation), "dynamics": repr(self.dynamics), "hessian": repr(self.probes)}
+    def described(self) -> dict[str, Any]:
+        return {"augmentation": self.augmentation, "dynamics": self.dynamics, "hessian": self.probes}
 
 
 def _write(file: LabelFile, teacher: Teacher, source: Iterable[Atoms], asked: _Asked, limit: int | None) -> int:

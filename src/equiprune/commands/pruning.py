@@ -35,6 +35,7 @@ from equiprune.pruning.figure import table as importance_table
 from equiprune.pruning.growing import grow_checkpoint
 from equiprune.pruning.importance import Criterion, DataCriterion
 from equiprune.pruning.slicing import prune_checkpoint
+from equiprune.settings import to_json
 from equiprune.storage import check_writable, read_json, write_json
 from equiprune.structures import check_apart
 from equiprune.summary import compare_models, written
@@ -150,7 +151,7 @@ def prune(
     plan = allocated(_scores(parent, by, criterion))
     child = parent
     if not plan.keeps_all or not growths:
-        child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": target.round_to})
+        child = ep.prune(parent, plan, note={"targets": to_json(targets), "round_to": target.round_to})
     child, changed = _grown(child, growths)
     proof = prove_lossless(parent, plan) if target.lossless else {}
     paths = ep.save(child, output)

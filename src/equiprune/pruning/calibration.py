@@ -20,8 +20,10 @@ from equiprune.pruning.importance import (
     ImportanceScores,
     RunningScores,
     Taylor,
+    current_provenance,
     data_free_scores,
 )
+from equiprune.settings import current, to_json
 from equiprune.storage import Progress, read_json, silent, write_json
 from equiprune.structure_files import Origin, origin
 from equiprune.structures import fingerprint, read_structures
@@ -152,7 +154,7 @@ def _check_finite(batch: list[Atoms], places: Sequence[Origin], result: Differen
 
 def _provenance(potential: Potential, structures: Any, criterion: DataCriterion) -> dict[str, Any]:
     return {
-        "criterion": criterion.name,
+        "criterion": to_json(criterion),
         "model": potential.checkpoint.source,
         "model_sha256": potential.checkpoint.sha256,
         "head": potential.head,
@@ -166,7 +168,7 @@ def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores
     if resume is None or not resume.path.exists():
         return RunningScores.nothing()
     stored = read_json(resume.path, "partial calibration")
-    if not isinstance(stored, dict) or stored.get("provenance") != provenance:
+    if not _is_of(stored, provenance):
         raise PlanError(
             f"'{resume.path}' is an interrupted calibration of another model, data or setting. "
             "Remove it to start anew, or repeat the command it belongs to."
@@ -175,6 +177,14 @@ def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores
         return RunningScores.from_json(stored["sums"])
     except (KeyError, TypeError, PlanError) as error:
         raise PlanError(f"'{resume.path}', an interrupted calibration, is damaged. Remove it to start anew.") from error
+
+
+def _is_of(stored: Any, provenance: dict[str, Any]) -> bool:
+    """Whether partial sums are of this provenance, whichever version wrote them."""
+    try:
+        return bool(current(current_provenance(stored["provenance"])) == provenance)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _save(resume: Resume, provenance: dict[str, Any], running: RunningScores) -> None:

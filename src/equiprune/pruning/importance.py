@@ -20,6 +20,7 @@ from equiprune.blocks import FeatureSpace, Irrep, Irreps
 from equiprune.blocks.weight_layout import spans
 from equiprune.errors import PlanError, TargetError
 from equiprune.potential import Observed, Potential
+from equiprune.settings import kind, to_json
 
 Values = Mapping[Irrep, np.ndarray]
 
@@ -40,6 +41,7 @@ class DataCriterion(ABC):
         """Score of each channel at each site from one irrep's ``(sites, mul, m)``; returns ``(sites, mul)``."""
 
 
+@kind("taylor", "Taylor")
 @dataclass(frozen=True)
 class Taylor(DataCriterion):
     """I(c, l) = E[ sum over atoms of | sum over m of h * dE/dh | ], eV (arXiv 2605.08885, eq. 3).
@@ -59,6 +61,7 @@ class Taylor(DataCriterion):
         return (feature * gradient).sum(-1).abs()
 
 
+@kind("taylor-energy", "TaylorEnergy")
 @dataclass(frozen=True)
 class TaylorEnergy(Taylor):
     """`Taylor` of the energy alone."""
@@ -67,6 +70,7 @@ class TaylorEnergy(Taylor):
     outputs = ("energy",)
 
 
+@kind("taylor-forces", "TaylorForces")
 @dataclass(frozen=True)
 class TaylorForces(Taylor):
     """`Taylor` of forces alone, for models whose forces are an output of their own."""
@@ -75,6 +79,7 @@ class TaylorForces(Taylor):
     outputs = ("forces",)
 
 
+@kind("activation", "Activation")
 @dataclass(frozen=True)
 class Activation(DataCriterion):
     """E[ sum over atoms of || h || ], in the feature's own unit: how large a block is, whatever it does."""
@@ -85,6 +90,7 @@ class Activation(DataCriterion):
         return feature.norm(dim=-1)
 
 
+@kind("magnitude", "Magnitude")
 @dataclass(frozen=True)
 class Magnitude:
     """Root of the summed squares of the effective weights that produce a block; needs no data."""
@@ -92,6 +98,7 @@ class Magnitude:
     name = "magnitude"
 
 
+@kind("random", "Random")
 @dataclass(frozen=True)
 class Random:
     """Uniform numbers from a seed: the baseline."""
@@ -123,6 +130,11 @@ class ImportanceScores:
     standard_error: Mapping[str, Values]
     structures: int
     provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def criterion(self) -> str:
+        """Its name, or a question mark where nothing is recorded."""
+        return self.provenance.get("criterion", {}).get("kind", "?")
 
     def ranking(self, space: str, irrep: Irrep) -> list[int]:
         """Channels from most to least important; ties in channel order."""
@@ -165,9 +177,20 @@ class ImportanceScores:
                     space: {Irrep.parse(ir): _finite(v) for ir, v in by.items()} for space, by in value[name].items()
                 }
 
-            return cls(arrays("mean"), arrays("standard_error"), int(value["structures"]), value["provenance"])
+            provenance = current_provenance(value["provenance"])
+            return cls(arrays("mean"), arrays("standard_error"), int(value["structures"]), provenance)
         except (AttributeError, KeyError, TypeError, ValueError, TargetError) as error:
             raise PlanError("This is not a scores file. Make one with 'equiprune calibrate'.") from error
+
+
+def current_provenance(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded provenance as this version would write it; earlier ones wrote the name of the criterion alone."""
+    found = dict(stored)
+    criterion = found.get("criterion")
+    if isinstance(criterion, str):
+        seed = {"seed": int(found.pop("seed"))} if "seed" in found else {}
+        found["criterion"] = {"kind": criterion, **seed}
+    return found
 
 
 def _finite(values: Any) -> np.ndarray:
@@ -187,9 +210,7 @@ def data_free_scores(potential: Potential, criterion: Magnitude | Random) -> Imp
             generator = np.random.default_rng(seed)
             mean = {s.name: {ir: generator.random(mul) for mul, ir in s.irreps} for s in spaces}
     zero = {name: {ir: np.zeros_like(v) for ir, v in by.items()} for name, by in mean.items()}
-    provenance = {"criterion": criterion.name, "model_sha256": potential.checkpoint.sha256}
-    if isinstance(criterion, Random):
-        provenance["seed"] = str(criterion.seed)
+    provenance = {"criterion": to_json(criterion), "model_sha256": potential.checkpoint.sha256}
     return ImportanceScores(mean, zero, 0, provenance)
 
 

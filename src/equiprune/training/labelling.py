@@ -20,11 +20,13 @@ from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from equiprune.errors import EquipruneError, StructureError, TargetError
 from equiprune.potential import Potential, located_batches
+from equiprune.settings import kind
 from equiprune.storage import Progress, silent
 from equiprune.structure_files import Origin
 from equiprune.training.teachers import PotentialTeacher, Teacher, check_finite
 
 
+@kind("augmentation", "Augmentation")
 @dataclass(frozen=True)
 class Augmentation:
     """Copies of each structure with random displacements and strains.
@@ -47,6 +49,7 @@ class Augmentation:
                 raise TargetError(f"--{name} {getattr(self, name)} is not possible: give 0 or a positive number.")
 
 
+@kind("dynamics", "Dynamics")
 @dataclass(frozen=True)
 class Dynamics:
     """Frames of short molecular dynamics (Langevin, friction 0.01/fs) that starts from each structure.
