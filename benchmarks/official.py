@@ -1,8 +1,8 @@
 """Models beside the official small model, on labels of DFT: errors with bootstrap intervals over frames.
 
 ``python benchmarks/official.py NAME=MODEL ... --frames 10``. Sets: mlearn's Cu, Ni, Li, Si and Li-Ge-P-S (dynamics and
-strained crystals), and every fifth frame of the MPtrj sample, which no training of ours sees (SevenNet's own models were
-trained on them).
+strained crystals), and every fifth frame of the MPtrj sample, which no training of ours sees (SevenNet's own models
+were trained on them).
 """
 
 import argparse

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from equiprune.adapters import AtomicGraph
 from equiprune.adapters.sevennet import SevenNetAdapter
-from equiprune.potential import Potential
+from equiprune.potentials.potential import Potential
 
 ENGINES = ("cueq", "oeq", "e3nn")
 """Implementations of SevenNet's convolution: cuEquivariance, OpenEquivariance, and e3nn, which runs everywhere."""

@@ -20,8 +20,8 @@ from torch.nn.functional import huber_loss
 
 from benchmarks.gpu.batched import Crystals, Outputs, evaluate, graph
 from benchmarks.gpu.explore import Labelled
-from equiprune.checkpoint import save
-from equiprune.potential import Potential
+from equiprune.potentials.checkpoint import save
+from equiprune.potentials.potential import Potential
 from equiprune.training.objective import KBAR
 
 

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.batched import ENGINES, Crystals, evaluate, graph, with_engine
-from equiprune.checkpoint import load
-from equiprune.probes import probe_structures
+from equiprune.potentials.checkpoint import load
+from equiprune.structures.probes import probe_structures
 
 TOLERANCE = 2e-5
 """Of forces, relative to the largest: what float32 allows an engine to differ from e3nn."""

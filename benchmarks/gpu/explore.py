@@ -17,7 +17,7 @@ from ase import Atoms
 from torch import Tensor
 
 from benchmarks.gpu.batched import Crystals, Outputs, evaluate, graph
-from equiprune.potential import Potential
+from equiprune.potentials.potential import Potential
 
 LARGEST_FORCE = 20.0
 """eV/Angstrom: structures with larger forces are left out."""

@@ -19,7 +19,7 @@ from benchmarks.gpu.batched import Crystals, with_engine
 from benchmarks.gpu.distil import Distillation, Pool, distil
 from benchmarks.gpu.explore import Labelled, explore, joined
 from benchmarks.gpu.structures import starting_structures
-from equiprune.checkpoint import load
+from equiprune.potentials.checkpoint import load
 
 
 def main() -> None:

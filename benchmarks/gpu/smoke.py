@@ -20,7 +20,7 @@ from ase import Atoms
 from lightning_fabric import Fabric
 
 import equiprune as ep
-from equiprune.probes import probe_structures
+from equiprune.structures.probes import probe_structures
 from equiprune.training.objective import sevennet_huber
 from equiprune.training.optimisation import Optimisation
 

@@ -21,8 +21,8 @@ from ase.build import bulk
 from benchmarks.gpu.batched import Outputs, evaluate, with_engine
 from benchmarks.gpu.engines import TOLERANCE
 from equiprune.adapters import AtomicGraph
-from equiprune.checkpoint import load
-from equiprune.potential import Potential
+from equiprune.potentials.checkpoint import load
+from equiprune.potentials.potential import Potential
 
 
 def main() -> None:

@@ -95,6 +95,47 @@ def test_a_sliced_tensor_product_with_scalars_is_the_masked_one(n: int, k: int, 
     torch.testing.assert_close(direct, masked[keep["y"]], rtol=1e-12, atol=1e-13)
 
 
+def test_entries_of_one_irrep_are_told_apart() -> None:
+    """Two inputs and two outputs of one irrep, as upstream's own ``o3.Linear`` has them, each pruned its own way."""
+    plan = PruningPlan(
+        {
+            "a": BlockMask(Irreps.scalars(3), ((2, 0),)),
+            "b": BlockMask(Irreps.scalars(2), ((1,),)),
+            "p": BlockMask(Irreps.scalars(2), ((0,),)),
+            "q": BlockMask(Irreps.scalars(3), ((0, 2),)),
+        }
+    )
+    inputs, outputs = (
+        labelled(space(a, Irreps.scalars(m))) + labelled(space(b, Irreps.scalars(n)))
+        for a, m, b, n in (("a", 3, "b", 2), ("p", 2, "q", 3))
+    )
+    parent = e3nn_layouts.linear("f", inputs, outputs, biases=True)
+    child = e3nn_layouts.linear("f", small(inputs, plan), small(outputs, plan), biases=True)
+    weight, bias = torch.arange(25.0), torch.arange(5.0)
+    blocks = dict(zip(("ap", "aq", "bp", "bq"), weight.split([6, 9, 4, 6]), strict=True))
+    ap, aq, bp, bq = (blocks[pair].reshape(len("abc" if pair[0] == "a" else "ab"), -1) for pair in blocks)
+    kept = [ap[[2, 0]][:, [0]], aq[[2, 0]][:, [0, 2]], bp[[1]][:, [0]], bq[[1]][:, [0, 2]]]
+    expected = torch.cat([part.reshape(-1) for part in kept]) / sqrt(5) * sqrt(3)
+    torch.testing.assert_close(slice_weight(weight, parent["f.weight"], child["f.weight"], plan), expected)
+    assert slice_weight(bias, parent["f.bias"], child["f.bias"], plan).tolist() == [0.0, 2.0, 4.0]
+
+
+def test_paths_of_a_product_that_is_not_simplified_are_told_apart() -> None:
+    """One space reaches scalars by two paths; where the vectors go, the second path goes with them."""
+    x, y = space("x", Irreps(((3, KINDS[0]), (2, KINDS[1])))), space("y", Irreps.scalars(1))
+    plan = PruningPlan({"x": BlockMask(x.irreps, ((1,), ()))})
+    edges = Irreps.spherical_harmonics(1, -1)
+    allowed = {KINDS[0]}.__contains__
+    parent, child = (
+        e3nn_layouts.linear("f", e3nn_layouts.uvu_paths(labels, edges, allowed), labelled(y), apart=True)["f.weight"]
+        for labels in (labelled(x), small(labelled(x), plan))
+    )
+    sliced = slice_weight(torch.arange(5.0), parent, child, plan)
+    torch.testing.assert_close(sliced, torch.tensor([1.0]) / sqrt(5))
+    with pytest.raises(ValueError, match="Two paths have the key"):
+        e3nn_layouts.linear("f", e3nn_layouts.uvu_paths(labelled(x), edges, allowed), labelled(y))
+
+
 @given(st.integers(1, 5), st.integers(1, 5), SEED)
 def test_spaces_that_share_an_axis_share_its_fan_in(n: int, k: int, seed: int) -> None:
     x, head = space("x", Irreps.scalars(n)), space("head", Irreps.scalars(k))

@@ -30,7 +30,7 @@ def rewrite(file: Path, **changes: Any) -> None:
 def test_a_model_is_a_directory_of_three_readable_files(toy: ep.Potential, saved: Path) -> None:
     assert {file.name for file in saved.iterdir()} == {"architecture.json", "weights.safetensors", "provenance.json"}
     description = json.loads((saved / "architecture.json").read_text())
-    assert (description["format"], description["adapter"]) == (1, "toy")
+    assert (description["format"], description["adapter"]) == (2, "toy")
     assert description["architecture"]["hidden_irreps"] == ["6x0e", "6x0e+4x1o", "5x0e"]
     provenance = json.loads((saved / "provenance.json").read_text())
     assert provenance["licence"] == "MIT"
@@ -91,9 +91,10 @@ def test_missing_and_unexpected_weights_are_named(saved: Path, change: dict[str,
         ep.load(saved)
 
 
-def test_another_format_version_is_refused_with_advice(saved: Path) -> None:
-    rewrite(saved / "architecture.json", format=2)
-    with pytest.raises(CheckpointError, match=r"format 2.*reads format 1.*Update equiprune"):
+@pytest.mark.parametrize("version", [3, 0, True, "2", None])
+def test_another_format_version_is_refused_with_advice(saved: Path, version: Any) -> None:
+    rewrite(saved / "architecture.json", format=version)
+    with pytest.raises(CheckpointError, match=rf"format {version};.*reads formats 1 to 2.*Update equiprune"):
         ep.load(saved)
 
 
@@ -103,7 +104,9 @@ def test_an_unknown_adapter_is_refused(saved: Path) -> None:
         ep.load(saved)
 
 
-HOSTILE = [
+MISSING = ...
+
+HOSTILE: list[dict[str, Any]] = [
     {"elements": []},
     {"elements": [1, 1, 6, 8]},
     {"elements": [1, 6, 8, 1000]},
@@ -116,15 +119,55 @@ HOSTILE = [
     {"hidden_irreps": ["6x0e", "999999999999x0e", "5x0e"]},
     {"radial_width": -1},
     {"radial_basis": 0},
+    {"attention": True},
+    {"radial_basis": "4"},
+    {"radial_basis": 4.0},
+    {"radial_basis": True},
+    {"radial_width": MISSING},
+    {"hidden_irreps": MISSING, "radial_width": MISSING},
+    {"heads": None},
+    {"elements": [1, 6, 8, "14"]},
+    {"elements": {"0": 1}},
+    {"cutoff": 2**53 + 1},
+    {"max_neighbors": 0.5},
 ]
 
 
 @pytest.mark.parametrize("change", HOSTILE, ids=str)
 def test_an_impossible_architecture_is_refused(saved: Path, change: dict[str, Any]) -> None:
-    architecture = json.loads((saved / "architecture.json").read_text())["architecture"]
-    rewrite(saved / "architecture.json", architecture={**architecture, **change})
-    with pytest.raises(CheckpointError, match="is damaged"):
+    architecture = json.loads((saved / "architecture.json").read_text())["architecture"] | change
+    there = {name: value for name, value in architecture.items() if value is not MISSING}
+    rewrite(saved / "architecture.json", architecture=there)
+    with pytest.raises(CheckpointError, match="is damaged") as refusal:
         ep.load(saved)
+    assert any(name in str(refusal.value) for name in (*change, "elements", "architecture"))
+
+
+@pytest.mark.parametrize("architecture", [None, [], "toy", 3])
+def test_what_is_no_architecture_is_refused(saved: Path, architecture: Any) -> None:
+    rewrite(saved / "architecture.json", architecture=architecture)
+    with pytest.raises(CheckpointError, match=r"architecture\.json' is damaged.*'architecture'"):
+        ep.load(saved)
+
+
+def test_a_message_says_what_was_given_and_what_is_allowed(saved: Path) -> None:
+    architecture = json.loads((saved / "architecture.json").read_text())["architecture"]
+    said = []
+    for change in ({"radial_basis": "4"}, {"radial_widht": 8}, {"cutoff": 2**53 + 1}):
+        rewrite(saved / "architecture.json", architecture=architecture | change)
+        with pytest.raises(CheckpointError) as refusal:
+            ep.load(saved)
+        said.append(str(refusal.value))
+    assert "'radial_basis' is \"4\"; allowed is a valid integer." in said[0]
+    assert "'radial_widht' is unknown (8). Did you mean 'radial_width'? Allowed are elements, cutoff" in said[1]
+    assert "'cutoff' is 9007199254740993, which would be read as 9007199254740992.0" in said[2]
+
+
+def test_a_whole_number_may_stand_for_a_float(saved: Path) -> None:
+    architecture = json.loads((saved / "architecture.json").read_text())["architecture"]
+    rewrite(saved / "architecture.json", architecture={**architecture, "cutoff": 4})
+    cutoff = ep.load(saved).architecture.cutoff
+    assert (cutoff, type(cutoff)) == (4.0, float)
 
 
 @pytest.mark.parametrize("content", ["[]", "3", "{}", '{"licence": "MIT", "history": 3}'])

@@ -1,16 +1,20 @@
-"""Files of every past format version still open and still mean the same."""
+"""Files of every past format version still open and still mean the same, and no hyperparameter is guessed."""
 
 from pathlib import Path
 
 import pytest
 import torch
 from ase.build import molecule
+from golden_files import GOLDEN, GoldenModel, Place, added, left_out, mistyped, places
 
 import equiprune as ep
 
-GOLDEN = Path(__file__).parent / "golden"
 ENERGY = {"toy-format-1": -15.83295914358574}
 """eV, of an ethanol molecule, by the version that wrote the file."""
+
+FIRST = GoldenModel("toy-format-1", -4.530052659550426)
+SECOND = GoldenModel("toy-format-2", 1.6986491670685626)
+FIELDS = [(golden, place) for golden in (FIRST, SECOND) for place in places(golden.description["architecture"])]
 
 
 @pytest.mark.parametrize("name", ENERGY)
@@ -20,3 +24,26 @@ def test_an_old_file_gives_the_energy_it_gave_when_written(name: str) -> None:
     assert prediction.energy.item() == pytest.approx(ENERGY[name], abs=1e-10)
     assert potential.checkpoint.licence == "MIT"
     assert [step["step"] for step in potential.checkpoint.history] == ["prune"]
+
+
+@pytest.mark.parametrize("golden", [FIRST, SECOND], ids=str)
+def test_an_old_file_means_what_it_meant(golden: GoldenModel) -> None:
+    golden.assert_means_the_same()
+
+
+@pytest.mark.parametrize(("golden", "place"), FIELDS, ids=str)
+def test_no_field_may_be_missing_or_of_another_type(golden: GoldenModel, place: Place, tmp_path: Path) -> None:
+    for name, change in (("left_out", left_out), ("mistyped", mistyped)):
+        (tmp_path / name).mkdir()
+        golden.assert_refused(tmp_path / name, place, change)
+
+
+@pytest.mark.parametrize("golden", [FIRST, SECOND], ids=str)
+def test_no_field_may_be_added(golden: GoldenModel, tmp_path: Path) -> None:
+    golden.assert_refused(tmp_path, ("attention",), added, "unknown", "Allowed are", "edge_lmax")
+
+
+def test_the_first_format_did_not_know_the_nearest_neighbours() -> None:
+    """Its files may lack what was added since, and only they."""
+    assert "max_neighbors" not in FIRST.description["architecture"]
+    assert ep.load(FIRST.path).architecture.max_neighbors is None

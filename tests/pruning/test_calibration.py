@@ -104,7 +104,7 @@ def test_no_structures_is_an_error(toy: ep.Potential) -> None:
 
 def test_provenance_names_criterion_data_and_precision(toy: ep.Potential, xyz: Path) -> None:
     provenance = ep.calibrate(toy, xyz).provenance
-    assert provenance["criterion"] == "taylor"
+    assert provenance["criterion"] == {"kind": "taylor"}
     assert provenance["data"] == str(xyz)
     assert len(provenance["data_sha256"]) == 64
     assert provenance["dtype"] == "torch.float64"

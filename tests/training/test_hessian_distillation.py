@@ -18,6 +18,7 @@ from torch import nn
 
 import equiprune as ep
 from equiprune.errors import OutputError, StructureError, TargetError
+from equiprune.files.settings import to_json
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.hessian_labels import with_products
 from equiprune.labelling.label import label
@@ -26,7 +27,7 @@ from equiprune.potentials.hessian import Probes, RandomProbes, Rows, hessian
 from equiprune.structures.labels import PRODUCTS, VECTORS, HessianProducts, Labels
 from equiprune.training import trainer
 from equiprune.training.hessian_batches import Turn
-from equiprune.training.objective import Absolute, Norm, Objective, Square, Term, mace_universal, objective_to_json
+from equiprune.training.objective import Absolute, Norm, Objective, Square, Term, mace_universal
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipe import Recipe
 from equiprune.training.scan import check_labels, digest
@@ -257,9 +258,10 @@ def test_without_a_weight_no_second_derivative_is_computed(tmp_path: Path, monke
 
 def test_old_runs_go_on_as_what_they_were() -> None:
     """Without a weight the Hessian is not mentioned."""
-    assert objective_to_json(mace_universal()).keys() == {"energy", "forces", "stress"}
-    described = objective_to_json(HESSIAN_ONLY)["hessian"]
-    assert described == {"weight": 3.0, "distance": "Norm()", "unit": 1.0, "samples": 2}
+    assert to_json(mace_universal()).keys() == {"kind", "energy", "forces", "stress"}
+    described = to_json(HESSIAN_ONLY)
+    assert described["hessian"]["weight"] == 3.0
+    assert described["hessian_samples"] == 2
 
 
 def test_a_student_learns_the_curvature_of_its_teacher(tmp_path: Path) -> None:
@@ -290,7 +292,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
         resumed = run(folder, **given_)
         assert all(torch.equal(w, resumed.checkpoint.weights[n]) for n, w in whole.checkpoint.weights.items())
         assert rows(folder) == rows(tmp_path / "whole")
-    with pytest.raises(OutputError, match=r"different: recipe\.objective\.hessian\.samples"):
+    with pytest.raises(OutputError, match=r"different: recipe\.objective\.hessian_samples"):
         run(tmp_path / "whole", **(given_ | {"recipe": replace(recipe, objective=replace(HESSIAN, hessian_samples=2))}))
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from equiprune.errors import TargetError
+from equiprune.files.settings import to_json
 from equiprune.structures.graph import AtomicGraph
 from equiprune.training.objective import (
     KBAR,
@@ -26,7 +27,6 @@ from equiprune.training.objective import (
     Term,
     mace_universal,
     mace_weighted,
-    objective_to_json,
     open_catalyst,
     sevennet_huber,
 )
@@ -288,5 +288,5 @@ def test_what_a_run_records_tells_objectives_apart() -> None:
         Objective(ONE, ONE),
         Objective(ONE, Term(1.0, Square(), unit=2.0)),
     ]
-    recorded = [str(objective_to_json(objective)) for objective in different]
+    recorded = [str(to_json(objective)) for objective in different]
     assert len(set(recorded)) == len(recorded)

@@ -14,6 +14,7 @@ from torch import nn
 from equiprune.blocks import Irrep, Segment, WeightLayout
 from equiprune.blocks.layout import Path as WeightPath
 from equiprune.errors import TargetError
+from equiprune.files.settings import to_json
 from equiprune.training.objective import mace_weighted
 from equiprune.training.optimisation import (
     Constant,
@@ -24,7 +25,6 @@ from equiprune.training.optimisation import (
     Schedule,
     averaged,
     freeze,
-    optimisation_to_json,
     optimizer,
     set_learning_rate,
 )
@@ -243,5 +243,5 @@ def test_what_a_run_records_tells_optimisations_apart() -> None:
         {"average": None},
         {"rates": {"a": 0.5}},
     ]
-    recorded = [str(optimisation_to_json(Optimisation(**change))) for change in changes]
+    recorded = [str(to_json(Optimisation(**change))) for change in changes]
     assert len(set(recorded)) == len(recorded)

@@ -19,6 +19,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from equiprune.adapters.growth import Growth
+from equiprune.adapters.hyperparameters import since
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
 from equiprune.errors import CheckpointError, OutputError, TargetError
 from equiprune.structures.graph import AtomicGraph
@@ -43,7 +44,7 @@ class Architecture:
     elements: tuple[int, ...]
     cutoff: float
     heads: tuple[str, ...] = ()
-    max_neighbors: int | None = None
+    max_neighbors: int | None = field(default=None, metadata=since(2))
 
     @property
     def inversion(self) -> bool:

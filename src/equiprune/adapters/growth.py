@@ -6,12 +6,14 @@ smaller model was, and one that draws the new weights at random, as an architect
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from equiprune.errors import PlanError
+from equiprune.files.settings import from_json, kind
 
 
+@kind("grow_radial_basis", "GrowRadialBasis")
 @dataclass(frozen=True)
 class GrowRadialBasis:
     """More radial functions (the paper's small and large embedding, arXiv 2605.08885, appendix D.3).
@@ -28,6 +30,7 @@ class GrowRadialBasis:
     seed: int = 0
 
 
+@kind("nonlinear_readout", "NonlinearReadout")
 @dataclass(frozen=True)
 class NonlinearReadout:
     """A readout with one hidden layer in place of the last, linear one, as models pruned in depth want.
@@ -44,6 +47,7 @@ class NonlinearReadout:
     seed: int = 0
 
 
+@kind("native_grids", "NativeGrids")
 @dataclass(frozen=True)
 class NativeGrids:
     """The points on spheres that upstream's own constructor takes (eSCN), in place of those of an unpruned parent.
@@ -59,27 +63,13 @@ class NativeGrids:
 
 Growth = GrowRadialBasis | NonlinearReadout | NativeGrids
 
-_KINDS: dict[str, type[GrowRadialBasis] | type[NonlinearReadout] | type[NativeGrids]] = {
-    "grow_radial_basis": GrowRadialBasis,
-    "nonlinear_readout": NonlinearReadout,
-    "native_grids": NativeGrids,
-}
-
-
-def growth_to_json(growth: Growth) -> dict[str, Any]:
-    """A JSON value; `growth_from_json` reads it back.
-
-    >>> growth_to_json(NonlinearReadout(8))
-    {'kind': 'nonlinear_readout', 'width': 8, 'preserve': True, 'seed': 0}
-    """
-    kind = next(name for name, made in _KINDS.items() if isinstance(growth, made))
-    return {"kind": kind, **asdict(growth)}
-
 
 def growth_from_json(value: Any) -> Growth:
-    """Read what `growth_to_json` wrote; raises `PlanError` when it is something else."""
+    """Read what `equiprune.files.settings.to_json` wrote of a growth; raises `PlanError` when it is something else."""
     try:
-        fields = dict(value)
-        return _KINDS[fields.pop("kind")](**fields)
-    except (KeyError, TypeError, ValueError) as error:
+        growth = from_json(value)
+    except ValueError as error:
         raise PlanError(f"{value} is not a change that this version of equiprune knows. Update equiprune.") from error
+    if not isinstance(growth, Growth):
+        raise PlanError(f"{value} is not a change that this version of equiprune knows. Update equiprune.")
+    return growth

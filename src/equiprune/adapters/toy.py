@@ -208,16 +208,15 @@ class ToyModel(nn.Module):
         return x @ getattr(self, name) * self.layouts[name].paths[0].scale
 
     def _linear(self, name: str, x: Tensor, inputs: Irreps, outputs: Irreps) -> Tensor:
-        layout, weight, start = self.layouts[f"{name}_weight"], getattr(self, f"{name}_weight"), 0
-        mixed = {}
+        layout, mixed = self.layouts[f"{name}_weight"], {}
+        blocks = layout.split(getattr(self, f"{name}_weight"))
         for path in layout.paths:
             ir = next(ir for _, ir in inputs if path.key.startswith(str(ir)))
-            matrix = weight[start : start + path.numel].reshape(path.shape) * path.scale
+            matrix = blocks[path.key] * path.scale
             span = next(span for _, i, span in inputs.slices() if i == ir)
             mixed[ir] = torch.einsum("nim,io->nom", x[:, span].reshape(len(x), path.shape[0], ir.dim), matrix).flatten(
                 1
             )
-            start += path.numel
         return torch.cat([mixed.get(ir, x.new_zeros(len(x), mul * ir.dim)) for mul, ir in outputs], dim=-1)
 
     @staticmethod

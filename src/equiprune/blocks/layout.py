@@ -11,10 +11,18 @@ weight ``scale * stored``; copying the stored numbers instead is the classic sil
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from equiprune.blocks.irreps import Irrep
+
+Numbers = TypeVar("Numbers", Tensor, np.ndarray)
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,15 @@ class Segment:
         return cls("", Irrep(0, 1), 1, _FILLER)
 
     @property
+    def identity(self) -> tuple[str, Irrep, str]:
+        """What it is on its axis, the same in a pruned model."""
+        return self.space, self.irrep, self.use
+
+    def __str__(self) -> str:
+        channels = f"{self.irrep} of '{self.space}'" if self.space else "a stretch that no plan prunes"
+        return f"{channels}, used as '{self.use}'" if self.use else channels
+
+    @property
     def is_filler(self) -> bool:
         """Whether nothing belongs here."""
         return self.use == _FILLER
@@ -60,6 +77,31 @@ def axis_size(axis: Axis) -> int:
     return sum(segment.mul for segment in axis)
 
 
+def spans(axis: Axis) -> Iterator[tuple[Segment, slice]]:
+    """Each segment of an axis and where it lies.
+
+    >>> [(segment.space, where) for segment, where in spans((Segment("x", Irrep(0, 1), 2), Segment.fixed(3)))]
+    [('x', slice(0, 2, None)), ('', slice(2, 5, None))]
+    """
+    start = 0
+    for segment in axis:
+        yield segment, slice(start, start + segment.mul)
+        start += segment.mul
+
+
+T = TypeVar("T")
+
+
+def _repeated(items: Sequence[T], identity: Callable[[T], Hashable]) -> T | None:
+    """The first item that is the same as one before it."""
+    seen: set[Hashable] = set()
+    for item in items:
+        if identity(item) in seen:
+            return item
+        seen.add(identity(item))
+    return None
+
+
 @dataclass(frozen=True)
 class Path:
     """One dense block of a weight.
@@ -75,6 +117,14 @@ class Path:
     axes: tuple[Axis, ...]
     scale: float = 1.0
     output: int = -1
+
+    def __post_init__(self) -> None:
+        for dim, axis in enumerate(self.axes):
+            if twice := _repeated(axis, lambda segment: segment.identity):
+                raise ValueError(
+                    f"Path '{self.key}' has {twice} more than once on axis {dim}, and nothing tells which is which. "
+                    "Say what each is used for (Segment.use); stretches that no plan prunes may be one."
+                )
 
     def produces(self, dimension: int) -> bool:
         """Whether a dimension is what the weight produces; the others are what it reads."""
@@ -114,6 +164,15 @@ class WeightLayout:
     buffer: bool = False
     identity: str = ""
 
+    def __post_init__(self) -> None:
+        if twice := _repeated(self.paths, lambda path: path.key):
+            raise ValueError(
+                f"Two paths have the key '{twice.key}', and nothing tells which of them a pruned model keeps. Give "
+                "each a key of its own, one that stays when others go."
+            )
+        if not self.flat and len(self.paths) != 1:
+            raise ValueError(f"A weight of {len(self.paths)} paths has no shape of its own: declare it as flat.")
+
     @classmethod
     def dense(cls, *axes: Axis, scale: float = 1.0, trainable: bool = True, identity: str = "") -> WeightLayout:
         """An ordinary tensor with one axis per dimension."""
@@ -143,3 +202,23 @@ class WeightLayout:
     def shape(self) -> tuple[int, ...]:
         """Shape of the stored tensor."""
         return (self.numel,) if self.flat else self.paths[0].shape
+
+    def split(self, weight: Numbers) -> dict[str, Numbers]:
+        """The dense block of every path by its key, in storage order; they share the memory of a contiguous weight.
+
+        >>> x, y = Segment("x", Irrep(0, 1), 2), Segment("y", Irrep(1, -1), 1)
+        >>> layout = WeightLayout((Path("0e", ((x,), (x,))), Path("1o", ((y,), (y,)))))
+        >>> layout.split(np.arange(5))
+        {'0e': array([[0, 1],
+               [2, 3]]), '1o': array([[4]])}
+        """
+        flat, start = weight.reshape(-1), 0
+        blocks: dict[str, Numbers] = {}
+        for path in self.paths:
+            blocks[path.key] = flat[start : start + path.numel].reshape(path.shape)
+            start += path.numel
+        return blocks
+
+    def join(self, blocks: Mapping[str, Tensor]) -> Tensor:
+        """The stored tensor made of the dense block of every path: what `split` takes apart."""
+        return torch.cat([blocks[path.key].reshape(-1) for path in self.paths]).reshape(self.shape)

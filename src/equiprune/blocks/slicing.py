@@ -7,7 +7,7 @@ pruned model are both declared, so nothing here guesses a fan-in.
 import torch
 from torch import Tensor
 
-from equiprune.blocks.layout import Axis, Path, WeightLayout, axis_size
+from equiprune.blocks.layout import Axis, Path, WeightLayout, axis_size, spans
 from equiprune.blocks.plan import PruningPlan
 from equiprune.errors import PlanError
 
@@ -31,18 +31,8 @@ def slice_weight(weight: Tensor, parent: WeightLayout, child: WeightLayout, plan
     >>> slice_weight(torch.tensor([[1.0], [2.0], [3.0], [4.0]]), layout(4), layout(1), plan)  # 4 / sqrt(4) * sqrt(1)
     tensor([[2.]])
     """
-    offsets, start = {}, 0
-    for path in parent.paths:
-        offsets[path.key] = (path, start)
-        start += path.numel
-    pieces = []
-    for path in child.paths:
-        source, offset = offsets[path.key]
-        dense = weight.reshape(-1)[offset : offset + source.numel].reshape(source.shape)
-        pieces.append(_slice_path(dense, source, path, plan))
-    if not child.flat:
-        return pieces[0].contiguous()
-    return torch.cat([piece.reshape(-1) for piece in pieces])
+    sources, dense = {path.key: path for path in parent.paths}, parent.split(weight)
+    return child.join({path.key: _slice_path(dense[path.key], sources[path.key], path, plan) for path in child.paths})
 
 
 def _slice_path(dense: Tensor, parent: Path, child: Path, plan: PruningPlan) -> Tensor:
@@ -57,18 +47,15 @@ def _slice_path(dense: Tensor, parent: Path, child: Path, plan: PruningPlan) -> 
 
 def kept_positions(parent: Axis, child: Axis, plan: PruningPlan) -> tuple[int, ...]:
     """Positions along the parent's axis that make up the child's axis, in the child's order."""
-    starts, start = {}, 0
-    for segment in parent:
-        starts[segment.space, segment.irrep, segment.use] = (start, segment.mul)
-        start += segment.mul
+    places = {segment.identity: where for segment, where in spans(parent)}
     positions: list[int] = []
     for segment in child:
-        start, mul = starts[segment.space, segment.irrep, segment.use]
-        kept = plan.kept(segment.space, segment.irrep, mul)
+        where = places[segment.identity]
+        kept = plan.kept(segment.space, segment.irrep, where.stop - where.start)
         if len(kept) != segment.mul:
             raise PlanError(
                 f"The adapter's smaller architecture keeps {segment.mul} channels of {segment.irrep} in "
                 f"'{segment.space}', the plan {len(kept)}. This is a defect of the adapter."
             )
-        positions += [start + channel for channel in kept]
+        positions += [where.start + channel for channel in kept]
     return tuple(positions)

@@ -21,6 +21,7 @@ from equiprune.errors import EquipruneError
 from equiprune.evaluation.accuracy import Accuracy, evaluate
 from equiprune.evaluation.benchmark import Timing, benchmark
 from equiprune.files.atomic import check_writable, write_json, write_text
+from equiprune.files.settings import to_json
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.label import label
 from equiprune.potentials.checkpoint import load, save
@@ -105,7 +106,7 @@ def _calibrate(parent: Potential, folder: Path) -> ImportanceScores:
 def _child(parent: Potential, name: str, scores: ImportanceScores, folder: Path, say: Any) -> Potential:
     plan = allocate(parent, TARGETS[name], scores)
     started = time.monotonic()
-    child = prune(parent, plan, note={"targets": [repr(target) for target in TARGETS[name]]})
+    child = prune(parent, plan, note={"targets": to_json(TARGETS[name])})
     sliced = time.monotonic() - started
     say(f"Pruned to {name}: {child.parameters(trainable_only=True):,} parameters in {sliced:.1f} s. Saving.")
     save(child, folder / f"{name}.pth")

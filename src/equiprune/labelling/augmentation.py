@@ -9,9 +9,11 @@ import numpy as np
 from ase import Atoms
 
 from equiprune.errors import TargetError
+from equiprune.files.settings import kind
 from equiprune.labelling.unlabelled import without_labels
 
 
+@kind("augmentation", "Augmentation")
 @dataclass(frozen=True)
 class Augmentation:
     """Copies of each structure with random displacements and strains.

@@ -11,10 +11,12 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 
 from equiprune.errors import EquipruneError, StructureError, TargetError
+from equiprune.files.settings import kind
 from equiprune.labelling.unlabelled import without_labels
 from equiprune.structures.sequences import Origin
 
 
+@kind("dynamics", "Dynamics")
 @dataclass(frozen=True)
 class Dynamics:
     """Frames of short molecular dynamics (Langevin, friction 0.01/fs) that starts from each structure.

@@ -35,9 +35,9 @@ class LabellingJob:
         """Labelled structures that become of one."""
         return (1 + self.augmentation.copies) * (1 + self.dynamics.frames)
 
-    def described(self) -> dict[str, str]:
+    def described(self) -> dict[str, object]:
         """What makes another job of it."""
-        return {"augmentation": repr(self.augmentation), "dynamics": repr(self.dynamics), "hessian": repr(self.probes)}
+        return {"augmentation": self.augmentation, "dynamics": self.dynamics, "hessian": self.probes}
 
 
 def remaining(

@@ -18,8 +18,9 @@ from typing import Any
 import ase.io
 from ase import Atoms
 
-from equiprune.errors import CheckpointError, OutputError
+from equiprune.errors import CheckpointError, OutputError, TargetError
 from equiprune.files.atomic import check_writable, read_json, write_json
+from equiprune.files.settings import current, from_text, to_json
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,19 @@ class Written:
 
 NOTHING = Written()
 
+VERSION = 2
+"""Of the record; 1 held text of what `_TEXTS` names."""
+
+_TEXTS = ("augmentation", "dynamics", "hessian")
+
+
+def _current(settings: Mapping[str, Any], version: int) -> dict[str, Any]:
+    """Recorded settings as this version would write them."""
+    if version not in (1, VERSION):
+        raise ValueError(f"a record of version {version}")
+    texts = {name: to_json(from_text(settings[name])) for name in _TEXTS if version == 1 and name in settings}
+    return current({**settings, **texts})
+
 
 @dataclass(frozen=True)
 class LabelFile:
@@ -39,7 +53,7 @@ class LabelFile:
 
     Attributes:
         output: where they are once all are there.
-        settings: everything that they depend on, as JSON.
+        settings: everything that they depend on: JSON values, and frozen dataclasses of a `kind`.
     """
 
     output: Path
@@ -49,6 +63,10 @@ class LabelFile:
     def partial(self) -> Path:
         """The folder of a file that is not complete."""
         return self.output.with_name(f"{self.output.name}.partial")
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return to_json(self.settings)
 
     @property
     def _data(self) -> Path:
@@ -91,7 +109,7 @@ class LabelFile:
             try:
                 ase.io.write(self._data, structures, format="extxyz", append=True)
                 now = Written(after.structures + len(structures), self._data.stat().st_size)
-                write_json(self._record, {"settings": self.settings, **asdict(now)})
+                write_json(self._record, {"version": VERSION, "settings": self._settings, **asdict(now)})
             except BaseException:
                 if after == NOTHING:
                     shutil.rmtree(self.partial, ignore_errors=True)
@@ -112,10 +130,11 @@ class LabelFile:
             raise self._unusable("is no interrupted labelling")
         try:
             record = read_json(self._record, "record of an interrupted labelling")
-            settings, found = record["settings"], Written(int(record["structures"]), int(record["bytes"]))
-        except (CheckpointError, KeyError, TypeError, ValueError) as error:
+            settings = _current(record["settings"], record.get("version", 1))
+            found = Written(int(record["structures"]), int(record["bytes"]))
+        except (CheckpointError, TargetError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._unusable("is damaged") from error
-        if settings != self.settings:
+        if settings != self._settings:
             raise self._unusable("is an interrupted labelling of another model, data or setting")
         return found
 

@@ -15,19 +15,19 @@ from typing import Any
 
 import torch
 from ase.data import chemical_symbols
-from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as save_safetensors
 
 from equiprune.adapters import Architecture, Checkpoint, ModelAdapter, adapter_for, adapter_named
+from equiprune.adapters.hyperparameters import hyperparameters_from_json, hyperparameters_to_json
 from equiprune.errors import CheckpointError, OutputError
 from equiprune.files.atomic import check_writable, read_json, replacing, write_json
 from equiprune.potentials.potential import Potential
 from equiprune.structures.probes import probe_structures
 
-FORMAT = 1
-"""Version of the native format."""
+FORMAT = 2
+"""Version of the native format that is written; every version from 1 is read."""
 
 _STOCK_TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
 """eV per atom by precision: rounding between two evaluations of the same weights, at least."""
@@ -122,9 +122,7 @@ def _save_native(potential: Potential, path: Path) -> tuple[Path, ...]:
     checkpoint = potential.checkpoint
     with replacing(path) as temporary:
         temporary.mkdir()
-        architecture = TypeAdapter(potential.adapter.architecture_type).dump_python(
-            checkpoint.architecture, mode="json"
-        )
+        architecture = hyperparameters_to_json(checkpoint.architecture)
         write_json(
             temporary / "architecture.json",
             {"format": FORMAT, "adapter": potential.adapter.name, "architecture": architecture},
@@ -156,25 +154,34 @@ def package_versions() -> dict[str, str]:
 
 
 def _read_native(path: Path) -> tuple[ModelAdapter, Checkpoint]:
-    if not (path / "architecture.json").is_file():
-        raise CheckpointError(f"The directory '{path}' is not a model that equiprune wrote (no architecture.json).")
-    description = read_json(path / "architecture.json", "model description")
+    adapter, architecture = _read_architecture(path)
     provenance = read_json(path / "provenance.json", "provenance record")
-    if not isinstance(description, dict) or description.get("format") != FORMAT:
-        raise CheckpointError(
-            f"'{path}' is in format {description.get('format') if isinstance(description, dict) else '?'}; this "
-            f"version of equiprune reads format {FORMAT}. Update equiprune."
-        )
-    adapter = adapter_named(str(description.get("adapter")))
     try:
-        architecture = TypeAdapter(adapter.architecture_type).validate_python(description["architecture"])
         weights = load_file(path / "weights.safetensors")
         licence, history = provenance["licence"], tuple(provenance["history"])
-    except (ValidationError, SafetensorError, KeyError, TypeError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}: {reason}). Write it again.") from error
     _check_shapes(adapter, architecture, weights, path)
     return adapter, Checkpoint(architecture, weights, licence, _native_sha256(path), str(path), history)
+
+
+def _read_architecture(path: Path) -> tuple[ModelAdapter, Any]:
+    """The adapter and the hyperparameters of a native directory."""
+    file = path / "architecture.json"
+    if not file.is_file():
+        raise CheckpointError(f"The directory '{path}' is not a model that equiprune wrote (no architecture.json).")
+    description = read_json(file, "model description")
+    version = description.get("format") if isinstance(description, dict) else "?"
+    if type(version) is not int or not 1 <= version <= FORMAT:
+        raise CheckpointError(
+            f"'{path}' is in format {version}; this version of equiprune reads formats 1 to {FORMAT}. Update equiprune."
+        )
+    adapter = adapter_named(str(description.get("adapter")))
+    try:
+        return adapter, hyperparameters_from_json(adapter.architecture_type, description.get("architecture"), version)
+    except CheckpointError as error:
+        raise CheckpointError(f"'{file}' is damaged. {error} Mend it, or write the model again.") from error
 
 
 def _check_shapes(adapter: ModelAdapter, architecture: Any, weights: dict[str, torch.Tensor], path: Path) -> None:

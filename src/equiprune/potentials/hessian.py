@@ -16,6 +16,7 @@ import torch
 from ase import Atoms
 
 from equiprune.errors import StructureError, TargetError
+from equiprune.files.settings import kind
 from equiprune.potentials.derivatives import products
 from equiprune.potentials.potential import Potential, check_predicted
 from equiprune.structures.batching import located_batches
@@ -48,6 +49,7 @@ class Probes(ABC):
         """Shape (vectors, size)."""
 
 
+@kind("rows", "Rows")
 @dataclass(frozen=True)
 class Rows(Probes):
     """Rows of the Hessian, each at most once; all of them where there are no more than ``count``.
@@ -67,6 +69,7 @@ class Rows(Probes):
         return rows
 
 
+@kind("random_probes", "RandomProbes")
 @dataclass(frozen=True)
 class RandomProbes(Probes):
     """Vectors of length 1 in random directions, each of which sees all of the Hessian (arXiv:2603.04523).

@@ -14,10 +14,11 @@ from ase import Atoms
 from equiprune.blocks import Site
 from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.files.atomic import read_json, write_json
+from equiprune.files.settings import current, to_json
 from equiprune.potentials.potential import Differentiated, Potential
 from equiprune.progress import Progress, silent
 from equiprune.pruning.criteria import Criterion, DataCriterion, Taylor
-from equiprune.pruning.importance import ImportanceScores, RunningScores, data_free_scores
+from equiprune.pruning.importance import ImportanceScores, RunningScores, current_provenance, data_free_scores
 from equiprune.structures.batching import located_batches
 from equiprune.structures.reading import fingerprint, read_structures
 from equiprune.structures.sequences import Origin, origin
@@ -148,7 +149,7 @@ def _check_finite(batch: list[Atoms], places: Sequence[Origin], result: Differen
 
 def _provenance(potential: Potential, structures: Any, criterion: DataCriterion) -> dict[str, Any]:
     return {
-        "criterion": criterion.name,
+        "criterion": to_json(criterion),
         "model": potential.checkpoint.source,
         "model_sha256": potential.checkpoint.sha256,
         "head": potential.head,
@@ -162,7 +163,7 @@ def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores
     if resume is None or not resume.path.exists():
         return RunningScores.nothing()
     stored = read_json(resume.path, "partial calibration")
-    if not isinstance(stored, dict) or stored.get("provenance") != provenance:
+    if not _is_of(stored, provenance):
         raise PlanError(
             f"'{resume.path}' is an interrupted calibration of another model, data or setting. "
             "Remove it to start anew, or repeat the command it belongs to."
@@ -171,6 +172,14 @@ def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores
         return RunningScores.from_json(stored["sums"])
     except (KeyError, TypeError, PlanError) as error:
         raise PlanError(f"'{resume.path}', an interrupted calibration, is damaged. Remove it to start anew.") from error
+
+
+def _is_of(stored: Any, provenance: dict[str, Any]) -> bool:
+    """Whether partial sums are of this provenance, whichever version wrote them."""
+    try:
+        return bool(current(current_provenance(stored["provenance"])) == provenance)
+    except (KeyError, TypeError, ValueError):
+        return False
 
 
 def _save(resume: Resume, provenance: dict[str, Any], running: RunningScores) -> None:

@@ -12,6 +12,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from equiprune.files.settings import kind
+
 OUTPUTS = ("energy", "forces")
 """What features have gradients of; of forces only where they are an output of their own."""
 
@@ -28,6 +30,7 @@ class DataCriterion(ABC):
         """Score of each channel at each site from one irrep's ``(sites, mul, m)``; returns ``(sites, mul)``."""
 
 
+@kind("taylor", "Taylor")
 @dataclass(frozen=True)
 class Taylor(DataCriterion):
     """I(c, l) = E[ sum over atoms of | sum over m of h * dE/dh | ], eV (arXiv 2605.08885, eq. 3).
@@ -47,6 +50,7 @@ class Taylor(DataCriterion):
         return (feature * gradient).sum(-1).abs()
 
 
+@kind("taylor-energy", "TaylorEnergy")
 @dataclass(frozen=True)
 class TaylorEnergy(Taylor):
     """`Taylor` of the energy alone."""
@@ -55,6 +59,7 @@ class TaylorEnergy(Taylor):
     outputs = ("energy",)
 
 
+@kind("taylor-forces", "TaylorForces")
 @dataclass(frozen=True)
 class TaylorForces(Taylor):
     """`Taylor` of forces alone, for models whose forces are an output of their own."""
@@ -63,6 +68,7 @@ class TaylorForces(Taylor):
     outputs = ("forces",)
 
 
+@kind("activation", "Activation")
 @dataclass(frozen=True)
 class Activation(DataCriterion):
     """E[ sum over atoms of || h || ], in the feature's own unit: how large a block is, whatever it does."""
@@ -73,6 +79,7 @@ class Activation(DataCriterion):
         return feature.norm(dim=-1)
 
 
+@kind("magnitude", "Magnitude")
 @dataclass(frozen=True)
 class Magnitude:
     """Root of the summed squares of the effective weights that produce a block; needs no data."""
@@ -80,6 +87,7 @@ class Magnitude:
     name = "magnitude"
 
 
+@kind("random", "Random")
 @dataclass(frozen=True)
 class Random:
     """Uniform numbers from a seed: the baseline."""

@@ -31,7 +31,7 @@ from equiprune.blocks import (
     Segment,
     WeightLayout,
 )
-from equiprune.blocks.layout import EVERY_L
+from equiprune.blocks.layout import EVERY_L, spans
 from equiprune.pruning.counts import HIDDEN
 
 NEGLIGIBLE = float(np.finfo(np.float32).tiny)
@@ -52,9 +52,7 @@ def dead_blocks(adapter: ModelAdapter, checkpoint: Checkpoint) -> Mapping[str, M
     """Space name to irrep to channels that contribute exactly nothing; spaces without any are left out."""
     layouts = adapter.weight_layouts(checkpoint.architecture)
     candidates = [space for space in adapter.feature_spaces(checkpoint.architecture) if space.scored]
-    magnitudes = {
-        name: np.abs(checkpoint.weights[name].detach().double().cpu().numpy()).reshape(-1) for name in layouts
-    }
+    magnitudes = {name: np.abs(checkpoint.weights[name].detach().double().cpu().numpy()) for name in layouts}
     dead: dict[str, dict[Irrep, tuple[int, ...]]] = {}
     while True:
         evidence = _evidence(layouts, magnitudes, dead)
@@ -111,24 +109,21 @@ def _evidence(
     """Per (block, use), how large the weights producing and reading each channel are, dead blocks counted as zero."""
     evidence: dict[tuple[_Block, str], _Evidence] = {}
     for name, layout in layouts.items():
-        start = 0
+        blocks = layout.split(magnitudes[name])
         for path in layout.paths:
-            dense = magnitudes[name][start : start + path.numel].reshape(path.shape).copy()
-            start += path.numel
             if layout.buffer or (len(path.axes) == 1 and not path.key):
                 continue  # an element-wise constant (shift, basis frequency) produces nothing
+            dense = blocks[path.key].copy()
             _silence(dense, path.axes, dead)
             for dim, axis in enumerate(path.axes):
                 largest = dense.max(axis=tuple(d for d in range(dense.ndim) if d != dim))
-                column = 0
-                for segment in axis:
-                    values = largest[column : column + segment.mul]
-                    column += segment.mul
+                for segment, where in spans(axis):
                     if not segment.space:
                         continue  # no block
                     entry = evidence.setdefault(((segment.space, segment.irrep), segment.use), _Evidence())
                     side = "produced" if path.produces(dim) else "read"
                     earlier = getattr(entry, side)
+                    values = largest[where]
                     setattr(entry, side, values if earlier is None else np.maximum(earlier, values))
     return evidence
 
@@ -136,12 +131,10 @@ def _evidence(
 def _silence(dense: np.ndarray, axes: tuple[Axis, ...], dead: Mapping[str, Mapping[Irrep, tuple[int, ...]]]) -> None:
     """Set to zero what belongs to blocks already known dead."""
     for dim, axis in enumerate(axes):
-        column = 0
-        for segment in axis:
-            channels = [column + c for c in _dead_in(segment, dead.get(segment.space, {}))]
+        for segment, where in spans(axis):
+            channels = [where.start + c for c in _dead_in(segment, dead.get(segment.space, {}))]
             if channels:
                 np.moveaxis(dense, dim, 0)[channels] = 0
-            column += segment.mul
 
 
 def _dead_in(segment: Segment, dead: Mapping[Irrep, tuple[int, ...]]) -> set[int]:

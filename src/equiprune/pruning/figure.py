@@ -22,8 +22,8 @@ def plot_importance(scores: ImportanceScores, path: Path) -> None:
                 panel.semilogy(ranked, styles.get(ir.l, ":"), color=f"C{i % 10}", lw=1.2, label=f"{name} {ir}")
         panel.set(title=kind, xlabel="channel, ranked")
         panel.legend(fontsize=5, ncols=2, framealpha=0.5)
-    unit = "eV per structure" if scores.provenance.get("criterion") == "taylor" else "own unit"
-    panels[0].set_ylabel(f"importance ({scores.provenance.get('criterion', '?')}, {unit})")
+    unit = "eV per structure" if scores.criterion == "taylor" else "own unit"
+    panels[0].set_ylabel(f"importance ({scores.criterion}, {unit})")
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=160)
 

@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 
 from equiprune.adapters import Checkpoint, ModelAdapter
-from equiprune.adapters.growth import Growth, growth_to_json
+from equiprune.adapters.growth import Growth
+from equiprune.files.settings import to_json
 from equiprune.potentials.potential import Potential
 
 
@@ -29,7 +30,7 @@ def grow_checkpoint(adapter: ModelAdapter, checkpoint: Checkpoint, growth: Growt
         "step": "grow",
         "parent": checkpoint.source,
         "parent_sha256": checkpoint.sha256,
-        "growth": growth_to_json(growth),
+        "growth": to_json(growth),
         "dtype": str(dtype).removeprefix("torch."),
     }
     return replace(

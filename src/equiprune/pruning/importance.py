@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from equiprune.blocks import FeatureSpace, Irrep, Irreps
+from equiprune.blocks.layout import spans
 from equiprune.errors import PlanError, TargetError
+from equiprune.files.settings import to_json
 from equiprune.potentials.potential import Observed, Potential
 from equiprune.pruning.criteria import OUTPUTS, DataCriterion, Magnitude, Random
 
@@ -39,6 +41,11 @@ class ImportanceScores:
     standard_error: Mapping[str, Values]
     structures: int
     provenance: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def criterion(self) -> str:
+        """Its name, or a question mark where nothing is recorded."""
+        return self.provenance.get("criterion", {}).get("kind", "?")
 
     def ranking(self, space: str, irrep: Irrep) -> list[int]:
         """Channels from most to least important; ties in channel order."""
@@ -81,9 +88,20 @@ class ImportanceScores:
                     space: {Irrep.parse(ir): _finite(v) for ir, v in by.items()} for space, by in value[name].items()
                 }
 
-            return cls(arrays("mean"), arrays("standard_error"), int(value["structures"]), value["provenance"])
+            provenance = current_provenance(value["provenance"])
+            return cls(arrays("mean"), arrays("standard_error"), int(value["structures"]), provenance)
         except (AttributeError, KeyError, TypeError, ValueError, TargetError) as error:
             raise PlanError("This is not a scores file. Make one with 'equiprune calibrate'.") from error
+
+
+def current_provenance(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded provenance as this version would write it; earlier ones wrote the name of the criterion alone."""
+    found = dict(stored)
+    criterion = found.get("criterion")
+    if isinstance(criterion, str):
+        seed = {"seed": int(found.pop("seed"))} if "seed" in found else {}
+        found["criterion"] = {"kind": criterion, **seed}
+    return found
 
 
 def _finite(values: Any) -> np.ndarray:
@@ -103,9 +121,7 @@ def data_free_scores(potential: Potential, criterion: Magnitude | Random) -> Imp
             generator = np.random.default_rng(seed)
             mean = {s.name: {ir: generator.random(mul) for mul, ir in s.irreps} for s in spaces}
     zero = {name: {ir: np.zeros_like(v) for ir, v in by.items()} for name, by in mean.items()}
-    provenance = {"criterion": criterion.name, "model_sha256": potential.checkpoint.sha256}
-    if isinstance(criterion, Random):
-        provenance["seed"] = str(criterion.seed)
+    provenance = {"criterion": to_json(criterion), "model_sha256": potential.checkpoint.sha256}
     return ImportanceScores(mean, zero, 0, provenance)
 
 
@@ -115,15 +131,13 @@ def _magnitudes(potential: Potential, space: FeatureSpace) -> Values:
     for name, layout in potential.adapter.weight_layouts(potential.architecture).items():
         if layout.buffer:
             continue  # a constant makes nothing
-        weight, start = potential.checkpoint.weights[name].double().reshape(-1), 0
+        blocks = layout.split(potential.checkpoint.weights[name].double())
         for path in layout.paths:
-            dense = weight[start : start + path.numel].reshape(path.shape).movedim(path.output, 0) * path.scale
-            start += path.numel
-            columns, column = dense.reshape(len(dense), -1).square().sum(1).cpu().numpy(), 0
-            for segment in path.axes[path.output]:
+            dense = blocks[path.key].movedim(path.output, 0) * path.scale
+            columns = dense.reshape(len(dense), -1).square().sum(1).cpu().numpy()
+            for segment, where in spans(path.axes[path.output]):
                 if segment.space == space.name and segment.use == "":
-                    squares[segment.irrep] += columns[column : column + segment.mul]
-                column += segment.mul
+                    squares[segment.irrep] += columns[where]
     return {ir: np.sqrt(v) for ir, v in squares.items()}
 
 

@@ -125,8 +125,12 @@ def _difference(before: ImportanceScores, after: ImportanceScores) -> str:
         if sizes[0] != sizes[1]:
             have = [" + ".join(f"{mul}x{ir}" for ir, mul in size.items()) or "nothing" for size in sizes]
             return f"{space} has {have[0]} before and {have[1]} after. Give two models of one architecture"
-    for name, what in (("criterion", "criteria"), ("data_sha256", "structures"), ("limit", "numbers of structures")):
-        values = [scores.provenance.get(name) for scores in (before, after)]
+    known: dict[str, list[Any]] = {
+        "criteria": [scores.criterion for scores in (before, after)],
+        "structures": [scores.provenance.get("data_sha256") for scores in (before, after)],
+        "numbers of structures": [scores.provenance.get("limit") for scores in (before, after)],
+    }
+    for what, values in known.items():
         if values[0] != values[1]:
             return f"they were scored by different {what} ({values[0]} and {values[1]}). Calibrate both alike"
     return ""

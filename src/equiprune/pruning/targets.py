@@ -11,8 +11,15 @@ from ase.data import atomic_numbers
 
 from equiprune.blocks import Irreps, PruningPlan
 from equiprune.errors import TargetError, closest
+from equiprune.files.settings import kind
 
 
+@kind(
+    "hidden_irreps",
+    "HiddenIrreps",
+    write=lambda target: {"irreps": ",".join(map(str, target.irreps))},
+    read=lambda given: HiddenIrreps.parse(given["irreps"]),
+)
 @dataclass(frozen=True)
 class HiddenIrreps:
     """These multiplicities in every hidden space, or one irreps per space (embedding first).
@@ -32,6 +39,7 @@ class HiddenIrreps:
         return cls(tuple(Irreps.parse(part) for part in text.split(",")))
 
 
+@kind("lmax", "Lmax")
 @dataclass(frozen=True)
 class Lmax:
     """Hidden features up to this l."""
@@ -43,6 +51,7 @@ PerInteraction = int | tuple[int, ...]
 """One number for every interaction, or one for each."""
 
 
+@kind("edge_lmax", "EdgeLmax")
 @dataclass(frozen=True)
 class EdgeLmax:
     """Spherical harmonics of the edges up to this l, and messages of that l at most where they are multiplied (MACE).
@@ -59,6 +68,7 @@ class EdgeLmax:
         return cls(_per_interaction(text, "--edge-lmax"))
 
 
+@kind("basis_lmax", "BasisLmax")
 @dataclass(frozen=True)
 class BasisLmax:
     """Messages entering the product basis up to this l (MACE's A-basis)."""
@@ -71,6 +81,7 @@ class BasisLmax:
         return cls(_per_interaction(text, "--basis-lmax"))
 
 
+@kind("correlation", "Correlation")
 @dataclass(frozen=True)
 class Correlation:
     """Products of at most this many messages (MACE's ``correlation``)."""
@@ -83,6 +94,7 @@ class Correlation:
         return cls(_per_interaction(text, "--correlation"))
 
 
+@kind("interactions", "Interactions")
 @dataclass(frozen=True)
 class Interactions:
     """This many message-passing steps: the first ones, with the last one's features of l > 0, which nothing reads, gone
@@ -92,6 +104,7 @@ class Interactions:
     count: int
 
 
+@kind("channels", "Channels")
 @dataclass(frozen=True)
 class Channels:
     """At most this many channels of every hidden irrep."""
@@ -99,6 +112,7 @@ class Channels:
     channels: int
 
 
+@kind("hidden_channels", "HiddenChannels")
 @dataclass(frozen=True)
 class HiddenChannels:
     """This many channels inside every convolution (eSCN's ``hidden_channels``)."""
@@ -106,6 +120,7 @@ class HiddenChannels:
     channels: int
 
 
+@kind("parameters", "Parameters")
 @dataclass(frozen=True)
 class Parameters:
     """At most this fraction of the trainable parameters, spent where the scores say.
@@ -120,6 +135,7 @@ class Parameters:
     floor: float = 0.25
 
 
+@kind("radial_width", "RadialWidth")
 @dataclass(frozen=True)
 class RadialWidth:
     """Hidden neurons of the radial network, one number per hidden layer or one for all."""
@@ -132,6 +148,7 @@ class RadialWidth:
         return cls(tuple(_integers(text, "--radial-width")))
 
 
+@kind("radial_basis", "RadialBasis")
 @dataclass(frozen=True)
 class RadialBasis:
     """Number of radial functions."""
@@ -139,6 +156,7 @@ class RadialBasis:
     functions: int
 
 
+@kind("elements", "Elements")
 @dataclass(frozen=True)
 class Elements:
     """Exactly these elements, in this order; removing an element changes nothing for the others.
@@ -159,6 +177,7 @@ class Elements:
         return cls(tuple(atomic_numbers[symbol] for symbol in symbols))
 
 
+@kind("heads", "Heads")
 @dataclass(frozen=True)
 class Heads:
     """Exactly these levels of theory of a multi-head model, in this order."""
@@ -166,11 +185,18 @@ class Heads:
     names: tuple[str, ...]
 
 
+@kind("lossless", "Lossless")
 @dataclass(frozen=True)
 class Lossless:
     """Only what changes nothing: blocks whose contribution is exactly zero."""
 
 
+@kind(
+    "exactly",
+    "Exactly",
+    write=lambda target: {"plan": target.plan.to_json()},
+    read=lambda given: Exactly(PruningPlan.from_json(given["plan"])),
+)
 @dataclass(frozen=True)
 class Exactly:
     """A plan made elsewhere."""

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from equiprune.errors import TargetError
+from equiprune.files.settings import kind, to_json
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.labels import QUANTITIES
 
@@ -60,6 +61,7 @@ class Distance(ABC):
         """Element by element, same shape as both; or vector by vector, without their last dimension."""
 
 
+@kind("square", "Square")
 @dataclass(frozen=True)
 class Square(Distance):
     """Squared difference."""
@@ -68,6 +70,7 @@ class Square(Distance):
         return (predicted - label).square()
 
 
+@kind("absolute", "Absolute")
 @dataclass(frozen=True)
 class Absolute(Distance):
     """Absolute difference."""
@@ -76,6 +79,7 @@ class Absolute(Distance):
         return (predicted - label).abs()
 
 
+@kind("norm", "Norm")
 @dataclass(frozen=True)
 class Norm(Distance):
     """Length of the difference of two vectors, in any frame the same.
@@ -88,6 +92,7 @@ class Norm(Distance):
         return torch.linalg.vector_norm(predicted - label, dim=-1)
 
 
+@kind("huber", "Huber")
 @dataclass(frozen=True)
 class Huber(Distance):
     """Quadratic up to ``delta``, linear beyond.
@@ -102,6 +107,7 @@ class Huber(Distance):
         return huber_loss(predicted, label, reduction="none", delta=self.delta)
 
 
+@kind("conditional_huber", "ConditionalHuber")
 @dataclass(frozen=True)
 class ConditionalHuber(Distance):
     """Huber whose delta shrinks where the labelled force is large: 1, 0.7, 0.4, 0.1 of it from 0, 100, 200, 300
@@ -119,6 +125,7 @@ class ConditionalHuber(Distance):
         return torch.where(difference <= delta, 0.5 * difference.square(), delta * (difference - 0.5 * delta))
 
 
+@kind("term")
 @dataclass(frozen=True)
 class Term:
     """One part of the objective.
@@ -152,6 +159,7 @@ class Sum:
     count: int
 
 
+@kind("objective", write=lambda objective: objective.fields())
 @dataclass(frozen=True)
 class Objective:
     """A term for each quantity; energies are per atom unless their term says otherwise.
@@ -184,6 +192,11 @@ class Objective:
     def recorded(self) -> list[str]:
         """Quantities that a run's files mention; the Hessian only where it takes part."""
         return [name for name in QUANTITIES if name != "hessian" or self.hessian.weight > 0]
+
+    def fields(self) -> dict[str, Any]:
+        """What a run records and compares: without a weight, nothing depends on how Hessians would be compared."""
+        terms = {name: to_json(getattr(self, name)) for name in self.recorded()}
+        return terms | ({"hessian_samples": self.hessian_samples} if "hessian" in terms else {})
 
     def sums(self, predicted: Mapping[str, Tensor], targets: Targets, graph: AtomicGraph) -> dict[str, Sum]:
         """The weighted sum over labels of each quantity that takes part, and how many components went in."""
@@ -232,15 +245,3 @@ def open_catalyst(forces: float = 100.0, energy: float = 2.0) -> Objective:
     OC20 is the same number for both.
     """
     return Objective(Term(energy, Absolute(), total=True), Term(forces, Norm(), free=True))
-
-
-def objective_to_json(objective: Objective) -> dict[str, Any]:
-    """A JSON value that names every choice; it is what a run records and compares when it resumes."""
-    terms: dict[str, Any] = {
-        name: {"weight": term.weight, "distance": repr(term.distance), "unit": term.unit}
-        | {name: True for name in ("six", "total", "free") if getattr(term, name)}
-        for name, term in ((name, getattr(objective, name)) for name in objective.recorded())
-    }
-    if "hessian" in terms:
-        terms["hessian"]["samples"] = objective.hessian_samples
-    return terms

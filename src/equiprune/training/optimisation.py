@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from equiprune.blocks import WeightLayout
 from equiprune.errors import TargetError
+from equiprune.files.settings import kind
 
 
 class Schedule:
@@ -23,11 +24,13 @@ class Schedule:
         return 1.0
 
 
+@kind("constant", "Constant")
 @dataclass(frozen=True)
 class Constant(Schedule):
     """No change."""
 
 
+@kind("linear", "Linear")
 @dataclass(frozen=True)
 class Linear(Schedule):
     """From 1 down to ``end`` in a straight line (SevenNet's recipe).
@@ -42,6 +45,7 @@ class Linear(Schedule):
         return 1 - (1 - self.end) * done
 
 
+@kind("cosine", "Cosine")
 @dataclass(frozen=True)
 class Cosine(Schedule):
     """From 1 down to ``end`` along half a cosine.
@@ -56,6 +60,7 @@ class Cosine(Schedule):
         return round(self.end + (1 - self.end) * 0.5 * (1 + math.cos(math.pi * done)), 12)
 
 
+@kind("plateau", "Plateau")
 @dataclass(frozen=True)
 class Plateau(Schedule):
     """Times ``factor_`` whenever the validation loss has not improved for ``patience`` validations (MACE's recipe)."""
@@ -76,6 +81,7 @@ class Plateau(Schedule):
         return factor
 
 
+@kind("optimisation")
 @dataclass(frozen=True)
 class Optimisation:
     """Optimizer and schedule.
@@ -179,9 +185,3 @@ def averaged(average: Mapping[str, Tensor], module: nn.Module, decay: float, ste
     """
     now = min(decay, (1 + step) / (10 + step))
     return {name: average[name].lerp(parameter.detach(), 1 - now) for name, parameter in module.named_parameters()}
-
-
-def optimisation_to_json(optimisation: Optimisation) -> dict[str, Any]:
-    """A JSON value that names every choice; it is what a run records and compares when it resumes."""
-    values = {chosen.name: getattr(optimisation, chosen.name) for chosen in fields(optimisation)}
-    return {**values, "schedule": repr(optimisation.schedule), "rates": dict(optimisation.rates)}

@@ -7,18 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from equiprune.errors import TargetError
+from equiprune.files.settings import UNRECORDED, kind, to_json
 from equiprune.training.batches import rounds
 from equiprune.training.objective import (
     Objective,
     mace_universal,
     mace_weighted,
-    objective_to_json,
     open_catalyst,
     sevennet_huber,
 )
-from equiprune.training.optimisation import Cosine, Linear, Optimisation, Plateau, optimisation_to_json
+from equiprune.training.optimisation import Cosine, Linear, Optimisation, Plateau
 
 
+@kind("recipe")
 @dataclass(frozen=True)
 class Recipe:
     """How to train.
@@ -39,7 +40,7 @@ class Recipe:
     batch_size: int = 4
     seed: int = 0
     patience: int | None = None
-    save_every: int = 500
+    save_every: int = field(default=500, metadata=UNRECORDED)
 
     def __post_init__(self) -> None:
         for name, least in (("epochs", 1), ("batch_size", 1), ("save_every", 1), ("patience", 0)):
@@ -48,15 +49,8 @@ class Recipe:
                 raise TargetError(f"The {name.replace('_', ' ')} {value} is not possible: give {least} or more.")
 
     def to_json(self) -> dict[str, Any]:
-        """Every choice, as JSON."""
-        return {
-            "objective": objective_to_json(self.objective),
-            "optimisation": optimisation_to_json(self.optimisation),
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "patience": self.patience,
-        }
+        """Every choice that a result depends on, as JSON: what a run records, and compares when it resumes."""
+        return to_json(self)
 
 
 def steps_of(recipe: Recipe, structures: int, replayed: int = 0, processes: int = 1) -> int:

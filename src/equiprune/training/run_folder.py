@@ -19,8 +19,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from equiprune.errors import CheckpointError, OutputError
+from equiprune.errors import CheckpointError, OutputError, TargetError
 from equiprune.files.atomic import holding, read_json, replacing, write_json
+from equiprune.training.run_record import current_record, run_record
 
 _NOT_COMPARED = {"model"}
 """Where the start came from: sha256, weights and references say whether it is the same, and a file may be moved."""
@@ -51,7 +52,13 @@ class RunFolder:
         path = self.path / "recipe.json"
         if not path.exists():
             return False
-        if different := sorted(set(_differences(read_json(path, "recipe"), described)) - _NOT_COMPARED):
+        try:
+            stored = current_record(read_json(path, "recipe"))
+        except (ValueError, KeyError, TypeError, AttributeError, TargetError) as error:
+            raise OutputError(
+                f"'{path}' cannot be gone on from ({error}). Update equiprune, or choose another folder."
+            ) from error
+        if different := sorted(set(_differences(stored, run_record(described))) - _NOT_COMPARED):
             raise OutputError(
                 f"'{self.path}' is a run with other settings (different: {', '.join(different)}). Repeat the command "
                 "it belongs to, or choose another folder."
@@ -67,7 +74,7 @@ class RunFolder:
             raise OutputError(f"'{self.path}' cannot be written ({error.strerror}).") from error
         if foreign:
             raise OutputError(f"'{self.path}' holds {foreign[0]}, which is of no training run. Choose another folder.")
-        write_json(self.path / "recipe.json", described)
+        write_json(self.path / "recipe.json", run_record(described))
 
     def held(self) -> AbstractContextManager[int]:
         """Nobody else may train here meanwhile. Raises `OutputError`, on entering, when another process does."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from equiprune.adapters import Checkpoint
 from equiprune.blocks import BlockMask, FeatureSpace, Irrep, PruningPlan, WeightLayout
+from equiprune.blocks.layout import spans
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.counts import group_of
 
@@ -57,7 +58,7 @@ def with_silenced_channels(
 ) -> tuple[Checkpoint, list[Block]]:
     """The checkpoint with one channel of every scored space no longer produced (or no longer read), and which."""
     layouts = potential.adapter.weight_layouts(potential.architecture)
-    weights = {name: weight.clone() for name, weight in potential.checkpoint.weights.items()}
+    weights = {name: weight.contiguous().clone() for name, weight in potential.checkpoint.weights.items()}
     entry_of_group: dict[str, int] = {}
     blocks = []
     for space in potential.spaces:
@@ -74,19 +75,15 @@ def with_silenced_channels(
 def _silence(weight: Tensor, layout: WeightLayout, block: Block, produced: bool) -> int:
     """Zero in place what makes a block or what reads it; how many stretches that was."""
     space, irrep, channel = block
-    start = found = 0
+    found, blocks = 0, layout.split(weight)
     for path in layout.paths:
-        dense = weight.view(-1)[start : start + path.numel].view(path.shape)
-        start += path.numel
         for dim, axis in enumerate(path.axes):
             makes = path.produces(dim)
             if makes and len(path.axes) == 1 and not path.key:
                 continue  # an element-wise constant makes nothing
-            column = 0
-            for segment in axis:
+            for segment, where in spans(axis):
                 ours = (segment.space, segment.irrep) == (space, irrep) and makes == produced
                 if ours and (segment.use == "" or not produced):
-                    dense.select(dim, column + channel).zero_()
+                    blocks[path.key].select(dim, where.start + channel).zero_()
                     found += 1
-                column += segment.mul
     return found

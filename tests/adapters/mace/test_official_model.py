@@ -75,7 +75,7 @@ READ_WITHOUT_BACKEND = """
 import sys
 for name in ("mace", "e3nn", "opt_einsum_fx"):
     sys.modules[name] = None
-from equiprune.checkpoint import read_checkpoint
+from equiprune.potentials.checkpoint import read_checkpoint
 from equiprune.summary import describe_model
 adapter, checkpoint = read_checkpoint(sys.argv[1])
 print(describe_model(adapter, checkpoint)["parameters"]["all"])

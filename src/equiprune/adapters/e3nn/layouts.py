@@ -5,7 +5,7 @@ channel: one axis per entry, in e3nn's order. Scales are e3nn's ``path_weight`` 
 ``irrep_normalization="component"`` (e3nn/o3/_linear.py, e3nn/o3/_tensor_product/_tensor_product.py, e3nn/nn/_fc.py).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from math import prod, sqrt
 
@@ -31,29 +31,45 @@ def simplified(entries: Labelled) -> Labelled:
     return tuple((kind, tuple(s for ir, axis in entries if ir == kind for s in axis)) for kind in kinds)
 
 
-def linear(prefix: str, inputs: Labelled, outputs: Labelled, *, biases: bool = False) -> dict[str, WeightLayout]:
+def linear(
+    prefix: str, inputs: Labelled, outputs: Labelled, *, biases: bool = False, apart: bool = False
+) -> dict[str, WeightLayout]:
     """``o3.Linear``: one (in, out) matrix per pair of equal irreps; scale 1/sqrt(all channels into the output entry).
+
+    Entries of one irrep are told apart by their spaces. Where upstream leaves several entries of one space beside each
+    other (a tensor product that is not simplified), ``apart`` tells them apart by what they are used for as well; each
+    is a single segment then.
 
     >>> x, y = labelled_irreps("x", Irreps.parse("4x0e+16x1o")), labelled_irreps("y", Irreps.parse("8x0e+8x1o"))
     >>> linear("lin", x, y)["lin.weight"].numel  # 4 * 8 + 16 * 8
     160
     """
-    paths = []
-    for i, (ir_in, axis_in) in enumerate(inputs):
-        for ir_out, axis_out in outputs:
-            if ir_in == ir_out:
-                fan_in = sum(axis_size(axis) for ir, axis in inputs if ir == ir_out)
-                paths.append(Path(f"{ir_in}:{_entry(inputs, i)}", (axis_in, axis_out), 1 / sqrt(fan_in)))
-    layouts = {f"{prefix}.weight": WeightLayout(tuple(paths))} if paths else {}
+    channels = {ir: sum(axis_size(axis) for other, axis in inputs if other == ir) for ir, _ in inputs}
+    paths = tuple(
+        Path(f"{ir}:{_entry(axis_in, apart)}->{_entry(axis_out, apart)}", (axis_in, axis_out), 1 / sqrt(channels[ir]))
+        for ir, axis_in, axis_out in _pairs(inputs, outputs)
+    )
+    layouts = {f"{prefix}.weight": WeightLayout(paths)} if paths else {}
     scalars = [axis for ir, axis in outputs if ir.is_scalar]
     if biases and scalars:
-        layouts[f"{prefix}.bias"] = WeightLayout(tuple(Path("bias", (axis,)) for axis in scalars))
+        layouts[f"{prefix}.bias"] = WeightLayout(tuple(Path(f"bias:{_entry(a, apart)}", (a,)) for a in scalars))
     return layouts
 
 
-def _entry(entries: Labelled, index: int) -> str:
-    """Identity of an input entry among those of the same irrep: the spaces it is made of."""
-    return "|".join(dict.fromkeys(segment.space for segment in entries[index][1]))
+def _pairs(inputs: Labelled, outputs: Labelled) -> Iterator[tuple[Irrep, Axis, Axis]]:
+    """Pairs of an input and an output entry of equal irreps, in e3nn's order."""
+    for ir, axis_in in inputs:
+        for ir_out, axis_out in outputs:
+            if ir == ir_out:
+                yield ir, axis_in, axis_out
+
+
+def _entry(axis: Axis, apart: bool = False) -> str:
+    """Identity of an entry among those of the same irrep: the spaces it is made of, and if wanted their use.
+
+    A plan may leave some of the uses of a space only, so that a use is no part of the identity of a joined entry.
+    """
+    return "|".join(dict.fromkeys(f"{s.space}*{s.irrep}*{s.use}" if apart else s.space for s in axis))
 
 
 def linear_to_product(prefix: str, inputs: Axis, outputs: Sequence[Axis]) -> dict[str, WeightLayout]:
@@ -74,10 +90,12 @@ def fully_connected_tensor_product(
     """``o3.FullyConnectedTensorProduct`` with a second operand of 0e scalars: (in, scalar, out) per irrep."""
     n = axis_size(scalars)
     paths = tuple(
-        Path(str(ir_in), (axis_in, scalars, axis_out), sqrt(ir_in.dim / (axis_size(axis_in) * n)))
-        for ir_in, axis_in in inputs
-        for ir_out, axis_out in outputs
-        if ir_in == ir_out
+        Path(
+            f"{ir}:{_entry(axis_in)}->{_entry(axis_out)}",
+            (axis_in, scalars, axis_out),
+            sqrt(ir.dim / (axis_size(axis_in) * n)),
+        )
+        for ir, axis_in, axis_out in _pairs(inputs, outputs)
     )
     return {f"{prefix}.weight": WeightLayout(paths)} if paths else {}
 

@@ -50,6 +50,7 @@ class EscnArchitecture(Architecture):
 
     Attributes:
         lmax, mmax: highest degree of the features, highest order in the convolution.
+        max_neighbors: as in every architecture; a file of any version has it, since no eSCN model does without.
         layers: numbers of the layers in the unpruned model, in order; the first is 0, which nothing can replace.
         sphere_channels: of features, messages and heads.
         hidden_channels: inside the convolution.
@@ -63,6 +64,7 @@ class EscnArchitecture(Architecture):
             eV/Angstrom (upstream's normalizers).
     """
 
+    max_neighbors: int | None = None
     lmax: int
     mmax: int
     layers: tuple[int, ...]

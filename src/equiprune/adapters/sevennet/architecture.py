@@ -20,6 +20,13 @@ UNIVERSAL = 119
 """Length of sevenn's tables indexed by atomic number (0 to 118)."""
 
 
+_NUMBER_OF_CUTOFF = {"poly_cut": "poly_cut_p_value", "XPLOR": "cutoff_on"}
+"""Functions of the cutoff and the one number that each takes (sevenn/nn/edge_embedding.py)."""
+
+_USUAL_POWER = 6
+"""Upstream's ``poly_cut_p_value`` where a config gives none (sevenn/nn/edge_embedding.py)."""
+
+
 class SelfConnection(StrEnum):
     """How the old node features are added after the convolution."""
 
@@ -77,7 +84,7 @@ class SevenNetArchitecture(Architecture):
     parity: bool
     radial_basis: int
     radial_basis_trainable: bool = True
-    cutoff_function: dict[str, Any]
+    cutoff_function: dict[str, str | int | float]
     radial_widths: tuple[int, ...]
     act_radial: str
     act_scalar: dict[str, str]
@@ -92,6 +99,9 @@ class SevenNetArchitecture(Architecture):
     train_denominator: bool = False
     train_rescale: bool = False
     head_use: HeadUse = HeadUse()
+
+    def __post_init__(self) -> None:
+        _check_cutoff_function(self.cutoff_function)
 
     @property
     def irreps(self) -> tuple[Irreps, ...]:
@@ -117,6 +127,17 @@ class SevenNetArchitecture(Architecture):
         """Whether upstream builds tensor-product paths into ``ir`` in interaction t (sevenn/model_build.py)."""
         last = t == self.interactions - 1
         return ir.l <= self.irreps[t + 1].lmax and (not last or ir.p == 1)
+
+
+def _check_cutoff_function(given: Mapping[str, Any]) -> None:
+    """Raise `CheckpointError` unless it is a known function with its one number, which upstream would else assume."""
+    key = _NUMBER_OF_CUTOFF.get(given.get("cutoff_function_name", ""), "")
+    number = given.get(key)
+    if given.keys() != {"cutoff_function_name", key} or isinstance(number, bool) or not isinstance(number, int | float):
+        known = ", ".join(
+            f"{{'cutoff_function_name': '{name}', '{its}': a number}}" for name, its in _NUMBER_OF_CUTOFF.items()
+        )
+        raise CheckpointError(f"The field 'cutoff_function' is {dict(given)}; allowed are {known}.")
 
 
 def from_config(config: Mapping[str, Any], shift_shape: tuple[int, ...]) -> SevenNetArchitecture:
@@ -159,6 +180,8 @@ def _with_defaults(config: Mapping[str, Any]) -> dict[str, Any]:
     filled["cutoff_function"] = dict(filled["cutoff_function"])
     if old and filled["cutoff_function"]["cutoff_function_name"] == "XPLOR":
         filled["cutoff_function"].pop("poly_cut_p_value", None)
+    if filled["cutoff_function"]["cutoff_function_name"] == "poly_cut":
+        filled["cutoff_function"].setdefault("poly_cut_p_value", _USUAL_POWER)
     if filled.get("optimize_by_reduce") is False:
         raise CheckpointError("This checkpoint was trained with optimize_by_reduce: False, which sevenn dropped.")
     return filled
@@ -213,7 +236,7 @@ def _refuse_unknown(config: Mapping[str, Any], connections: list[str]) -> None:
     known: dict[str, tuple[str, list[str]]] = {
         "interaction_type": (config.get("interaction_type", "nequip"), ["nequip"]),
         "radial_basis_name": (config["radial_basis"]["radial_basis_name"], ["bessel"]),
-        "cutoff_function_name": (config["cutoff_function"]["cutoff_function_name"], ["poly_cut", "XPLOR"]),
+        "cutoff_function_name": (config["cutoff_function"]["cutoff_function_name"], list(_NUMBER_OF_CUTOFF)),
         **{f"self_connection_type[{t}]": (c, list(SelfConnection)) for t, c in enumerate(connections)},
     }
     for key, (value, allowed) in known.items():

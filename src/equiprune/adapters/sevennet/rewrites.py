@@ -52,12 +52,11 @@ def _absorb_head(arch: SevenNetArchitecture, weights: Weights, head: int) -> tup
 def _bias(name: str, arch: SevenNetArchitecture, weights: Weights, head: int, numel: int) -> Tensor:
     weight_name = name.removesuffix(".bias") + ".weight"
     bias = weights[name].double() if name in weights else torch.zeros(numel, dtype=torch.float64)
-    start = 0
-    for path in weight_layouts(arch)[weight_name].paths:
+    layout = weight_layouts(arch)[weight_name]
+    blocks = layout.split(weights[weight_name])
+    for path in layout.paths:
         if path.axes[0][0].space == "heads":
-            rows = weights[weight_name][start : start + path.numel].reshape(path.shape)
-            bias = bias + rows[head].double() * path.scale
-        start += path.numel
+            bias = bias + blocks[path.key][head].double() * path.scale
     return bias
 
 
@@ -74,7 +73,8 @@ def _refactor_readout(
     changed = replace(arch, readout_width=width)
     old, new = weight_layouts(arch), weight_layouts(changed)
     paths = old[f"{first}.weight"].paths
-    matrix = torch.cat([p.reshape(-1, arch.readout_width) for p in _effective(weights[f"{first}.weight"], paths)])
+    blocks = old[f"{first}.weight"].split(weights[f"{first}.weight"].double())
+    matrix = torch.cat([blocks[path.key] * path.scale for path in paths])
     vector = weights[f"{second}.weight"].double() * old[f"{second}.weight"].paths[0].scale
     inner = weights[f"{first}.bias"].double() if arch.bias else torch.zeros(arch.readout_width, dtype=torch.float64)
     contribution = (matrix[_kept_rows(paths, plan)] * vector).abs().sum(0)
@@ -84,19 +84,14 @@ def _refactor_readout(
     scale = sqrt(joined.norm().item()) or 1.0
     matrix = torch.cat([matrix[:, stay], joined[:, None] / scale], dim=1)
     result = dict(weights)
-    rows = matrix.split([p.shape[0] for p in paths])
-    pieces = [r / p.scale for r, p in zip(rows, new[f"{first}.weight"].paths, strict=True)]
-    result[f"{first}.weight"] = torch.cat([piece.reshape(-1) for piece in pieces])
+    rows = dict(zip(blocks, matrix.split([path.shape[0] for path in paths]), strict=True))
+    narrower = new[f"{first}.weight"]
+    result[f"{first}.weight"] = narrower.join({path.key: rows[path.key] / path.scale for path in narrower.paths})
     vector = torch.cat([vector[stay], torch.tensor([scale], dtype=torch.float64)])
     result[f"{second}.weight"] = vector / new[f"{second}.weight"].paths[0].scale
     if arch.bias:
         result[f"{first}.bias"] = torch.cat([inner[stay], joined_bias[None] / scale])
     return changed, result
-
-
-def _effective(weight: Tensor, paths: tuple[Path, ...]) -> list[Tensor]:
-    pieces = weight.double().split([path.numel for path in paths])
-    return [piece.reshape(path.shape) * path.scale for piece, path in zip(pieces, paths, strict=True)]
 
 
 def _kept_rows(paths: tuple[Path, ...], plan: PruningPlan) -> list[int]:

@@ -19,6 +19,7 @@ from equiprune.cli.flags.values import Dtype, NotNegative, Output, Positive
 from equiprune.cli.opening import check_device, check_suffix, open_model
 from equiprune.errors import TargetError
 from equiprune.files.atomic import check_writable
+from equiprune.files.settings import to_json
 from equiprune.labelling.job import BATCH_ATOMS, LabellingJob, remaining
 from equiprune.labelling.label_file import LabelFile
 from equiprune.labelling.teachers import CalculatorTeacher, PotentialTeacher, Teacher, names_calculator
@@ -64,7 +65,7 @@ def label(
     settings = {**made_as, "data_sha256": fingerprint(data), "limit": limit, **asked.described()}
     count = _write(LabelFile(output, settings), teacher, islice(ep.read_structures(data), limit), asked, limit)
     value = {"structures": count, "teacher_sha256": teacher.fingerprint, "written": str(output)}
-    value |= {"hessian": repr(asked.probes)} if asked.probes else {}
+    value |= {"hessian": to_json(asked.probes)} if asked.probes else {}
     show_json(value) if common.json else show(f"Labelled {count} structures: {output}")
     return 0
 

@@ -20,6 +20,7 @@ from equiprune.cli.opening import check_device, check_suffix, open_model
 from equiprune.cli.summary import compare_models, written
 from equiprune.errors import OutputError, TargetError
 from equiprune.files.atomic import check_writable, read_json, write_json
+from equiprune.files.settings import to_json
 from equiprune.potentials.checkpoint import check_export, check_output
 from equiprune.pruning.criteria import Criterion, DataCriterion
 from equiprune.pruning.figure import table as importance_table
@@ -139,7 +140,7 @@ def prune(
     plan = allocated(_scores(parent, by, criterion))
     child = parent
     if not plan.keeps_all or not growths:
-        child = ep.prune(parent, plan, note={"targets": [repr(t) for t in targets], "round_to": target.round_to})
+        child = ep.prune(parent, plan, note={"targets": to_json(targets), "round_to": target.round_to})
     child, changed = _grown(child, growths)
     proof = prove_lossless(parent, plan) if target.lossless else {}
     paths = ep.save(child, output)

@@ -1,0 +1,101 @@
+"""Hyperparameters as JSON and back, without a guess: what is missing, unknown or of another type is refused.
+
+Many hyperparameters change the function of a model and no shape of a weight, so that a default in the place of a
+missing one, or an unknown one left out, would be another model that loads without a word. A file therefore has every
+field, also those with a default. A field that came after the first version of the format says so in its metadata,
+``field(metadata=since(2))``; files of versions before may lack it, and its default is what they meant.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import Field, fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from equiprune.errors import CheckpointError, closest
+
+_SINCE = "since_format"
+
+
+def since(version: int) -> dict[str, int]:
+    """Metadata of a field that files of earlier versions of the format may lack."""
+    return {_SINCE: version}
+
+
+def hyperparameters_to_json(architecture: Any) -> dict[str, Any]:
+    """Every field of an architecture as a JSON value; `hyperparameters_from_json` reads it back."""
+    return TypeAdapter(type(architecture)).dump_python(architecture, mode="json")
+
+
+def hyperparameters_from_json(kind: type, value: Any, version: int) -> Any:
+    """The architecture that a JSON value stands for.
+
+    A whole number may stand for a float where that loses nothing; otherwise types are those of the fields.
+
+    Args:
+        kind: the frozen dataclass of hyperparameters.
+        value: what `hyperparameters_to_json` wrote.
+        version: of the native format; only fields that are newer may be missing.
+
+    Raises:
+        CheckpointError: a field is missing, unknown or of another type; the message names it, what was given and what
+            is allowed.
+    """
+    reader: TypeAdapter[Any] = TypeAdapter(kind)
+    given = _completed(kind, value, version)
+    try:
+        made = reader.validate_json(json.dumps(given), strict=True)
+    except ValidationError as error:
+        raise CheckpointError(_mistyped(error)) from error
+    different = list(_differences(given, reader.dump_python(made, mode="json")))
+    if different:
+        raise CheckpointError(" ".join(different[:3]))
+    return made
+
+
+def _completed(kind: type, value: Any, version: int) -> Any:
+    """The value with the defaults of fields that its version of the format did not have."""
+    if not isinstance(value, dict):
+        return value
+    newer: list[Field[Any]] = [f for f in fields(kind) if f.metadata.get(_SINCE, 0) > version]
+    return {field.name: field.default for field in newer} | value
+
+
+def _mistyped(error: ValidationError) -> str:
+    """The first thing that is not as its type says."""
+    first = error.errors(include_url=False)[0]
+    name = _dotted(first["loc"])
+    if first["type"] == "missing":
+        return f"The field {name} is missing, and no value is assumed for it."
+    allowed = first["msg"].removeprefix("Input should be ")
+    return f"The field {name} is {_shown(first['input'])}; allowed is {allowed}."
+
+
+def _differences(given: Any, meant: Any, place: tuple[str | int, ...] = ()) -> Iterator[str]:
+    """Where a value is not what it is when it has been read and written again, in sentences."""
+    if isinstance(given, dict) and isinstance(meant, dict):
+        for key in meant.keys() - given.keys():
+            yield f"The field {_dotted((*place, key))} is missing, and no value is assumed for it."
+        for key in given.keys() - meant.keys():
+            known = f"{closest(key, meant)} Allowed are {', '.join(meant)}."
+            yield f"The field {_dotted((*place, key))} is unknown ({_shown(given[key])}).{known}"
+        for key in meant.keys() & given.keys():
+            yield from _differences(given[key], meant[key], (*place, key))
+    elif isinstance(given, list) and isinstance(meant, list) and len(given) == len(meant):
+        for i, (one, other) in enumerate(zip(given, meant, strict=True)):
+            yield from _differences(one, other, (*place, i))
+    elif given != meant:
+        yield f"The field {_dotted(place)} is {_shown(given)}, which would be read as {_shown(meant)}."
+
+
+def _dotted(place: tuple[str | int, ...]) -> str:
+    return f"'{'.'.join(map(str, place))}'" if place else "'architecture'"
+
+
+def _shown(value: Any) -> str:
+    """JSON of what was given, cut where it is long."""
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,101 @@
+"""Recorded settings: what is written is what is read, by names and fields that may change, and nothing is run."""
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import pytest
+
+import equiprune as ep
+from equiprune import settings
+from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
+from equiprune.files.settings import current, from_json, from_text, kind, to_json
+from equiprune.labelling.augmentation import Augmentation
+from equiprune.labelling.dynamics import Dynamics
+from equiprune.potentials.hessian import RandomProbes, Rows
+from equiprune.pruning.importance import TaylorEnergy, TaylorForces
+from equiprune.training.objective import Absolute, ConditionalHuber, Huber, Norm, Objective, Square, Term
+from equiprune.training.optimisation import Constant, Cosine, Linear, Optimisation, Plateau
+from equiprune.training.recipe import PRESETS, Recipe
+
+PLAN = ep.PruningPlan({"x": ep.BlockMask(ep.Irreps.scalars(3), ((2, 0),))})
+OBJECTIVE = Objective(Term(1.0, Huber(0.1), total=True), Term(2.0, Norm(), free=True), hessian=Term(3.0, Square()))
+VALUES: list[Any] = [
+    *(Square(), Absolute(), Norm(), Huber(0.2), ConditionalHuber(0.3), Term(2.0, Norm(), unit=3.0, six=True)),
+    *(OBJECTIVE, *(preset.objective for preset in PRESETS.values())),
+    *(Constant(), Linear(0.2), Cosine(0.3), Plateau(0.4, 7), *(preset.optimisation for preset in PRESETS.values())),
+    *(Optimisation(clip=None, rates={"a*": 0.5}), Recipe(OBJECTIVE, epochs=3, patience=2)),
+    *(Rows(2, 3), RandomProbes(4, 5), Augmentation(2, 0.3, 0.4, 5), Dynamics(3)),
+    *(ep.Taylor(), TaylorEnergy(), TaylorForces(), ep.Activation(), ep.Magnitude(), ep.Random(7)),
+    *(GrowRadialBasis(9, False, 3), NonlinearReadout(5), NativeGrids()),
+    *(ep.HiddenIrreps.parse("6x0e+4x1o,5x0e"), ep.Lmax(1), ep.EdgeLmax(2), ep.EdgeLmax((3, 2)), ep.BasisLmax((2, 1))),
+    *(ep.Correlation((3, 2)), ep.Interactions(2), ep.Channels(4), ep.HiddenChannels(5), ep.Parameters(0.5, 0.1)),
+    *(ep.RadialWidth((4, 3)), ep.RadialBasis(5), ep.Elements((1, 8)), ep.Heads(("a", "b")), ep.Lossless()),
+    ep.Exactly(PLAN),
+]
+
+
+@pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
+def test_what_is_recorded_is_what_is_read(value: Any) -> None:
+    written = json.loads(json.dumps(to_json(value)))
+    assert from_json(written) == value
+    assert current(written) == written
+    assert "(" not in json.dumps(written)
+
+
+def test_every_kind_is_tried() -> None:
+    registered = {made for made in settings._OF_CLASS if made.__module__.startswith("equiprune.")}
+    assert {type(value) for value in VALUES} >= {made for made in registered if made.__name__ != "Tapered"}
+
+
+OLD = [
+    value for value in VALUES if type(value) not in (Term, Objective, Optimisation, Recipe, ep.HiddenIrreps, ep.Exactly)
+]
+
+
+@pytest.mark.parametrize("value", OLD, ids=repr)
+def test_text_of_the_first_version_is_understood(value: Any) -> None:
+    assert from_text(repr(value)) == value
+
+
+def test_no_choice_was_text_too() -> None:
+    assert from_text("None") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "(", "nothing", "__import__('os').system('true')", "Huber(0.1)", "Huber(**{})", "Huber(delta=print())"),
+        *("Huber(delta=[1])", "Huber(sigma=0.1)", "Term(weight=1)", "settings.Huber()", "Huber(delta=1+1)", "Huber"),
+    ],
+)
+def test_other_text_is_refused_and_nothing_is_run(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.system", lambda _: pytest.fail("it was run"))
+    with pytest.raises(ValueError, match=r"is no recorded setting|of no kind|has no|incomplete"):
+        from_text(text)
+
+
+@pytest.mark.parametrize("value", [{"kind": "hubert"}, {"kind": 3}, {"kind": None}, {"kind": "huber", "sigma": 1}])
+def test_what_this_version_does_not_know_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"of no kind that this version knows|has no sigma"):
+        from_json([value])
+
+
+def test_a_class_without_a_kind_cannot_be_recorded() -> None:
+    @dataclass(frozen=True)
+    class Unheard:
+        pass
+
+    with pytest.raises(ValueError, match=r"no name for Unheard\. Give it one"):
+        to_json({"a": [Unheard()]})
+
+
+def test_a_name_means_one_class() -> None:
+    with pytest.raises(ValueError, match="call Huber 'huber' already"):
+        kind("other", "huber")(Norm)
+
+
+def test_a_field_that_changes_no_result_is_not_recorded() -> None:
+    unrecorded = {field.name for field in fields(Recipe)} - to_json(Recipe(OBJECTIVE)).keys()
+    assert unrecorded == {"save_every"}
+    assert to_json(Recipe(OBJECTIVE, save_every=3)) == to_json(Recipe(OBJECTIVE))
