@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import equiprune as ep
-from equiprune import settings
 from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
+from equiprune.files import settings
 from equiprune.files.settings import current, from_json, from_text, kind, to_json
 from equiprune.labelling.augmentation import Augmentation
 from equiprune.labelling.dynamics import Dynamics
