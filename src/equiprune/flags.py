@@ -54,6 +54,10 @@ OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 
 CriterionName = Literal["taylor", "taylor-energy", "taylor-forces", "activation", "magnitude", "random"]
 Dtype = Literal["float32", "float64"]
+Device = Annotated[
+    str, Parameter(help="where models are evaluated: cpu, cuda, or one of several GPUs, such as cuda:1.")
+]
+"""`equiprune.opening.check_device` says whether it is here."""
 
 
 PANELS = (

@@ -15,7 +15,7 @@ import equiprune as ep
 from equiprune.commands.resuming import resumable
 from equiprune.display import progress, show, show_json
 from equiprune.errors import TargetError
-from equiprune.flags import COMMON, Common, Dtype, NotNegative, Output, Positive
+from equiprune.flags import COMMON, Common, Device, Dtype, NotNegative, Output, Positive
 from equiprune.hessian import Probes
 from equiprune.opening import check_device, check_suffix, open_model
 from equiprune.potential import batches
@@ -45,7 +45,7 @@ def label(
     seed: NotNegative = 0,
     limit: Positive | None = None,
     dtype: Dtype | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> int:
     """Write structures with labels of a model: energy, forces, stress. Interrupted, the same command goes on.
@@ -59,7 +59,6 @@ def label(
         seed: of distortions and dynamics, and of the choice of rows and vectors.
         limit: use only the first this many structures.
         dtype: precision of a model; that of its file unless given.
-        device: of a model: cpu or cuda.
     """
     check_label(model, output, options, copy, motion, hessian, seed, dtype, device, common)
     asked = _Asked(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))

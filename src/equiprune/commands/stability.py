@@ -7,7 +7,7 @@ from pathlib import Path
 import equiprune as ep
 from equiprune.display import progress, show_json, show_table
 from equiprune.errors import TargetError
-from equiprune.flags import COMMON, Common, Dtype, Positive
+from equiprune.flags import COMMON, Common, Device, Dtype, Positive
 from equiprune.opening import check_device, open_model
 from equiprune.pruning.stability import check_same_architecture, table
 from equiprune.pruning.stability import stability as compared
@@ -24,7 +24,7 @@ def stability(
     limit: Positive | None = None,
     batch_atoms: Positive = 128,
     dtype: Dtype = "float32",
-    device: str = "cpu",
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> int:
     """Did training change what matters? Rank correlation and overlap of Taylor importance before and after.
@@ -37,7 +37,6 @@ def stability(
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
         dtype: precision of the models.
-        device: cpu or cuda.
     """
     check_stability(before, after, data, top, device)
     if _is_scores(before):

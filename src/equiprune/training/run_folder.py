@@ -72,13 +72,13 @@ class RunFolder:
         """Nobody else may train here meanwhile. Raises `OutputError`, on entering, when another process does."""
         return holding(self.path, f"Another process trains in '{self.path}'.")
 
-    def state(self, device: torch.device) -> dict[str, Any] | None:
-        """What `save` wrote last. Raises `CheckpointError` when it is damaged."""
+    def state(self) -> dict[str, Any] | None:
+        """What `save` wrote last, on the CPU. Raises `CheckpointError` when it is damaged."""
         path = self.path / "state.pt"
         if not path.exists():
             return None
         try:
-            return torch.load(path, map_location=device, weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError) as error:
             raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}). Remove it to start anew.") from error
 

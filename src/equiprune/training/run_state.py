@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 
@@ -26,3 +28,11 @@ class RunState:
     def waited(self) -> int:
         """Validations since the best one."""
         return len(self.validations) - 1 - self.validations.index(min(self.validations)) if self.validations else 0
+
+    def on(self, device: torch.device) -> RunState:
+        """The same state with its weights on a device."""
+        return replace(self, average=_moved(self.average, device), best=_moved(self.best, device))
+
+
+def _moved(weights: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: weight.to(device) for name, weight in weights.items()}
