@@ -1,6 +1,7 @@
 """What the core suite shares: the toy model in float64 and a few small structures."""
 
 import os
+from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import torch
 from ase import Atoms
 from command_line import Ran, Run, contents
+from elsewhere import Elsewhere
 from hypothesis import settings
 
 import equiprune as ep
@@ -28,11 +30,29 @@ def toy() -> ep.Potential:
     return ep.load("toy", dtype=torch.float64)
 
 
+@pytest.fixture(params=["elsewhere", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Another device than the CPU: one that every machine has, where a tensor in the wrong place shows, and a GPU."""
+    if request.param == "elsewhere":
+        with Elsewhere() as place:
+            yield place
+    elif not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device here")
+    else:
+        yield torch.device("cuda:0")
+
+
+@pytest.fixture
+def there(toy: ep.Potential, device: torch.device) -> ep.Potential:
+    """The toy on the other device."""
+    return toy.on(device)
+
+
 @pytest.fixture(scope="session")
 def toy_parent(toy: ep.Potential, tmp_path_factory: pytest.TempPathFactory) -> ep.Potential:
     """The toy model as a file, so that it has a sha256 and children know it."""
     path = tmp_path_factory.mktemp("models") / "parent"
-    ep.save(toy.to(torch.float32), path)
+    ep.save(toy.with_dtype(torch.float32), path)
     return ep.load(path)
 
 

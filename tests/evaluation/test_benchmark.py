@@ -27,7 +27,7 @@ class Logged(ToyAdapter):
 
 @pytest.fixture
 def timings(toy: ep.Potential, structures: list[Atoms]) -> Sequence[ep.Timing]:
-    return ep.benchmark({"a": toy, "b": toy.to(torch.float32)}, structures[0], repeats=3, warmup=1)
+    return ep.benchmark({"a": toy, "b": toy.with_dtype(torch.float32)}, structures[0], repeats=3, warmup=1)
 
 
 def test_models_take_turns(toy: ep.Potential, structures: list[Atoms]) -> None:

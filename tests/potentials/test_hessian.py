@@ -104,6 +104,6 @@ def test_no_vectors_are_refused(kind: type[Probes]) -> None:
 
 
 def test_products_have_the_precision_of_the_model(toy: ep.Potential, structures: list[Atoms]) -> None:
-    exact, rounded = hessian(toy, structures[0]), hessian(toy.to(torch.float32), structures[0])
+    exact, rounded = hessian(toy, structures[0]), hessian(toy.with_dtype(torch.float32), structures[0])
     np.testing.assert_array_equal(rounded, rounded.astype(np.float32))
     assert 0 < abs(rounded - exact).max() < 1e-4 * abs(exact).max()

@@ -69,8 +69,8 @@ def test_energies_are_sums_over_separate_fragments(toy: ep.Potential) -> None:
 
 
 def test_precision_is_that_asked_for_and_the_model_is_the_same(toy: ep.Potential, structures: list[Atoms]) -> None:
-    single = toy.to(torch.float32)
-    assert toy.to(torch.float64) is toy
+    single = toy.with_dtype(torch.float32)
+    assert toy.with_dtype(torch.float64) is toy
     for a, b in zip(single.predict(structures), toy.predict(structures), strict=True):
         assert a.energy.dtype == a.forces.dtype == torch.float32
         torch.testing.assert_close(a.forces.double(), b.forces, rtol=1e-3, atol=1e-4)
@@ -123,7 +123,7 @@ def test_a_masked_model_refuses_removed_elements(toy: ep.Potential) -> None:
 
 def test_a_mask_survives_a_change_of_precision(toy: ep.Potential, structures: list[Atoms]) -> None:
     masked = ep.masked(toy, ep.allocate(toy, [ep.Lmax(0), ep.Elements((1, 6, 14))]))
-    again = masked.to(torch.float32).to(torch.float64)
+    again = masked.with_dtype(torch.float32).with_dtype(torch.float64)
     assert again.elements == {1, 6, 14}
     assert_same_predictions(again, masked, structures[1:2])
 

@@ -24,7 +24,7 @@ def test_the_parent_is_left_alone(toy: ep.Potential, plan: ep.PruningPlan) -> No
 
 def test_float32_weights_are_the_exact_ones_rounded_once(toy: ep.Potential, plan: ep.PruningPlan) -> None:
     exact = ep.prune(toy, plan).checkpoint.weights
-    single = ep.prune(toy.to(torch.float32), plan).checkpoint.weights
+    single = ep.prune(toy.with_dtype(torch.float32), plan).checkpoint.weights
     assert all(torch.equal(weight, exact[name].float()) for name, weight in single.items())
 
 

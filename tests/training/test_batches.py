@@ -84,7 +84,7 @@ def test_labels_become_tensors_of_the_potential() -> None:
 def test_without_forces_their_place_is_kept() -> None:
     structures = [atoms.copy() for atoms in labelled()[:3]]
     structures[1].calc = SinglePointCalculator(structures[1], forces=np.ones((len(structures[1]), 3)))
-    data = batch(student().to(torch.float32), structures)
+    data = batch(student().with_dtype(torch.float32), structures)
     known = data.targets.forces.isfinite().all(-1)
     assert known.tolist() == (data.graph.structure_of_atom == 1).tolist()
     assert data.targets.forces.dtype == torch.float32

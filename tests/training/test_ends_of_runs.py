@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from runs import RECIPE, parent, run, signalled, student
 
 import equiprune as ep
@@ -25,7 +24,7 @@ from equiprune.training.signals import StoppedError, stopping_politely
 def test_a_run_asked_to_end_saves_the_step_it_is_in(number: int, tmp_path: Path) -> None:
     with pytest.raises(StoppedError, match="after step 6; the same command goes on from there"):
         run(tmp_path / "run", progress=signalled(5, number))
-    assert RunFolder(tmp_path / "run").state(torch.device("cpu"))["state"]["step"] == 6
+    assert RunFolder(tmp_path / "run").state()["state"]["step"] == 6
 
 
 def test_what_nohup_ignores_stays_ignored() -> None:
@@ -61,7 +60,7 @@ def test_a_run_that_diverges_in_its_last_step_gives_no_model(rate: float, tmp_pa
 def test_a_learning_rate_beyond_single_precision_is_no_traceback(tmp_path: Path) -> None:
     recipe = Recipe(mace_weighted(), Optimisation(1e39, clip=None, average=None), epochs=1, batch_size=8)
     with pytest.raises(StructureError, match=r"a step at a learning rate of 1e\+39 is not finite. Lower"):
-        run(tmp_path / "run", recipe, potential=student().to(ep.load("toy").dtype), validation=())
+        run(tmp_path / "run", recipe, potential=student().with_dtype(ep.load("toy").dtype), validation=())
 
 
 def test_a_run_goes_on_where_it_was_moved_to(tmp_path: Path) -> None:

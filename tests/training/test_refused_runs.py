@@ -59,7 +59,7 @@ def refused(folder: Path, error: type[EquipruneError], *says: str) -> Iterator[N
         ("validation", {"validation": ()}),
         ("data", {"fingerprints": {"data": "1234"}}),
         ("weights", {"potential": moved(student(), "readout_weight", 0, 1e-9)}),
-        ("dtype", {"potential": student().to(torch.float32)}),
+        ("dtype", {"potential": student().with_dtype(torch.float32)}),
     ],
 )
 def test_another_run_is_not_gone_on_with(differs: str, changes: dict[str, Any], stopped: Path) -> None:

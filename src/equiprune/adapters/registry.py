@@ -1,9 +1,10 @@
 """Finding adapters: entry points of group ``equiprune.adapters``, loaded when first needed.
 
-A third party adds an architecture by declaring an entry point; nothing here is edited.
+A third party adds an architecture by declaring an entry point; nothing here is edited. One that cannot be used breaks
+nothing but itself: it says why when it is asked for.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -15,26 +16,64 @@ _GROUP = "equiprune.adapters"
 
 
 @cache
-def _entry_points() -> Mapping[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=_GROUP)}
+def _entry_points() -> Mapping[str, tuple[EntryPoint, ...]]:
+    """By name; several packages may declare the same one."""
+    found: dict[str, dict[str, EntryPoint]] = {}
+    for point in entry_points(group=_GROUP):
+        found.setdefault(point.name, {})[point.value] = point
+    return {name: tuple(found[name].values()) for name in sorted(found)}
 
 
 @cache
+def _opened(name: str) -> ModelAdapter | str:
+    """The adapter of an entry point, or why it cannot be used."""
+    point, *others = _entry_points()[name]
+    if others:
+        declared = ", ".join(sorted(p.value for p in (point, *others)))
+        return f"'{name}' cannot be used: several packages declare it: {declared}"
+    try:
+        adapter = point.load()()
+        if not isinstance(adapter, ModelAdapter):
+            raise TypeError(f"it makes a {type(adapter).__name__}, not a ModelAdapter")
+        adapter.aliases()
+        if adapter.name != name:
+            raise ValueError(f"it calls itself '{adapter.name}', and files are found again by that name")
+    except Exception as error:  # a plug-in may fail in any way
+        return f"'{name}' ({point.value}) cannot be used: {type(error).__name__}: {error}"
+    return adapter
+
+
 def adapter_named(name: str) -> ModelAdapter:
-    """The adapter of that entry-point name; raises `CheckpointError` naming those installed."""
+    """The adapter of that entry-point name.
+
+    Raises:
+        CheckpointError: none has that name, or the one that has cannot be used; says which are installed, or why.
+    """
     points = _entry_points()
     if name not in points:
-        raise CheckpointError(
-            f"No adapter is called '{name}'.{closest(name, points)} Installed: {', '.join(sorted(points))}."
-        )
-    adapter = points[name].load()()
-    assert isinstance(adapter, ModelAdapter)
+        raise CheckpointError(f"No adapter is called '{name}'.{closest(name, points)} Installed: {', '.join(points)}.")
+    adapter = _opened(name)
+    if isinstance(adapter, str):
+        raise CheckpointError(f"The adapter {adapter.rstrip('.')}. Mend or remove the package that it comes with.")
     return adapter
+
+
+def _usable() -> Iterator[ModelAdapter]:
+    for name in _entry_points():
+        adapter = _opened(name)
+        if isinstance(adapter, ModelAdapter):
+            yield adapter
+
+
+def _unusable() -> str:
+    """A sentence about the others, empty where there are none."""
+    reasons = [reason for name in _entry_points() if isinstance(reason := _opened(name), str)]
+    return f" Adapters that cannot be used: {'; '.join(reasons)}." if reasons else ""
 
 
 def aliases() -> dict[str, str]:
     """Every known alias and the adapter that opens it."""
-    return {alias: name for name in sorted(_entry_points()) for alias in adapter_named(name).aliases()}
+    return {alias: adapter.name for adapter in _usable() for alias in adapter.aliases()}
 
 
 def adapter_for(source: str | Path) -> ModelAdapter:
@@ -50,13 +89,13 @@ def adapter_for(source: str | Path) -> ModelAdapter:
     if not path.exists():
         raise CheckpointError(
             f"'{text}' is neither a file nor a known model.{closest(text.lower(), known)} "
-            f"Known models: {', '.join(sorted(known))}."
+            f"Known models: {', '.join(sorted(known))}.{_unusable()}"
         )
-    for name in sorted(_entry_points()):
-        if path.suffix in adapter_named(name).suffixes:
-            return adapter_named(name)
-    suffixes = sorted(s for name in _entry_points() for s in adapter_named(name).suffixes)
+    for adapter in _usable():
+        if path.suffix in adapter.suffixes:
+            return adapter
+    suffixes = sorted(suffix for adapter in _usable() for suffix in adapter.suffixes)
     raise CheckpointError(
         f"'{text}' has the suffix '{path.suffix}', which no adapter opens. Open {', '.join(suffixes)}, "
-        "or a directory that equiprune wrote."
+        f"or a directory that equiprune wrote.{_unusable()}"
     )

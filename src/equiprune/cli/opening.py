@@ -9,6 +9,7 @@ import equiprune as ep
 from equiprune.cli.flags.panels import Common
 from equiprune.cli.flags.values import Dtype
 from equiprune.errors import OutputError, TargetError
+from equiprune.potentials.potential import devices
 
 
 def open_model(
@@ -40,10 +41,8 @@ def open_models(models: Sequence[str], dtype: Dtype, common: Common, device: str
 
 def check_device(device: str) -> None:
     """Raise `TargetError` naming what there is, unless the device is here."""
-    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    available = ["cpu", *(["cuda"] if cards else []), *(f"cuda:{i}" for i in range(cards))]
-    if device not in available:
-        raise TargetError(f"--device {device} is not available here. Available: {', '.join(available)}.")
+    if device not in devices():
+        raise TargetError(f"--device {device} is not available here. Available: {', '.join(devices())}.")
 
 
 def check_named_once(models: Sequence[str]) -> None:

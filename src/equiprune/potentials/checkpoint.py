@@ -226,7 +226,7 @@ def _check_stock_energies(potential: Potential, path: Path, dtype: torch.dtype) 
     own = Potential.create(potential.adapter, potential.checkpoint, dtype, head)
     structures = list(probe_structures(architecture.elements).values())
     stock = potential.adapter.stock_energies(path, structures, head)
-    exact = own.to(torch.float64).predict(structures)
+    exact = own.with_dtype(torch.float64).predict(structures)
     for atoms, theirs, ours, truth in zip(structures, stock, own.predict(structures), exact, strict=True):
         rounding = 10 * abs(ours.energy.item() - truth.energy.item()) + _STOCK_TOLERANCE[dtype] * len(atoms)
         if not abs(theirs - ours.energy.item()) <= rounding:

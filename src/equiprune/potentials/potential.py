@@ -1,6 +1,6 @@
 """A potential: an upstream module with the data it was built from, ready to be evaluated.
 
-`Potential` is a value. Nothing here changes one in place: ``to`` and ``masked`` return new ones.
+`Potential` is a value. Nothing here changes one in place: ``with_dtype``, ``on`` and ``masked`` return new ones.
 """
 
 from __future__ import annotations
@@ -119,9 +119,10 @@ class Potential:
 
         Raises:
             CheckpointError: a weight is missing, unexpected or of another shape.
-            TargetError: ``head`` is not one the model has.
+            TargetError: ``head`` is not one the model has, ``dtype`` no floating-point dtype, ``device`` not here.
         """
         adapter.check_head(checkpoint.architecture, head)
+        dtype, device = floating(dtype), present(device)
         build = adapter.build_for_training if for_training else adapter.build
         module = build(checkpoint.architecture, dtype)
         fill(module, checkpoint.weights)
@@ -148,11 +149,25 @@ class Potential:
         """Where the module lives."""
         return next(self.module.parameters()).device
 
-    def to(self, dtype: torch.dtype) -> Potential:
-        """The same potential, rebuilt in another precision so that upstream constants have it too."""
-        if dtype == self.dtype:
-            return self
-        fresh = Potential.create(self.adapter, self.checkpoint, dtype, self.head, self.device)
+    def with_dtype(self, dtype: torch.dtype) -> Potential:
+        """The same potential, rebuilt in another precision so that upstream constants have it too.
+
+        Raises:
+            TargetError: ``dtype`` is no floating-point dtype of torch.
+        """
+        return self if floating(dtype) == self.dtype else self._rebuilt(dtype, self.device)
+
+    def on(self, device: torch.device | str) -> Potential:
+        """The same potential with a module of its own on another device; this one stays where it is.
+
+        Raises:
+            TargetError: ``device`` is no device, or not here.
+        """
+        there = present(device)
+        return self if there == self.device else self._rebuilt(self.dtype, there)
+
+    def _rebuilt(self, dtype: torch.dtype, device: torch.device) -> Potential:
+        fresh = Potential.create(self.adapter, self.checkpoint, dtype, self.head, device)
         return replace(fresh, taps=self.taps, elements=self.elements)
 
     def parameters(self, *, trainable_only: bool = False) -> int:
@@ -219,6 +234,45 @@ class Potential:
     def calculator(self) -> Calculator:
         """An ASE calculator of this potential, in its own precision."""
         return _PotentialCalculator(self)
+
+
+def floating(dtype: object) -> torch.dtype:
+    """A precision to compute in.
+
+    >>> floating(torch.float64)
+    torch.float64
+    """
+    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+        return dtype
+    raise TargetError(
+        f"{dtype!r} is no precision to compute in. Give a floating-point dtype, torch.float32 or torch.float64; a "
+        "device goes into `on`, or `device` when a model is opened."
+    )
+
+
+def present(device: object) -> torch.device:
+    """A device of this machine, with its number where torch gives it one.
+
+    >>> present("cpu")
+    device(type='cpu')
+    """
+    if not isinstance(device, str | torch.device):
+        raise TargetError(f"{device!r} is no device. Give 'cpu', 'cuda', 'cuda:1' or a torch.device.")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # torch has no one error for it
+        reason, here = str(error).split("\n")[0].rstrip("."), ", ".join(devices())
+        raise TargetError(f"The device '{device}' is not available here ({reason}). Available: {here}.") from error
+
+
+def devices() -> list[str]:
+    """The processor and the GPUs of this machine by their names; `present` says of any other device whether it is here.
+
+    >>> devices()[0]
+    'cpu'
+    """
+    cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return ["cpu", *(["cuda"] if cards else []), *(f"cuda:{i}" for i in range(cards))]
 
 
 def check_predicted(potential: Potential, wanted: Iterable[str]) -> None:

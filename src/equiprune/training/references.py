@@ -89,7 +89,7 @@ class RefitReferences(References):
 
     def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
         """Raises `TargetError` when no structure has an energy."""
-        found = Offsets.of(potential.to(torch.float64), structures)
+        found = Offsets.of(potential.with_dtype(torch.float64), structures)
         if found is None:
             raise TargetError(
                 "References cannot be refitted: no structure has a label of its energy. Keep them, or give energies of "
@@ -125,7 +125,7 @@ class GivenReferences(References):
                 "Give those too, or refit."
             )
         given = {z: self.energies[z] for z in sorted(self.energies) if z in potential.elements}
-        exact = potential.to(torch.float64)
+        exact = potential.with_dtype(torch.float64)
         own = isolated_energies(exact, list(given))
         changes = {z: _rounded(energy - own[z]) for z, energy in given.items()}
         said = (

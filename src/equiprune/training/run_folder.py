@@ -11,7 +11,7 @@ import os
 import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -80,13 +80,13 @@ class RunFolder:
         """Nobody else may train here meanwhile. Raises `OutputError`, on entering, when another process does."""
         return holding(self.path, f"Another process trains in '{self.path}'.")
 
-    def state(self, device: torch.device) -> dict[str, Any] | None:
-        """What `save` wrote last. Raises `CheckpointError` when it is damaged."""
+    def state(self) -> dict[str, Any] | None:
+        """What `save` wrote last, on the CPU. Raises `CheckpointError` when it is damaged."""
         path = self.path / "state.pt"
         if not path.exists():
             return None
         try:
-            return torch.load(path, map_location=device, weights_only=True)
+            return torch.load(path, map_location="cpu", weights_only=True)
         except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError) as error:
             raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}). Remove it to start anew.") from error
 
@@ -151,3 +151,11 @@ class RunState:
     def waited(self) -> int:
         """Validations since the best one."""
         return len(self.validations) - 1 - self.validations.index(min(self.validations)) if self.validations else 0
+
+    def on(self, device: torch.device) -> RunState:
+        """The same state with its weights on a device."""
+        return replace(self, average=_moved(self.average, device), best=_moved(self.best, device))
+
+
+def _moved(weights: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: weight.to(device) for name, weight in weights.items()}

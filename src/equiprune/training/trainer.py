@@ -190,10 +190,10 @@ class _Loop:
                     self.folder.begin(described)
                 self.holding.enter_context(self.folder.held())
         with self.processes.together():
-            if stored := self.folder.state(self.fabric.device) if begun else None:
+            if stored := self.folder.state() if begun else None:
                 self.module.load_state_dict(stored["module"])
                 self.optimizer.load_state_dict(stored["optimizer"])
-                self.state = RunState(**stored["state"])
+                self.state = RunState(**stored["state"]).on(self.fabric.device)
                 self.progress(self.state.step)
             if self.processes.first:
                 self.folder.rewind(self.state.recorded)

@@ -128,7 +128,7 @@ def certify(
         values |= exact
         notes += note
     progress(1)
-    child64, claimed = child.to(torch.float64), claims(child)
+    child64, claimed = child.with_dtype(torch.float64), claims(child)
     for check in (equivariance, finite_difference, smoothness, batch_independence, isolated_atom):
         values |= check(child64, structures) if check in claimed else {}
         progress(1)
@@ -156,7 +156,7 @@ def _approximate_rotations(
     note = f"Rotations change forces by {own:.2g} of their size (values on a grid are activated)"
     if parent is None:
         return {}, f"{note}; give the parent to compare."
-    before = rotation_error(parent.to(torch.float64), structures)
+    before = rotation_error(parent.with_dtype(torch.float64), structures)
     return {
         "rotations.of_parent": own / before if before else float(own > 0)
     }, f"{note}, those of the parent by {before:.2g}."
@@ -185,7 +185,7 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
     promises = merged(step for step, _ in steps)
     values: dict[str, float] = {}
     deviations: list[str] = []
-    before = replace(parent.to(torch.float64), head=child.head or _kept_head(parent, promises))
+    before = replace(parent.with_dtype(torch.float64), head=child.head or _kept_head(parent, promises))
     for step in promises:
         earlier = before
         before, difference = _one_step(earlier, step, [*structures, *_per_element(step, child)])
@@ -260,7 +260,7 @@ def prove_lossless(parent: Potential, plan: PruningPlan) -> dict[str, float]:
     Raises:
         TargetError: they are not zero to rounding.
     """
-    parent64 = parent.to(torch.float64)
+    parent64 = parent.with_dtype(torch.float64)
     child64 = prune(parent64, plan)
     structures = [*probe_structures(child64.elements).values(), *_per_element(plan, child64)]
     proof: dict[str, float] = {}

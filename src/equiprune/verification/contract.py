@@ -52,7 +52,7 @@ def assert_equivariant(potential: Potential, structures: Sequence[Atoms]) -> Non
     Raises:
         AssertionError: energies or forces change by more than `equiprune.verification.certificate.LIMITS` allow.
     """
-    _assert_within_limits(equivariance(potential.to(torch.float64), structures), potential)
+    _assert_within_limits(equivariance(potential.with_dtype(torch.float64), structures), potential)
 
 
 def assert_forces_are_gradients(potential: Potential, structures: Sequence[Atoms]) -> None:
@@ -61,7 +61,7 @@ def assert_forces_are_gradients(potential: Potential, structures: Sequence[Atoms
     Raises:
         AssertionError: they differ by more than `equiprune.verification.certificate.LIMITS` allow.
     """
-    potential = potential.to(torch.float64)
+    potential = potential.with_dtype(torch.float64)
     for atoms in structures:
         values = finite_difference(potential, [atoms])
         if not atoms.pbc.all():
@@ -143,7 +143,7 @@ class AdapterContract:
         for potential in self.potentials():
             stored = next(iter(potential.checkpoint.weights.values())).dtype
             for dtype in {stored, torch.float64}:
-                parent = potential.to(dtype)
+                parent = potential.with_dtype(dtype)
                 child = prune(parent, PruningPlan.nothing())
                 assert child.architecture == parent.architecture
                 fresh = self.adapter.build(parent.architecture, dtype).state_dict()
@@ -347,7 +347,8 @@ def _assert_bitwise_equal(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> N
 
 def _taught(potential: Potential, structures: Sequence[Atoms]) -> dict[str, Tensor]:
     """The gradient of the squares of energies and forces in the weights."""
-    predicted = Predictor(potential).train()(potential.graph(structures), torch.zeros(0))
+    graph = potential.graph(structures)
+    predicted = Predictor(potential).train()(graph, graph.positions.new_empty(0, *graph.positions.shape))
     loss = predicted["energy"].square().sum() + predicted["forces"].square().sum()
     weights = {name: weight for name, weight in potential.module.named_parameters() if weight.requires_grad}
     gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)

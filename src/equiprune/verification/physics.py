@@ -29,6 +29,11 @@ def larger(worst: float, difference: torch.Tensor) -> float:
     return float(np.maximum(worst, difference.abs().max().item()))
 
 
+def _beside(tensor: torch.Tensor, numbers: np.ndarray) -> torch.Tensor:
+    """Numbers in the precision and on the device of a tensor."""
+    return torch.as_tensor(numbers).to(tensor)
+
+
 def equivariance(potential: Potential, structures: Sequence[Atoms]) -> dict[str, float]:
     """Rotation and inversion (where the model claims them), permutation and translation of every structure."""
     generator, claims = np.random.default_rng(1), potential.architecture
@@ -38,7 +43,7 @@ def equivariance(potential: Potential, structures: Sequence[Atoms]) -> dict[str,
         reference, *moved = potential.predict([atoms, *(_moved(atoms, *operation) for operation in operations)])
         for prediction, (matrix, order, _) in zip(moved, operations, strict=True):
             energy = larger(energy, prediction.energy - reference.energy)
-            expected = reference.forces[torch.as_tensor(order)] @ torch.as_tensor(matrix.T)
+            expected = reference.forces[torch.as_tensor(order)] @ _beside(reference.forces, matrix.T)
             forces = larger(forces, prediction.forces - expected)
     return {"equivariance.energy": energy, "equivariance.forces": forces}
 
@@ -83,8 +88,8 @@ def finite_difference(potential: Potential, structures: Sequence[Atoms], step: f
         [reference] = potential.predict([atoms])
         by_position = _slope(potential, [_displaced(atoms, s * direction) for s in _stencil(step)], step)
         by_strain = _slope(potential, [_strained(atoms, s * strain) for s in _stencil(step)], step)
-        in_forces = by_position + (reference.forces * torch.as_tensor(direction)).sum()
-        in_stress = by_strain / atoms.cell.volume - (reference.stress * torch.as_tensor(strain)).sum()
+        in_forces = by_position + (reference.forces * _beside(reference.forces, direction)).sum()
+        in_stress = by_strain / atoms.cell.volume - (reference.stress * _beside(reference.stress, strain)).sum()
         forces = larger(forces, in_forces / reference.forces.abs().max().clamp(min=1))
         stress = larger(stress, in_stress / reference.stress.abs().max().clamp(min=1))
     return {"finite_difference.forces": forces, "finite_difference.stress": stress}
@@ -174,7 +179,7 @@ def rotation_error(potential: Potential, structures: Sequence[Atoms], rotations:
         [reference] = potential.predict([atoms])
         for matrix in (_rotation(generator) for _ in range(rotations)):
             turned = _moved(atoms, matrix, np.arange(len(atoms)), np.zeros(3))
-            expected = reference.forces @ torch.as_tensor(matrix.T)
+            expected = reference.forces @ _beside(reference.forces, matrix.T)
             changes += (potential.predict([turned])[0].forces - expected).square().sum().item()
             sizes += expected.square().sum().item()
     return float(np.sqrt(changes / sizes)) if sizes else float(changes > 0)

@@ -35,7 +35,7 @@ def second_derivatives(potential: Potential, structures: Sequence[Atoms]) -> dic
     ``finite_difference``: H v against differences of the forces. ``symmetry``: u H v = v H u. ``translation``: the sum
     of H v over atoms is zero. ``weights``: the derivative of u H v in the weights against differences.
     """
-    potential = potential.to(torch.float64)
+    potential = potential.with_dtype(torch.float64)
     vectors = [RandomProbes(2, seed=7).draw(len(atoms), i) for i, atoms in enumerate(structures)]
     found = dict.fromkeys(HESSIAN_LIMITS, 0.0)
     for atoms, pair, both in zip(structures, vectors, hessian_products(potential, structures, vectors), strict=True):
@@ -72,13 +72,13 @@ def _slope_of_forces(potential: Potential, atoms: Atoms, direction: np.ndarray, 
 
 def _in_weights(potential: Potential, atoms: Atoms, u: np.ndarray, v: np.ndarray, step: float = 3e-4) -> float:
     """The derivative of u H v along a random direction in the trained weights, by backward pass and by difference."""
-    own = Potential.create(potential.adapter, potential.checkpoint, torch.float64, potential.head)
+    own = Potential.create(potential.adapter, potential.checkpoint, torch.float64, potential.head, potential.device)
     predictor, graph = Predictor(own).train(), own.graph([atoms])
-    left, right = torch.as_tensor(u), torch.as_tensor(v)[None]
+    left, right = torch.as_tensor(u, device=own.device), torch.as_tensor(v, device=own.device)[None]
     weights = [weight for weight in own.module.parameters() if weight.requires_grad]
     generator = torch.Generator().manual_seed(0)
     start = [weight.detach().clone() for weight in weights]
-    direction = [w * torch.randn(w.shape, generator=generator, dtype=w.dtype) for w in start]
+    direction = [w * torch.randn(w.shape, generator=generator, dtype=w.dtype).to(w.device) for w in start]
 
     def value() -> Tensor:
         return (left * predictor(graph, right)["hessian"]).sum()

@@ -248,7 +248,7 @@ def grandparent(small: ep.Potential, tmp_path_factory: pytest.TempPathFactory) -
 
 def written(potential: ep.Potential, path: Path) -> ep.Potential:
     """The model that a file gives; in single precision, since that is what is stored."""
-    ep.save(potential.to(torch.float32), path)
+    ep.save(potential.with_dtype(torch.float32), path)
     return ep.load(path)
 
 

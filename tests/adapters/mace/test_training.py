@@ -101,4 +101,4 @@ def test_a_trained_model_is_a_mace_model(tmp_path: Path, model: ep.Potential, st
 
 
 def test_training_has_a_quicker_backward_pass(model: ep.Potential, structures: list[Atoms]) -> None:
-    assert_quicker_and_the_same(model.to(torch.float32), structures)
+    assert_quicker_and_the_same(model.with_dtype(torch.float32), structures)

@@ -80,7 +80,7 @@ def test_a_pruned_readout_is_refactorised_exactly(parent: ep.Potential, probes: 
 
 def test_the_first_interaction_may_be_pruned_in_float32_too(parent: ep.Potential, probes: list[Atoms]) -> None:
     """Weights are sliced in float64 and rounded once: float32 agrees to float32 rounding."""
-    single = parent.to(torch.float32)
+    single = parent.with_dtype(torch.float32)
     plan = ep.allocate(single, [ep.Lmax(2), ep.EdgeLmax(2)])
     difference = compare(ep.masked(single, plan), ep.prune(single, plan), probes, "float32")
     assert difference["float32.energy"] < 1e-4

@@ -90,4 +90,4 @@ def test_a_trained_model_is_a_sevennet(tmp_path: Path, child: ep.Potential, stru
 
 
 def test_training_has_a_quicker_backward_pass(child: ep.Potential, structures: list[Atoms]) -> None:
-    assert_quicker_and_the_same(child.to(torch.float32), structures)
+    assert_quicker_and_the_same(child.with_dtype(torch.float32), structures)

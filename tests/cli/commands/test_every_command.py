@@ -35,14 +35,15 @@ def test_json_is_one_document_and_nothing_else(name: str, cli: Run, tmp_path: Pa
     ("name", "flags"),
     [
         ("info", "MODEL --json --head --trust"),
-        ("calibrate", "MODEL DATA -o --output --criterion --seed --limit --batch-atoms --dtype --plot"),
+        ("calibrate", "MODEL DATA -o --output --criterion --seed --limit --batch-atoms --dtype --device --plot"),
         (
             "prune",
             "-o --output --irreps --lmax --edge-lmax --channels --parameters --elements --heads --radial-width "
-            "--radial-basis --floor --round-to --lossless --plan --scores --data --criterion --seed --limit --json",
+            "--radial-basis --floor --round-to --lossless --plan --scores --data --criterion --seed --limit --device "
+            "--json",
         ),
-        ("certify", "--parent --output --nve-steps --json --head"),
-        ("evaluate", "MODELS --data --dtype --limit --batch-atoms --json --head"),
+        ("certify", "--parent --output --nve-steps --device --json --head"),
+        ("evaluate", "MODELS --data --dtype --device --limit --batch-atoms --json --head"),
         ("benchmark", "--data --dtype --repeats --threads --device --json"),
         ("export", "MODEL --output --json"),
         ("demo", "OUTPUT"),
@@ -64,3 +65,11 @@ def test_help_lists_the_commands(words: list[str], cli: Run) -> None:
 
 def test_version_is_printed(cli: Run) -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", cli("--version").out)
+
+
+@pytest.mark.parametrize("name", ["calibrate", "prune", "certify", "evaluate", "benchmark"])
+def test_a_device_that_is_not_here_is_refused(
+    name: str, refused_in_one_line: Run, tmp_path: Path, data: Path, labelled: Path
+) -> None:
+    says = ("--device cuda:77 is not available here", "Available: cpu")
+    refused_in_one_line(*command(name, "toy", tmp_path), "--device", "cuda:77", says=says)

@@ -11,7 +11,7 @@ import equiprune as ep
 from equiprune.cli.display import note, progress, show, show_json, show_table
 from equiprune.cli.flags.labels import NO_KEYS, LabelFlags
 from equiprune.cli.flags.panels import COMMON, Common
-from equiprune.cli.flags.values import Dtype, OptionalOutput, Positive
+from equiprune.cli.flags.values import Device, Dtype, OptionalOutput, Positive
 from equiprune.cli.opening import check_device, check_named_once, check_suffix, open_model, open_models
 from equiprune.evaluation.accuracy import table as accuracy_table
 from equiprune.evaluation.benchmark import table as timing_table
@@ -27,6 +27,7 @@ def certify(
     parent: str | None = None,
     output: OptionalOutput = None,
     nve_steps: Positive = 40,
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> int:
     """Check a model in float64: exactly its pruned parent, equivariant, conservative, smooth. Exit code 1 if not.
@@ -37,13 +38,14 @@ def certify(
         output: also write the certificate (.json or .md).
         nve_steps: length of the molecular-dynamics check, in time steps (0.15 fs for H, 0.5 fs for C).
     """
-    check_certify(output)
+    check_certify(output, device)
     if output is not None:
         check_writable(output)
-    child = open_model(model, None, common, any_head=True)
+    child = open_model(model, None, common, any_head=True, device=device)
     if child.head is not None and common.head is None:
         note(f"Checking head {child.head}; --head chooses another: {', '.join(child.architecture.heads)}.")
-    original = open_model(parent, None, Common(trust=common.trust), any_head=True) if parent else None
+    others = Common(trust=common.trust)
+    original = open_model(parent, None, others, any_head=True, device=device) if parent else None
     with progress("certify", CHECKS) as step:
         certificate = ep.certify(child, original, nve_steps=nve_steps, progress=step)
     if output is not None and output.suffix == ".json":
@@ -54,8 +56,9 @@ def certify(
     return 0 if certificate.passed else 1
 
 
-def check_certify(output: Path | None) -> None:
+def check_certify(output: Path | None, device: str) -> None:
     """Refuse what can be refused before anything is opened."""
+    check_device(device)
     if output is not None:
         check_suffix(output, "A certificate", ".json", ".md")
 
@@ -72,7 +75,7 @@ def evaluate(
     *,
     data: Path,
     dtype: Dtype = "float32",
-    device: str = "cpu",
+    device: Device = "cpu",
     limit: Positive | None = None,
     batch_atoms: Positive = 256,
     keys: LabelFlags = NO_KEYS,
@@ -84,7 +87,6 @@ def evaluate(
         models: aliases, upstream checkpoints, or directories that equiprune wrote.
         data: structures with energy, forces or stress labels.
         dtype: precision of the models.
-        device: cpu or cuda.
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
     """
@@ -114,7 +116,7 @@ def benchmark(
     dtype: Dtype = "float32",
     repeats: Positive = 5,
     threads: Positive | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> int:
     """Time models side by side, taking turns on the same structure.
@@ -125,7 +127,6 @@ def benchmark(
         dtype: precision of the models.
         repeats: timed evaluations per model, after two for warming up.
         threads: of torch; its own choice unless given.
-        device: cpu or cuda.
     """
     check_compared(models, device)
     structures = ep.read_structures(data) if data else None

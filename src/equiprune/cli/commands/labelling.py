@@ -15,7 +15,7 @@ from equiprune.cli.commands.resuming import resumable
 from equiprune.cli.display import progress, show, show_json
 from equiprune.cli.flags.labelling import NO_COPIES, NO_DYNAMICS, NO_PROBES, CopyFlags, DynamicsFlags, ProbeFlags
 from equiprune.cli.flags.panels import COMMON, Common
-from equiprune.cli.flags.values import Dtype, NotNegative, Output, Positive
+from equiprune.cli.flags.values import Device, Dtype, NotNegative, Output, Positive
 from equiprune.cli.opening import check_device, check_suffix, open_model
 from equiprune.errors import TargetError
 from equiprune.files.atomic import check_writable
@@ -40,7 +40,7 @@ def label(
     seed: NotNegative = 0,
     limit: Positive | None = None,
     dtype: Dtype | None = None,
-    device: str = "cpu",
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> int:
     """Write structures with labels of a model: energy, forces, stress. Interrupted, the same command goes on.
@@ -54,7 +54,6 @@ def label(
         seed: of distortions and dynamics, and of the choice of rows and vectors.
         limit: use only the first this many structures.
         dtype: precision of a model; that of its file unless given.
-        device: of a model: cpu or cuda.
     """
     check_label(model, output, options, copy, motion, hessian, seed, dtype, device, common)
     asked = LabellingJob(copy.augmentation(seed), motion.dynamics(seed), hessian.chosen(seed))

@@ -15,7 +15,7 @@ from equiprune.cli.flags.growth import NO_GROWTH, GrowthFlags
 from equiprune.cli.flags.panels import COMMON, Common
 from equiprune.cli.flags.scores import NO_SCORES, CriterionName, ScoreFlags, criterion_named
 from equiprune.cli.flags.targets import NO_TARGETS, TargetFlags
-from equiprune.cli.flags.values import Dtype, NotNegative, Output, Positive
+from equiprune.cli.flags.values import Device, Dtype, NotNegative, Output, Positive
 from equiprune.cli.opening import check_device, check_suffix, open_model
 from equiprune.cli.summary import compare_models, written
 from equiprune.errors import OutputError, TargetError
@@ -41,7 +41,7 @@ def calibrate(
     limit: Positive | None = None,
     batch_atoms: Positive = 128,
     dtype: Dtype = "float32",
-    device: str = "cpu",
+    device: Device = "cpu",
     plot: Path | None = None,
     common: Common = COMMON,
 ) -> int:
@@ -56,7 +56,6 @@ def calibrate(
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
         dtype: precision of the model; sums are always float64.
-        device: cpu or cuda.
         plot: also draw importance by l and interaction (.png or .svg).
     """
     check_calibrate(data, output, criterion, seed, device, plot)
@@ -114,6 +113,7 @@ def prune(
     target: TargetFlags = NO_TARGETS,
     add: GrowthFlags = NO_GROWTH,
     by: ScoreFlags = NO_SCORES,
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> int:
     """Write the smaller model that the targets ask for. The suffix of the output chooses the format.
@@ -122,12 +122,13 @@ def prune(
         model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
         output: .pth for SevenNet, .model for MACE, .pt for eSCN, no suffix for equiprune's own directory.
     """
-    check_prune(target, add, by, common)
+    check_prune(target, add, by, device, common)
     check_writable(output)
     check_apart(output, [by.data])
     growths = add.growths(by.seed)
     targets, criterion = target.targets(needed=not growths), by.chosen()
-    parent = open_model(model, None, common, any_head=by.data is None, preferred=target.only_head(common.head))
+    preferred = target.only_head(common.head)
+    parent = open_model(model, None, common, any_head=by.data is None, preferred=preferred, device=device)
     check_output(parent.adapter, output)
 
     def allocated(scores: ep.ImportanceScores | None) -> ep.PruningPlan:
@@ -157,8 +158,9 @@ def prune(
     return 0
 
 
-def check_prune(target: TargetFlags, add: GrowthFlags, by: ScoreFlags, common: Common) -> None:
+def check_prune(target: TargetFlags, add: GrowthFlags, by: ScoreFlags, device: str, common: Common) -> None:
     """Refuse what can be refused before anything is opened."""
+    check_device(device)
     growths = add.growths(by.seed)
     for flag, given in (("--reinitialise", add.reinitialise), ("--native-grids", add.native_grids)):
         if target.lossless and given:
@@ -174,7 +176,7 @@ def _grown(potential: ep.Potential, growths: Sequence[Growth]) -> tuple[ep.Poten
     for growth in growths:
         before, potential = potential, ep.grow(potential, growth)
         if isinstance(growth, NativeGrids):
-            pair = (before.to(torch.float64), potential.to(torch.float64))
+            pair = (before.with_dtype(torch.float64), potential.with_dtype(torch.float64))
             changed.append(deviation(*pair, list(ep.probe_structures(potential.elements).values())))
     return potential, changed
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import equiprune as ep
 from equiprune.cli.display import progress, show_json, show_table
 from equiprune.cli.flags.panels import COMMON, Common
-from equiprune.cli.flags.values import Dtype, Positive
+from equiprune.cli.flags.values import Device, Dtype, Positive
 from equiprune.cli.opening import check_device, open_model
 from equiprune.errors import TargetError
 from equiprune.files.atomic import read_json
@@ -25,7 +25,7 @@ def stability(
     limit: Positive | None = None,
     batch_atoms: Positive = 128,
     dtype: Dtype = "float32",
-    device: str = "cpu",
+    device: Device = "cpu",
     common: Common = COMMON,
 ) -> int:
     """Did training change what matters? Rank correlation and overlap of Taylor importance before and after.
@@ -38,7 +38,6 @@ def stability(
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
         dtype: precision of the models.
-        device: cpu or cuda.
     """
     check_stability(before, after, data, top, device)
     if _is_scores(before):

@@ -48,3 +48,7 @@ OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"])]
 
 
 Dtype = Literal["float32", "float64"]
+Device = Annotated[
+    str, Parameter(help="where models are evaluated: cpu, cuda, or one of several GPUs, such as cuda:1.")
+]
+"""`equiprune.cli.opening.check_device` says whether it is here."""
