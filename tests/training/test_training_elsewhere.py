@@ -9,10 +9,10 @@ import pytest
 import runs
 import torch
 from elsewhere import PLACE, fabric
-from equiprune.training.start import from_scratch
 from lightning_fabric import Fabric
 
 import equiprune as ep
+from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Norm, Term
 from equiprune.training.references import RefitReferences
 from equiprune.training.trainer import train

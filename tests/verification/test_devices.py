@@ -8,16 +8,16 @@ import pytest
 import torch
 from ase import Atoms
 from elsewhere import Elsewhere
-from equiprune.hessian_checks import HESSIAN_LIMITS, second_derivatives
-from equiprune.training.labelling import label
-from equiprune.training.second_derivatives import with_products
-from equiprune.training.start import from_scratch
 
 import equiprune as ep
 from equiprune.errors import TargetError
+from equiprune.labelling.hessian_labels import with_products
+from equiprune.labelling.label import label
 from equiprune.potentials.hessian import Rows, hessian
-from equiprune.pruning.importance import Activation, Magnitude
+from equiprune.pruning.criteria import Activation, Magnitude
+from equiprune.training.from_scratch import from_scratch
 from equiprune.verification.physics import rotation_error
+from equiprune.verification.second_derivatives import HESSIAN_LIMITS, second_derivatives
 
 CLOSE = 1e-10
 
