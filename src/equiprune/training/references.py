@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
 from equiprune.adapters import AtomicGraph
+from equiprune.adapters.history import ReferencesChanged, ScaleChanged, Step
 from equiprune.errors import TargetError, closest
 from equiprune.labels import LabelKeys, Labels, labels_of
 from equiprune.potential import Potential, batches
@@ -237,7 +238,7 @@ def with_references(potential: Potential, changes: Mapping[int, float], how: str
     named = {chemical_symbols[z]: change for z, change in sorted(changes.items())}
     weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
     made = potential.adapter.with_references(potential.architecture, weights, changes, potential.head)
-    return _changed(potential, *made, {"references": how, "head": potential.head, "changes": named})
+    return _changed(potential, ReferencesChanged(how, potential.head, named), *made)
 
 
 def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> tuple[Potential, str]:
@@ -260,22 +261,19 @@ def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> t
     rms = round(rms, _DIGITS)
     weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
     made = potential.adapter.with_scale(potential.architecture, weights, rms, potential.head)
-    scaled = _changed(potential, *made, {"scale": rms, "head": potential.head})
+    scaled = _changed(potential, ScaleChanged(rms, potential.head), *made)
     return scaled, f"Energy scale set to the RMS of force components: {rms:.4g} eV."
 
 
-def _changed(potential: Potential, architecture: Any, weights: Any, record: Mapping[str, Any]) -> Potential:
-    before = potential.checkpoint
-    step = {"step": "reference", "parent": before.source, "parent_sha256": before.sha256, **record}
+def _changed(potential: Potential, step: Step, architecture: Any, weights: Any) -> Potential:
     cast = {name: weight.to(potential.dtype) for name, weight in weights.items()}
-    history = (*before.history, step)
-    after = replace(before, architecture=architecture, weights=cast, sha256="", history=history)
+    after = potential.checkpoint.after(step, cast, architecture)
     return Potential.create(potential.adapter, after, potential.dtype, potential.head, potential.device)
 
 
 def reference_steps(potential: Potential) -> list[Mapping[str, Any]]:
     """What was recorded of references and scale: a run of others is another run."""
-    return [step for step in potential.checkpoint.history if step["step"] == "reference"]
+    return [step for step in potential.checkpoint.history if step["step"] == ReferencesChanged.name]
 
 
 def read_references(path: Path, cutoff: float, keys: LabelKeys = NO_KEYS) -> GivenReferences:

@@ -54,7 +54,7 @@ def content(checkpoint: Checkpoint) -> dict[str, Any]:
     The calculator takes its normalizers from here, the trainer those of its config first (``load_checkpoint`` there).
     """
     arch, weights = checkpoint.architecture, checkpoint.weights
-    module = modules.build(arch, next(iter(weights.values())).dtype)
+    module = modules.build(arch, checkpoint.dtype)
     fill(module, weights)
     config = training_config(arch)
     provenance = {
