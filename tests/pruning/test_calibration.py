@@ -107,7 +107,7 @@ def test_provenance_names_criterion_data_and_precision(toy: ep.Potential, xyz: P
     assert provenance["criterion"] == {"kind": "taylor"}
     assert provenance["data"] == str(xyz)
     assert len(provenance["data_sha256"]) == 64
-    assert provenance["dtype"] == "torch.float64"
+    assert provenance["dtype"] == "float64"
 
 
 def test_forces_that_are_gradients_are_not_scored_alone(toy: ep.Potential, structures: list[Atoms]) -> None:

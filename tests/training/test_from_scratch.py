@@ -18,6 +18,7 @@ def test_trained_weights_are_drawn_anew_and_constants_kept(toy: ep.Potential) ->
         assert same is not layout.trainable, name
     assert fresh.checkpoint.history[-1] == {
         "step": "initialise",
+        "parent": child.checkpoint.source,
         "parent_sha256": child.checkpoint.sha256,
         "seed": 3,
     }

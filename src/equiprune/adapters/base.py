@@ -8,8 +8,9 @@ and evaluates its energy with *taps* on the feature spaces. The core does the re
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ase.data import chemical_symbols
 from torch import Tensor, nn
 
 from equiprune.adapters.growth import Growth
+from equiprune.adapters.history import Step
 from equiprune.adapters.hyperparameters import since
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
 from equiprune.errors import CheckpointError, OutputError, TargetError
@@ -95,6 +97,26 @@ class Checkpoint:
     sha256: str = ""
     source: str = ""
     history: tuple[Mapping[str, Any], ...] = field(default=())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the weights, of most of their numbers where a constant has another."""
+        numbers: Counter[torch.dtype] = Counter()
+        for weight in self.weights.values():
+            numbers[weight.dtype] += weight.numel()
+        return max(numbers, key=numbers.__getitem__)
+
+    def after(self, step: Step, weights: Weights, architecture: Any = None) -> Checkpoint:
+        """What a step made of this model: no file yet, with the step in its history.
+
+        Args:
+            step: recorded with this checkpoint as its parent.
+            weights: afterwards.
+            architecture: afterwards; the same unless given.
+        """
+        record = {"step": step.name, "parent": self.source, "parent_sha256": self.sha256, **step.to_json()}
+        changed = self.architecture if architecture is None else architecture
+        return replace(self, architecture=changed, weights=weights, sha256="", history=(*self.history, record))
 
 
 class ModelAdapter(ABC):

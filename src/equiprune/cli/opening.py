@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 import equiprune as ep
+from equiprune.adapters.precision import dtype_named
 from equiprune.cli.flags.panels import Common
 from equiprune.cli.flags.values import Dtype
 from equiprune.errors import OutputError, TargetError
@@ -28,8 +27,8 @@ def open_model(
     adapter, checkpoint = ep.read_checkpoint(model, trust=common.trust)
     heads = checkpoint.architecture.heads
     head = common.head or (preferred if preferred in heads else None) or (heads[0] if any_head and heads else None)
-    stored = next(iter(checkpoint.weights.values())).dtype
-    return ep.Potential.create(adapter, checkpoint, getattr(torch, dtype) if dtype else stored, head, device)
+    chosen = dtype_named(dtype) if dtype else checkpoint.dtype
+    return ep.Potential.create(adapter, checkpoint, chosen, head, device)
 
 
 def open_models(models: Sequence[str], dtype: Dtype, common: Common, device: str) -> dict[str, ep.Potential]:

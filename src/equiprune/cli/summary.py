@@ -7,6 +7,7 @@ from typing import Any
 from ase.data import chemical_symbols
 
 from equiprune.adapters import Checkpoint, ModelAdapter
+from equiprune.adapters.precision import dtype_name
 from equiprune.blocks import Role
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
@@ -18,7 +19,7 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
     architecture = checkpoint.architecture
     spaces = adapter.feature_spaces(architecture)
     count = count_parameters(adapter, architecture)
-    dtypes = sorted({str(weight.dtype).removeprefix("torch.") for weight in checkpoint.weights.values()})
+    dtypes = sorted({dtype_name(weight.dtype) for weight in checkpoint.weights.values()})
     assembled = {"assembled": architecture.why_not_stock} if architecture.why_not_stock else {}
     return {
         "adapter": adapter.name,

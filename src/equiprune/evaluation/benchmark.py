@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from ase import Atoms
 
+from equiprune.adapters.precision import dtype_name
 from equiprune.evaluation.memory import peak_memory
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
@@ -92,7 +93,7 @@ def benchmark(
     return [
         Timing(
             model=name,
-            dtype=str(potential.dtype).removeprefix("torch."),
+            dtype=dtype_name(potential.dtype),
             backend=f"{potential.adapter.name} on {potential.device.type}",
             batch=1,
             threads=torch.get_num_threads(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from equiprune.adapters.history import ReferencesChanged, Step
 from equiprune.potentials.potential import Potential
 from equiprune.structures.batching import batches
 
@@ -44,19 +44,16 @@ def with_references(potential: Potential, changes: Mapping[int, float], how: str
     named = {chemical_symbols[z]: change for z, change in sorted(changes.items())}
     weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
     made = potential.adapter.with_references(potential.architecture, weights, changes, potential.head)
-    return rebuilt(potential, *made, {"references": how, "head": potential.head, "changes": named})
+    return rebuilt(potential, ReferencesChanged(how, potential.head, named), *made)
 
 
-def rebuilt(potential: Potential, architecture: Any, weights: Any, record: Mapping[str, Any]) -> Potential:
-    """The potential of other hyperparameters and weights, in its own precision; ``record`` goes into its history."""
-    before = potential.checkpoint
-    step = {"step": "reference", "parent": before.source, "parent_sha256": before.sha256, **record}
+def rebuilt(potential: Potential, step: Step, architecture: Any, weights: Any) -> Potential:
+    """The potential of other hyperparameters and weights, in its own precision; ``step`` goes into its history."""
     cast = {name: weight.to(potential.dtype) for name, weight in weights.items()}
-    history = (*before.history, step)
-    after = replace(before, architecture=architecture, weights=cast, sha256="", history=history)
+    after = potential.checkpoint.after(step, cast, architecture)
     return Potential.create(potential.adapter, after, potential.dtype, potential.head, potential.device)
 
 
 def reference_steps(potential: Potential) -> list[Mapping[str, Any]]:
     """What was recorded of references and scale: a run of others is another run."""
-    return [step for step in potential.checkpoint.history if step["step"] == "reference"]
+    return [step for step in potential.checkpoint.history if step["step"] == ReferencesChanged.name]

@@ -89,7 +89,7 @@ def save(potential: Potential, path: str | Path) -> tuple[Path, ...]:
         written = adapter.export(potential.checkpoint, temporary)
         reread = adapter.read(temporary)
         _check_same_weights(potential, reread)
-        _check_stock_energies(potential, temporary, next(iter(reread.weights.values())).dtype)
+        _check_stock_energies(potential, temporary, reread.dtype)
         companions = [(w, path.parent / w.name) for w in written if w != temporary]
         for _, companion in companions:
             check_writable(companion)

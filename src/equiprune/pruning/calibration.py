@@ -11,6 +11,7 @@ from typing import Any
 
 from ase import Atoms
 
+from equiprune.adapters.precision import dtype_name
 from equiprune.blocks import Site
 from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.files.atomic import read_json, write_json
@@ -153,7 +154,7 @@ def _provenance(potential: Potential, structures: Any, criterion: DataCriterion)
         "model": potential.checkpoint.source,
         "model_sha256": potential.checkpoint.sha256,
         "head": potential.head,
-        "dtype": str(potential.dtype),
+        "dtype": dtype_name(potential.dtype),
         "data": str(structures) if isinstance(structures, str | Path) else "in memory",
         "data_sha256": fingerprint(structures) if isinstance(structures, str | Path) else "",
     }

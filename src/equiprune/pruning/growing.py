@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.adapters.growth import Growth
-from equiprune.files.settings import to_json
+from equiprune.adapters.history import Grown
 from equiprune.potentials.potential import Potential
 
 
@@ -26,17 +24,5 @@ def grow_checkpoint(adapter: ModelAdapter, checkpoint: Checkpoint, growth: Growt
     """`grow` on plain data, without building a module. The arguments are left unchanged."""
     weights = {name: weight.double() for name, weight in checkpoint.weights.items()}
     architecture, grown = adapter.grow(checkpoint.architecture, weights, growth)
-    step = {
-        "step": "grow",
-        "parent": checkpoint.source,
-        "parent_sha256": checkpoint.sha256,
-        "growth": to_json(growth),
-        "dtype": str(dtype).removeprefix("torch."),
-    }
-    return replace(
-        checkpoint,
-        architecture=architecture,
-        weights={name: weight.to(dtype) for name, weight in grown.items()},
-        sha256="",
-        history=(*checkpoint.history, step),
-    )
+    cast = {name: weight.to(dtype) for name, weight in grown.items()}
+    return checkpoint.after(Grown(growth, dtype), cast, architecture)

@@ -95,12 +95,14 @@ class ImportanceScores:
 
 
 def current_provenance(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """A recorded provenance as this version would write it; earlier ones wrote the name of the criterion alone."""
+    """A recorded provenance as this version would write it; earlier ones had other names."""
     found = dict(stored)
     criterion = found.get("criterion")
     if isinstance(criterion, str):
         seed = {"seed": int(found.pop("seed"))} if "seed" in found else {}
         found["criterion"] = {"kind": criterion, **seed}
+    if "dtype" in found:
+        found["dtype"] = str(found["dtype"]).removeprefix("torch.")
     return found
 
 

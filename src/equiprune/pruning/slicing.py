@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import torch
 
 from equiprune.adapters import Checkpoint, ModelAdapter
+from equiprune.adapters.history import Pruned
 from equiprune.blocks import PruningPlan, slice_weight
 from equiprune.potentials.potential import Potential
 
@@ -51,14 +51,4 @@ def prune_checkpoint(
     for name, layout in adapter.weight_layouts(architecture).items():
         source = named[layout.identity or name]
         sliced[name] = slice_weight(weights[source].double(), layouts[source], layout, plan).to(dtype)
-    step = {
-        "step": "prune",
-        "parent": checkpoint.source,
-        "parent_sha256": checkpoint.sha256,
-        "plan": plan.to_json(),
-        "dtype": str(dtype).removeprefix("torch."),
-        **(note or {}),
-    }
-    return replace(
-        checkpoint, architecture=architecture, weights=sliced, sha256="", history=(*checkpoint.history, step)
-    )
+    return checkpoint.after(Pruned(plan, dtype, note or {}), sliced, architecture)

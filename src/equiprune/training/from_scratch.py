@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
+from equiprune.adapters.history import Initialised
 from equiprune.potentials.potential import Potential
 
 
@@ -19,8 +18,6 @@ def from_scratch(potential: Potential, seed: int = 0) -> Potential:
         seed: of the initialisation; the global random state is left as it was.
     """
     layouts = potential.adapter.weight_layouts(potential.architecture)
-    step = {"step": "initialise", "parent_sha256": potential.checkpoint.sha256, "seed": seed}
-    history = (*potential.checkpoint.history, step)
     with torch.random.fork_rng(devices=[]):  # building a module draws numbers, whatever they are for
         torch.manual_seed(seed)
         fresh = dict(potential.adapter.build(potential.architecture, potential.dtype).named_parameters())
@@ -28,5 +25,5 @@ def from_scratch(potential: Potential, seed: int = 0) -> Potential:
             name: fresh[name].detach().clone() if layout.trainable else potential.checkpoint.weights[name]
             for name, layout in layouts.items()
         }
-        checkpoint = replace(potential.checkpoint, weights=weights, sha256="", history=history)
+        checkpoint = potential.checkpoint.after(Initialised(seed), weights)
         return Potential.create(potential.adapter, checkpoint, potential.dtype, potential.head, potential.device)

@@ -19,6 +19,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
+from equiprune.adapters.history import ScaleChanged
 from equiprune.errors import TargetError, closest
 from equiprune.files.atomic import read_json
 from equiprune.potentials.atomic_energies import BATCH_ATOMS, energies, isolated_energies, rebuilt, with_references
@@ -232,7 +233,7 @@ def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> t
     rms = round(rms, _DIGITS)
     weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
     made = potential.adapter.with_scale(potential.architecture, weights, rms, potential.head)
-    scaled = rebuilt(potential, *made, {"scale": rms, "head": potential.head})
+    scaled = rebuilt(potential, ScaleChanged(rms, potential.head), *made)
     return scaled, f"Energy scale set to the RMS of force components: {rms:.4g} eV."
 
 

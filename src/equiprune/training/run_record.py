@@ -28,7 +28,8 @@ def current_record(stored: Any) -> dict[str, Any]:
         raise ValueError(f"it is of version {version}, this version of equiprune reads 1 and {VERSION}")
     recipe = stored.get("recipe", {})
     recipe = settings.current(recipe if version == VERSION else _named(recipe))
-    return run_record({**stored, "version": VERSION, "recipe": recipe})
+    dtype = str(stored.get("dtype")).removeprefix("torch.")  # as version 1 had it
+    return run_record({**stored, "version": VERSION, "recipe": recipe, "dtype": dtype})
 
 
 def _named(recipe: Mapping[str, Any]) -> dict[str, Any]:

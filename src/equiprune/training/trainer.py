@@ -23,6 +23,8 @@ from ase import Atoms
 from torch import Tensor
 
 from equiprune.adapters import fill
+from equiprune.adapters.history import Trained
+from equiprune.adapters.precision import dtype_name
 from equiprune.errors import EquipruneError, TargetError
 from equiprune.potentials.atomic_energies import reference_steps
 from equiprune.potentials.checkpoint import save
@@ -207,7 +209,7 @@ class _Loop:
             "weights": digest(weight.cpu().numpy() for weight in self._weights().values()),
             "references": reference_steps(self.start) or None,
             "head": self.start.head,
-            "dtype": str(self.start.dtype),
+            "dtype": dtype_name(self.start.dtype),
             "data": self.fingerprints,
             "structures": digests["training"],
             "validation": digests.get("validation", digest(())),
@@ -385,15 +387,7 @@ class _Loop:
 
     def _trained(self, weights: Mapping[str, Tensor]) -> Potential:
         """The model of these weights with the training in its history."""
-        step = {
-            "step": "train",
-            "parent": self.start.checkpoint.source,
-            "parent_sha256": self.start.checkpoint.sha256,
-            "recipe": self.recipe.to_json(),
-            "data": self.fingerprints,
-            "steps": self.state.step,
-            "replay": self.replayed,
-        }
+        step = Trained(self.recipe.to_json(), self.fingerprints, self.state.step, self.replayed)
         trained = self._with({name: weight.cpu() for name, weight in weights.items()})
-        history = (*self.start.checkpoint.history, step)
-        return replace(trained, checkpoint=replace(trained.checkpoint, sha256="", history=history))
+        after = self.start.checkpoint.after(step, trained.checkpoint.weights)
+        return replace(trained, checkpoint=after)

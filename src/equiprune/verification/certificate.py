@@ -17,6 +17,7 @@ from ase import Atoms
 
 from equiprune.adapters import Checkpoint
 from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
+from equiprune.adapters.precision import dtype_name
 from equiprune.blocks import PruningPlan, Role
 from equiprune.errors import TargetError
 from equiprune.potentials.masking import masked
@@ -194,7 +195,7 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
         values = {name: float(np.maximum(value, values.get(name, 0.0))) for name, value in difference.items()} or values
     values["stored_weights"] = _stored_difference(child.checkpoint, repeated(parent, steps))
     times = "once" if len(steps) == 1 else "at every step"
-    stored = str(next(iter(child.checkpoint.weights.values())).dtype).removeprefix("torch.")
+    stored = dtype_name(child.checkpoint.dtype)
     notes = [f"The file is compared with the exact float64 slice, rounded {times} to {stored}."]
     if drawn := [step for step in promises if isinstance(step, _DRAWN) and not step.preserve]:
         notes.append(f"Drawn anew, so equal to nothing of the parent's: {', '.join(map(repr, drawn))}.")

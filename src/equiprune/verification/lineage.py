@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import torch
 
 from equiprune.adapters import Checkpoint
-from equiprune.adapters.growth import Growth, growth_from_json
+from equiprune.adapters import history as recorded
+from equiprune.adapters.growth import Growth
+from equiprune.adapters.history import Grown, Pruned, step_from_json
 from equiprune.blocks import PruningPlan
 from equiprune.errors import PlanError
 from equiprune.potentials.potential import Potential
@@ -34,18 +35,23 @@ def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.d
             "Give the file it was pruned from."
         )
     try:
-        if any(step["step"] not in ("prune", "grow") for step in history[start:]):
+        if any(record["step"] not in (Pruned.name, Grown.name) for record in history[start:]):
             return None
-        return [(_step(record), getattr(torch, record["dtype"])) for record in history[start:]]
-    except (AttributeError, KeyError, TypeError) as error:
+        return [_promise(step_from_json(record)) for record in history[start:]]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PlanError(
             f"The history of '{child.checkpoint.source}' is damaged ({type(error).__name__}: {error}), so there is "
             "nothing to compare with its parent. Certify it without --parent, or prune again."
         ) from error
 
 
-def _step(record: Mapping[str, Any]) -> Step:
-    return PruningPlan.from_json(record["plan"]) if "plan" in record else growth_from_json(record["growth"])
+def _promise(step: recorded.Step) -> tuple[Step, torch.dtype]:
+    match step:
+        case Pruned(plan, dtype):
+            return plan, dtype
+        case Grown(growth, dtype):
+            return growth, dtype
+    raise ValueError(f"{step.name} is no promise")
 
 
 def merged(steps: Iterable[Step]) -> list[Step]:

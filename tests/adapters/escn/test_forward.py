@@ -12,10 +12,10 @@ from ase.build import bulk, fcc100, molecule
 from random_escn import random_checkpoint, small
 
 import equiprune as ep
-from equiprune.adapters.e3nn.default_dtype import default_dtype
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.adapters.escn.architecture import Grid, Smearing, escn
 from equiprune.adapters.escn.frames import by_order, rotations, sphere, turns, wigner_matrices
+from equiprune.adapters.precision import default_dtype
 from equiprune.verification.physics import rotation_error
 
 

@@ -75,7 +75,7 @@ def test_train_flags_are_those_of_the_api(
     assert optimisation["learning_rate"] == 0.02
     assert optimisation["schedule"] == {"kind": "linear", "end": 0.01}
     assert optimisation["rates"] == {"readout*": 0.0, "embedding_weight": 0.0}
-    assert described["dtype"] == "torch.float64"
+    assert described["dtype"] == "float64"
     before, after = ep.load(model).checkpoint.weights, ep.load(tmp_path / "run" / "model").checkpoint.weights
     same = {name for name in before if torch.equal(before[name].double(), after[name])}
     assert same == {"readout_weight", "embedding_weight", "shift", "radial_centres"}

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from equiprune.adapters.e3nn.default_dtype import default_dtype
 from equiprune.adapters.escn import upstream
 from equiprune.adapters.escn.architecture import EscnArchitecture, Grid
+from equiprune.adapters.precision import default_dtype
 
 
 def build(arch: EscnArchitecture, dtype: torch.dtype) -> nn.Module:

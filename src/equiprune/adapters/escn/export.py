@@ -14,10 +14,10 @@ from ase import Atoms
 from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint, fill
-from equiprune.adapters.e3nn.default_dtype import default_dtype
 from equiprune.adapters.escn import build, checkpoint_file, frames, upstream
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.checkpoint_file import PROVENANCE_KEY
+from equiprune.adapters.precision import default_dtype
 from equiprune.errors import OutputError
 from equiprune.structures.graph import AtomicGraph
 
@@ -54,7 +54,7 @@ def content(checkpoint: Checkpoint) -> dict[str, Any]:
     The calculator takes its normalizers from here, the trainer those of its config first (``load_checkpoint`` there).
     """
     arch, weights = checkpoint.architecture, checkpoint.weights
-    module = build.build(arch, next(iter(weights.values())).dtype)
+    module = build.build(arch, checkpoint.dtype)
     fill(module, weights)
     config = training_config(arch)
     provenance = {

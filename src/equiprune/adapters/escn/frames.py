@@ -14,8 +14,8 @@ from math import pi, tau
 import torch
 from torch import Tensor
 
-from equiprune.adapters.e3nn.default_dtype import default_dtype
 from equiprune.adapters.escn import upstream
+from equiprune.adapters.precision import default_dtype
 
 _STEPS_PER_ANGSTROM = 1000 * pi / 3
 """Coordinates are counted in these steps: the same edge in another precision has the same turn. Irrational, or the

@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from equiprune.adapters.e3nn.default_dtype import default_dtype
 from equiprune.adapters.mace.architecture import (
     Block,
     Interaction,
@@ -26,6 +25,7 @@ from equiprune.adapters.mace.architecture import (
     Readout,
     ReadoutKind,
 )
+from equiprune.adapters.precision import default_dtype
 from equiprune.blocks import Irreps
 from equiprune.errors import CheckpointError
 

@@ -15,6 +15,7 @@ from ase import Atoms
 from equiprune.adapters.base import Checkpoint, fill
 from equiprune.adapters.mace import build, checkpoint_file
 from equiprune.adapters.mace.checkpoint_file import PROVENANCE
+from equiprune.adapters.precision import dtype_name
 
 _E3NN = "0.4.4"
 """The release that mace-torch 0.3 pins; later ones pickle their modules differently."""
@@ -32,7 +33,7 @@ def why_not() -> str:
 
 def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     """A ``.model`` in the precision of the weights, for MACECalculator and the ``mace_*`` commands."""
-    module: Any = build.build(checkpoint.architecture, _dtype(checkpoint))
+    module: Any = build.build(checkpoint.architecture, checkpoint.dtype)
     fill(module, checkpoint.weights)
     record = {"licence": checkpoint.licence, "history": [dict(step) for step in checkpoint.history]}
     setattr(module, PROVENANCE, json.dumps(record))  # text, which TorchScript can carry
@@ -42,13 +43,9 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     return (path,)
 
 
-def _dtype(checkpoint: Checkpoint) -> torch.dtype:
-    return checkpoint.weights["node_embedding.linear.weight"].dtype
-
-
 def stock_energies(path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
     """Energies (eV) by the stock ``MACECalculator`` after opening ``path``, in the precision of the file."""
-    precision = str(_dtype(checkpoint_file.read(path))).removeprefix("torch.")
+    precision = dtype_name(checkpoint_file.read(path).dtype)
     with build.upstream(torch.get_default_dtype()):
         from mace.calculators import MACECalculator
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
 from equiprune.adapters.base import Taps
-from equiprune.adapters.e3nn.default_dtype import default_dtype
 from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
+from equiprune.adapters.precision import default_dtype
 from equiprune.blocks import Irreps
 from equiprune.structures.graph import AtomicGraph
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from equiprune.adapters.e3nn.default_dtype import default_dtype
+from equiprune.adapters.precision import default_dtype
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, to_config
 from equiprune.errors import CheckpointError
 
