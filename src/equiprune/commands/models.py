@@ -7,7 +7,7 @@ from pathlib import Path
 import equiprune as ep
 from equiprune.display import plain, show, show_json, show_table
 from equiprune.flags import COMMON, Common, Output
-from equiprune.opening import open_model
+from equiprune.opening import open_model, read_model
 from equiprune.storage import check_writable
 from equiprune.summary import describe_model, written
 
@@ -18,7 +18,7 @@ def info(model: str, /, *, common: Common = COMMON) -> int:
     Args:
         model: an alias such as 7net-l3i5, an upstream checkpoint, or a directory that equiprune wrote.
     """
-    adapter, checkpoint = ep.read_checkpoint(model, trust=common.trust)
+    adapter, checkpoint = read_model(model, common)
     if common.head is not None:
         adapter.check_head(checkpoint.architecture, common.head)
     value = describe_model(adapter, checkpoint)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint
 from equiprune.adapters.e3nn_layouts import labelled_irreps, uvu_paths
+from equiprune.adapters.file_outline import entry, outline
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, from_config, version_numbers
 from equiprune.adapters.sevennet.layouts import weight_layouts
 from equiprune.adapters.torch_file import read_torch_file
@@ -44,6 +45,13 @@ ALIASES = {
     "7net-l3i5": "SevenNet-l3i5",
     "7net-mf-0": "SevenNet-MF-0, heads R2SCAN and PBE",
 }
+
+
+def recognised(path: Path) -> bool:
+    """Whether a file has what every checkpoint of sevenn has."""
+    content = outline(path)
+    config, weights = entry(content, "config"), entry(content, "model_state_dict")
+    return isinstance(weights, dict) and isinstance(config, dict) and {"version", "chemical_species"} <= config.keys()
 
 
 def read(source: str | Path, *, trust: bool) -> Checkpoint:
