@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from command_line import Run
+from plug_ins import forget, installed
 
 import equiprune as ep
-from equiprune.adapters import adapter_named, aliases, registry
+from equiprune.adapters import adapter_named, aliases
 from equiprune.adapters.toy import ToyAdapter
 from equiprune.errors import CheckpointError
 
@@ -49,26 +50,12 @@ BROKEN = {
 
 
 @pytest.fixture
-def plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A package with these entry points, installed."""
-    folder = tmp_path / "packages"
-    installed = folder / "broken-1.0.dist-info"
-    installed.mkdir(parents=True)
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
-    points = "".join(f"{name} = {value}\n" for name, value in BROKEN.items())
-    (installed / "entry_points.txt").write_text(f"[equiprune.adapters]\n{points}")
-    (folder / "lost_library.py").write_text("raise ImportError('libfoo.so.1: cannot open shared object file')")
-    monkeypatch.syspath_prepend(folder)
-    forget()
-    yield installed
-    monkeypatch.undo()
-    forget()
-
-
-def forget() -> None:
-    """What was found before the package was installed."""
-    for found in (registry._entry_points, registry._opened):
-        found.cache_clear()
+def plug_ins(tmp_path: Path) -> Iterator[Path]:
+    """A package with these entry points."""
+    with installed(tmp_path / "packages", BROKEN) as metadata:
+        lost = "raise ImportError('libfoo.so.1: cannot open shared object file')"
+        (metadata.parent / "lost_library.py").write_text(lost)
+        yield metadata
 
 
 def test_the_others_work(cli: Run, plug_ins: Path) -> None:

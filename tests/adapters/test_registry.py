@@ -1,7 +1,5 @@
 """Adapters are found by entry points, and near misses get a hint."""
 
-from pathlib import Path
-
 import pytest
 
 from equiprune.adapters import adapter_for, adapter_named, aliases
@@ -32,19 +30,6 @@ def test_an_unknown_adapter_is_named_with_the_closest_one() -> None:
 def test_an_unknown_alias_is_named_with_the_closest_one() -> None:
     with pytest.raises(CheckpointError, match=r"'7net-l3i4'.*Did you mean '7net-l3i5'.*Known models: .*7net-0"):
         adapter_for("7net-l3i4")
-
-
-def test_a_file_that_no_adapter_opens_is_refused_with_the_suffixes_that_are(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"?")
-    with pytest.raises(CheckpointError, match=r"'\.onnx'.*\.pth"):
-        adapter_for(path)
-
-
-def test_a_suffix_chooses_the_adapter(tmp_path: Path) -> None:
-    path = tmp_path / "model.pth"
-    path.write_bytes(b"?")
-    assert adapter_for(path).name == "sevennet"
 
 
 def test_the_toy_has_no_files() -> None:

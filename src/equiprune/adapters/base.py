@@ -127,13 +127,23 @@ class ModelAdapter(ABC):
     architecture_type: type[Architecture]
     """The frozen dataclass of hyperparameters."""
     suffixes: tuple[str, ...] = ()
-    """File suffixes of upstream checkpoints this adapter opens and writes."""
+    """File suffixes of upstream checkpoints this adapter writes, and that those it opens usually have."""
+    looks_for: str = ""
+    """What `recognises` looks for in a file, as part of a sentence; empty where no upstream file is opened."""
     direct_forces: bool = False
     """Whether forces are an output of their own (`energies_and_forces`) and not minus the gradient of the energy."""
 
     def aliases(self) -> Mapping[str, str]:
         """Short names of published models and what they stand for; must not import the backend."""
         return {}
+
+    def recognises(self, path: Path) -> bool:
+        """Whether a file is an upstream checkpoint of this architecture, whatever its name.
+
+        Looks into the file, quickly and without running anything in it (`equiprune.files.outline` does for
+        torch files); False for what cannot be read. Must not import the backend.
+        """
+        return False
 
     @abstractmethod
     def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:

@@ -76,26 +76,51 @@ def aliases() -> dict[str, str]:
     return {alias: adapter.name for adapter in _usable() for alias in adapter.aliases()}
 
 
-def adapter_for(source: str | Path) -> ModelAdapter:
-    """The adapter that opens an alias or an upstream file, by alias and then by suffix.
+def adapter_for(source: str | Path, named: str | None = None) -> ModelAdapter:
+    """The adapter that opens an alias or an upstream file; of a file the one that recognises it.
+
+    Where none does, the suffix chooses who says what is wrong with it.
+
+    Args:
+        source: alias or path.
+        named: the adapter that must open it.
 
     Raises:
-        CheckpointError: neither a known alias nor an existing file of a known suffix.
+        CheckpointError: neither a known alias nor a file; one that no adapter recognises, or several; an alias of
+            another adapter than the one named.
     """
     text, path = str(source), Path(source)
     known = aliases()
-    if text.lower() in known:
-        return adapter_named(known[text.lower()])
+    if owner := known.get(text.lower()):
+        return check_adapter(adapter_named(owner), named, text)
     if not path.exists():
         raise CheckpointError(
             f"'{text}' is neither a file nor a known model.{closest(text.lower(), known)} "
             f"Known models: {', '.join(sorted(known))}.{_unusable()}"
         )
-    for adapter in _usable():
-        if path.suffix in adapter.suffixes:
-            return adapter
-    suffixes = sorted(suffix for adapter in _usable() for suffix in adapter.suffixes)
+    return adapter_named(named) if named else _recognising(path)
+
+
+def check_adapter(adapter: ModelAdapter, named: str | None, source: str | Path) -> ModelAdapter:
+    """The adapter that a model says it is of; raises `CheckpointError` where another one was named."""
+    if named is not None and adapter_named(named) is not adapter:
+        raise CheckpointError(f"'{source}' is a model of {adapter.name}, not of {named}. Leave out the adapter.")
+    return adapter
+
+
+def _recognising(path: Path) -> ModelAdapter:
+    found = [adapter for adapter in _usable() if adapter.recognises(path)]
+    found = found or [adapter for adapter in _usable() if path.suffix.lower() in adapter.suffixes]
+    if len(found) == 1:
+        return found[0]
+    names = " and ".join(adapter.name for adapter in found)
+    if found:
+        raise CheckpointError(
+            f"'{path}' could be a model of {names}. Say which: --adapter {found[0].name} on the command line, "
+            f"adapter='{found[0].name}' in Python."
+        )
+    looked_for = "; ".join(f"{adapter.name}: {adapter.looks_for}" for adapter in _usable() if adapter.looks_for)
     raise CheckpointError(
-        f"'{text}' has the suffix '{path.suffix}', which no adapter opens. Open {', '.join(suffixes)}, "
-        f"or a directory that equiprune wrote.{_unusable()}"
+        f"No adapter recognises '{path}'. They looked for: {looked_for}. Give such a file, or a directory that "
+        f"equiprune wrote.{_unusable()}"
     )

@@ -4,11 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import equiprune as ep
+from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.adapters.precision import dtype_named
 from equiprune.cli.flags.panels import Common
 from equiprune.cli.flags.values import Dtype
 from equiprune.errors import OutputError, TargetError
 from equiprune.potentials.potential import devices
+
+
+def read_model(model: str, common: Common) -> tuple[ModelAdapter, Checkpoint]:
+    """A model as data, opened as the common flags say."""
+    return ep.read_checkpoint(model, trust=common.trust, adapter=common.adapter)
 
 
 def open_model(
@@ -24,7 +30,7 @@ def open_model(
 
     Where it has heads and none is named, ``preferred`` serves, or with ``any_head`` the first.
     """
-    adapter, checkpoint = ep.read_checkpoint(model, trust=common.trust)
+    adapter, checkpoint = read_model(model, common)
     heads = checkpoint.architecture.heads
     head = common.head or (preferred if preferred in heads else None) or (heads[0] if any_head and heads else None)
     chosen = dtype_named(dtype) if dtype else checkpoint.dtype
@@ -33,8 +39,8 @@ def open_model(
 
 def open_models(models: Sequence[str], dtype: Dtype, common: Common, device: str) -> dict[str, ep.Potential]:
     """Open several models; ``--head`` is for those that have heads, and at least one must."""
-    several = {model: bool(ep.read_checkpoint(model, trust=common.trust)[1].architecture.heads) for model in models}
-    single = Common(trust=common.trust) if any(several.values()) else common
+    several = {model: bool(read_model(model, common)[1].architecture.heads) for model in models}
+    single = common.headless if any(several.values()) else common
     return {m: open_model(m, dtype, common if several[m] else single, device=device) for m in models}
 
 

@@ -21,6 +21,7 @@ from safetensors.torch import save as save_safetensors
 
 from equiprune.adapters import Architecture, Checkpoint, ModelAdapter, adapter_for, adapter_named
 from equiprune.adapters.hyperparameters import hyperparameters_from_json, hyperparameters_to_json
+from equiprune.adapters.registry import check_adapter
 from equiprune.errors import CheckpointError, OutputError
 from equiprune.files.atomic import check_writable, read_json, replacing, write_json
 from equiprune.potentials.potential import Potential
@@ -33,17 +34,22 @@ _STOCK_TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
 """eV per atom by precision: rounding between two evaluations of the same weights, at least."""
 
 
-def read_checkpoint(source: str | Path, *, trust: bool = False) -> tuple[ModelAdapter, Checkpoint]:
+def read_checkpoint(
+    source: str | Path, *, trust: bool = False, adapter: str | None = None
+) -> tuple[ModelAdapter, Checkpoint]:
     """The adapter and plain data of an alias, an upstream file or a native directory; nothing is built.
+
+    ``trust`` and ``adapter`` as for `load`.
 
     Raises:
         CheckpointError: missing, broken, foreign or unsafe.
     """
     path = Path(source)
     if path.is_dir():
-        return _read_native(path)
-    adapter = adapter_for(source)
-    return adapter, adapter.read(source, trust=trust)
+        found, checkpoint = _read_native(path)
+        return check_adapter(found, adapter, source), checkpoint
+    opening = adapter_for(source, adapter)
+    return opening, opening.read(source, trust=trust)
 
 
 def load(
@@ -53,6 +59,7 @@ def load(
     head: str | None = None,
     device: torch.device | str = "cpu",
     trust: bool = False,
+    adapter: str | None = None,
 ) -> Potential:
     """Open a model: an alias (``7net-l3i5``), an upstream checkpoint, or a native directory.
 
@@ -62,13 +69,14 @@ def load(
         head: level of theory, for a multi-head model.
         device: where to evaluate.
         trust: open a pickle that could run code; only for files whose origin you trust.
+        adapter: the name of the architecture, for an upstream file that several recognise; it is found unless given.
 
     Raises:
         CheckpointError: missing, broken, foreign or unsafe file.
         TargetError: ``head`` is missing or unknown.
     """
-    adapter, checkpoint = read_checkpoint(source, trust=trust)
-    return Potential.create(adapter, checkpoint, dtype, head, device)
+    opening, checkpoint = read_checkpoint(source, trust=trust, adapter=adapter)
+    return Potential.create(opening, checkpoint, dtype, head, device)
 
 
 def save(potential: Potential, path: str | Path) -> tuple[Path, ...]:

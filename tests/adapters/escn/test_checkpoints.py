@@ -60,6 +60,7 @@ def test_what_is_saved_is_what_is_loaded(dtype: torch.dtype, tmp_path: Path) -> 
     """Hyperparameters, normalizers, licence, history and every bit of the weights."""
     checkpoint = random_checkpoint(normalised(), dtype=dtype)
     ep.save(ep.Potential.create(EscnAdapter(), checkpoint, dtype), tmp_path / "x.pt")
+    assert EscnAdapter().recognises(tmp_path / "x.pt")
     found = ep.read_checkpoint(tmp_path / "x.pt")[1]
     assert found.architecture == checkpoint.architecture
     assert (found.licence, found.history) == ("MIT", ({"step": "made"},))

@@ -44,6 +44,7 @@ def test_an_exported_model_reads_back_bit_for_bit(kind: str, dtype: torch.dtype,
     written = replace(checkpoint, weights={n: w.to(dtype) for n, w in checkpoint.weights.items()})
     potential = ep.Potential.create(MaceAdapter(), written, dtype, heads[-1] if heads else None)
     assert ep.save(potential, path) == (path,)
+    assert MaceAdapter().recognises(path)
     _, found = ep.read_checkpoint(path)
     assert found.architecture == replace(checkpoint.architecture, activation_constants={"silu": SILU})
     assert found.weights.keys() == written.weights.keys()

@@ -1,5 +1,6 @@
 """Official checkpoints come in as upstream itself reads them."""
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from ase import Atoms
 from random_models import architecture, random_checkpoint
 
 import equiprune as ep
-from equiprune.adapters.sevennet import SevenNetAdapter, export
+from equiprune.adapters.sevennet import SevenNetAdapter, checkpoint_file, export
 from equiprune.adapters.sevennet.architecture import Rescale
 
 TRAINABLE = {"7net-0": 842_440, "7net-0_22may2024": 842_440, "7net-l3i5": 1_171_144, "7net-mf-0": 845_896}
@@ -27,6 +28,14 @@ def test_weights_and_constants_are_those_of_upstreams_loader(name: str) -> None:
     assert ours.parameters(trainable_only=True) == TRAINABLE[name]
     assert ours.module.state_dict().keys() == upstream.keys()
     assert [key for key, value in upstream.items() if not torch.equal(value, ours.module.state_dict()[key])] == []
+
+
+@pytest.mark.parametrize("name", ["model.PTH", "model.ckpt", "model"])
+@pytest.mark.parametrize("alias", ["7net-0_22may2024", "7net-l3i5", "7net-mf-0"])
+def test_a_published_file_opens_under_any_name(alias: str, name: str, tmp_path: Path) -> None:
+    shutil.copy(checkpoint_file._shipped(alias), tmp_path / name)
+    found, expected = ep.read_checkpoint(tmp_path / name)[1], ep.read_checkpoint(alias)[1]
+    assert (found.architecture, found.sha256) == (expected.architecture, expected.sha256)
 
 
 @pytest.mark.parametrize(("name", "head"), [("7net-0", None), ("7net-l3i5", None), ("7net-mf-0", "R2SCAN")])

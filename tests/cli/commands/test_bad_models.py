@@ -26,7 +26,7 @@ def test_an_unknown_model_is_refused(
 
 def test_a_foreign_suffix_is_refused(refused: Run, tmp_path: Path) -> None:
     (tmp_path / "weights.npz").write_bytes(b"1")
-    refused("info", tmp_path / "weights.npz", says=(".npz", "no adapter opens", "directory that equiprune wrote"))
+    refused("info", tmp_path / "weights.npz", says=(".npz", "No adapter recognises", "directory that equiprune wrote"))
 
 
 def test_a_foreign_directory_is_refused(refused: Run, tmp_path: Path) -> None:

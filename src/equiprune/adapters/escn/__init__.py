@@ -24,7 +24,11 @@ class EscnAdapter(ModelAdapter):
     name = "escn"
     architecture_type = EscnArchitecture
     suffixes = (".pt",)
+    looks_for = "'state_dict' beside a 'config' whose model is escn (eSCN)"
     direct_forces = True
+
+    def recognises(self, path: Path) -> bool:
+        return checkpoint_file.recognised(path)
 
     def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
         return checkpoint_file.read(source, trust=trust)

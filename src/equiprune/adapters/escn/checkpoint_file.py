@@ -38,6 +38,7 @@ from equiprune.adapters.escn.layouts import weight_layouts
 from equiprune.blocks import WeightLayout
 from equiprune.errors import CheckpointError
 from equiprune.files.atomic import sha256_of
+from equiprune.files.outline import entry, outline
 from equiprune.files.torch_files import read_torch_file
 
 LICENCE = "unknown: see where the file came from"
@@ -51,6 +52,13 @@ DERIVED = "distance_expansion.offset"
 
 _ADVICE = "Give a .pt of an eSCN model that fairchem-core 1 (or ocp) wrote."
 _UMA = f"it is a checkpoint of fairchem-core 2 (UMA, eSEN), which is another model. {_ADVICE}"
+
+
+def recognised(path: Path) -> bool:
+    """Whether a file has weights and a config of fairchem's that names escn, in the old layout or the new one."""
+    content = outline(path)
+    model = entry(content, "config", "model")
+    return isinstance(entry(content, "state_dict"), dict) and "escn" in (model, entry(model, "name"))
 
 
 def read(source: str | Path, *, trust: bool) -> Checkpoint:

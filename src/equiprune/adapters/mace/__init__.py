@@ -28,9 +28,13 @@ class MaceAdapter(ModelAdapter):
     name = "mace"
     architecture_type = MaceArchitecture
     suffixes = (".model",)
+    looks_for = "a pickled module of mace.modules.models (MACE)"
 
     def aliases(self) -> Mapping[str, str]:
         return {alias: description for alias, (description, _) in PUBLISHED.items()}
+
+    def recognises(self, path: Path) -> bool:
+        return checkpoint_file.recognised(path)
 
     def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
         return checkpoint_file.read(source)

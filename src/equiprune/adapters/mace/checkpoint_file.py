@@ -30,6 +30,7 @@ from equiprune.blocks import Irrep, Irreps
 from equiprune.errors import CheckpointError, EquipruneError
 from equiprune.files.atomic import sha256_of
 from equiprune.files.download import fetch
+from equiprune.files.outline import outline
 from equiprune.files.pickles import StandIn, class_name, read_pickled_module
 
 PROVENANCE = "equiprune_provenance"
@@ -39,11 +40,18 @@ _PACKAGES = frozenset(
     {"mace", "e3nn", "torch", "opt_einsum_fx", "cuequivariance", "cuequivariance_torch", "openequivariance"}
 )
 
+_MODULES = "mace.modules.models."
 _MODELS = {"ScaleShiftMACE": True, "MACE": False}
 _RADIAL = {"BesselBasis": Radial.BESSEL, "GaussianBasis": Radial.GAUSSIAN, "ChebychevBasis": Radial.CHEBYSHEV}
 _TRANSFORMS = {"AgnesiTransform": Transform.AGNESI, "SoftTransform": Transform.SOFT}
 _KNOWN = frozenset(range(1, 119))
 _GATES = ("abs", "tanh", "silu")
+
+
+def recognised(path: Path) -> bool:
+    """Whether a file holds a module of mace-torch; `read` says whether it is one that can be pruned."""
+    content = outline(path)
+    return isinstance(content, StandIn) and content.origin.startswith(_MODULES)
 
 
 def read(source: str | Path) -> Checkpoint:
@@ -72,7 +80,7 @@ def read(source: str | Path) -> Checkpoint:
 def architecture_of(model: Any) -> MaceArchitecture:
     """Hyperparameters of a pickled MACE model."""
     kind = class_name(model)
-    if not model.origin.startswith("mace.modules.models.") or kind not in _MODELS:
+    if not model.origin.startswith(_MODULES) or kind not in _MODELS:
         raise CheckpointError(
             f"it is a {model.origin}; {' and '.join(_MODELS)} of mace-torch 0.3 are supported. Files of MACE v1 and "
             "deployed (LAMMPS) models are not: give the .model they were made from."

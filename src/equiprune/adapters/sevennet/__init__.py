@@ -24,9 +24,13 @@ class SevenNetAdapter(ModelAdapter):
     name = "sevennet"
     architecture_type = SevenNetArchitecture
     suffixes = (".pth",)
+    looks_for = "'model_state_dict' beside a 'config' with chemical species (SevenNet)"
 
     def aliases(self) -> Mapping[str, str]:
         return checkpoint_file.ALIASES
+
+    def recognises(self, path: Path) -> bool:
+        return checkpoint_file.recognised(path)
 
     def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
         return checkpoint_file.read(source, trust=trust)

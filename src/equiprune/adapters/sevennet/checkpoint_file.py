@@ -22,6 +22,7 @@ from equiprune.adapters.sevennet.layouts import weight_layouts
 from equiprune.blocks import Irrep
 from equiprune.errors import CheckpointError
 from equiprune.files.atomic import sha256_of
+from equiprune.files.outline import entry, outline
 from equiprune.files.torch_files import read_torch_file
 
 LICENCE = "MIT"
@@ -44,6 +45,13 @@ ALIASES = {
     "7net-l3i5": "SevenNet-l3i5",
     "7net-mf-0": "SevenNet-MF-0, heads R2SCAN and PBE",
 }
+
+
+def recognised(path: Path) -> bool:
+    """Whether a file has what every checkpoint of sevenn has."""
+    content = outline(path)
+    config, weights = entry(content, "config"), entry(content, "model_state_dict")
+    return isinstance(weights, dict) and isinstance(config, dict) and {"version", "chemical_species"} <= config.keys()
 
 
 def read(source: str | Path, *, trust: bool) -> Checkpoint:

@@ -44,8 +44,7 @@ def certify(
     child = open_model(model, None, common, any_head=True, device=device)
     if child.head is not None and common.head is None:
         note(f"Checking head {child.head}; --head chooses another: {', '.join(child.architecture.heads)}.")
-    others = Common(trust=common.trust)
-    original = open_model(parent, None, others, any_head=True, device=device) if parent else None
+    original = open_model(parent, None, common.headless, any_head=True, device=device) if parent else None
     with progress("certify", CHECKS) as step:
         certificate = ep.certify(child, original, nve_steps=nve_steps, progress=step)
     if output is not None and output.suffix == ".json":

@@ -90,6 +90,7 @@ def check_label(
         check_device(device)
         return
     given = {"--dtype": dtype, "--device": device != "cpu", "--head": common.head, "--trust": common.trust}
+    given |= {"--adapter": common.adapter}
     if vain := [flag for flag, value in given.items() if value]:
         raise TargetError(
             f"{model} is a calculator, and {', '.join(vain)} means something to a model only. Leave it out; what a "

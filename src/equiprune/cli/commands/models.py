@@ -8,7 +8,7 @@ import equiprune as ep
 from equiprune.cli.display import plain, show, show_json, show_table
 from equiprune.cli.flags.panels import COMMON, Common
 from equiprune.cli.flags.values import Output
-from equiprune.cli.opening import open_model
+from equiprune.cli.opening import open_model, read_model
 from equiprune.cli.summary import describe_model, written
 from equiprune.files.atomic import check_writable
 
@@ -19,7 +19,7 @@ def info(model: str, /, *, common: Common = COMMON) -> int:
     Args:
         model: an alias such as 7net-l3i5, an upstream checkpoint, or a directory that equiprune wrote.
     """
-    adapter, checkpoint = ep.read_checkpoint(model, trust=common.trust)
+    adapter, checkpoint = read_model(model, common)
     if common.head is not None:
         adapter.check_head(checkpoint.architecture, common.head)
     value = describe_model(adapter, checkpoint)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cyclopts import Group, Parameter
 
@@ -42,11 +42,18 @@ class Common:
         json: print one JSON document on stdout instead of text.
         head: level of theory, for a multi-head model.
         trust: open a pickle that could run code; only for files whose origin you trust.
+        adapter: the name of the architecture, for a file that several adapters recognise.
     """
 
     json: Switch = False
     head: str | None = None
     trust: Switch = False
+    adapter: str | None = None
+
+    @property
+    def headless(self) -> Common:
+        """The same for a model whose head is not meant."""
+        return replace(self, head=None)
 
 
 COMMON = Common()
