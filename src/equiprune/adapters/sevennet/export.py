@@ -18,6 +18,7 @@ from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint, fill
 from equiprune.adapters.sevennet.architecture import UNIVERSAL, Rescale, SevenNetArchitecture, to_config
+from equiprune.adapters.sevennet.build import build
 from equiprune.adapters.sevennet.checkpoint_file import PROVENANCE_KEY
 
 
@@ -28,9 +29,7 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     """
     import yaml
 
-    from equiprune.adapters.sevennet import SevenNetAdapter
-
-    module = SevenNetAdapter().build(checkpoint.architecture, torch.float32)
+    module = build(checkpoint.architecture, torch.float32)
     fill(module, checkpoint.weights)
     config = config_with_constants(checkpoint)
     optimizer = torch.optim.Adam([p for p in module.parameters() if p.requires_grad], lr=1e-3)
