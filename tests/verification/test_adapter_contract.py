@@ -1,192 +1,425 @@
-"""The shipped checks can fail: each law of the contract catches an adapter that breaks it."""
+"""The shipped laws can fail: every assertion of theirs catches an adapter that breaks it, in words of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+import ast
+import importlib
+import pkgutil
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import broken_adapters as broken
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from broken_adapters import (
+    CHECKPOINT,
+    HEADED,
+    Contract,
+    Energy,
+    Exporting,
+    OnlyPruned,
+    direction,
+    springs,
+    without_value,
+)
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
 
 import equiprune as ep
-from equiprune.adapters import Taps
-from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
-from equiprune.blocks import ChannelTying, FeatureSpace, Role, Segment, Site, WeightLayout
-from equiprune.errors import EquipruneError
+from equiprune.adapters.toy import ToyAdapter
+from equiprune.blocks import ChannelTying, FeatureSpace, Role, Site
+from equiprune.potentials.checkpoint import load
+from equiprune.pruning.calibration import calibrate
+from equiprune.pruning.cost import ParameterCount
+from equiprune.pruning.slicing import prune
 from equiprune.testing import AdapterContract, assert_equivariant, assert_forces_are_gradients, random_plan
+from equiprune.verification import laws
 from equiprune.verification.second_derivatives import assert_second_derivatives
 
-CHECKPOINT = ToyAdapter().random_checkpoint(ToyArchitecture(elements=(1, 6, 8, 14), cutoff=4.0))
+_PRUNING, _FILES, _DECLARED, _SCORES = (
+    f"equiprune.verification.laws.{module}" for module in ("pruning", "files", "declarations", "scores")
+)
+IDLE, SILENT = (
+    replace(
+        CHECKPOINT, weights={**CHECKPOINT.weights, "linear_up_1_weight": f * CHECKPOINT.weights["linear_up_1_weight"]}
+    )
+    for f in (1e-6, 0.0)
+)
 
 
-class Contract(AdapterContract):
-    """The contract on one checkpoint."""
+@dataclass(frozen=True)
+class Mutant:
+    """What one assertion of a law must catch.
 
-    def __init__(self, adapter: ep.ModelAdapter, checkpoint: ep.Checkpoint = CHECKPOINT) -> None:
-        self.adapter, self.checkpoint = adapter, checkpoint
+    Attributes:
+        law: its name.
+        says: the words of the assertion.
+        contract: a broken adapter, and what the law is tried on.
+        patches: what is broken in equiprune itself, where no adapter can break it.
+    """
 
-    def checkpoints(self) -> Sequence[ep.Checkpoint]:
-        return [self.checkpoint]
+    law: str
+    says: str
+    contract: Contract
+    patches: Mapping[str, Any] = field(default_factory=dict)
 
-
-class Energy(ToyAdapter):
-    """Adds something to the energy."""
-
-    def __init__(self, extra: Callable[[Tensor, ep.AtomicGraph], Tensor]) -> None:
-        self.extra = extra
-
-    def energies(
-        self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        energies = super().energies(module, architecture, graph, head, taps)
-        return energies + self.extra(energies, graph)
+    def __str__(self) -> str:
+        return self.says
 
 
-def field(_: Tensor, graph: ep.AtomicGraph) -> Tensor:
-    """An external field along x."""
-    zero = torch.zeros_like(graph.strain[:, 0, 0])
-    return 1e-3 * zero.index_add(0, graph.structure_of_atom, graph.positions[:, 0])
+def right(**of: Any) -> Contract:
+    return Contract(ToyAdapter(), **of)
 
 
-def direction(energies: Tensor, graph: ep.AtomicGraph) -> Tensor:
-    """Energies that grow with the alignment of edges to x."""
-    aligned = graph.edge_vectors()[:, 0].square()
-    return energies * 1e-3 * torch.zeros_like(energies).index_add(0, graph.structure_of_edge, aligned)
+def counted(**wrong: int) -> Callable[..., ParameterCount]:
+    return lambda adapter, architecture: replace(ep.count_parameters(adapter, architecture), **wrong)
 
 
-def springs(_: Tensor, graph: ep.AtomicGraph) -> Tensor:
-    """Springs whose forces and stress are right, but without a derivative, as those of many a fast kernel."""
-    vectors = graph.edge_vectors()
-    constant = vectors.detach()
-    energies = constant.square().sum(-1) / 2 + (constant * (vectors - constant)).sum(-1)
-    return 1e-3 * torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_edge, energies)
+def loaded(**wrong: Any) -> Callable[..., ep.Potential]:
+    """Loading that gets something wrong."""
+
+    def opened(path: Path, **how: Any) -> ep.Potential:
+        potential = load(path, **how)
+        return replace(potential, checkpoint=replace(potential.checkpoint, **wrong))
+
+    return opened
 
 
-class Trainable(ToyAdapter):
-    """Trains what it declares constant."""
-
-    def build(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
-        return super().build(architecture, dtype).requires_grad_(True)
-
-
-class WithoutFanIn(ToyAdapter):
-    """Forgets the normalisation of every weight."""
-
-    def build(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
-        return ToyAdapter().build(architecture, dtype)
-
-    def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
-        layouts = super().weight_layouts(architecture)
-        return {
-            name: replace(layout, paths=tuple(replace(path, scale=1.0) for path in layout.paths))
-            for name, layout in layouts.items()
-        }
+def without_files() -> dict[str, Any]:
+    """Saving and loading that only remember: the adapter is not installed."""
+    held: list[ep.Potential] = []
+    return {f"{_FILES}.save": lambda model, path: held.append(model), f"{_FILES}.load": lambda path, **how: held[-1]}
 
 
-class FixedReadout(WithoutFanIn):
-    """Does not say what the readout reads."""
+def scored(change: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[..., ep.ImportanceScores]:
+    """Calibration that gets something wrong."""
 
-    def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
-        layouts = dict(ToyAdapter().weight_layouts(architecture))
-        [path] = layouts["readout_weight"].paths
-        axes = ((Segment.fixed(path.shape[0]),), path.axes[1])
-        return {**layouts, "readout_weight": WeightLayout((replace(path, axes=axes),))}
+    def scores(*given: Any, **how: Any) -> ep.ImportanceScores:
+        found = calibrate(*given, **how)
+        return replace(found, mean=change(dict(found.mean)))
 
-
-class OtherCutoff(ToyAdapter):
-    """Prunes a hyperparameter that no plan mentions."""
-
-    def shrink(self, architecture: Any, plan: ep.PruningPlan) -> Any:
-        return replace(super().shrink(architecture, plan), cutoff=3.9)
+    return scores
 
 
-class SortedElements(ToyAdapter):
-    """Sorts the elements of a smaller model, but not its weights."""
-
-    def shrink(self, architecture: Any, plan: ep.PruningPlan) -> Any:
-        smaller = super().shrink(architecture, plan)
-        return replace(smaller, elements=tuple(sorted(smaller.elements)))
+def without_the_first(mean: dict[str, Any]) -> dict[str, Any]:
+    return dict(list(mean.items())[1:])
 
 
-class Unseen(ToyAdapter):
-    """Shows no radial neurons."""
-
-    def energies(
-        self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        shown = {name: tap for name, tap in taps.items() if not name.startswith("radial.")}
-        return super().energies(module, architecture, graph, head, shown)
+def negative(mean: dict[str, Any]) -> dict[str, Any]:
+    return {name: {ir: -1 - values for ir, values in by.items()} for name, by in mean.items()}
 
 
-class OtherElement(ToyAdapter):
-    """Adds what belongs to one element to the next."""
-
-    def with_references(
-        self, architecture: Any, weights: Mapping[str, Tensor], changes: Mapping[int, float], head: str | None
-    ) -> tuple[Any, Mapping[str, Tensor]]:
-        architecture, moved = super().with_references(architecture, weights, changes, head)
-        return architecture, {**moved, "shift": weights["shift"] + (moved["shift"] - weights["shift"]).roll(1)}
-
-
-class OtherInTraining(ToyAdapter):
-    """Builds for training a module one of whose weights learns twice as fast."""
-
-    def build_for_training(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
-        module = self.build(architecture, dtype)
-        module.get_parameter("readout_weight").register_hook(lambda gradient: 2 * gradient)
-        return module
+def prune_in_half(potential: ep.Potential, plan: ep.PruningPlan) -> ep.Potential:
+    """Rounds single precision twice."""
+    child = prune(potential, plan)
+    if potential.dtype != torch.float32:
+        return child
+    rounded = {name: weight.bfloat16().float() for name, weight in child.checkpoint.weights.items()}
+    return replace(child, checkpoint=replace(child.checkpoint, weights=rounded))
 
 
-class Unregistered(ToyAdapter):
-    """Has no entry point."""
-
-    name = "unregistered"
-
-
-IDLE = {**CHECKPOINT.weights, "linear_up_1_weight": 1e-6 * CHECKPOINT.weights["linear_up_1_weight"]}
-
-BROKEN: dict[str, Contract] = {
-    "layouts_match_the_built_module": Contract(Trainable()),
-    "keeping_everything_is_the_identity": Contract(OtherCutoff()),
-    "masked_equals_sliced": Contract(WithoutFanIn()),
-    "pruning_matters": Contract(ToyAdapter(), replace(CHECKPOINT, weights=IDLE)),
-    "pruning_twice_is_pruning_once": Contract(SortedElements()),
-    "the_order_of_channels_means_nothing": Contract(FixedReadout()),
-    "references_add_a_constant_per_element": Contract(OtherElement()),
-    "every_space_is_seen_with_its_shape": Contract(Unseen()),
-    "every_scored_space_gets_a_score_per_channel": Contract(Unseen()),
-    "scores_do_not_depend_on_the_frame": Contract(Energy(direction)),
-    "scores_add_up_over_batches": Contract(Energy(lambda energies, graph: energies * graph.n_structures)),
-    "physics_before_and_after_pruning": Contract(Energy(direction)),
-    "second_derivatives_are_those_of_the_forces": Contract(Energy(springs)),
-    "what_is_built_for_training_is_the_same_function": Contract(OtherInTraining()),
-    "an_isolated_atom_and_a_single_atom_cell_feel_no_force": Contract(Energy(field)),
-    "vacuum_is_the_same_as_no_periodicity": Contract(Energy(lambda _, graph: 1e-6 * graph.volume.nan_to_num())),
-    "saving_and_loading_gives_the_same_model": Contract(Unregistered()),
-    "dead_blocks_are_found_and_removed_without_loss": Contract(FixedReadout()),
-}
+def moving_graph(self: ep.Potential, structures: Any, origins: Any = None) -> ep.AtomicGraph:
+    """Moves the structures that it is given."""
+    for atoms in structures:
+        atoms.positions += 1.0
+    return ep.AtomicGraph.from_structures(structures, self.architecture.cutoff, self.dtype)
 
 
-def test_every_law_of_the_contract_is_broken_below() -> None:
-    assert {f"test_{name}" for name in BROKEN} == {name for name in dir(AdapterContract) if name.startswith("test_")}
+def other(**changes: Any) -> Callable[[ep.Checkpoint], ep.Checkpoint]:
+    return lambda checkpoint: replace(checkpoint, **changes)
 
 
-@pytest.mark.parametrize(("law", "contract"), BROKEN.items(), ids=BROKEN)
-def test_a_broken_adapter_is_caught(law: str, contract: Contract, tmp_path: Any) -> None:
-    needs_a_folder = law.startswith(("saving", "references"))
-    with pytest.raises((AssertionError, EquipruneError, KeyError)):
-        getattr(contract, f"test_{law}")(*([tmp_path] if needs_a_folder else []))
+def other_cutoff(checkpoint: ep.Checkpoint) -> ep.Checkpoint:
+    return replace(checkpoint, architecture=replace(checkpoint.architecture, cutoff=3.9))
+
+
+def other_weight(checkpoint: ep.Checkpoint) -> ep.Checkpoint:
+    weights = {
+        **checkpoint.weights,
+        "readout_weight": checkpoint.weights["readout_weight"].nextafter(torch.tensor(9.0)),
+    }
+    return replace(checkpoint, weights=weights)
+
+
+def position(graph: ep.AtomicGraph) -> torch.Tensor:
+    return broken.per_structure(graph, graph.positions[:, 0])
+
+
+def volume(graph: ep.AtomicGraph) -> torch.Tensor:
+    """Of the strained cell, as far as the trace goes."""
+    return graph.strain.diagonal(dim1=1, dim2=2).sum(-1)
+
+
+WEIGHTS = {**CHECKPOINT.weights, "shift": CHECKPOINT.weights["shift"] + 1e-3}
+MUTANTS = [
+    *(
+        Mutant("layouts_match_the_built_module", says, contract, patches)
+        for says, contract, patches in (
+            ("declared parameters are not the built ones", Contract(broken.Trainable()), {}),
+            ("declared constants are not the built ones", Contract(broken.OtherConstant()), {}),
+            ("two weights have one identity", Contract(broken.OneIdentity()), {}),
+            ("counted parameters: 1 instead", right(), {f"{_DECLARED}.count_parameters": counted(all=1)}),
+            ("counted trainable parameters: 1 inst", right(), {f"{_DECLARED}.count_parameters": counted(trainable=1)}),
+        )
+    ),
+    *(
+        Mutant("every_space_is_seen_with_its_shape", says, contract)
+        for says, contract in (
+            ("spaces are not seen: ['radial.0', 'radial.1']", Contract(broken.Unseen())),
+            ("spaces are seen more than once", Contract(broken.Twice())),
+            ("spaces are seen in another shape", Contract(broken.Narrow())),
+            ("a repeated space is seen in another shape", Contract(broken.Narrow(), repeated=("radial.",))),
+        )
+    ),
+    *(
+        Mutant("keeping_everything_is_the_identity", f"keeping everything changes {what}", Contract(adapter))
+        for what, adapter in (
+            ("a hyperparameter", broken.OtherCutoff()),
+            ("names", broken.OtherNames()),
+            ("weights: ['readout_weight']", broken.Louder()),
+        )
+    ),
+    Mutant("masked_equals_sliced", "the sliced model is not the masked one", Contract(broken.WithoutFanIn())),
+    Mutant(
+        "masked_equals_sliced", "parameters, counted were 1", right(), {f"{_PRUNING}.count_parameters": counted(all=1)}
+    ),
+    Mutant("pruning_matters", "hidden features are idle: edge_irreps.1", right(checkpoint=IDLE)),
+    Mutant("pruning_twice_is_pruning_once", "pruned twice, hyperparameters", Contract(broken.ShorterReach())),
+    Mutant("pruning_twice_is_pruning_once", "pruned twice, predictions are others", Contract(broken.Louder())),
+    Mutant("the_order_of_channels_means_nothing", "no channels to put in another order", Contract(broken.Spaceless())),
+    Mutant("the_order_of_channels_means_nothing", "another order of channels is", Contract(broken.FixedReadout())),
+    Mutant(
+        "single_precision_is_double_precision_rounded",
+        "single precision is not double precision rounded",
+        right(),
+        {f"{_PRUNING}.prune": prune_in_half},
+    ),
+    Mutant(
+        "single_precision_is_double_precision_rounded",
+        "a module of single precision holds other weights: ['readout_weight']",
+        Contract(broken.HalfPrecision()),
+    ),
+    Mutant("rewriting_alone_changes_nothing", "the rewritten parent is another", Contract(broken.Louder())),
+    Mutant(
+        "heads_that_are_taken_out_stay_what_they_were",
+        "other heads are left than were kept: ('a',)",
+        Contract(broken.OneOfMany(), HEADED),
+    ),
+    Mutant(
+        "heads_that_are_taken_out_stay_what_they_were",
+        "a head that was taken out predicts something else",
+        Contract(broken.ReversedHeads(), HEADED),
+    ),
+    Mutant("growth_that_preserves_changes_nothing", "growth adds nothing", Contract(broken.NotGrowing())),
+    Mutant(
+        "growth_that_preserves_changes_nothing",
+        "preserves changes the function",
+        Contract(broken.GrowingWithoutFanIn()),
+    ),
+    *(
+        Mutant("dead_blocks_are_found_and_removed_without_loss", says, contract, patches)
+        for says, contract, patches in (
+            ("the adapter's layouts name no scored space", Contract(broken.Spaceless()), {}),
+            ("dead blocks are not found: [(", right(), {f"{_PRUNING}.dead_blocks": lambda *_: {}}),
+            (
+                "dead blocks are found and not removed",
+                right(),
+                {f"{_PRUNING}.lossless_plan": lambda *_: ep.PruningPlan.nothing()},
+            ),
+            ("removing dead blocks changes predictions", Contract(broken.Lifted()), {}),
+        )
+    ),
+    *(
+        Mutant("every_scored_space_gets_a_score_per_channel", says, contract, patches)
+        for says, contract, patches in (
+            (
+                "channels have no score",
+                right(),
+                {f"{_SCORES}.calibrate": scored(without_the_first)},
+            ),
+            ("scores are negative", right(), {f"{_SCORES}.calibrate": scored(negative)}),
+            ("what reaches an output and what has scores are not the same: ", right(checkpoint=SILENT), {}),
+        )
+    ),
+    Mutant("scores_do_not_depend_on_the_frame", "scores depend on the frame: taylor", Contract(Energy(direction))),
+    Mutant(
+        "scores_add_up_over_batches",
+        "scores depend on the batch",
+        Contract(Energy(lambda energies, graph: energies * graph.n_structures)),
+    ),
+    *(
+        Mutant("physics_before_and_after_pruning", f"{says} {which}", Contract(kind(extra)))
+        for which, kind in (("the parent", Energy), ("the pruned model", OnlyPruned))
+        for says, extra in (
+            ("the frame shows in predictions of", direction),
+            ("forces are no gradients in", broken.frozen_springs),
+            ("the rest of the batch shows in predictions of", broken.of_the_batch),
+        )
+    ),
+    Mutant(
+        "second_derivatives_are_those_of_the_forces",
+        "second derivatives are not those of the forces: toy: {'hessian.finite_difference",
+        Contract(Energy(springs)),
+    ),
+    *(
+        Mutant("evaluating_changes_nothing", says, contract, patches)
+        for says, contract, patches in (
+            ("a second evaluation gives other bits", Contract(broken.Forgetful()), {}),
+            ("evaluating changes its input: ['edge_index', 'shifts'] of the graph", Contract(broken.Sorting()), {}),
+            ("its input: the structures", right(), {"equiprune.potential.Potential.graph": moving_graph}),
+            ("evaluating changes the model: ['readout_weight']", Contract(broken.Rounding()), {}),
+        )
+    ),
+    Mutant("the_order_of_edges_means_nothing", "energies depend on the order", Contract(Energy(broken.first_edge))),
+    Mutant(
+        "the_order_of_edges_means_nothing",
+        "forces depend on the order",
+        Contract(Energy(lambda e, graph: without_value(broken.first_edge(e, graph)))),
+    ),
+    Mutant("what_is_far_apart_adds_up", "what is far apart do not add up", Contract(Energy(broken.squared_size))),
+    Mutant("what_is_far_apart_adds_up", "what is far apart feels each other", Contract(Energy(broken.centre))),
+    *(
+        Mutant(
+            "an_isolated_atom_and_a_single_atom_cell_feel_no_force", f"a single atom {says}", Contract(Energy(extra))
+        )
+        for says, extra in (
+            ("has no finite energy", broken.nan_without_edges),
+            ("has no finite forces", broken.cusp_in_positions),
+            ("feels a force", broken.field),
+            ("has the wrong stress", broken.cusp_in_strain),
+        )
+    ),
+    Mutant(
+        "vacuum_is_the_same_as_no_periodicity",
+        "energies depend on periodicity",
+        Contract(Energy(lambda _, graph: 1e-6 * graph.volume.nan_to_num())),
+    ),
+    Mutant(
+        "vacuum_is_the_same_as_no_periodicity",
+        "forces depend on periodicity",
+        Contract(Energy(broken.pull_without_volume)),
+    ),
+    *(
+        Mutant("what_is_built_for_training_is_the_same_function", says, Contract(adapter))
+        for says, adapter in (
+            ("what is built for training predicts something else", broken.LouderInTraining()),
+            ("other weights learn: {'readout_weight'}", broken.FrozenInTraining()),
+            ("a weight learns something else: readout_weight", broken.OtherInTraining()),
+        )
+    ),
+    *(
+        Mutant(
+            "saving_and_loading_gives_the_same_model",
+            f"a saved model has {says}",
+            right(),
+            {f"{_FILES}.load": loaded(**wrong)},
+        )
+        for says, wrong in (
+            ("other hyperparameters", {"architecture": None}),
+            ("another licence: other", {"licence": "other"}),
+            ("another history", {"history": ({"step": "made"},)}),
+            ("other weights: ['shift']", {"weights": WEIGHTS}),
+        )
+    ),
+    *(
+        Mutant("exporting_and_reading_gives_the_same_model", says, Contract(adapter))
+        for says, adapter in (
+            ("an exported model has other hyperparameters", Exporting(other_cutoff)),
+            ("an exported model has other weights: ['readout_weight']", Exporting(other_weight)),
+            ("an exported model has another licence: other", Exporting(other(licence="other"))),
+            ("an exported model has another history", Exporting(other(history=({"step": "made"},)))),
+            ("upstream's own tools give another energy", Exporting(energy=1e-3)),
+        )
+    ),
+    *(
+        Mutant("references_add_a_constant_per_element", says, contract, patches)
+        for says, contract, patches in (
+            ("energies do not move by the sum over atoms with other references: ", Contract(broken.OtherElement()), {}),
+            ("forces move with other references: ", Contract(broken.PulledReferences(position)), {}),
+            ("the stress moves with other references: ", Contract(broken.PulledReferences(volume)), {}),
+            (
+                "energies do not move by the sum over atoms with other references, saved",
+                right(),
+                {f"{_FILES}.load": lambda *_, **how: ep.load("toy", dtype=torch.float64)},
+            ),
+            (
+                "energies do not move by the sum over atoms with other references for another head",
+                Contract(broken.Headed(), HEADED),
+                without_files(),
+            ),
+        )
+    ),
+]
+
+
+def run_law(contract: Contract, law: str, tmp_path: Path) -> None:
+    test = getattr(contract, f"test_{law}")
+    test(*([tmp_path] if "tmp_path" in test.__annotations__ else []))
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=str)
+def test_a_broken_adapter_is_caught_by_the_words_of_its_law(
+    mutant: Mutant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, replacement in mutant.patches.items():
+        monkeypatch.setattr(name, replacement)
+    with pytest.raises(AssertionError, match=re.escape(mutant.says)):
+        run_law(mutant.contract, mutant.law, tmp_path)
+
+
+LAWS = [name.removeprefix("test_") for name in dir(AdapterContract) if name.startswith("test_")]
+
+
+def test_every_law_is_broken_above() -> None:
+    assert {mutant.law for mutant in MUTANTS} == set(LAWS)
+
+
+def assertions() -> Iterator[str]:
+    """The words of every assertion of a law, up to the first value in them."""
+    for module in pkgutil.iter_modules(laws.__path__, f"{laws.__name__}."):
+        source = Path(importlib.import_module(module.name).__file__ or "").read_text()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.Assert):
+                assert node.msg is not None, f"{module.name}, line {node.lineno}: an assertion without words"
+                yield words(node.msg)
+            for keyword in node.keywords if isinstance(node, ast.Call) else ():
+                if keyword.arg == "law" and not isinstance(keyword.value, ast.Name):
+                    yield words(keyword.value)
+            if isinstance(node, ast.Assign) and "law" in ast.unparse(node.targets[0]).split(", "):
+                yield words(node.value.elts[-1] if isinstance(node.value, ast.Tuple) else node.value)
+
+
+def words(message: ast.expr) -> str:
+    parts = message.values if isinstance(message, ast.JoinedStr) else [message]
+    return max((str(part.value) for part in parts if isinstance(part, ast.Constant)), key=len).strip()
+
+
+def test_every_assertion_has_words_of_its_own_and_a_mutant() -> None:
+    found = list(assertions())
+    assert len(found) == len(set(found)) > 40
+    untried = [each for each in found if not any(each[:20] in mutant.says or mutant.says in each for mutant in MUTANTS)]
+    assert not untried
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize(
+    "contract",
+    [Contract(broken.Headed(), HEADED), Contract(broken.Growing()), Contract(Exporting())],
+    ids=["heads", "growth", "export"],
+)
+def test_adapters_that_can_more_than_the_toy_obey_the_laws_too(contract: Contract, law: str, tmp_path: Path) -> None:
+    if law.startswith(("rewriting", "heads", "growth", "exporting")):
+        run_law(contract, law, tmp_path)
 
 
 def test_assertions_name_the_values(toy: ep.Potential, structures: list[Atoms]) -> None:
     with pytest.raises(AssertionError, match=r"equivariance\.energy.*limits"):
         assert_equivariant(replace(toy, adapter=Energy(direction)), structures)
     with pytest.raises(AssertionError, match=r"finite_difference\.forces"):
-        assert_forces_are_gradients(replace(toy, adapter=Energy(lambda e, g: field(e, g).detach())), structures)
+        assert_forces_are_gradients(replace(toy, adapter=Energy(lambda e, g: broken.field(e, g).detach())), structures)
     assert_forces_are_gradients(replace(toy, adapter=Energy(springs)), structures)  # they are; their slope is not
     with pytest.raises(AssertionError, match=r"hessian\.finite_difference.*limits"):
         assert_second_derivatives(replace(toy, adapter=Energy(springs)), structures)

@@ -51,7 +51,9 @@ def second_derivatives(potential: Potential, structures: Sequence[Atoms]) -> dic
     return found
 
 
-def assert_second_derivatives(potential: Potential, structures: Sequence[Atoms]) -> None:
+def assert_second_derivatives(
+    potential: Potential, structures: Sequence[Atoms], law: str = "second derivatives are wrong"
+) -> None:
     """The Hessian is that of the forces, and can be trained on.
 
     Raises:
@@ -59,7 +61,7 @@ def assert_second_derivatives(potential: Potential, structures: Sequence[Atoms])
     """
     values = second_derivatives(potential, structures)
     beyond = {name: value for name, value in values.items() if not value <= HESSIAN_LIMITS[name]}
-    assert not beyond, f"{potential.checkpoint.source}: {beyond} beyond the limits {HESSIAN_LIMITS}"
+    assert not beyond, f"{law}: {potential.checkpoint.source}: {beyond} beyond the limits {HESSIAN_LIMITS}"
 
 
 def _slope_of_forces(potential: Potential, atoms: Atoms, direction: np.ndarray, step: float = 5e-4) -> np.ndarray:

@@ -7,7 +7,9 @@ import pytest
 from random_mace import KINDS, random_checkpoint
 
 from equiprune.adapters import Checkpoint
+from equiprune.adapters.growth import GrowRadialBasis, Growth
 from equiprune.adapters.mace import MaceAdapter
+from equiprune.potentials.potential import Potential
 from equiprune.testing import AdapterContract
 
 
@@ -25,6 +27,9 @@ class TestMace(AdapterContract):
 
     def checkpoints(self) -> Sequence[Checkpoint]:
         return [_checkpoint(self.kind)]
+
+    def growths(self, potential: Potential) -> Sequence[Growth]:
+        return [GrowRadialBasis(potential.architecture.radial_basis + 2)]
 
 
 @cache

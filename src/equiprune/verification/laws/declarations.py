@@ -1,0 +1,80 @@
+"""What an adapter declares is what its modules are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from equiprune.blocks import Site
+from equiprune.pruning.cost import count_parameters
+from equiprune.verification.laws.contract import Contract
+
+Seen = list[tuple[str, tuple[int, ...]]]
+"""Names of spaces whose tap was called, and the shape it was given."""
+
+
+class DeclarationLaws(Contract):
+    """Layouts and spaces."""
+
+    def test_layouts_match_the_built_module(self) -> None:
+        """Names, shapes and trainability of every parameter, known without building the module."""
+        for checkpoint in self.checkpoints():
+            module = self.adapter.build(checkpoint.architecture, torch.float64)
+            built = {n: (tuple(p.shape), p.requires_grad) for n, p in module.named_parameters()}
+            layouts = self.adapter.weight_layouts(checkpoint.architecture)
+            declared = {n: (lay.shape, lay.trainable) for n, lay in layouts.items() if not lay.buffer}
+            assert declared == built, f"declared parameters are not the built ones: {_unlike(declared, built)}"
+            buffers = {n: tuple(b.shape) for n, b in module.named_buffers()}
+            constants = {n: lay.shape for n, lay in layouts.items() if lay.buffer}
+            there = {n: buffers.get(n) for n in constants}
+            assert constants == there, f"declared constants are not the built ones: {_unlike(constants, there)}"
+            names = [layout.identity or name for name, layout in layouts.items()]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            assert not twice, f"two weights have one identity, and slicing would take one for the other: {twice}"
+            count = count_parameters(self.adapter, checkpoint.architecture)
+            every = sum(p.numel() for p in module.parameters())
+            assert count.all == every, f"counted parameters: {count.all} instead of {every}"
+            trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
+            assert count.trainable == trained, f"counted trainable parameters: {count.trainable} instead of {trained}"
+
+    def test_every_space_is_seen_with_its_shape(self) -> None:
+        """Each tap is called once per evaluation with a row per atom or edge; of `repeated` spaces several times so."""
+        for potential in self.potentials():
+            graph = potential.graph(self.structures(potential.elements))
+            rows = {Site.ATOM: len(graph.numbers), Site.EDGE: graph.edge_index.shape[1]}
+            seen: Seen = []
+            spaces = [space for space in potential.spaces if space.site is not Site.NONE]
+            replace(potential, taps={s.name: _noted(s.name, seen) for s in spaces}).energies(graph)
+            expected = {s.name: (rows[s.site], s.irreps.dim) for s in spaces}
+            several = [(name, shape) for name, shape in seen if self.repeated and name.startswith(self.repeated)]
+            for name, (sites, width) in several:
+                fits = (sites % expected[name][0], width) == (0, expected[name][1])
+                assert fits, f"a repeated space is seen in another shape: {name} {sites, width}"
+            once = {name: shape for name, shape in expected.items() if name not in dict(several)}
+            found = [entry for entry in seen if entry not in several]
+            assert {name for name, _ in found} == once.keys(), (
+                f"spaces are not seen: {sorted(once.keys() - dict(found).keys())}"
+            )
+            assert len(found) == len(once), f"spaces are seen more than once: {_twice(found)}"
+            assert dict(found) == once, f"spaces are seen in another shape: {_unlike(dict(found), once)}"
+
+
+def _unlike(a: dict, b: dict) -> dict:
+    """Entries that differ, those of both sides."""
+    return {name: (a.get(name), b.get(name)) for name in a.keys() | b.keys() if a.get(name) != b.get(name)}
+
+
+def _twice(found: Seen) -> list[str]:
+    names = [name for name, _ in found]
+    return sorted({name for name in names if names.count(name) > 1})
+
+
+def _noted(name: str, seen: Seen) -> Callable[[Tensor], Tensor]:
+    def note(feature: Tensor) -> Tensor:
+        seen.append((name, tuple(feature.shape)))
+        return feature
+
+    return note
