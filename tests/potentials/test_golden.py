@@ -1,6 +1,8 @@
 """Files of every past format version still open and still mean the same, and no hyperparameter is guessed."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -8,6 +10,8 @@ from ase.build import molecule
 from golden_files import GOLDEN, GoldenModel, Place, added, left_out, mistyped, places
 
 import equiprune as ep
+from equiprune.adapters.hyperparameters import hyperparameters_from_json, since
+from equiprune.errors import CheckpointError
 
 ENERGY = {"toy-format-1": -15.83295914358574}
 """eV, of an ethanol molecule, by the version that wrote the file."""
@@ -47,3 +51,34 @@ def test_the_first_format_did_not_know_the_nearest_neighbours() -> None:
     """Its files may lack what was added since, and only they."""
     assert "max_neighbors" not in FIRST.description["architecture"]
     assert ep.load(FIRST.path).architecture.max_neighbors is None
+
+
+@dataclass(frozen=True)
+class Part:
+    width: int
+    depth: int = field(default=2, metadata=since(3))
+
+
+@dataclass(frozen=True)
+class Whole:
+    parts: tuple[Part, ...]
+    name: str = field(default="whole", metadata=since(2))
+
+
+@pytest.mark.parametrize(
+    ("version", "value", "lacks"),
+    [
+        (1, {"parts": [{"width": 1}]}, ""),
+        (2, {"parts": [{"width": 1}], "name": "whole"}, ""),
+        (2, {"parts": [{"width": 1}]}, "'name'"),
+        (3, {"parts": [{"width": 1, "depth": 2}, {"width": 1}], "name": "whole"}, "'parts.1.depth'"),
+        (1, {"parts": [{"depth": 2}]}, "'parts.0.width'"),
+    ],
+)
+def test_only_fields_that_came_later_may_be_missing(version: int, value: dict[str, Any], lacks: str) -> None:
+    """Also in what is part of a field; a file that has a field before its time is read."""
+    if not lacks:
+        assert hyperparameters_from_json(Whole, value, version) == Whole((Part(1),))
+        return
+    with pytest.raises(CheckpointError, match=rf"field {lacks} is missing, and no value is assumed"):
+        hyperparameters_from_json(Whole, value, version)

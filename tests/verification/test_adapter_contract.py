@@ -269,7 +269,7 @@ MUTANTS = [
         for says, contract, patches in (
             ("a second evaluation gives other bits", Contract(broken.Forgetful()), {}),
             ("evaluating changes its input: ['edge_index', 'shifts'] of the graph", Contract(broken.Sorting()), {}),
-            ("its input: the structures", right(), {"equiprune.potential.Potential.graph": moving_graph}),
+            ("its input: the structures", right(), {"equiprune.potentials.potential.Potential.graph": moving_graph}),
             ("evaluating changes the model: ['readout_weight']", Contract(broken.Rounding()), {}),
         )
     ),

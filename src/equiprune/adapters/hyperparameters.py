@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import Field, fields
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -45,23 +45,29 @@ def hyperparameters_from_json(kind: type, value: Any, version: int) -> Any:
             is allowed.
     """
     reader: TypeAdapter[Any] = TypeAdapter(kind)
-    given = _completed(kind, value, version)
     try:
-        made = reader.validate_json(json.dumps(given), strict=True)
+        made = reader.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         raise CheckpointError(_mistyped(error)) from error
-    different = list(_differences(given, reader.dump_python(made, mode="json")))
+    written = _without_newer(reader.dump_python(made, mode="json"), made, value, version)
+    different = list(_differences(value, written))
     if different:
         raise CheckpointError(" ".join(different[:3]))
     return made
 
 
-def _completed(kind: type, value: Any, version: int) -> Any:
-    """The value with the defaults of fields that its version of the format did not have."""
-    if not isinstance(value, dict):
-        return value
-    newer: list[Field[Any]] = [f for f in fields(kind) if f.metadata.get(_SINCE, 0) > version]
-    return {field.name: field.default for field in newer} | value
+def _without_newer(written: Any, made: Any, given: Any, version: int) -> Any:
+    """What was read, written again, without fields that its version of the format did not have and the file has not."""
+    if isinstance(written, list) and isinstance(given, list) and len(written) == len(given):
+        return [_without_newer(*of, version) for of in zip(written, made, given, strict=True)]
+    if not is_dataclass(made) or not isinstance(given, dict):
+        return written
+    newer = {field.name for field in fields(made) if field.metadata.get(_SINCE, 0) > version}
+    return {
+        name: _without_newer(value, getattr(made, name), given.get(name), version)
+        for name, value in written.items()
+        if name in given or name not in newer
+    }
 
 
 def _mistyped(error: ValidationError) -> str:

@@ -20,7 +20,7 @@ from ase import Atoms
 
 from equiprune.errors import CheckpointError, OutputError, TargetError
 from equiprune.files.atomic import check_writable, read_json, write_json
-from equiprune.files.settings import current, from_text, to_json
+from equiprune.files.settings import VERSION, current, from_text, to_json
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,8 @@ class Written:
 
 NOTHING = Written()
 
-VERSION = 2
-"""Of the record; 1 held text of what `_TEXTS` names."""
-
 _TEXTS = ("augmentation", "dynamics", "hessian")
+"""What records of version 1 held as text."""
 
 
 def _current(settings: Mapping[str, Any], version: int) -> dict[str, Any]:
@@ -133,7 +131,7 @@ class LabelFile:
             settings = _current(record["settings"], record.get("version", 1))
             found = Written(int(record["structures"]), int(record["bytes"]))
         except (CheckpointError, TargetError, AttributeError, KeyError, TypeError, ValueError) as error:
-            raise self._unusable("is damaged") from error
+            raise self._unusable(f"is damaged ({error})") from error
         if settings != self._settings:
             raise self._unusable("is an interrupted labelling of another model, data or setting")
         return found

@@ -10,8 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from equiprune.files import settings
-
-VERSION = 2
+from equiprune.files.settings import VERSION
 
 
 def run_record(described: Mapping[str, Any]) -> dict[str, Any]:
