@@ -1,6 +1,7 @@
 """What the core suite shares: the toy model in float64 and a few small structures."""
 
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
@@ -22,6 +23,15 @@ torch.set_num_threads(1)  # tensors are tiny: more threads only wait for each ot
 
 settings.register_profile("equiprune", deadline=None, max_examples=25, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("equiprune")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def heard() -> Iterator[None]:
+    """Ctrl-C is heard here and in the processes that tests start, also where pytest itself was started without it."""
+    before = signal.getsignal(signal.SIGINT)  # ignored in the background of a script, and that is inherited
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -109,7 +109,7 @@ def test_what_is_no_step_is_refused(record: dict[str, Any]) -> None:
 
 def test_the_precision_of_a_checkpoint_is_that_of_most_of_its_numbers(toy: ep.Potential) -> None:
     assert toy.checkpoint.dtype == torch.float32
-    assert toy.to(torch.float64).checkpoint.dtype == torch.float32  # of the file; the module has another
+    assert toy.with_dtype(torch.float64).checkpoint.dtype == torch.float32  # of the file; the module has another
     doubled = {name: weight.double() for name, weight in toy.checkpoint.weights.items()}
     assert replace(toy.checkpoint, weights=doubled).dtype == torch.float64
     mixed = {"a_constant": torch.zeros(1, dtype=torch.float64), **toy.checkpoint.weights}

@@ -13,7 +13,7 @@ from equiprune.files.settings import current, from_json, from_text, kind, to_jso
 from equiprune.labelling.augmentation import Augmentation
 from equiprune.labelling.dynamics import Dynamics
 from equiprune.potentials.hessian import RandomProbes, Rows
-from equiprune.pruning.importance import TaylorEnergy, TaylorForces
+from equiprune.pruning.criteria import TaylorEnergy, TaylorForces
 from equiprune.training.objective import Absolute, ConditionalHuber, Huber, Norm, Objective, Square, Term
 from equiprune.training.optimisation import Constant, Cosine, Linear, Optimisation, Plateau
 from equiprune.training.recipe import PRESETS, Recipe

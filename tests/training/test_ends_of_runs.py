@@ -27,15 +27,17 @@ def test_a_run_asked_to_end_saves_the_step_it_is_in(number: int, tmp_path: Path)
     assert RunFolder(tmp_path / "run").state()["state"]["step"] == 6
 
 
-def test_what_nohup_ignores_stays_ignored() -> None:
-    before, stopped = signal.signal(signal.SIGHUP, signal.SIG_IGN), []
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_what_is_ignored_stays_ignored(number: int) -> None:
+    """By nohup, or in the background of a script."""
+    before, stopped = signal.signal(number, signal.SIG_IGN), []
     try:
         with stopping_politely(lambda: stopped.append(True)):
-            os.kill(os.getpid(), signal.SIGHUP)
-            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            os.kill(os.getpid(), number)
+            assert signal.getsignal(number) is signal.SIG_IGN
         assert stopped == []
     finally:
-        signal.signal(signal.SIGHUP, before)
+        signal.signal(number, before)
 
 
 def test_time_is_a_reason_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing import resource_tracker
+from types import FrameType
 
 from equiprune.errors import EquipruneError
 
@@ -24,13 +25,20 @@ def stopping_politely(stop: Callable[[], None]) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # Python lets no other set handlers
         yield
         return
+    with handling(lambda *_: stop()):
+        yield
+
+
+@contextmanager
+def handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Signals to end go to a handler meanwhile, except those that are ignored; the main thread alone can ask for it."""
     heard = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, lambda *_: stop()) for number in heard}
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def leave_signals_to_the_trainer(_: int) -> None:

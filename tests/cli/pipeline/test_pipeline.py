@@ -476,6 +476,20 @@ def test_a_stage_that_is_killed_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         pipeline.launch(["train"], lock)
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT])
+def test_a_signal_that_is_ignored_stops_no_stage(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under nohup, or in the background of a script; the stage is sent what comes to the pipeline."""
+    monkeypatch.setattr(sys, "executable", "/bin/sh")
+    real, script = subprocess.Popen, f"kill -{number} $PPID $$; sleep 0.2; echo '{{}}'"
+    monkeypatch.setattr(subprocess, "Popen", lambda _, **how: real(["/bin/sh", "-c", script], **how))
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        with holding(tmp_path, "") as lock:
+            assert pipeline.launch(["train"], lock) == Ended(0, "{}\n", stopped=False)
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("code", [-signal.SIGTERM, -signal.SIGINT, 0])
 def test_a_stage_that_ends_at_a_signal_ends_the_run_with_code_2(
     code: int, cli: Run, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

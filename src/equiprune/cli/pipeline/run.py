@@ -26,6 +26,7 @@ from equiprune.cli.pipeline.stage_folder import Status
 from equiprune.cli.pipeline.stages import Call, check, planned
 from equiprune.errors import EquipruneError, OutputError, RecipeError
 from equiprune.files.atomic import holding, read_json, write_text
+from equiprune.training.signals import handling
 
 _SKIPPED = "unchanged, skipped"
 
@@ -154,19 +155,18 @@ def launch(words: Sequence[str], lock: int) -> Ended:
 
 @contextmanager
 def _passed_on(child: subprocess.Popen[str]) -> Iterator[list[int]]:
-    """Ctrl-C and requests to end go to the child, which ends as its command does; which ones there were."""
+    """Ctrl-C and requests to end go to the child, which ends as its command does; which ones there were.
+
+    What is ignored (under nohup, of a job in the background of a script) is ignored by the child too.
+    """
     passed: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         passed.append(number)
         child.send_signal(number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with handling(pass_on):
         yield passed
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _report(call: Call, status: str) -> dict[str, Any]:
