@@ -168,12 +168,20 @@ def _leave_signals_to_the_trainer(_: int) -> None:
     """The trainer finishes its step with the batches it waits for; workers end with it, however it ends."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    if _HELD_BACK:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
+_HELD_BACK = "pthread_sigmask" in vars(signal)
+"""Whether signals can be held back; not on Windows."""
 
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
     """What arrives meanwhile comes afterwards."""
+    if not _HELD_BACK:
+        yield
+        return
     resource_tracker.ensure_running()  # or it would be started inside, and let signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:

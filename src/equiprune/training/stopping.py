@@ -10,7 +10,11 @@ from types import FrameType
 
 from equiprune.errors import EquipruneError
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if name in vars(signal)  # Windows has no SIGHUP
+)
 """Ctrl-C and the end of a terminal reach every process of it, SIGTERM often every process of a job."""
 
 
