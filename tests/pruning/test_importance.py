@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from equiprune.storage import as_json
 
 import equiprune as ep
 from equiprune.errors import PlanError
 from equiprune.pruning.calibration import score_batch
+from equiprune.pruning.figure import table
 from equiprune.pruning.importance import RunningScores
 
 SCALAR, VECTOR = ep.Irrep(0, 1), ep.Irrep(1, -1)
@@ -137,3 +139,22 @@ def test_the_standard_error_is_that_of_the_mean_over_structures(toy: ep.Potentia
     together = ep.calibrate(toy, structures)
     expected = np.std(alone, axis=0, ddof=1) / np.sqrt(len(structures))
     np.testing.assert_allclose(together.standard_error["node_feats.1"][VECTOR], expected, rtol=1e-9)
+
+
+def test_of_one_structure_the_standard_error_is_undefined(toy: ep.Potential, structures: list[Atoms]) -> None:
+    scores = ep.calibrate(toy, structures[:1])
+    errors = [error for by in scores.standard_error.values() for error in by.values()]
+    assert all(np.isnan(error).all() for error in errors)
+    assert all(np.isfinite(mean).all() for by in scores.mean.values() for mean in by.values())
+    stored = json.loads(as_json(scores.to_json()))
+    assert stored["standard_error"]["node_feats.2"]["0e"] == [None] * 5
+    reread = ep.ImportanceScores.from_json(stored)
+    np.testing.assert_array_equal(reread.standard_error["node_feats.2"][SCALAR], [np.nan] * 5)
+    assert {row[4] for row in table(scores)[1:]} == {"undefined"}
+    assert not np.isnan(ep.calibrate(toy, structures[:2]).standard_error["node_feats.2"][SCALAR]).any()
+
+
+def test_an_undefined_error_of_many_structures_is_no_scores_file(toy: ep.Potential, structures: list[Atoms]) -> None:
+    stored = {**ep.calibrate(toy, structures[:1]).to_json(), "structures": 2}
+    with pytest.raises(PlanError, match="not a scores file"):
+        ep.ImportanceScores.from_json(stored)

@@ -163,7 +163,7 @@ def summary_rows(
                 *errors,
                 f"{timing.median / timing.atoms * 1e3:.1f}",
                 f"{timings[0].median / timing.median:.2f}x",
-                f"{timing.peak_memory_bytes / 2**20:.0f}",
+                timing.peak_mebibytes,
                 verdict,
             ]
         )

@@ -31,7 +31,7 @@ class Timing:
         dtype, backend, batch, threads: the conditions.
         atoms: in the structure.
         seconds: of each repetition, one energy-forces-stress evaluation.
-        peak_memory_bytes: while evaluating; see `equiprune.evaluation.memory.peak_memory`.
+        peak_memory_bytes: while evaluating, or None; see `equiprune.evaluation.memory.peak_memory`.
     """
 
     model: str
@@ -41,12 +41,17 @@ class Timing:
     threads: int
     atoms: int
     seconds: tuple[float, ...]
-    peak_memory_bytes: int
+    peak_memory_bytes: int | None
 
     @property
     def median(self) -> float:
         """Seconds per evaluation."""
         return statistics.median(self.seconds)
+
+    @property
+    def peak_mebibytes(self) -> str:
+        """Peak memory in MiB, for tables."""
+        return "not measured" if self.peak_memory_bytes is None else f"{self.peak_memory_bytes / 2**20:.0f}"
 
     @property
     def atoms_per_second(self) -> float:
@@ -82,7 +87,7 @@ def benchmark(
     """Time every model on one structure, taking turns; ``progress`` is called once per evaluation."""
     graphs = {name: potential.graph([atoms]) for name, potential in potentials.items()}
     seconds: dict[str, list[float]] = {name: [] for name in potentials}
-    peaks = dict.fromkeys(potentials, 0)
+    peaks: dict[str, int | None] = dict.fromkeys(potentials)
     for repeat in range(-warmup, repeats):
         for name, potential in potentials.items():
             if repeat < 0:
@@ -129,7 +134,7 @@ def table(timings: list[Timing]) -> list[list[str]]:
                 f"{per_atom[0]:.1f} ({per_atom[1]:.1f}..{per_atom[2]:.1f})",
                 f"{timing.atoms_per_second:.0f}",
                 f"{timings[0].median / timing.median:.2f}x",
-                f"{timing.peak_memory_bytes / 2**20:.0f}",
+                timing.peak_mebibytes,
                 timing.dtype,
                 str(timing.threads),
                 str(timing.atoms),

@@ -2,7 +2,6 @@
 
 import ctypes
 import gc
-import resource
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +12,12 @@ _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 
 
-def peak_memory(work: Callable[[], object], device: torch.device) -> int:
+def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
     """Bytes that ``work`` needs at its worst moment.
 
     On a GPU everything the allocator holds, weights included. On a CPU what the process needs beyond what it held
-    before; measured on Linux with glibc, where free memory can be given back and the high-water mark reset, and the
-    growth of the all-time peak elsewhere.
+    before; measured on Linux with glibc, where free memory can be given back and the high-water mark reset, the growth
+    of the all-time peak on other Unixes, and None on Windows.
     """
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -29,12 +28,13 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int:
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)  # or memory freed earlier would be used again unseen
         _RESET.write_text("5")
-        peak = _high_water_mark
-    except (OSError, AttributeError):
+        peak: Callable[[], int | None] = _high_water_mark
+    except (OSError, AttributeError, TypeError):  # what a system without one of these says
         peak = _largest_so_far
     before = peak()
     work()
-    return peak() - before
+    after = peak()
+    return None if before is None or after is None else after - before
 
 
 def _high_water_mark() -> int:
@@ -42,6 +42,10 @@ def _high_water_mark() -> int:
     return int(line.split()[1]) * 1024
 
 
-def _largest_so_far() -> int:
+def _largest_so_far() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024

@@ -1,7 +1,6 @@
 """Writing files so that no reader ever sees half of one, and reading them with clear errors."""
 
 import errno
-import fcntl
 import hashlib
 import json
 import math
@@ -14,6 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from equiprune.errors import CheckpointError, OutputError
+
+try:
+    import fcntl as _fcntl
+except ImportError:  # Windows
+    _fcntl = None  # type: ignore[assignment]
 
 
 def check_writable(path: Path) -> None:
@@ -56,7 +60,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Write a text file in one step."""
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -80,7 +84,7 @@ def _without_nan(value: Any) -> Any:
 def read_json(path: Path, what: str) -> Any:
     """Read a JSON file; raises `CheckpointError` saying which ``what`` is missing or broken."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no {what} at '{path}'.") from error
     except (OSError, ValueError) as error:
@@ -88,30 +92,55 @@ def read_json(path: Path, what: str) -> Any:
 
 
 @contextmanager
-def holding(folder: Path, refusal: str) -> Iterator[int]:
+def holding(folder: Path, refusal: str) -> Iterator[int | None]:
     """Nobody else holds the folder meanwhile; gives the open descriptor that holds it.
 
     A process that is given the descriptor holds the folder too, and longer if it lives longer. The kernel lets go when
-    the last of them has ended, however it ended.
+    the last of them has ended, however it ended. Windows has no such descriptors: None is given, and a file ``.lock``
+    in the folder is held by this process alone.
 
     Raises:
         OutputError: another process holds the folder; ``refusal`` says what that process does.
     """
+    with _by_file(folder, refusal) if _fcntl is None else _by_descriptor(folder, refusal) as handle:
+        yield handle
+
+
+@contextmanager
+def _by_descriptor(folder: Path, refusal: str) -> Iterator[int]:
     handle = os.open(folder, os.O_RDONLY)
     try:
-        _lock(handle, refusal)
+        _fcntl.flock(handle, _fcntl.LOCK_EX | _fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise _held(refusal) from error
+    except OSError:  # a file system without locks
+        pass
+    try:
         yield handle
     finally:
         os.close(handle)
 
 
-def _lock(handle: int, refusal: str) -> None:
+@contextmanager
+def _by_file(folder: Path, refusal: str) -> Iterator[None]:
+    from filelock import FileLock, Timeout  # only here is it needed
+
+    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise OutputError(f"{refusal} Wait for it, or end it first.") from error
+        lock.acquire()
+    except Timeout as error:
+        raise _held(refusal) from error
     except OSError:  # a file system without locks
         pass
+    try:
+        yield None
+    finally:
+        lock.release()
+
+
+def _held(refusal: str) -> OutputError:
+    return OutputError(f"{refusal} Wait for it, or end it first.")
 
 
 def sha256_of(path: Path) -> str:

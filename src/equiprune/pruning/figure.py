@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from equiprune.files.atomic import replacing
 from equiprune.pruning.importance import ImportanceScores
 
@@ -34,6 +36,7 @@ def table(scores: ImportanceScores) -> list[list[str]]:
     for name, by_irrep in scores.mean.items():
         for ir, values in by_irrep.items():
             error = scores.standard_error[name][ir].mean()
-            cells = [f"{v:.3g}" for v in (values.mean(), error, values.min(), values.max())]
+            numbers = (values.mean(), error, values.min(), values.max())
+            cells = ["undefined" if np.isnan(number) else f"{number:.3g}" for number in numbers]
             rows.append([name, str(ir), str(len(values)), *cells, str(int((values == 0).sum()))])
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -28,7 +28,8 @@ class ImportanceScores:
     Attributes:
         mean: space name to irrep to (mul,) float64; for `Taylor` eV per structure, or a share of the sum over the model
             where forces are an output of their own.
-        standard_error: of the mean over structures; zero for criteria that need no data.
+        standard_error: of the mean over structures; zero for criteria that need no data, nan (undefined) for one
+            structure.
         structures: number of structures averaged over.
         provenance: criterion, model and data fingerprints, precision.
 
@@ -65,8 +66,8 @@ class ImportanceScores:
     def to_json(self) -> dict[str, Any]:
         """A JSON value; floats keep all digits."""
 
-        def plain(values: Mapping[str, Values]) -> dict[str, dict[str, list[float]]]:
-            return {space: {str(ir): v.tolist() for ir, v in by.items()} for space, by in values.items()}
+        def plain(values: Mapping[str, Values]) -> dict[str, dict[str, list[float | None]]]:
+            return {space: {str(ir): _plain(v) for ir, v in by.items()} for space, by in values.items()}
 
         return {
             "format": "equiprune-scores-1",
@@ -83,15 +84,24 @@ class ImportanceScores:
             if value["format"] != "equiprune-scores-1":
                 raise KeyError("format")
 
-            def arrays(name: str) -> dict[str, Values]:
-                return {
-                    space: {Irrep.parse(ir): _finite(v) for ir, v in by.items()} for space, by in value[name].items()
-                }
+            def arrays(name: str, read: Callable[[Any], np.ndarray]) -> dict[str, Values]:
+                return {space: {Irrep.parse(ir): read(v) for ir, v in by.items()} for space, by in value[name].items()}
 
             provenance = current_provenance(value["provenance"])
-            return cls(arrays("mean"), arrays("standard_error"), int(value["structures"]), provenance)
+            structures = int(value["structures"])
+            errors = arrays("standard_error", _undefined_or_finite if structures == 1 else _finite)
+            return cls(arrays("mean", _finite), errors, structures, provenance)
         except (AttributeError, KeyError, TypeError, ValueError, TargetError) as error:
             raise PlanError("This is not a scores file. Make one with 'equiprune calibrate'.") from error
+
+
+def _plain(values: np.ndarray) -> list[float | None]:
+    """JSON has no nan."""
+    return [None if np.isnan(value) else value for value in values.tolist()]
+
+
+def _undefined_or_finite(values: Any) -> np.ndarray:
+    return np.full(len(values), np.nan) if set(values) == {None} else _finite(values)
 
 
 def current_provenance(stored: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,11 +203,14 @@ class RunningScores:
         )
 
     def scores(self, provenance: Mapping[str, Any]) -> ImportanceScores:
-        """Mean and its standard error over structures."""
+        """Mean and its standard error over structures; one alone says nothing of how they differ."""
         n = self.structures
         mean = {space: {ir: v / n for ir, v in by.items()} for space, by in self.total.items()}
         error = {
-            space: {ir: np.sqrt(np.maximum(v / n - mean[space][ir] ** 2, 0) / max(n - 1, 1)) for ir, v in by.items()}
+            space: {
+                ir: np.sqrt(np.maximum(v / n - mean[space][ir] ** 2, 0) / (n - 1)) if n > 1 else np.full_like(v, np.nan)
+                for ir, v in by.items()
+            }
             for space, by in self.squares.items()
         }
         return ImportanceScores(mean, error, n, provenance)
@@ -211,8 +224,11 @@ class RunningScores:
     def from_json(cls, value: Any) -> RunningScores:
         """Read what `to_json` wrote."""
         stored = {"format": "equiprune-scores-1", "provenance": {}, "structures": value["structures"]}
-        scores = ImportanceScores.from_json(stored | {"mean": value["total"], "standard_error": value["squares"]})
-        return cls(scores.mean, scores.standard_error, scores.structures)
+        total, squares = (
+            ImportanceScores.from_json(stored | {"mean": value[name], "standard_error": {}})
+            for name in ("total", "squares")
+        )
+        return cls(total.mean, squares.mean, total.structures)
 
 
 def _by_structure(

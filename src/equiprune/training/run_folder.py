@@ -76,7 +76,7 @@ class RunFolder:
             raise OutputError(f"'{self.path}' holds {foreign[0]}, which is of no training run. Choose another folder.")
         write_json(self.path / "recipe.json", run_record(described))
 
-    def held(self) -> AbstractContextManager[int]:
+    def held(self) -> AbstractContextManager[int | None]:
         """Nobody else may train here meanwhile. Raises `OutputError`, on entering, when another process does."""
         return holding(self.path, f"Another process trains in '{self.path}'.")
 

@@ -11,7 +11,11 @@ from types import FrameType
 
 from equiprune.errors import EquipruneError
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ENDING = tuple(
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if name in vars(signal)  # Windows has no SIGHUP
+)
 """Ctrl-C and the end of a terminal reach every process of it, SIGTERM often every process of a job."""
 
 
@@ -45,12 +49,20 @@ def leave_signals_to_the_trainer(_: int) -> None:
     """The trainer finishes its step with the batches it waits for; workers end with it, however it ends."""
     for number in ENDING:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    if _HELD_BACK:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+
+
+_HELD_BACK = "pthread_sigmask" in vars(signal)
+"""Whether signals can be held back; not on Windows."""
 
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
     """What arrives meanwhile comes afterwards."""
+    if not _HELD_BACK:
+        yield
+        return
     resource_tracker.ensure_running()  # or it would be started inside, and let signals through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
     try:

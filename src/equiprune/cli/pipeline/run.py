@@ -88,7 +88,7 @@ def _make(folder: Path) -> None:
         raise OutputError(f"'{folder}' cannot be the folder of a pipeline ({error.strerror}).") from error
 
 
-def _run_all(calls: Sequence[Call], folder: Path, lock: int, *, as_json: bool) -> int:
+def _run_all(calls: Sequence[Call], folder: Path, lock: int | None, *, as_json: bool) -> int:
     """Run what is not done, up to the first stage that fails; the exit code."""
     done: list[dict[str, Any]] = []
     for call in calls:
@@ -104,7 +104,7 @@ def _run_all(calls: Sequence[Call], folder: Path, lock: int, *, as_json: bool) -
     return int(done[-1]["status"] == "failed")
 
 
-def _run_one(call: Call, lock: int) -> Ended | None:
+def _run_one(call: Call, lock: int | None) -> Ended | None:
     """Run a stage; None when there is nothing to do."""
     described = call.described()
     status, why = call.folder.status(described)
@@ -126,24 +126,23 @@ def _run_one(call: Call, lock: int) -> Ended | None:
     return ended
 
 
-def launch(words: Sequence[str], lock: int) -> Ended:
+def launch(words: Sequence[str], lock: int | None) -> Ended:
     """Run a command line in a process of its own; its notes go where ours go.
 
     Args:
         words: what follows ``equiprune``.
         lock: the descriptor that holds the pipeline's folder. The process holds it too: it lives on when this one is
-            killed, and nobody may then work beside it.
+            killed, and nobody may then work beside it. None on Windows, where it cannot be handed on.
 
     Raises:
         EquipruneError: it was killed.
     """
     # Without -P a file of the working directory, such as torch.py, would stand in for the package of that name.
     command = [sys.executable, "-P", "-m", "equiprune", *words]
-    how: dict[str, Any] = {"pass_fds": (lock,)}
     # In a group of its own it gets Ctrl-C once, from here, and not from the terminal as well.
-    how["process_group"] = 0
+    how: dict[str, Any] = {} if lock is None else {"pass_fds": (lock,), "process_group": 0}
     pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes, **how) as child, _passed_on(child) as passed:
+    with subprocess.Popen(command, **pipes, **how) as child, _passed_on(child, alone=lock is not None) as passed:
         said, _ = child.communicate()
     if child.returncode < 0 and not passed:
         name = signal.Signals(-child.returncode).name
@@ -154,16 +153,18 @@ def launch(words: Sequence[str], lock: int) -> Ended:
 
 
 @contextmanager
-def _passed_on(child: subprocess.Popen[str]) -> Iterator[list[int]]:
+def _passed_on(child: subprocess.Popen[str], *, alone: bool) -> Iterator[list[int]]:
     """Ctrl-C and requests to end go to the child, which ends as its command does; which ones there were.
 
+    A child that is not ``alone`` in its group is sent Ctrl-C by the terminal.
     What is ignored (under nohup, of a job in the background of a script) is ignored by the child too.
     """
     passed: list[int] = []
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
         passed.append(number)
-        child.send_signal(number)
+        if alone or number != signal.SIGINT:
+            child.send_signal(number)
 
     with handling(pass_on):
         yield passed
@@ -207,11 +208,13 @@ def _show_reports(stages: Sequence[Mapping[str, Any]]) -> None:
 def _rows(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     """A line for each model."""
     columns = [column for column in _COLUMNS if column in results[0]]
-    return [[_COLUMNS[c] for c in columns], *([_cell(result[c]) for c in columns] for result in results)]
+    return [[_COLUMNS[c] for c in columns], *([_cell(c, result[c]) for c in columns] for result in results)]
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "no labels" if value is None else plain(value)
+def _cell(column: str, value: Any) -> str:
+    if value is None:
+        return "not measured" if column == "peak_memory_bytes" else "no labels"
+    return f"{value:.4g}" if isinstance(value, float) else plain(value)
 
 
 # A dry run.
