@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from equiprune.storage import as_json
 
 import equiprune as ep
 from equiprune.errors import PlanError
+from equiprune.files.atomic import as_json
 from equiprune.pruning.calibration import score_batch
 from equiprune.pruning.figure import table
 from equiprune.pruning.importance import RunningScores
