@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
 from torch import Tensor
 
 from equiprune.adapters.pickled_module import StandIn, read_pickle
@@ -87,6 +86,8 @@ def _atoms(fields: Mapping[str, Any]) -> Atoms:
         tags=_array(fields["tags"]).astype(int).ravel() if "tags" in fields else None,
     )
     if "fixed" in fields:
+        from ase.constraints import FixAtoms  # slow to import
+
         atoms.set_constraint(FixAtoms(mask=_array(fields["fixed"]).ravel() > 0))
     atoms.info |= {name: _plain(fields[name]) for name in ("sid", "fid") if name in fields}
     named = {"energy": ("energy", "y"), "forces": ("forces", "force")}

@@ -16,7 +16,6 @@ import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 from equiprune.errors import EquipruneError, StructureError, TargetError
 from equiprune.potential import Potential, located_batches
@@ -117,6 +116,8 @@ def _survives(key: str, value: Any) -> bool:
     """Whether an extxyz file gives an entry back as it is; of ``"007"`` it would make a 7."""
     if not isinstance(value, str | int | float) or key in ("Lattice", "Properties", "pbc"):
         return False
+    from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict  # slow to import, and only needed here
+
     text = key_val_dict_to_str({key: value})
     read = key_val_str_to_dict(text) if text.isprintable() else {}
     same = read.keys() == {key} and np.ndim(read[key]) == 0 and read[key] == value
