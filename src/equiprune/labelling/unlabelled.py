@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import all_properties
-from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict
 
 _STATE = ("initial_charges", "initial_magmoms")
 """What a calculator may start from, and no label."""
@@ -37,6 +36,8 @@ def _is_label(key: str, value: Any) -> bool:
 
 def _survives(key: str, value: Any) -> bool:
     """Whether an extxyz file gives an entry back as it is; of ``"007"`` it would make a 7."""
+    from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict  # slow to import, and only needed here
+
     if not isinstance(value, str | int | float) or key in ("Lattice", "Properties", "pbc"):
         return False
     text = key_val_dict_to_str({key: value})

@@ -2,16 +2,20 @@
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
 
 
 def fixed(atoms: Atoms) -> np.ndarray:
     """Which atoms a structure's constraints hold where they are: (atoms,) booleans.
 
+    >>> from ase.constraints import FixAtoms
     >>> fixed(Atoms("H3", constraint=FixAtoms([1]))).tolist()
     [False, True, False]
     """
     held = np.zeros(len(atoms), dtype=bool)
+    if not atoms.constraints:
+        return held
+    from ase.constraints import FixAtoms  # slow to import, and few structures have any
+
     for constraint in atoms.constraints:
         if isinstance(constraint, FixAtoms):
             held[constraint.index] = True

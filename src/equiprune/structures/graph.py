@@ -11,7 +11,6 @@ import torch
 import vesin
 from ase import Atoms
 from ase.geometry import complete_cell
-from scipy.spatial import cKDTree
 from torch import Tensor
 
 from equiprune.errors import StructureError
@@ -186,6 +185,8 @@ def coinciding(atoms: Atoms) -> tuple[int, int] | None:
     """
     if len(atoms) < 2:
         return None
+    from scipy.spatial import cKDTree  # slow to import, and only needed here
+
     cell = atoms.cell.array if atoms.pbc.all() else complete_cell(atoms.cell.array * atoms.pbc[:, None])
     inverse = np.linalg.inv(cell)
     fractions = atoms.positions @ inverse

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
 from torch import Tensor
 
 from equiprune.errors import StructureError
@@ -90,6 +89,8 @@ def _atoms(fields: Mapping[str, Any]) -> Atoms:
         tags=_array(fields["tags"]).astype(int).ravel() if "tags" in fields else None,
     )
     if "fixed" in fields:
+        from ase.constraints import FixAtoms  # slow to import
+
         atoms.set_constraint(FixAtoms(mask=_array(fields["fixed"]).ravel() > 0))
     atoms.info |= {name: _plain(fields[name]) for name in ("sid", "fid") if name in fields}
     named = {"energy": ("energy", "y"), "forces": ("forces", "force")}
