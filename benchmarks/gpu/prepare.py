@@ -24,7 +24,7 @@ def main() -> None:
     folder = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
     parent = ep.load("7net-l3i5")
-    with as_file(files("equiprune") / "demo_data" / "calibration.extxyz.xz") as path:
+    with as_file(files("equiprune.cli") / "demo_data" / "calibration.extxyz.xz") as path:
         scores = ep.calibrate(parent, list(ep.read_structures(path)))
     for name, targets in TARGETS.items():
         ep.save(ep.prune(parent, ep.allocate(parent, targets, scores)), folder / name)
