@@ -12,7 +12,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.adapters import AtomicGraph
+from equiprune import AtomicGraph
 from equiprune.adapters.sevennet import SevenNetAdapter
 from equiprune.potentials.potential import Potential
 
@@ -120,12 +120,12 @@ class EngineAdapter(SevenNetAdapter):
     def build(self, architecture: Any, dtype: torch.dtype) -> torch.nn.Module:
         from sevenn.model_build import build_E3_equivariant_model
 
-        from equiprune.adapters.sevennet import _upstream_defaults
+        from equiprune.adapters.sevennet.build import upstream_defaults
         from equiprune.adapters.sevennet.architecture import to_config
 
         config = dict(to_config(architecture))
         config |= {"use_oeq": self.engine == "oeq", "cuequivariance_config": {"use": self.engine == "cueq"}}
-        with _upstream_defaults(dtype):
+        with upstream_defaults(dtype):
             module = build_E3_equivariant_model(config)
         convolution = type(module.get_submodule("1_convolution")).__name__
         if (convolution == "IrrepsConvolution") != (self.engine == "e3nn"):

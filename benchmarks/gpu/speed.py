@@ -20,7 +20,7 @@ from ase.build import bulk
 
 from benchmarks.gpu.batched import Outputs, evaluate, with_engine
 from benchmarks.gpu.engines import TOLERANCE
-from equiprune.adapters import AtomicGraph
+from equiprune import AtomicGraph
 from equiprune.potentials.checkpoint import load
 from equiprune.potentials.potential import Potential
 

@@ -22,12 +22,12 @@ def build(architecture: SevenNetArchitecture, dtype: torch.dtype) -> nn.Module:
         raise CheckpointError(
             f"SevenNet models need sevenn ({error}). Install it with: pip install 'equiprune[sevennet]'."
         ) from error
-    with _upstream_defaults(dtype):
+    with upstream_defaults(dtype):
         return build_E3_equivariant_model(to_config(architecture)).to(dtype)
 
 
 @contextmanager
-def _upstream_defaults(dtype: torch.dtype) -> Iterator[None]:
+def upstream_defaults(dtype: torch.dtype) -> Iterator[None]:
     """e3nn takes the precision of its constants from torch's default dtype while a module is constructed."""
     with default_dtype(dtype), warnings.catch_warnings():
         warnings.simplefilter("ignore")

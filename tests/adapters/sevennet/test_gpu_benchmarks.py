@@ -1,0 +1,59 @@
+"""The benchmarks for a machine with a GPU run here too, and their batches say what the library says."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import equiprune as ep
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _benchmarks_are_found() -> None:
+    sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="module")
+def small() -> ep.Potential:
+    """SevenNet-0 at a few channels: quick."""
+    parent = ep.load("7net-0")
+    targets = [ep.HiddenIrreps.parse("8x0e+4x1e+4x2e")]
+    return ep.prune(parent, ep.allocate(parent, targets, ep.data_free_scores(parent, ep.Magnitude())))
+
+
+def test_batches_of_crystals_give_what_predict_gives(small: ep.Potential) -> None:
+    from benchmarks.gpu.batched import Crystals, evaluate, graph
+
+    exact = small.with_dtype(torch.float64)
+    crystals = [atoms for atoms in ep.probe_structures(small.elements).values() if atoms.pbc.all()]
+    for number, atoms in enumerate(crystals):
+        atoms.rattle(0.3, seed=number)
+    batch = Crystals.of(crystals, "cpu", torch.float64)
+    found = evaluate(exact, graph(batch, small.architecture.cutoff))
+    predicted = exact.predict(crystals)
+    forces = np.concatenate([p.forces.numpy() for p in predicted])
+    np.testing.assert_allclose(found.energy.detach().numpy(), [p.energy.item() for p in predicted], atol=1e-10)
+    np.testing.assert_allclose(found.forces.numpy(), forces, atol=1e-10)
+    np.testing.assert_allclose(found.stress.numpy(), np.stack([p.stress.numpy() for p in predicted]), atol=1e-10)
+    of_atoms = torch.zeros(len(crystals), dtype=torch.float64).index_add(0, batch.owner, found.atomic_energy.detach())
+    np.testing.assert_allclose(of_atoms.numpy(), found.energy.detach().numpy(), atol=1e-10)
+
+
+def test_a_child_is_distilled_for_a_moment_and_goes_on(small: ep.Potential, tmp_path: Path) -> None:
+    from benchmarks.gpu.distil import Distillation, Pool, distil
+    from benchmarks.gpu.explore import explore, joined
+
+    crystals = [atoms for atoms in ep.probe_structures(small.elements).values() if atoms.pbc.all()]
+    labelled = joined(list(explore(small, crystals, seconds=5.0, batch_atoms=30, seed=0)))
+    pool = Pool(labelled, "cpu")
+    student = ep.from_scratch(small)
+    trained = distil(student, pool, pool, Distillation(seconds=3.0, batch_atoms=20), tmp_path / "run")
+    [*_, last] = map(json.loads, (tmp_path / "run" / "curve.jsonl").read_text().splitlines())
+    assert last["step"] > 0
+    assert trained.checkpoint.history[-1]["step"] == "train"
+    assert ep.load(tmp_path / "run" / "model").architecture == small.architecture
