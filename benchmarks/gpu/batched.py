@@ -120,8 +120,8 @@ class EngineAdapter(SevenNetAdapter):
     def build(self, architecture: Any, dtype: torch.dtype) -> torch.nn.Module:
         from sevenn.model_build import build_E3_equivariant_model
 
-        from equiprune.adapters.sevennet.build import upstream_defaults
         from equiprune.adapters.sevennet.architecture import to_config
+        from equiprune.adapters.sevennet.build import upstream_defaults
 
         config = dict(to_config(architecture))
         config |= {"use_oeq": self.engine == "oeq", "cuequivariance_config": {"use": self.engine == "cueq"}}
