@@ -213,10 +213,10 @@ def test_a_full_disk_leaves_nothing_behind(
     toy: ep.Potential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str
 ) -> None:
     def full(write: Any) -> Any:
-        def write_or_fail(path: Path, content: Any) -> Any:
+        def write_or_fail(path: Path, content: Any, **encoding: Any) -> Any:
             if path.name == file:
                 raise OSError(errno.ENOSPC, "No space left on device")
-            return write(path, content)
+            return write(path, content, **encoding)
 
         return write_or_fail
 
