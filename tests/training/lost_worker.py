@@ -7,19 +7,20 @@ from contextlib import contextmanager
 
 from equiprune import cli
 from equiprune.cli.commands import training
+from equiprune.cli.display import Task
 from equiprune.progress import Progress
 
 
 @contextmanager
-def fatal(_: str, total: int | None) -> Iterator[Progress]:
+def fatal(*tasks: Task) -> Iterator[list[Progress]]:
     def step(_: int) -> None:
         for child in multiprocessing.active_children():
             child.kill()
 
-    yield step
+    yield [step for _ in tasks]
 
 
 if __name__ == "__main__":
-    training.progress = fatal
+    training.progresses = fatal
     words = ["train", "toy", "--data", sys.argv[1], "-o", sys.argv[2], "--workers", "1", "--batch-size", "1"]
     sys.exit(cli.main([*words, "--epochs", "50"]))
