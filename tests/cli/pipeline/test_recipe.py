@@ -166,7 +166,7 @@ def test_a_stage_is_named_where_another_than_the_newest_is_meant() -> None:
         (["prune: {lmax: 1}", "train: {data: x.xyz, replay: prune}"], "replay is 'prune', a stage that gives a model"),
         (["prune: {lmax: 1}", "prune: {name: b, plan: prune}"], "plan is 'prune', a stage that gives a model"),
         (["label: {data: x}", "stability: {data: x, after: label}"], "after is 'label', a stage that gives labelled"),
-        (["prune: {lmx: 1}"], "Stage 'prune': prune has no key 'lmx'. Did you mean 'lmax'? Keys: basis_lmax,"),
+        (["prune: {lmx: 1}"], "Stage 'prune': prune has no key 'lmx'. Did you mean 'lmax'? Keys: adapter, basis_lmax,"),
         (["info: {json: true}"], "leave out 'json'; every stage writes result.json"),
     ],
 )

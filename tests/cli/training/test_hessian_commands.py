@@ -9,6 +9,7 @@ from command_line import Run
 from runs import labelled, rows
 
 import equiprune as ep
+from equiprune.files.settings import to_json
 from equiprune.potentials.hessian import Probes, RandomProbes, Rows
 from equiprune.structures.labels import Labels
 
@@ -27,7 +28,7 @@ def test_labels_written_by_a_command_train_by_a_command(
 ) -> None:
     output = tmp_path / "labelled.extxyz"
     ran = cli("label", "toy", data, "-o", output, "--seed", 5, *flags, "--json")
-    assert (ran.code, ran.json["hessian"]) == (0, repr(probes))
+    assert (ran.code, ran.json["hessian"]) == (0, to_json(probes))
     for i, atoms in enumerate(ep.read_structures(output)):
         np.testing.assert_allclose(Labels.of(atoms).hessian.vectors, probes.draw(len(atoms), i), atol=1e-8)
     weights = ["--hessian-weight", 2, "--hessian-samples", 2]
