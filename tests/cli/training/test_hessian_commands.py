@@ -12,6 +12,7 @@ import equiprune as ep
 from equiprune.files.settings import to_json
 from equiprune.potentials.hessian import Probes, RandomProbes, Rows
 from equiprune.structures.labels import Labels
+from equiprune.training.objective import Norm, Term
 
 
 @pytest.fixture
@@ -36,7 +37,8 @@ def test_labels_written_by_a_command_train_by_a_command(
     [row] = rows(tmp_path / "run")
     assert float(row["train_hessian"]) < 1e-3  # the student is the teacher
     recipe = ep.load(tmp_path / "run" / "model").checkpoint.history[-1]["recipe"]
-    assert recipe["objective"]["hessian"] == {"weight": 2.0, "distance": "Norm()", "unit": 1.0, "samples": 2}
+    objective = recipe["objective"]
+    assert (objective["hessian"], objective["hessian_samples"]) == (to_json(Term(2.0, Norm())), 2)
 
 
 @pytest.mark.parametrize(
