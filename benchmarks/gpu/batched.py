@@ -140,8 +140,8 @@ def with_engine(potential: Potential, engine: str, device: torch.device | str, d
 
 @dataclass(frozen=True)
 class Outputs:
-    """Of a batch: total energies (structures,), eV; per-atom energies (atoms,), eV; forces (atoms, 3), eV/Angstrom;
-    stress (structures, 3, 3), eV/Angstrom^3.
+    """Outputs of a batch: total energies (structures,) and per-atom energies (atoms,), eV; forces (atoms, 3),
+    eV/Angstrom; stress (structures, 3, 3), eV/Angstrom^3.
     """
 
     energy: Tensor

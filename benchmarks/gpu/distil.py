@@ -27,7 +27,7 @@ from equiprune.training.objective import KBAR
 
 @dataclass(frozen=True)
 class Distillation:
-    """How to train.
+    """A recipe of distillation.
 
     Attributes:
         seconds: of training.

@@ -1,4 +1,4 @@
-"""Which implementation of SevenNet's convolution a machine should use: verified against e3nn first, then timed.
+"""Implementations of SevenNet's convolution: verified against e3nn first, then timed.
 
 Each is tried in a process of its own, since a kernel that fails can leave the device unusable.
 """
@@ -21,7 +21,7 @@ from equiprune.potentials.checkpoint import load
 from equiprune.structures.probes import probe_structures
 
 TOLERANCE = 2e-5
-"""Of forces, relative to the largest: what float32 allows an engine to differ from e3nn."""
+"""Error of forces relative to the largest that float32 allows an engine to differ from e3nn."""
 
 
 def compared(

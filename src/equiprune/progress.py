@@ -1,4 +1,4 @@
-"""How long work reports how far it is."""
+"""Progress of long work: a callback, and one that does nothing."""
 
 from collections.abc import Callable
 

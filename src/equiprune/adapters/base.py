@@ -107,7 +107,7 @@ class Checkpoint:
         return max(numbers, key=numbers.__getitem__)
 
     def after(self, step: Step, weights: Weights, architecture: Any = None) -> Checkpoint:
-        """What a step made of this model: no file yet, with the step in its history.
+        """The model after a step: no file yet, with the step in its history.
 
         Args:
             step: recorded with this checkpoint as its parent.
@@ -129,7 +129,7 @@ class ModelAdapter(ABC):
     suffixes: tuple[str, ...] = ()
     """File suffixes of upstream checkpoints this adapter writes, and that those it opens usually have."""
     looks_for: str = ""
-    """What `recognises` looks for in a file, as part of a sentence; empty where no upstream file is opened."""
+    """The signs that `recognises` looks for in a file, as part of a sentence; empty where no file is opened."""
     direct_forces: bool = False
     """Whether forces are an output of their own (`energies_and_forces`) and not minus the gradient of the energy."""
 
@@ -138,7 +138,7 @@ class ModelAdapter(ABC):
         return {}
 
     def recognises(self, path: Path) -> bool:
-        """Whether a file is an upstream checkpoint of this architecture, whatever its name.
+        """True for an upstream checkpoint of this architecture, whatever its name.
 
         Looks into the file, quickly and without running anything in it (`equiprune.files.outline` does for
         torch files); False for what cannot be read. Must not import the backend.

@@ -1,4 +1,4 @@
-"""How a model came about: one frozen value per recorded step, and its JSON.
+"""The history of a model: one frozen value per recorded step, and its JSON.
 
 A checkpoint holds its history as the JSON that its file has, so that steps of later versions travel unread.
 `Checkpoint.after` adds a step; each record says which step it is, and of which parent: ``step``, ``parent`` (where that
@@ -34,7 +34,7 @@ _COMMON = {"step", "parent", "parent_sha256"}
 
 
 class Step(ABC):
-    """What was done to a model."""
+    """One step in the history of a model."""
 
     name: ClassVar[str]
     """In files."""

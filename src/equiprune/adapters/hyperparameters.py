@@ -57,7 +57,7 @@ def hyperparameters_from_json(kind: type, value: Any, version: int) -> Any:
 
 
 def _without_newer(written: Any, made: Any, given: Any, version: int) -> Any:
-    """What was read, written again, without fields that its version of the format did not have and the file has not."""
+    """Hyperparameters written again, without fields that neither the file nor its format version has."""
     if isinstance(written, list) and isinstance(given, list) and len(written) == len(given):
         return [_without_newer(*of, version) for of in zip(written, made, given, strict=True)]
     if not is_dataclass(made) or not isinstance(given, dict):
@@ -81,7 +81,7 @@ def _mistyped(error: ValidationError) -> str:
 
 
 def _differences(given: Any, meant: Any, place: tuple[str | int, ...] = ()) -> Iterator[str]:
-    """Where a value is not what it is when it has been read and written again, in sentences."""
+    """Sentences on every value that changes when it is read and written again."""
     if isinstance(given, dict) and isinstance(meant, dict):
         for key in meant.keys() - given.keys():
             yield f"The field {_dotted((*place, key))} is missing, and no value is assumed for it."

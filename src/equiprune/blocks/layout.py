@@ -51,7 +51,7 @@ class Segment:
 
     @property
     def identity(self) -> tuple[str, Irrep, str]:
-        """What it is on its axis, the same in a pruned model."""
+        """Its identity on the axis, the same in a pruned model."""
         return self.space, self.irrep, self.use
 
     def __str__(self) -> str:

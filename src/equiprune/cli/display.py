@@ -86,14 +86,14 @@ def checking(structures: int) -> Task:
 
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """How far one task is."""
+    """Progress of one task."""
     with progresses(Task(label, total)) as [step]:
         yield step
 
 
 @contextmanager
 def progresses(*tasks: Task) -> Iterator[list[Callable[[int], None]]]:
-    """How far tasks are: a bar for each on a terminal, until it is full; plain lines elsewhere."""
+    """Progress of tasks: a bar for each on a terminal, until it is full; plain lines elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield [_lines(task) for task in tasks]

@@ -1,4 +1,4 @@
-"""What a torch file holds, without its numbers: enough to see which architecture it is of, and quick.
+"""The content of a torch file without its numbers: enough to see which architecture it is of, and quick.
 
 Only the pickle inside is read. Whatever it names becomes a lifeless stand-in (see `equiprune.files.pickles`),
 tensors too, so nothing that a file contains is imported or run.
@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 from equiprune.files.pickles import StandIn
 
 _MAGIC = 0x1950A86A20F9469CFC6C
-"""What the files of torch before 1.6 begin with, as a pickle; then come a version, facts about the machine, and the
+"""Start of files of torch before 1.6, as a pickle; then come a version, facts about the machine, and the
 content.
 """
 _LARGEST = 1 << 28
@@ -33,7 +33,7 @@ def outline(path: Path) -> Any:
 
 
 def entry(content: Any, *keys: str) -> Any:
-    """What nested dictionaries hold under these keys; None where there is no such entry.
+    """The value of nested dictionaries under these keys; None where there is no such entry.
 
     >>> entry({"config": {"model": "escn"}}, "config", "model"), entry([1], "config")
     ('escn', None)

@@ -29,7 +29,7 @@ from typing import Any, TypeVar
 from equiprune.errors import closest
 
 VERSION = 2
-"""Of records: 1 held text where 2 holds fields."""
+"""Version of records: 1 held text where 2 holds fields."""
 
 UNRECORDED = MappingProxyType({"recorded": False})
 """Metadata of a field that changes nothing about a result, such as how often a state is saved."""
@@ -108,7 +108,7 @@ def current(value: Any) -> Any:
 
 
 def from_text(text: str) -> Any:
-    """What a record before version 2 wrote as ``repr`` of a frozen dataclass, of its fields or of None.
+    """The value that a record before version 2 wrote as ``repr`` of a frozen dataclass, of its fields or of None.
 
     Nothing is run: only names of registered classes, their fields, and numbers, text, None, tuples are understood.
     """

@@ -24,7 +24,7 @@ BATCH_ATOMS = 256
 
 @dataclass(frozen=True)
 class LabellingJob:
-    """What is labelled besides the structures, and with what besides energy, forces and stress."""
+    """Options of one labelling job: augmentation, dynamics and Hessian probes."""
 
     augmentation: Augmentation
     dynamics: Dynamics
@@ -36,7 +36,7 @@ class LabellingJob:
         return (1 + self.augmentation.copies) * (1 + self.dynamics.frames)
 
     def described(self) -> dict[str, object]:
-        """What makes another job of it."""
+        """The settings that are compared when a job is resumed."""
         return {"augmentation": self.augmentation, "dynamics": self.dynamics, "hessian": self.probes}
 
 
@@ -58,7 +58,7 @@ def remaining(
 
 
 def _sources(each: int, done: int = 0) -> Iterator[Origin]:
-    """Which structure of the file each one comes from, ``each`` of one, after those that are done."""
+    """Origins: the structure of the file that each one comes from, ``each`` of one, after those that are done."""
     return (Origin(number // each) for number in count(done))
 
 

@@ -34,7 +34,7 @@ class Written:
 NOTHING = Written()
 
 _TEXTS = ("augmentation", "dynamics", "hessian")
-"""What records of version 1 held as text."""
+"""Entries that records of version 1 held as text."""
 
 
 def _current(settings: Mapping[str, Any], version: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.calculators.calculator import all_properties
 
 _STATE = ("initial_charges", "initial_magmoms")
-"""What a calculator may start from, and no label."""
+"""Arrays that a calculator may start from; no labels."""
 
 
 def without_labels(atoms: Atoms) -> Atoms:
@@ -35,7 +35,7 @@ def _is_label(key: str, value: Any) -> bool:
 
 
 def _survives(key: str, value: Any) -> bool:
-    """Whether an extxyz file gives an entry back as it is; of ``"007"`` it would make a 7."""
+    """True for an entry that an extxyz file gives back as it is; of ``"007"`` it would make a 7."""
     from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict  # slow to import, and only needed here
 
     if not isinstance(value, str | int | float) or key in ("Lattice", "Properties", "pbc"):

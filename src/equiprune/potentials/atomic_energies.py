@@ -28,7 +28,7 @@ def energies(potential: Potential, structures: Sequence[Atoms]) -> np.ndarray:
 
 
 def isolated_energies(potential: Potential, elements: Sequence[int]) -> dict[int, float]:
-    """What a model gives for one atom alone, eV by atomic number."""
+    """Energies of single atoms in vacuum, eV by atomic number."""
     if not elements:
         return {}
     alone = [Atoms(numbers=[z], positions=[[0.0, 0.0, 0.0]]) for z in elements]
@@ -55,5 +55,5 @@ def rebuilt(potential: Potential, step: Step, architecture: Any, weights: Any) -
 
 
 def reference_steps(potential: Potential) -> list[Mapping[str, Any]]:
-    """What was recorded of references and scale: a run of others is another run."""
+    """Recorded changes of references and scale: a run of others is another run."""
     return [step for step in potential.checkpoint.history if step["step"] == ReferencesChanged.name]

@@ -176,7 +176,7 @@ def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores
 
 
 def _is_of(stored: Any, provenance: dict[str, Any]) -> bool:
-    """Whether partial sums are of this provenance, whichever version wrote them."""
+    """True for partial sums of this provenance, whichever version wrote them."""
     try:
         return bool(current(current_provenance(stored["provenance"])) == provenance)
     except (KeyError, TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""How much a block matters, as four criteria: the ablation of arXiv 2605.08885.
+"""Four criteria of importance: the ablation of arXiv 2605.08885.
 
 `Taylor` (its eq. 3) and `Activation` look at structures (see `equiprune.pruning.calibration`), `Magnitude` and `Random`
 only at weights or at a seed.
@@ -15,7 +15,7 @@ from torch import Tensor
 from equiprune.files.settings import kind
 
 OUTPUTS = ("energy", "forces")
-"""What features have gradients of; of forces only where they are an output of their own."""
+"""Outputs that features have gradients of; of forces only where they are an output of their own."""
 
 
 class DataCriterion(ABC):
@@ -23,7 +23,7 @@ class DataCriterion(ABC):
 
     name: str
     outputs: ClassVar[tuple[str, ...]] = ("energy",)
-    """Of `OUTPUTS`, those whose gradients count where a model has them."""
+    """The `OUTPUTS` whose gradients count where a model has them."""
 
     @abstractmethod
     def per_site(self, feature: Tensor, gradient: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""How much each block matters, as numbers: importance scores, and the sums over structures that become them."""
+"""Importance scores of every block, and the sums over structures that become them."""
 
 from __future__ import annotations
 

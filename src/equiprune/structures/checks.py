@@ -1,4 +1,4 @@
-"""What no model can evaluate, or one of them cannot, refused by where it is from."""
+"""Checks of structures that no model, or one of them, can evaluate; errors name where a structure is from."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

@@ -1,11 +1,11 @@
-"""What a structure's constraints say of its atoms."""
+"""Constraints of a structure's atoms."""
 
 import numpy as np
 from ase import Atoms
 
 
 def fixed(atoms: Atoms) -> np.ndarray:
-    """Which atoms a structure's constraints hold where they are: (atoms,) booleans.
+    """Atoms that a structure's constraints hold where they are: (atoms,) booleans.
 
     >>> from ase.constraints import FixAtoms
     >>> fixed(Atoms("H3", constraint=FixAtoms([1]))).tolist()

@@ -15,7 +15,7 @@ from ase import Atoms
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a structure is from, as errors say it.
+    """The origin of a structure, as errors say it.
 
     Attributes:
         number: in the file or files given, counted from 0; None for a structure that is alone.
@@ -38,7 +38,7 @@ class Origin:
 
 
 def origin(structures: Iterable[Atoms], index: int, use: str = "") -> Origin:
-    """Where the structure at a place of a sequence is from; what is no view of another one is its own origin.
+    """The origin of the structure at a place of a sequence; what is no view of another one is its own origin.
 
     >>> origin(Selection([Atoms("H"), Atoms("C"), Atoms("O")], [2, 0]), 0)
     Origin(number=2, use='')
@@ -55,7 +55,7 @@ class Structures(Sequence[Atoms], ABC):
         """The structure of this number, counted from 0."""
 
     def origin(self, index: int) -> Origin:
-        """Where the structure of this number is from."""
+        """The origin of the structure of this number."""
         return Origin(index)
 
     @overload
@@ -120,7 +120,7 @@ class Concatenation(Structures):
         return origin(self.parts[part], within, self.uses[part])
 
     def _place(self, index: int) -> tuple[int, int]:
-        """Of which part, and where in it."""
+        """Index of the part and position inside it."""
         ends: list[int] = vars(self)["_ends"]
         part = bisect_right(ends, index)
         return part, index - (ends[part - 1] if part else 0)
@@ -128,7 +128,7 @@ class Concatenation(Structures):
 
 @dataclass(frozen=True, eq=False)
 class Mapped(Structures):
-    """What a function makes of each structure of a sequence."""
+    """A view of a sequence: a function of each structure."""
 
     source: Sequence[Atoms]
     function: Callable[[Atoms], Atoms]

@@ -28,7 +28,7 @@ class TrainingBatch:
 
     @property
     def inputs(self) -> tuple[AtomicGraph, torch.Tensor]:
-        """What a `Predictor` is called with: the graph, and the vectors whose Hessian products are asked for."""
+        """Inputs of a `Predictor`: the graph, and the vectors whose Hessian products are asked for."""
         return self.graph, self.targets.vectors
 
     def to(self, device: torch.device | str) -> TrainingBatch:

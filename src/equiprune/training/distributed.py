@@ -93,7 +93,7 @@ class Processes:
 
 
 TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
-"""Of the norm of the gradient: rounding of sums in another order, at least."""
+"""Tolerance relative to the norm of the gradient: rounding of sums in another order, at least."""
 
 
 class ParityError(EquipruneError):

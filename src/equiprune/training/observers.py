@@ -141,7 +141,7 @@ def _measured(row: Row) -> dict[str, float]:
 
 
 _SMALLEST = 1e-12
-"""Where a loss of exactly zero is drawn on a logarithmic axis."""
+"""Value at which a loss of exactly zero is drawn on a logarithmic axis."""
 
 
 POINTS = 2000

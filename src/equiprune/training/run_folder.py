@@ -81,7 +81,7 @@ class RunFolder:
         return holding(self.path, f"Another process trains in '{self.path}'.")
 
     def state(self) -> dict[str, Any] | None:
-        """What `save` wrote last, on the CPU. Raises `CheckpointError` when it is damaged."""
+        """The state that `save` wrote last, on the CPU. Raises `CheckpointError` when it is damaged."""
         path = self.path / "state.pt"
         if not path.exists():
             return None
@@ -134,7 +134,7 @@ def _differences(stored: Any, described: Any, name: str = "") -> list[str]:
 
 @dataclass
 class RunState:
-    """Where a run is. ``average`` and ``best`` are weights by name."""
+    """The position of a run. ``average`` and ``best`` are weights by name."""
 
     step: int = 0
     epoch: int = 0

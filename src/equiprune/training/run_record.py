@@ -1,4 +1,4 @@
-"""What a run is compared by before it goes on, as a record that later versions still understand.
+"""The record that a run is compared by before it goes on, readable by later versions.
 
 Version 1 of the record wrote ``repr`` of distances and schedules and named no classes, such as
 ``{"distance": "Huber(delta=0.01)", "weight": 1.0, "unit": 1.0}`` of a `Term`.

@@ -54,12 +54,12 @@ def leave_signals_to_the_trainer(_: int) -> None:
 
 
 _HELD_BACK = "pthread_sigmask" in vars(signal)
-"""Whether signals can be held back; not on Windows."""
+"""True where signals can be held back; not on Windows."""
 
 
 @contextmanager
 def signals_held_back() -> Iterator[None]:
-    """What arrives meanwhile comes afterwards."""
+    """Hold signals back; what arrives meanwhile comes afterwards."""
     if not _HELD_BACK:
         yield
         return

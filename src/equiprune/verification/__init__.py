@@ -1,1 +1,1 @@
-"""What is true of a file: exactness, physics, lineage, and the laws of adapters."""
+"""Proof about a file: exactness, physics, lineage, and the laws of adapters."""

@@ -1,1 +1,1 @@
-"""What architectures built on e3nn share."""
+"""Code shared by architectures built on e3nn."""

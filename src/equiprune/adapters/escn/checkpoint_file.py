@@ -55,7 +55,7 @@ _UMA = f"it is a checkpoint of fairchem-core 2 (UMA, eSEN), which is another mod
 
 
 def recognised(path: Path) -> bool:
-    """Whether a file has weights and a config of fairchem's that names escn, in the old layout or the new one."""
+    """True for weights with a config of fairchem's that names escn, in the old layout or the new one."""
     content = outline(path)
     model = entry(content, "config", "model")
     return isinstance(entry(content, "state_dict"), dict) and "escn" in (model, entry(model, "name"))

@@ -49,7 +49,7 @@ _GATES = ("abs", "tanh", "silu")
 
 
 def recognised(path: Path) -> bool:
-    """Whether a file holds a module of mace-torch; `read` says whether it is one that can be pruned."""
+    """True for a module of mace-torch; `read` says whether it is one that can be pruned."""
     content = outline(path)
     return isinstance(content, StandIn) and content.origin.startswith(_MODULES)
 

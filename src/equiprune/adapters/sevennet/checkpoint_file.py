@@ -48,7 +48,7 @@ ALIASES = {
 
 
 def recognised(path: Path) -> bool:
-    """Whether a file has what every checkpoint of sevenn has."""
+    """True for a file with the entries of every sevenn checkpoint."""
     content = outline(path)
     config, weights = entry(content, "config"), entry(content, "model_state_dict")
     return isinstance(weights, dict) and isinstance(config, dict) and {"version", "chemical_species"} <= config.keys()

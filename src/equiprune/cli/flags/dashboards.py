@@ -1,4 +1,4 @@
-"""Where the learning curve goes."""
+"""Destinations of the learning curve."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equiprune.training.observers import CurvePicture, Observer, TensorBoard, Wa
 @Parameter(name="*", group=panel("Dashboards"))
 @dataclass(frozen=True)
 class WatchFlags:
-    """Where the learning curve goes besides curve.csv and curve.png.
+    """Destinations of the learning curve besides curve.csv and curve.png.
 
     Attributes:
         tensorboard: also event files for TensorBoard, in the run's folder "tensorboard".
@@ -26,7 +26,7 @@ class WatchFlags:
     wandb: str | None = None
 
     def observers(self, run: Path) -> list[Observer]:
-        """Who is told about the run in this folder; raises `EquipruneError` for a package that is not installed."""
+        """The observers of the run in this folder; raises `EquipruneError` for a package that is not installed."""
         boards: list[Observer] = [TensorBoard(run)] if self.tensorboard else []
         return [CurvePicture(run), *boards, *([Wandb(run, self.wandb)] if self.wandb else [])]
 

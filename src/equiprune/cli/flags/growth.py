@@ -1,4 +1,4 @@
-"""What to add or change after pruning."""
+"""Growth flags: additions and changes after pruning."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from equiprune.errors import TargetError
 @Parameter(name="*", group=panel("What to add"))
 @dataclass(frozen=True)
 class GrowthFlags:
-    """What to add or change after pruning. The function stays unless weights are drawn anew or grids change.
+    """Additions and changes after pruning. The function stays unless weights are drawn anew or grids change.
 
     Attributes:
         grow_radial_basis: this many radial functions, more than there are (MACE).

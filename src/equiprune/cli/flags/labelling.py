@@ -1,4 +1,4 @@
-"""What is labelled besides the structures, and with what besides energy, forces and stress."""
+"""Flags of labelling: copies, dynamics and Hessian products."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ProbeFlags:
     hessian_probes: Positive | None = None
 
     def chosen(self, seed: int) -> Probes | None:
-        """What to multiply Hessians by, None for nothing; raises `TargetError` for both."""
+        """The vectors that Hessians are multiplied by, None for none; raises `TargetError` for both."""
         if self.hessian_rows is not None and self.hessian_probes is not None:
             raise TargetError("--hessian-rows and --hessian-probes are two ways to the same; leave one out.")
         if self.hessian_probes is not None:

@@ -1,4 +1,4 @@
-"""Where labels are in the files."""
+"""Names of labels in the files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from equiprune.structures.labels import LabelKeys
 @Parameter(name="*", group=panel("Labels"))
 @dataclass(frozen=True)
 class LabelFlags:
-    """Where labels are in the files; without a flag in REF_energy, ..., or else in the calculator results.
+    """Names of labels in the files; without a flag in REF_energy, ..., or else in the calculator results.
 
     Attributes:
         energy_key: of the energy: an info entry or a calculator result. eV, of the whole structure.

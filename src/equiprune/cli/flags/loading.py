@@ -1,4 +1,4 @@
-"""How structures get to the model."""
+"""Flags of loading: workers and the neighbour cache."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equiprune.cli.flags.values import NotNegative
 @Parameter(name="*", group=panel("Loading"))
 @dataclass(frozen=True)
 class LoadingFlags:
-    """How structures get to the model; results are the same bits whatever is chosen.
+    """Workers and the neighbour cache; results are the same bits whatever is chosen.
 
     Attributes:
         workers: processes that read structures and build graphs; 0 leaves it to the one that trains.

@@ -1,4 +1,4 @@
-"""Where training runs."""
+"""Flags of hardware: devices, processes, nodes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DeviceName = Literal["cpu", "cuda"]
 @Parameter(name="*", group=panel("Where it runs"))
 @dataclass(frozen=True)
 class ProcessFlags:
-    """Where training runs.
+    """Devices, processes and nodes that training runs on.
 
     Attributes:
         device: cpu or cuda.
@@ -73,7 +73,7 @@ class ProcessFlags:
 
 
 def _started(environment: Mapping[str, str]) -> int | None:
-    """How many processes torchrun or srun says that it has started, this one included; None if neither did."""
+    """Number of processes that torchrun or srun has started, this one included; None if neither did."""
     if "WORLD_SIZE" in environment:
         return int(environment["WORLD_SIZE"])
     if "SLURM_STEP_ID" not in environment:  # the script of a job has SLURM_NTASKS too, but is one process

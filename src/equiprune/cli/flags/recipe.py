@@ -1,4 +1,4 @@
-"""What is minimised, and how."""
+"""Flags of the recipe: objective and optimisation."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class WeightFlags:
 @Parameter(name="*", group=panel("How to train"))
 @dataclass(frozen=True)
 class RecipeFlags:
-    """How to train; what is not given is the preset's.
+    """A training recipe; what is not given is the preset's.
 
     Attributes:
         preset: objective and optimisation.

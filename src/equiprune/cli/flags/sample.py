@@ -1,4 +1,4 @@
-"""Which of the structures are learnt from, and which choose the best model."""
+"""Flags of the sample: training and validation structures."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from equiprune.cli.flags.values import Positive
 @Parameter(name="*", group=panel("Which structures"))
 @dataclass(frozen=True)
 class SampleFlags:
-    """Which of the structures are learnt from, and which choose the best model.
+    """Selection of training structures, and of those that choose the best model.
 
     Attributes:
         frames_per_structure: at most this many frames of each structure, drawn at random by --seed.

@@ -1,4 +1,4 @@
-"""Where importance comes from."""
+"""Flags of importance: criterion, data, stored scores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ CriterionName = Literal["taylor", "taylor-energy", "taylor-forces", "activation"
 @Parameter(name="*", group=panel("Where importance comes from"))
 @dataclass(frozen=True)
 class ScoreFlags:
-    """Where importance comes from.
+    """The source of importance: criterion, data, stored scores.
 
     Attributes:
         scores: importance scores from 'equiprune calibrate'.

@@ -1,4 +1,4 @@
-"""What to reach."""
+"""Flags of targets."""
 
 from __future__ import annotations
 

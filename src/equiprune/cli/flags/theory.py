@@ -1,4 +1,4 @@
-"""What becomes of a model when the data is of another level of theory."""
+"""Flags for data of another level of theory: references, scale, replay."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REFERENCES: Mapping[str, References] = {"keep": KeepReferences(), "refit": Refi
 @Parameter(name="*", group=panel("Another level of theory"))
 @dataclass(frozen=True)
 class TheoryFlags:
-    """What becomes of a model, and of what it knew, when the data is of another level of theory.
+    """References, scale and replay for data of another level of theory.
 
     Attributes:
         references: energies of elements: keep, refit (least squares on the data), or a file of energies of isolated
@@ -49,7 +49,7 @@ class TheoryFlags:
         return [path for path in (self.references, self.replay) if isinstance(path, Path)]
 
     def chosen(self, cutoff: float, keys: LabelKeys) -> References:
-        """What to do about references; single atoms in a file are isolated when no image is within the cutoff."""
+        """The policy for atomic reference energies; single atoms in a file are isolated when no image is within the cutoff."""
         if isinstance(self.references, str):
             return _REFERENCES[self.references]
         return read_references(self.references, cutoff, keys)

@@ -1,4 +1,4 @@
-"""What single flags hold: whole numbers in a range, switches, output paths."""
+"""Types of single flags: whole numbers in a range, switches, output paths."""
 
 from __future__ import annotations
 

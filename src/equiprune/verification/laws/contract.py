@@ -1,4 +1,4 @@
-"""What laws are tried on: the adapter, its checkpoints, structures and plans."""
+"""The inputs of the laws: the adapter, its checkpoints, structures and plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an adapter declares is what its modules are."""
+"""Laws of declarations: an adapter's modules are as it declares them."""
 
 from __future__ import annotations
 

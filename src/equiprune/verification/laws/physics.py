@@ -28,7 +28,7 @@ _ROUNDING = 1e-9
 
 
 class PhysicsLaws(Contract):
-    """What any potential owes."""
+    """Laws of physics, which any potential obeys."""
 
     def test_physics_before_and_after_pruning(self) -> None:
         """Parent and child are equivariant, conservative, and independent of what else is in the batch.
@@ -122,7 +122,7 @@ def _largest(difference: torch.Tensor) -> float:
 
 
 def _predicted(result: Differentiated) -> dict[str, torch.Tensor]:
-    """What was predicted."""
+    """The predicted tensors."""
     return {"energies": result.energies, "forces": result.forces, "stress": result.stress}
 
 
