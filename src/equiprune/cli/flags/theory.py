@@ -49,7 +49,7 @@ class TheoryFlags:
         return [path for path in (self.references, self.replay) if isinstance(path, Path)]
 
     def chosen(self, cutoff: float, keys: LabelKeys) -> References:
-        """The policy for atomic reference energies; single atoms in a file are isolated when no image is within the cutoff."""
+        """The policy for references; single atoms in a file are isolated when no image is within the cutoff."""
         if isinstance(self.references, str):
             return _REFERENCES[self.references]
         return read_references(self.references, cutoff, keys)
