@@ -59,7 +59,7 @@ def test_a_plan_obeys_the_rules_of_the_spaces(toy: ep.Potential, targets: list[T
     for space in toy.spaces:
         mask = plan.mask(space)
         counts.setdefault(group_of(space), set()).add(str(mask.kept_irreps))
-        assert len(mask.of(SCALAR)) >= space.minimum
+        assert len(mask.of(SCALAR)) >= len(space.smallest().of(SCALAR))
     assert all(len(found) == 1 for found in counts.values())
 
 

@@ -17,7 +17,6 @@ from ase import Atoms
 
 from equiprune.errors import StructureError, TargetError
 from equiprune.files.settings import kind
-from equiprune.potentials.derivatives import products
 from equiprune.potentials.potential import Potential, check_predicted
 from equiprune.structures.batching import located_batches
 from equiprune.structures.graph import AtomicGraph
@@ -118,12 +117,8 @@ def hessian_products(
 
 
 def _of_a_batch(potential: Potential, graph: AtomicGraph, vectors: np.ndarray) -> np.ndarray:
-    graph = graph.with_leaves()
-    [gradient] = torch.autograd.grad(
-        potential.energies(graph).sum(), graph.positions, create_graph=True, allow_unused=True, materialize_grads=True
-    )
     probes = torch.as_tensor(vectors, dtype=potential.dtype, device=potential.device)
-    return products(gradient, graph.positions, probes).double().cpu().numpy()
+    return potential.differentiate(graph, vectors=probes).hessian.detach().double().cpu().numpy()
 
 
 def hessian(potential: Potential, atoms: Atoms) -> np.ndarray:

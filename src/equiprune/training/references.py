@@ -19,6 +19,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
+from equiprune.adapters.capabilities import HasEnergyScale
 from equiprune.adapters.history import ScaleChanged
 from equiprune.errors import TargetError, closest
 from equiprune.files.atomic import read_json
@@ -232,6 +233,8 @@ def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> t
         raise TargetError("There are no forces, or only zeros, to take the energy scale from. Keep the scale.")
     rms = round(rms, _DIGITS)
     weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
+    if not isinstance(potential.adapter, HasEnergyScale):
+        raise TargetError(f"{potential.adapter.name} models have no energy scale that could change. Keep it as it is.")
     made = potential.adapter.with_scale(potential.architecture, weights, rms, potential.head)
     scaled = rebuilt(potential, ScaleChanged(rms, potential.head), *made)
     return scaled, f"Energy scale set to the RMS of force components: {rms:.4g} eV."

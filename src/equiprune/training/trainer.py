@@ -28,7 +28,6 @@ from equiprune.adapters.precision import dtype_name
 from equiprune.errors import EquipruneError, TargetError
 from equiprune.potentials.atomic_energies import reference_steps
 from equiprune.potentials.checkpoint import save
-from equiprune.potentials.derivatives import Predictor
 from equiprune.potentials.potential import Potential, check_predicted
 from equiprune.progress import Progress, silent
 from equiprune.structures.sequences import Concatenation
@@ -154,8 +153,8 @@ class _Loop:
         like = (potential.adapter, potential.checkpoint, potential.dtype, potential.head)
         own = Potential.create(*like, fabric.device, for_training=True)
         self.potential = own
-        self.predictor = Predictor(own)
-        layouts = own.adapter.weight_layouts(own.architecture)
+        self.predictor = own.for_training()
+        layouts = own.adapter.layouts(own.architecture)
         names = [n for n, p in own.module.named_parameters() if p.requires_grad and layouts[n].trainable]
         freeze(own.module, names, recipe.optimisation)
         made = optimizer(own.module, recipe.optimisation, layouts)
@@ -378,7 +377,7 @@ class _Loop:
 
     def _check_finite(self, trained: Potential, group: Sequence[int]) -> None:
         [data] = self._batches("training", [group])
-        if error := not_finite(Predictor(trained).eval()(*data.inputs), data):
+        if error := not_finite(trained.for_training().eval()(*data.inputs), data):
             raise error
 
     def _write(self, trained: Potential, path: Path) -> None:

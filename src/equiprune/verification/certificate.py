@@ -229,7 +229,7 @@ def _per_element(step: Step, child: Potential) -> list[Atoms]:
     """Structures with every element that is left, where elements were removed or reordered."""
     if not isinstance(step, PruningPlan):
         return []
-    species = {space.name for space in child.spaces if space.role is Role.ELEMENTS}
+    species = {space.name for space in child.spaces if space.role == Role.ELEMENTS}
     return element_structures(child.elements) if species & step.masks.keys() else []
 
 

@@ -57,7 +57,7 @@ def with_silenced_channels(
     potential: Potential, generator: Generator, *, produced: bool
 ) -> tuple[Checkpoint, list[Block]]:
     """The checkpoint with one channel of every scored space no longer produced (or no longer read), and which."""
-    layouts = potential.adapter.weight_layouts(potential.architecture)
+    layouts = potential.adapter.layouts(potential.architecture)
     weights = {name: weight.contiguous().clone() for name, weight in potential.checkpoint.weights.items()}
     entry_of_group: dict[str, int] = {}
     blocks = []

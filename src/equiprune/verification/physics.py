@@ -17,7 +17,7 @@ from equiprune.potentials.potential import Potential, Prediction
 
 def compare(a: Potential, b: Potential, structures: Sequence[Atoms], name: str) -> dict[str, float]:
     """Largest absolute differences in energy, forces and, unless forces are an output of their own, stress."""
-    worst = {"energy": 0.0, "forces": 0.0} | ({} if a.adapter.direct_forces else {"stress": 0.0})
+    worst = {"energy": 0.0, "forces": 0.0} | ({} if a.direct_forces else {"stress": 0.0})
     for x, y in zip(a.predict(structures), b.predict(structures), strict=True):
         for key in worst:
             worst[key] = larger(worst[key], getattr(x, key) - getattr(y, key))
@@ -193,7 +193,7 @@ PHYSICS: tuple[Check, ...] = (equivariance, finite_difference, smoothness, batch
 
 def claims(potential: Potential) -> list[Check]:
     """The checks of physics that apply to an architecture."""
-    arch, conservative = potential.architecture, not potential.adapter.direct_forces
+    arch, conservative = potential.architecture, not potential.direct_forces
     applies: dict[Check, bool] = {
         equivariance: True,
         finite_difference: conservative,

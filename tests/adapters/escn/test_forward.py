@@ -181,5 +181,5 @@ def test_a_finer_grid_and_more_points_make_rotations_exact() -> None:
 def test_published_models_have_the_parameters_that_upstream_counts(lmax: int, parameters: int) -> None:
     """fairchem's configs/oc20/s2ef/2M/escn/eSCN-L6-M2-Lay12.yml and L4; nothing is built."""
     published = escn(lmax=lmax, layers=12, channels=128, hidden=256, cutoff=12.0, neighbors=20, width=2.0)
-    layouts = EscnAdapter().weight_layouts(published)
+    layouts = EscnAdapter().layouts(published)
     assert sum(layout.numel for layout in layouts.values()) == parameters

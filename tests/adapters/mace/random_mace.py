@@ -101,7 +101,7 @@ def random_checkpoint(arch: MaceArchitecture, seed: int = 0) -> Checkpoint:
     adapter = MaceAdapter()
     module = adapter.build(arch, torch.float64)
     weights = {}
-    for name in adapter.weight_layouts(arch):
+    for name in adapter.layouts(arch):
         weights[name] = module.state_dict()[name].clone()
         noise = torch.randn(weights[name].shape, generator=generator, dtype=torch.float64)
         if name.endswith(("atomic_energies", "scale_shift.scale", "scale_shift.shift")):

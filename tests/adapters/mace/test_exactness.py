@@ -104,7 +104,7 @@ def test_channels_of_each_space_are_chosen_apart(
 ) -> None:
     """What "independent sets" above means."""
     plan = ep.allocate(parent, [ep.Channels(64)], scores["random"])
-    kept = {plan.masks[s.name].kept[0] for s in parent.spaces if s.stock_group == "channels"}
+    kept = {plan.masks[s.name].kept[0] for s in parent.spaces if s.upstream_group == "channels"}
     assert len(kept) == 7
 
 

@@ -92,6 +92,11 @@ class EscnArchitecture(Architecture):
         return int(self.cutoff / self.resolution)
 
     @property
+    def direct_forces(self) -> bool:
+        """A head of its own gives the forces."""
+        return True
+
+    @property
     def inversion(self) -> bool:
         """Turned into the frame of each edge, features know left from right."""
         return False

@@ -14,6 +14,7 @@ from ase import Atoms
 
 from equiprune.adapters.base import Checkpoint, fill
 from equiprune.adapters.mace import build, checkpoint_file
+from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.adapters.mace.checkpoint_file import PROVENANCE
 from equiprune.adapters.precision import dtype_name
 
@@ -21,7 +22,7 @@ _E3NN = "0.4.4"
 """The release that mace-torch 0.3 pins; later ones pickle their modules differently."""
 
 
-def why_not() -> str:
+def why_not(_arch: MaceArchitecture | None = None) -> str:
     """Why the installed e3nn cannot pickle a module that stock MACE opens; empty when it can."""
     if version("e3nn") == _E3NN:
         return ""

@@ -13,7 +13,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from equiprune.adapters.base import Weights
+from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
 from equiprune.adapters.mace.architecture import MaceArchitecture, Radial, Readout, ReadoutKind
 from equiprune.adapters.mace.layouts import weight_layouts

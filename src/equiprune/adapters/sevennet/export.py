@@ -22,6 +22,11 @@ from equiprune.adapters.sevennet.build import build
 from equiprune.adapters.sevennet.checkpoint_file import PROVENANCE_KEY
 
 
+def why_not(_arch: SevenNetArchitecture) -> str:
+    """Nothing keeps a model from being written: its constructor builds every one of them."""
+    return ""
+
+
 def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     """A ``.pth`` for stock SevenNet tools, and beside it the ``input.yaml`` that continues training from it.
 

@@ -13,7 +13,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from equiprune.adapters.base import Weights
+from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 from equiprune.adapters.sevennet.layouts import shrink, single_head, weight_layouts
 from equiprune.blocks import Irrep, Path, PruningPlan, kept_positions, slice_weight

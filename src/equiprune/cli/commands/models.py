@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import equiprune as ep
+from equiprune.adapters.base import check_head
 from equiprune.cli.display import plain, show, show_json, show_table
 from equiprune.cli.flags.panels import COMMON, Common
 from equiprune.cli.flags.values import Output
@@ -21,7 +22,7 @@ def info(model: str, /, *, common: Common = COMMON) -> int:
     """
     adapter, checkpoint = read_model(model, common)
     if common.head is not None:
-        adapter.check_head(checkpoint.architecture, common.head)
+        check_head(checkpoint.architecture, common.head)
     value = describe_model(adapter, checkpoint)
     if common.json:
         show_json(value)

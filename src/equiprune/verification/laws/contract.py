@@ -10,10 +10,10 @@ from numpy.random import default_rng
 
 from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.adapters.growth import Growth
-from equiprune.blocks import PruningPlan
+from equiprune.blocks import PruningPlan, Role
 from equiprune.potentials.potential import Potential
 from equiprune.structures.probes import probe_structures
-from equiprune.verification.random_plans import PRUNABLE, random_plan
+from equiprune.verification.random_plans import random_plan
 
 
 class Contract:
@@ -56,5 +56,5 @@ class Contract:
         generator = default_rng(0)
         for _ in range(self.plans):
             yield random_plan(potential, generator)
-        for role in sorted({space.role for space in potential.spaces} & PRUNABLE):
+        for role in sorted({space.role for space in potential.spaces} - {Role.HEADS}, key=str):
             yield random_plan(potential, generator, roles=[role])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import torch
 from torch import Tensor
 
+from equiprune.adapters import Taps
 from equiprune.blocks import Site
 from equiprune.pruning.cost import count_parameters
 from equiprune.verification.laws.contract import Contract
@@ -24,7 +24,7 @@ class DeclarationLaws(Contract):
         for checkpoint in self.checkpoints():
             module = self.adapter.build(checkpoint.architecture, torch.float64)
             built = {n: (tuple(p.shape), p.requires_grad) for n, p in module.named_parameters()}
-            layouts = self.adapter.weight_layouts(checkpoint.architecture)
+            layouts = self.adapter.layouts(checkpoint.architecture)
             declared = {n: (lay.shape, lay.trainable) for n, lay in layouts.items() if not lay.buffer}
             assert declared == built, f"declared parameters are not the built ones: {_unlike(declared, built)}"
             buffers = {n: tuple(b.shape) for n, b in module.named_buffers()}
@@ -47,7 +47,7 @@ class DeclarationLaws(Contract):
             rows = {Site.ATOM: len(graph.numbers), Site.EDGE: graph.edge_index.shape[1]}
             seen: Seen = []
             spaces = [space for space in potential.spaces if space.site is not Site.NONE]
-            replace(potential, taps={s.name: _noted(s.name, seen) for s in spaces}).energies(graph)
+            potential.evaluate(graph, Taps(watched={s.name: _noted(s.name, seen) for s in spaces}))
             expected = {s.name: (rows[s.site], s.irreps.dim) for s in spaces}
             several = [(name, shape) for name, shape in seen if self.repeated and name.startswith(self.repeated)]
             for name, (sites, width) in several:
