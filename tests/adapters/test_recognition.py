@@ -5,7 +5,7 @@ import zipfile
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -151,15 +151,13 @@ class Second(ToyAdapter):
 
     name = "second"
     looks_for = "anything of eSCN"
+    aliases: ClassVar[dict[str, str]] = {}
 
     def recognises(self, path: Path) -> bool:
         return adapter_named("escn").recognises(path)
 
     def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
         return ToyAdapter().read("toy")
-
-    def aliases(self) -> dict[str, str]:
-        return {}
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from equiprune.blocks.plan import PruningPlan, resized
 from equiprune.blocks.rules import (
     KeepsDegrees,
     KeepsFirst,
+    KeepsOrder,
     KeepsScalars,
     OneChannelSet,
     PrefixOnly,
@@ -45,6 +46,7 @@ __all__ = [
     "IrrepsText",
     "KeepsDegrees",
     "KeepsFirst",
+    "KeepsOrder",
     "KeepsScalars",
     "NumberOfChannels",
     "NumberOfChannelsPerL",

@@ -99,6 +99,8 @@ class FeatureSpace:
         size_in: fields of the architecture that say how large the space is; `ModelAdapter.shrink` writes them.
         zero_preserving: the activation that produces the space maps zero to zero, so that a channel with zero
             incoming weights is zero.
+        normalised: a layer divides by what all channels together are, so that none is without effect, not even one that
+            is zero or that nothing reads.
 
     >>> space = FeatureSpace("node_feats.1", Irreps.parse("128x0e+64x1o"), Role.NODE_FEATS)
     >>> space.irreps.dim, str(space.smallest().kept_irreps)
@@ -113,6 +115,7 @@ class FeatureSpace:
     within: tuple[tuple[str, Irrep, int | None], ...] = ()
     size_in: tuple[SizeField, ...] = field(default=())
     zero_preserving: bool = True
+    normalised: bool = False
 
     def __post_init__(self) -> None:
         if not any(isinstance(rule, KeepsScalars) for rule in self.rules):

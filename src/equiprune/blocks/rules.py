@@ -178,6 +178,17 @@ class KeepsFirst(Rule):
 
 
 @dataclass(frozen=True)
+class KeepsOrder(Rule):
+    """What is kept stays in the order of the model, because the order is part of the function (layers)."""
+
+    def broken_by(self, mask: BlockMask) -> str:
+        return "" if mask == self.widened(mask) else f"cannot be put in another order {[list(k) for k in mask.kept]}"
+
+    def widened(self, mask: BlockMask) -> BlockMask:
+        return BlockMask(mask.irreps, tuple(tuple(sorted(kept)) for kept in mask.kept))
+
+
+@dataclass(frozen=True)
 class PrefixOnly(Rule):
     """Channels can only go from the last one backwards: highest l, highest order, last interaction."""
 

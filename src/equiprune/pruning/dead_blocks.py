@@ -51,7 +51,7 @@ class _Evidence:
 def dead_blocks(adapter: ModelAdapter, checkpoint: Checkpoint) -> Mapping[str, Mapping[Irrep, tuple[int, ...]]]:
     """Space name to irrep to channels that contribute exactly nothing; spaces without any are left out."""
     layouts = adapter.layouts(checkpoint.architecture)
-    candidates = [space for space in adapter.spaces(checkpoint.architecture) if space.scored]
+    candidates = [s for s in adapter.spaces(checkpoint.architecture) if s.scored and not s.normalised]
     magnitudes = {name: np.abs(checkpoint.weights[name].detach().double().cpu().numpy()) for name in layouts}
     dead: dict[str, dict[Irrep, tuple[int, ...]]] = {}
     while True:

@@ -62,7 +62,7 @@ def with_silenced_channels(
     entry_of_group: dict[str, int] = {}
     blocks = []
     for space in potential.spaces:
-        if space.scored and (space.zero_preserving or not produced):
+        if space.scored and not space.normalised and (space.zero_preserving or not produced):
             # one irrep for all spaces of a size group: otherwise none could be removed
             entry = entry_of_group.setdefault(group_of(space), int(generator.integers(len(space.irreps))))
             mul, ir = space.irreps.entries[entry % len(space.irreps)]

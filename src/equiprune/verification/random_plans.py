@@ -33,7 +33,7 @@ def random_plan(
     >>> space = FeatureSpace("node_feats.0", Irreps.parse("4x0e+3x1o"), Role.NODE_FEATS)
     >>> plan = random_plan([space], default_rng(2))
     >>> plan.check([space]), str(plan.mask(space).kept_irreps)
-    (None, '3x0e+1x1o')
+    (None, '2x0e+1x1o')
     """
     spaces = tuple(model.spaces if isinstance(model, Potential) else model)
     touched = {group_of(space) for space in spaces if _touches(space, roles)}
@@ -84,12 +84,11 @@ def _shuffled(space: FeatureSpace, mask: BlockMask, drawn: BlockMask) -> BlockMa
 
 
 def shuffled_plan(spaces: Iterable[FeatureSpace], generator: Generator) -> PruningPlan:
-    """Everything kept, in another order."""
+    """Everything kept, in another order where the rules allow it."""
     masks = {}
     for space in spaces:
         if space.role != Role.HEADS and space.leaves_a_choice:
             orders = space.ranked({ir: generator.random(mul) for mul, ir in space.irreps})
-            masks[space.name] = BlockMask.keep(
-                space.irreps, {ir: (-order).argsort(kind="stable").tolist() for ir, order in orders.items()}
-            )
+            order = {ir: (-values).argsort(kind="stable").tolist() for ir, values in orders.items()}
+            masks[space.name] = space.widened(BlockMask.keep(space.irreps, order))
     return PruningPlan(masks)

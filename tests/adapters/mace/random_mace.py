@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from equiprune.adapters import Checkpoint, fill
+from equiprune.adapters import Checkpoint, Taps, fill
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.architecture import (
     SILU_CONSTANT,
@@ -124,6 +124,6 @@ def _normalise(arch: MaceArchitecture, module: Any, weights: dict, space: str, p
         seen.append(feature.detach())
         return feature
 
-    adapter.energies(module, arch, graph, head, {space: note})
+    adapter.evaluate(module, arch, graph, head, Taps(watched={space: note}))
     for name in producers:
         weights[name] /= seen[0].square().mean().sqrt()

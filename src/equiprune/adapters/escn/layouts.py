@@ -20,6 +20,7 @@ from equiprune.blocks import (
     Irrep,
     Irreps,
     KeepsFirst,
+    KeepsOrder,
     NumberOfChannels,
     OneChannelSet,
     PruningPlan,
@@ -64,7 +65,9 @@ def feature_spaces(arch: EscnArchitecture) -> tuple[FeatureSpace, ...]:
 def _spaces(arch: EscnArchitecture) -> Iterator[FeatureSpace]:
     channels, layers = Irreps.scalars(arch.sphere_channels), Irreps.scalars(len(arch.layers))
     number = (NumberOfChannels("sphere_channels"),)
-    yield FeatureSpace("interactions", layers, Role.INTERACTIONS, rules=(KeepsFirst(1),), size_in=(Entries("layers"),))
+    yield FeatureSpace(
+        "interactions", layers, Role.INTERACTIONS, rules=(KeepsFirst(1), KeepsOrder()), size_in=(Entries("layers"),)
+    )
     yield FeatureSpace("node_feats.0", channels, Role.NODE_FEATS, rules=(CHANNELS,), size_in=number)
     yield _degrees(arch, "node_feats", Role.NODE_FEATS, Site.ATOM, HighestL("lmax"))
     for position, k in enumerate(arch.layers):

@@ -22,14 +22,12 @@ class Contract:
     Attributes:
         adapter: the adapter under test.
         plans: random plans tried per checkpoint, besides one per role.
-        references: whether models have energies of elements that can change (`ModelAdapter.with_references`).
         repeated: spaces that are made in several places, by the beginnings of their names.
         idle: spaces that upstream computes although nothing of them reaches an output, likewise.
     """
 
     adapter: ModelAdapter
     plans: int = 3
-    references: bool = True
     repeated: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
 
