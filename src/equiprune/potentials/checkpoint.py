@@ -9,6 +9,7 @@ before it gets its name.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -234,7 +235,7 @@ def _check_same_weights(potential: Potential, reread: Checkpoint) -> None:
 def _check_stock_energies(potential: Potential, adapter: Exports, path: Path, dtype: torch.dtype) -> None:
     architecture = potential.architecture
     head = potential.head or (architecture.heads[0] if architecture.heads else None)
-    own = Potential.create(potential.adapter, potential.checkpoint, dtype, head)
+    own = replace(potential.on("cpu").with_dtype(dtype), head=head)
     structures = list(probe_structures(architecture.elements).values())
     stock = adapter.stock_energies(path, structures, head)
     exact = own.with_dtype(torch.float64).predict(structures)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -107,7 +108,7 @@ class Potential:
         """Frozen hyperparameters."""
         return self.checkpoint.architecture
 
-    @property
+    @cached_property
     def spaces(self) -> tuple[FeatureSpace, ...]:
         """Every space a plan may prune."""
         return self.adapter.spaces(self.architecture)
