@@ -31,7 +31,7 @@ from equiprune.blocks import (
 from equiprune.blocks.rules import with_at_least
 from equiprune.errors import CheckpointError
 from equiprune.files.settings import kind
-from equiprune.pruning.counts import Counts, Model, check_at_most, group_of
+from equiprune.pruning.counts import Counts, PruningProblem, check_at_most, group_of
 from equiprune.pruning.targets import Target
 
 SCALAR = Irrep(0, 1)
@@ -59,7 +59,7 @@ class PairedNeurons(Target):
 
     count: int
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         [space] = model.some(PAIRED)
         check_at_most(self.count, space.irreps.channels, "paired neurons", 2)
         return {(group_of(space), SCALAR): self.count}

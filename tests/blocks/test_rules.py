@@ -1,4 +1,4 @@
-"""Rules: what they refuse, and that a mask widened by them is allowed, keeps what it kept, and no more than they ask."""
+"""Rules: what they refuse, and that a mask widened by them is allowed and keeps what it kept."""
 
 from dataclasses import dataclass, replace
 

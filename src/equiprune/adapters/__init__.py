@@ -1,6 +1,6 @@
 """What an architecture is: adapters over upstream models, found by entry points and loaded lazily."""
 
-from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, fill
+from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, load_weights
 from equiprune.adapters.evaluation import NO_TAPS, Outputs, Taps
 from equiprune.adapters.registry import adapter_for, adapter_named, aliases
 
@@ -14,5 +14,5 @@ __all__ = [
     "adapter_for",
     "adapter_named",
     "aliases",
-    "fill",
+    "load_weights",
 ]

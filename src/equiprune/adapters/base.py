@@ -213,7 +213,7 @@ def per_element(architecture: Architecture, values: Mapping[int, float]) -> Tens
     return torch.tensor([values.get(z, 0.0) for z in architecture.elements], dtype=torch.float64)
 
 
-def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy weights into a module, every parameter exactly once, and buffers where there is a weight of their name.
 
     Raises:

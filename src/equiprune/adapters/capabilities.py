@@ -43,7 +43,7 @@ class Grows(Protocol):
 class Rewrites(Protocol):
     """Some plans are a slice only after the parent was written in another form."""
 
-    def absorb(self, architecture: Any, weights: Weights, plan: PruningPlan, /) -> tuple[Any, Weights]:
+    def rewrite_for_plan(self, architecture: Any, weights: Weights, plan: PruningPlan, /) -> tuple[Any, Weights]:
         """The parent with the same function, in a form of which the plan is a slice."""
 
 

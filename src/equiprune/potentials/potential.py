@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from torch import Tensor, nn
 
-from equiprune.adapters import NO_TAPS, Checkpoint, ModelAdapter, Outputs, Taps, fill
+from equiprune.adapters import NO_TAPS, Checkpoint, ModelAdapter, Outputs, Taps, load_weights
 from equiprune.adapters.base import check_head
 from equiprune.adapters.capabilities import BuildsForTraining
 from equiprune.blocks import FeatureSpace
@@ -99,7 +99,7 @@ class Potential:
         quick = for_training and isinstance(adapter, BuildsForTraining)
         build = adapter.build_for_training if quick else adapter.build  # type: ignore[attr-defined]
         module = build(checkpoint.architecture, dtype)
-        fill(module, checkpoint.weights)
+        load_weights(module, checkpoint.weights)
         module.eval().to(device)
         return cls(adapter, checkpoint, module, dtype, head, NO_TAPS, frozenset(checkpoint.architecture.elements))
 

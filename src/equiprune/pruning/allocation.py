@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from equiprune.blocks import BlockMask, FeatureSpace, Irrep, PruningPlan
 from equiprune.errors import PlanError, TargetError
 from equiprune.potentials.potential import Potential
-from equiprune.pruning.counts import Counts, Model, first_channels, group_of, lower, rounded
+from equiprune.pruning.counts import Counts, PruningProblem, elementwise_min, group_of, placeholder_plan, rounded
 from equiprune.pruning.importance import ImportanceScores, required
 from equiprune.pruning.targets import Draft, Target
 
@@ -41,13 +41,13 @@ def allocate(
         TargetError: impossible, contradictory, or in need of scores that were not given.
         PlanError: scores or plan of another model.
     """
-    model = Model(potential.adapter, potential.architecture, potential.spaces, heterogeneous)
+    model = PruningProblem(potential.adapter, potential.architecture, potential.spaces, heterogeneous)
     if scores is not None:
         scores.check(model.spaces)
     counts, explicit = _asked_for(model, targets)
     counts = rounded(model, counts, round_to, explicit) if round_to > 1 else counts
     any_model = assembled or heterogeneous or model.architecture.assembled or any(t.any_model for t in targets)
-    _check_possible(model, first_channels(model.spaces, counts, explicit), assembled=any_model)
+    _check_possible(model, placeholder_plan(model.spaces, counts, explicit), assembled=any_model)
     for target in targets:
         counts = target.spent(Draft(model, counts, explicit, scores, round_to))
     plan = ranked_plan(model.spaces, counts, scores, explicit)
@@ -57,20 +57,22 @@ def allocate(
     return plan
 
 
-def _asked_for(model: Model, targets: Sequence[Target]) -> tuple[Counts, PruningPlan]:
+def _asked_for(model: PruningProblem, targets: Sequence[Target]) -> tuple[Counts, PruningPlan]:
     """Counts that all targets allow, and what they keep by name."""
     counts, explicit = model.full(), PruningPlan.nothing()
     for target in targets:
-        counts = lower(counts, target.counts(model))
+        counts = elementwise_min(counts, target.counts(model))
         explicit = explicit & target.keeps(model)
     for target in targets:
         target.check(model, explicit)
     for space in model.spaces:
-        counts = lower(counts, {(group_of(space), ir): len(explicit.mask(space).of(ir)) for _, ir in space.irreps})
+        counts = elementwise_min(
+            counts, {(group_of(space), ir): len(explicit.mask(space).of(ir)) for _, ir in space.irreps}
+        )
     return counts, explicit
 
 
-def _check_possible(model: Model, plan: PruningPlan, *, assembled: bool) -> None:
+def _check_possible(model: PruningProblem, plan: PruningPlan, *, assembled: bool) -> None:
     """Raise `TargetError` unless the targets leave a model, and one that upstream builds unless any will do."""
     try:
         plan.check(model.spaces)

@@ -11,14 +11,14 @@ import numpy as np
 from equiprune.blocks import FeatureSpace, Irrep, PruningPlan
 from equiprune.errors import TargetError
 from equiprune.pruning.cost import count_parameters, parameters
-from equiprune.pruning.counts import Counts, Model, first_channels, group_of
+from equiprune.pruning.counts import Counts, PruningProblem, group_of, placeholder_plan
 from equiprune.pruning.importance import ImportanceScores
 
 Cost = Callable[[Counts], int]
 
 
 def within_budget(
-    model: Model,
+    model: PruningProblem,
     counts: Counts,
     explicit: PruningPlan,
     scores: ImportanceScores,
@@ -44,7 +44,7 @@ def within_budget(
     budget = fraction * total
 
     def cost(candidate: Counts) -> int:
-        plan = first_channels(model.spaces, candidate, explicit)
+        plan = placeholder_plan(model.spaces, candidate, explicit)
         return parameters(model.adapter, model.architecture, plan).trainable
 
     level = _ladder(model, counts, scores, explicit, cost, round_to, floor)
@@ -74,7 +74,7 @@ class _Unit:
         return {key: min(counts[key], level) for key in self.keys}
 
 
-def _units(model: Model, counts: Counts) -> Iterator[_Unit]:
+def _units(model: PruningProblem, counts: Counts) -> Iterator[_Unit]:
     """One irrep of one group of spaces; all irreps where they share their channels or upstream has one number."""
     units: dict[object, dict[tuple[str, Irrep], list[FeatureSpace]]] = {}
     across = {group_of(space) for space in model.spaces if space.joins_irreps}
@@ -89,7 +89,7 @@ def _units(model: Model, counts: Counts) -> Iterator[_Unit]:
 
 
 def _ladder(
-    model: Model,
+    model: PruningProblem,
     counts: Counts,
     scores: ImportanceScores,
     explicit: PruningPlan,

@@ -20,7 +20,7 @@ def group_of(space: FeatureSpace) -> str:
 
 
 @dataclass(frozen=True)
-class Model:
+class PruningProblem:
     """What allocation looks at: the spaces and the cost, never the weights.
 
     ``heterogeneous`` allows models that upstream's constructor cannot build.
@@ -56,7 +56,7 @@ class Model:
         return (not self.heterogeneous and space.upstream_group) or group_of(space)
 
 
-def lower(counts: Counts, wanted: Counts) -> Counts:
+def elementwise_min(counts: Counts, wanted: Counts) -> Counts:
     """The smaller of both, where both say something."""
     return {key: min(count, wanted.get(key, count)) for key, count in counts.items()}
 
@@ -72,7 +72,7 @@ def without_l_above(lmax: int, spaces: Sequence[FeatureSpace]) -> dict[tuple[str
     return {(group_of(space), ir): 0 for space in spaces for _, ir in space.irreps if ir.l > lmax}
 
 
-def rounded(model: Model, counts: Counts, round_to: int, explicit: PruningPlan) -> Counts:
+def rounded(model: PruningProblem, counts: Counts, round_to: int, explicit: PruningPlan) -> Counts:
     """Hidden multiplicities as multiples of ``round_to``, of the channels that ``explicit`` leaves."""
     available: dict[tuple[str, Irrep], int] = {}
     for space in model.hidden:
@@ -88,7 +88,7 @@ def _round(count: int, available: int, round_to: int) -> int:
     return round_to if 2 * count >= round_to and available >= round_to else 0
 
 
-def first_channels(spaces: Sequence[FeatureSpace], counts: Counts, explicit: PruningPlan) -> PruningPlan:
+def placeholder_plan(spaces: Sequence[FeatureSpace], counts: Counts, explicit: PruningPlan) -> PruningPlan:
     """Any plan with these counts: cost depends on nothing else."""
     masks = {}
     for space in spaces:

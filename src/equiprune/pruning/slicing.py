@@ -46,7 +46,7 @@ def prune_checkpoint(
     architecture = adapter.shrink(checkpoint.architecture, plan)
     parent, weights = checkpoint.architecture, checkpoint.weights
     if isinstance(adapter, Rewrites):
-        parent, weights = adapter.absorb(parent, weights, plan)
+        parent, weights = adapter.rewrite_for_plan(parent, weights, plan)
     layouts = adapter.layouts(parent)
     named = {layout.identity or name: name for name, layout in layouts.items()}
     # Sliced in float64 and rounded once: a float64 model is exact, a float32 one correctly rounded.

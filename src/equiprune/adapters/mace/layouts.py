@@ -76,7 +76,7 @@ def _spaces(arch: MaceArchitecture) -> Iterator[FeatureSpace]:
         basis, number = Irreps.scalars(arch.radial_basis), (NumberOfChannels("radial_basis"),)
         yield FeatureSpace("radial_basis", basis, Role.RADIAL_BASIS, Site.EDGE, size_in=number)
     channels = (NumberOfChannels("channels"),)
-    yield FeatureSpace("node_feats.0", arch.before(0), Role.NODE_FEATS, rules=(CHANNELS,), size_in=channels)
+    yield FeatureSpace("node_feats.0", arch.input_irreps(0), Role.NODE_FEATS, rules=(CHANNELS,), size_in=channels)
     for t, step in enumerate(arch.steps):
         yield from _edge_spaces(arch, t, step)
         yield from _atom_spaces(arch, t, step)

@@ -28,7 +28,7 @@ class SevenNetAdapter(ModelAdapter[SevenNetArchitecture]):
     layouts = staticmethod(layouts.weight_layouts)  # after what is taken from the module of that name
     evaluate = staticmethod(forward.evaluate)
 
-    absorb = staticmethod(rewrites.absorb)
+    rewrite_for_plan = staticmethod(rewrites.rewrite_for_plan)
     with_references = staticmethod(references.with_references)
     with_scale = staticmethod(references.with_scale)
     why_not_exported = staticmethod(export.why_not)

@@ -33,7 +33,7 @@ from equiprune.structures.sequences import Selection
 from equiprune.training.from_scratch import from_scratch as initialised
 from equiprune.training.optimisation import Plateau
 from equiprune.training.recipe import PRESETS, steps_of
-from equiprune.training.references import some, with_scale_of_forces
+from equiprune.training.references import evenly_spaced, with_scale_of_forces
 from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
 from equiprune.training.trainer import train as run_training
 
@@ -201,7 +201,7 @@ def _report(
         "start": start,
         "trained": ep.load(run / "model", dtype=start.dtype, head=start.head, device=start.device),
     }
-    looked_at = held_out or some(structures)
+    looked_at = held_out or evenly_spaced(structures)
     accuracies = ep.evaluate(trained, looked_at)
     value = {"model": str(run / "model"), "curve": str(run / "curve.csv"), "picture": str(run / "curve.png")}
     value |= {"last": str(run / "last")} if held_out else {}

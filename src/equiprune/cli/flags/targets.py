@@ -78,7 +78,7 @@ class TargetFlags:
         if not 0 <= self.floor <= 1:
             raise TargetError(f"--floor {self.floor} is not possible: give a fraction from 0 to 1.")
         given: list[tuple[Any, Callable[[Any], t.Target]]] = [
-            (self.plan, lambda path: t.Exactly(_read_plan(path))),
+            (self.plan, lambda path: t.FromPlan(_read_plan(path))),
             (self.irreps, t.HiddenIrreps.parse),
             (self.lmax, t.Lmax),
             (self.edge_lmax, t.EdgeLmax.parse),

@@ -14,7 +14,7 @@ from equiprune.pruning.targets.interactions import (
 )
 from equiprune.pruning.targets.named import Elements, Heads
 from equiprune.pruning.targets.target import Draft, PerInteraction, Target
-from equiprune.pruning.targets.whole import Exactly, Lossless, Parameters
+from equiprune.pruning.targets.whole import FromPlan, Lossless, Parameters
 
 __all__ = [
     "BasisLmax",
@@ -23,7 +23,7 @@ __all__ = [
     "Draft",
     "EdgeLmax",
     "Elements",
-    "Exactly",
+    "FromPlan",
     "Heads",
     "HiddenChannels",
     "HiddenIrreps",

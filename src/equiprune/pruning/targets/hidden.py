@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from equiprune.blocks import FeatureSpace, Irrep, Irreps, Role
 from equiprune.errors import TargetError
 from equiprune.files.settings import kind
-from equiprune.pruning.counts import Counts, Model, check_at_most, group_of, without_l_above
+from equiprune.pruning.counts import Counts, PruningProblem, check_at_most, group_of, without_l_above
 from equiprune.pruning.targets.target import Target
 
 
@@ -36,7 +36,7 @@ class HiddenIrreps(Target):
         """Read ``"64x0e+32x1e"`` or a comma-separated list of such."""
         return cls(tuple(Irreps.parse(part) for part in text.split(",")))
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         spaces = model.of(Role.NODE_FEATS)
         irreps_of_space = _one_per_space(spaces, self.irreps)
         counts: dict[tuple[str, Irrep], int] = {}
@@ -57,7 +57,7 @@ class Lmax(Target):
 
     lmax: int
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         check_at_most(self.lmax, max(s.irreps.lmax for s in model.of(Role.NODE_FEATS)), "--lmax", 0)
         return without_l_above(self.lmax, model.of(Role.NODE_FEATS, Role.EDGE_IRREPS))
 
@@ -69,7 +69,7 @@ class Channels(Target):
 
     channels: int
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         most = max(mul for s in model.of(Role.NODE_FEATS) for mul, _ in s.irreps)
         check_at_most(self.channels, most, "--channels", 1)
         return {(group_of(s), ir): min(mul, self.channels) for s in model.hidden for mul, ir in s.irreps}
@@ -82,7 +82,7 @@ class HiddenChannels(Target):
 
     channels: int
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         spaces = model.some(Role.HIDDEN_CHANNELS)
         check_at_most(self.channels, min(s.irreps.channels for s in spaces), "--hidden-channels", 1)
         return {(group_of(s), ir): self.channels for s in spaces for _, ir in s.irreps}
@@ -104,7 +104,7 @@ def _one_per_space(spaces: Sequence[FeatureSpace], wanted_irreps: tuple[Irreps, 
     return wanted_irreps
 
 
-def _tied_channels(model: Model, spaces: Sequence[FeatureSpace], wanted_irreps: Sequence[Irreps]) -> Counts:
+def _tied_channels(model: PruningProblem, spaces: Sequence[FeatureSpace], wanted_irreps: Sequence[Irreps]) -> Counts:
     """Where upstream has one number of channels for the whole model, everything else follows the hidden irreps."""
     if model.heterogeneous or not spaces[0].upstream_group:
         return {}

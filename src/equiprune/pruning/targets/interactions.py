@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from equiprune.blocks import FeatureSpace, Irrep, Role
 from equiprune.errors import TargetError
 from equiprune.files.settings import kind
-from equiprune.pruning.counts import Counts, Model, check_at_most, group_of, without_l_above
+from equiprune.pruning.counts import Counts, PruningProblem, check_at_most, group_of, without_l_above
 from equiprune.pruning.targets.target import PerInteraction, Target, integers, per_interaction
 
 
@@ -28,7 +28,7 @@ class EdgeLmax(Target):
         """Read ``"2"`` or ``"3,2"``."""
         return cls(per_interaction(text, "--edge-lmax"))
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         counts: dict[tuple[str, Irrep], int] = {}
         for space, most in _each(model.some(Role.EDGE_ATTRS), self.lmax, "--edge-lmax"):
             check_at_most(most, space.irreps.lmax, "--edge-lmax", 0)
@@ -50,7 +50,7 @@ class BasisLmax(Target):
         """Read ``"2"`` or ``"3,1"``."""
         return cls(per_interaction(text, "--basis-lmax"))
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         model.some(Role.A_BASIS)
         counts: dict[tuple[str, Irrep], int] = {}
         for spaces, most in _each_basis(model, self.lmax, "--basis-lmax"):
@@ -71,7 +71,7 @@ class Correlation(Target):
         """Read ``"2"`` or ``"3,2"``."""
         return cls(per_interaction(text, "--correlation"))
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         counts = {}
         for space, most in _each(model.some(Role.CORRELATION), self.order, "--correlation"):
             check_at_most(most, space.irreps.channels, "--correlation", 1)
@@ -88,7 +88,7 @@ class Interactions(Target):
 
     count: int
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         [space] = model.some(Role.INTERACTIONS)
         check_at_most(self.count, space.irreps.channels, "--interactions", 1)
         if self.count == space.irreps.channels:
@@ -112,7 +112,7 @@ class RadialWidth(Target):
         """Read ``"40,24"``."""
         return cls(tuple(integers(text, "--radial-width")))
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         groups: dict[str, list[FeatureSpace]] = {}
         for space in model.of(Role.RADIAL_WIDTH):
             groups.setdefault(model.tied(space), []).append(space)
@@ -134,7 +134,7 @@ class RadialBasis(Target):
 
     functions: int
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         [space] = model.some(Role.RADIAL_BASIS)
         check_at_most(self.functions, space.irreps.channels, "--radial-basis", 1)
         return {(group_of(space), space.irreps.entries[0][1]): self.functions}
@@ -149,7 +149,7 @@ def _each(spaces: Sequence[FeatureSpace], numbers: PerInteraction, flag: str) ->
     return list(zip(spaces, numbers, strict=True))
 
 
-def _each_basis(model: Model, lmax: PerInteraction, flag: str) -> list[tuple[list[FeatureSpace], int]]:
+def _each_basis(model: PruningProblem, lmax: PerInteraction, flag: str) -> list[tuple[list[FeatureSpace], int]]:
     """Interactions as the spaces where messages are summed and multiplied, with the number meant for each."""
     by_interaction: dict[str, list[FeatureSpace]] = {}
     for space in model.of(Role.A_BASIS):

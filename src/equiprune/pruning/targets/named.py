@@ -11,7 +11,7 @@ from ase.data import atomic_numbers, chemical_symbols
 from equiprune.blocks import BlockMask, PruningPlan, Role
 from equiprune.errors import TargetError, closest
 from equiprune.files.settings import kind
-from equiprune.pruning.counts import Model
+from equiprune.pruning.counts import PruningProblem
 from equiprune.pruning.targets.target import Target
 
 
@@ -25,10 +25,10 @@ class Named(Target):
         """What is kept."""
 
     @abstractmethod
-    def known(self, model: Model) -> Sequence[str]:
+    def known(self, model: PruningProblem) -> Sequence[str]:
         """What the model has, in its order."""
 
-    def keeps(self, model: Model) -> PruningPlan:
+    def keeps(self, model: PruningProblem) -> PruningPlan:
         names, known, what = list(self.wanted()), list(self.known(model)), self.role.name
         if not known:
             raise TargetError(
@@ -43,7 +43,7 @@ class Named(Target):
         kept = {space.irreps.entries[0][1]: [known.index(name) for name in names]}
         return PruningPlan({space.name: BlockMask.keep(space.irreps, kept)})
 
-    def check(self, model: Model, explicit: PruningPlan) -> None:
+    def check(self, model: PruningProblem, explicit: PruningPlan) -> None:
         for name, mask in self.keeps(model).masks.items():
             if explicit.masks[name] != mask:
                 raise TargetError(f"The plan and the other targets disagree on which {name} to keep. Leave out one.")
@@ -73,7 +73,7 @@ class Elements(Named):
     def wanted(self) -> Sequence[str]:
         return [chemical_symbols[z] for z in self.numbers]
 
-    def known(self, model: Model) -> Sequence[str]:
+    def known(self, model: PruningProblem) -> Sequence[str]:
         return [chemical_symbols[z] for z in model.architecture.elements]
 
 
@@ -88,5 +88,5 @@ class Heads(Named):
     def wanted(self) -> Sequence[str]:
         return self.names
 
-    def known(self, model: Model) -> Sequence[str]:
+    def known(self, model: PruningProblem) -> Sequence[str]:
         return model.architecture.heads

@@ -8,7 +8,7 @@ from typing import ClassVar
 from equiprune.blocks import PruningPlan
 from equiprune.errors import TargetError
 from equiprune.potentials.potential import Potential
-from equiprune.pruning.counts import Counts, Model
+from equiprune.pruning.counts import Counts, PruningProblem
 from equiprune.pruning.importance import ImportanceScores
 
 
@@ -24,7 +24,7 @@ class Draft:
         round_to: hidden multiplicities are multiples of this.
     """
 
-    model: Model
+    model: PruningProblem
     counts: Counts
     explicit: PruningPlan
     scores: ImportanceScores | None
@@ -42,15 +42,15 @@ class Target:
     any_model: ClassVar[bool] = False
     """True where a model that upstream's own constructor cannot build is meant."""
 
-    def counts(self, model: Model) -> Counts:
+    def counts(self, model: PruningProblem) -> Counts:
         """At most so many channels are kept. Raises `TargetError` for what the model cannot be."""
         return {}
 
-    def keeps(self, model: Model) -> PruningPlan:
+    def keeps(self, model: PruningProblem) -> PruningPlan:
         """What is kept by name, in its order."""
         return PruningPlan.nothing()
 
-    def check(self, model: Model, explicit: PruningPlan) -> None:
+    def check(self, model: PruningProblem, explicit: PruningPlan) -> None:
         """Raise `TargetError` where what all targets keep by name is not what this one means."""
         return
 

@@ -10,7 +10,7 @@ from equiprune.blocks import PruningPlan
 from equiprune.files.settings import kind
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.budget import within_budget
-from equiprune.pruning.counts import Counts, Model
+from equiprune.pruning.counts import Counts, PruningProblem
 from equiprune.pruning.dead_blocks import lossless_plan
 from equiprune.pruning.importance import required
 from equiprune.pruning.slicing import prune_checkpoint
@@ -51,16 +51,16 @@ class Lossless(Target):
     "exactly",
     "Exactly",
     write=lambda target: {"plan": target.plan.to_json()},
-    read=lambda given: Exactly(PruningPlan.from_json(given["plan"])),
+    read=lambda given: FromPlan(PruningPlan.from_json(given["plan"])),
 )
 @dataclass(frozen=True)
-class Exactly(Target):
+class FromPlan(Target):
     """A plan made elsewhere."""
 
     plan: PruningPlan
 
     any_model = True
 
-    def keeps(self, model: Model) -> PruningPlan:
+    def keeps(self, model: PruningProblem) -> PruningPlan:
         self.plan.check(model.spaces)
         return self.plan
