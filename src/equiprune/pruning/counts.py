@@ -33,7 +33,7 @@ Counts = Mapping[tuple[str, Irrep], int]
 _Mutable = dict[tuple[str, Irrep], int]
 
 HIDDEN = (Role.NODE_FEATS, Role.EDGE_IRREPS, Role.A_BASIS)
-"""Roles whose channels ``--channels`` and budgets are about."""
+"""Roles whose channels ``channels`` and budgets are about."""
 
 
 def group_of(space: FeatureSpace) -> str:
@@ -84,11 +84,11 @@ def wanted(model: Model, target: Target) -> Counts:
         case HiddenIrreps(irreps):
             return _hidden_irreps(model, irreps)
         case Lmax(lmax):
-            _check_at_most(lmax, max(s.irreps.lmax for s in model.of(Role.NODE_FEATS)), "--lmax", 0)
+            _check_at_most(lmax, max(s.irreps.lmax for s in model.of(Role.NODE_FEATS)), "`lmax`", 0)
             return _without_l_above(lmax, model.of(Role.NODE_FEATS, Role.EDGE_IRREPS))
         case Channels(channels):
             most = max(mul for s in model.of(Role.NODE_FEATS) for mul, _ in s.irreps)
-            _check_at_most(channels, most, "--channels", 1)
+            _check_at_most(channels, most, "`channels`", 1)
             return {(group_of(s), ir): min(mul, channels) for s in model.of(*HIDDEN) for mul, ir in s.irreps}
         case EdgeLmax(lmax):
             return _edge_lmax(model, lmax)
@@ -102,11 +102,11 @@ def wanted(model: Model, target: Target) -> Counts:
             return _radial_widths(model, widths)
         case HiddenChannels(channels):
             spaces = model.some(Role.HIDDEN_CHANNELS)
-            _check_at_most(channels, min(s.irreps.channels for s in spaces), "--hidden-channels", 1)
+            _check_at_most(channels, min(s.irreps.channels for s in spaces), "`hidden_channels`", 1)
             return {(group_of(s), ir): channels for s in spaces for _, ir in s.irreps}
         case RadialBasis(functions):
             [space] = model.some(Role.RADIAL_BASIS)
-            _check_at_most(functions, space.irreps.channels, "--radial-basis", 1)
+            _check_at_most(functions, space.irreps.channels, "`radial_basis`", 1)
             return {(group_of(space), space.irreps.entries[0][1]): functions}
     raise TypeError(f"unhandled target {target}")
 
@@ -146,7 +146,7 @@ def _one_per_space(spaces: Sequence[FeatureSpace], wanted_irreps: tuple[Irreps, 
             for space in spaces
         )
     if len(wanted_irreps) != len(spaces):
-        raise TargetError(f"--irreps takes one list or {len(spaces)}, not {len(wanted_irreps)}. The model has {shown}.")
+        raise TargetError(f"`irreps` takes one list or {len(spaces)}, not {len(wanted_irreps)}. The model has {shown}.")
     return wanted_irreps
 
 
@@ -156,11 +156,11 @@ def _tied_channels(model: Model, spaces: Sequence[FeatureSpace], wanted_irreps: 
         return {}
     numbers = {mul for irreps in wanted_irreps for mul, _ in irreps}
     if not numbers:
-        raise TargetError("--irreps keeps nothing. Give at least the scalars, such as 64x0e.")
+        raise TargetError("`irreps` keeps nothing. Give at least the scalars, such as 64x0e.")
     if len(numbers) != 1:
         raise TargetError(
             f"{model.adapter.name}'s own constructor has one number of channels for all irreps, not "
-            f"{', '.join(map(str, sorted(numbers)))}. Ask for one number, or add --heterogeneous."
+            f"{', '.join(map(str, sorted(numbers)))}. Ask for one number, or add `heterogeneous`."
         )
     [number] = numbers
     followers = [space for space in model.of(*HIDDEN) if space.stock_group == spaces[0].stock_group]
@@ -174,11 +174,11 @@ def _radial_widths(model: Model, widths: tuple[int, ...]) -> Counts:
     if len(widths) == 1:
         widths = widths * len(groups)
     if len(widths) != len(groups):
-        raise TargetError(f"--radial-width takes one number or {len(groups)}, not {len(widths)}.")
+        raise TargetError(f"`radial_width` takes one number or {len(groups)}, not {len(widths)}.")
     counts = {}
     for width, members in zip(widths, groups.values(), strict=True):
         for space in members:
-            _check_at_most(width, space.irreps.channels, "--radial-width", 1)
+            _check_at_most(width, space.irreps.channels, "`radial_width`", 1)
             counts[group_of(space), space.irreps.entries[0][1]] = width
     return counts
 
@@ -194,10 +194,10 @@ def _each(spaces: Sequence[FeatureSpace], numbers: PerInteraction, flag: str) ->
 
 def _edge_lmax(model: Model, lmax: PerInteraction) -> Counts:
     counts: _Mutable = {}
-    for space, most in _each(model.some(Role.EDGE_ATTRS), lmax, "--edge-lmax"):
-        _check_at_most(most, space.irreps.lmax, "--edge-lmax", 0)
+    for space, most in _each(model.some(Role.EDGE_ATTRS), lmax, "`edge_lmax`"):
+        _check_at_most(most, space.irreps.lmax, "`edge_lmax`", 0)
         counts |= _without_l_above(most, [space])
-    for spaces, most in _each_basis(model, lmax, "--edge-lmax"):
+    for spaces, most in _each_basis(model, lmax, "`edge_lmax`"):
         counts |= _without_l_above(max(most, *(space.least_lmax for space in spaces)), spaces)
     return counts
 
@@ -205,9 +205,9 @@ def _edge_lmax(model: Model, lmax: PerInteraction) -> Counts:
 def _basis_lmax(model: Model, lmax: PerInteraction) -> Counts:
     model.some(Role.A_BASIS)
     counts: _Mutable = {}
-    for spaces, most in _each_basis(model, lmax, "--basis-lmax"):
+    for spaces, most in _each_basis(model, lmax, "`basis_lmax`"):
         least, largest = max(s.least_lmax for s in spaces), min(s.irreps.lmax for s in spaces)
-        _check_at_most(most, largest, "--basis-lmax", least)
+        _check_at_most(most, largest, "`basis_lmax`", least)
         counts |= _without_l_above(most, spaces)
     return counts
 
@@ -223,15 +223,15 @@ def _each_basis(model: Model, lmax: PerInteraction, flag: str) -> list[tuple[lis
 
 def _correlation(model: Model, order: PerInteraction) -> Counts:
     counts = {}
-    for space, most in _each(model.some(Role.CORRELATION), order, "--correlation"):
-        _check_at_most(most, space.irreps.channels, "--correlation", 1)
+    for space, most in _each(model.some(Role.CORRELATION), order, "`correlation`"):
+        _check_at_most(most, space.irreps.channels, "`correlation`", 1)
         counts[group_of(space), space.irreps.entries[0][1]] = most
     return counts
 
 
 def _interactions(model: Model, count: int) -> Counts:
     [space] = model.some(Role.INTERACTIONS)
-    _check_at_most(count, space.irreps.channels, "--interactions", 1)
+    _check_at_most(count, space.irreps.channels, "`interactions`", 1)
     if count == space.irreps.channels:
         return {}
     counts = {(group_of(space), space.irreps.entries[0][1]): count}
