@@ -240,7 +240,7 @@ class OtherNames(ToyAdapter):
 class Louder(ToyAdapter):
     """Makes the readout larger when it rewrites a parent."""
 
-    def absorb(
+    def rewrite_for_plan(
         self, architecture: Any, weights: Mapping[str, Tensor], plan: ep.PruningPlan
     ) -> tuple[Any, Mapping[str, Tensor]]:
         return architecture, {**weights, "readout_weight": 1.001 * weights["readout_weight"]}

@@ -27,7 +27,7 @@ from equiprune.potentials.hessian import Rows
 from equiprune.progress import Progress, silent
 from equiprune.structures.labels import Labels
 from equiprune.training.batches import TrainingBatch, with_labels
-from equiprune.training.hessian_batches import Turn
+from equiprune.training.hessian_batches import ProbeSubset
 from equiprune.training.objective import Norm, Objective, Square, Term, mace_universal
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipe import Recipe
@@ -102,7 +102,7 @@ def write(path: Path, structures: list[Atoms]) -> Path:
     return path
 
 
-def batch(potential: ep.Potential, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
+def batch(potential: ep.Potential, structures: Sequence[Atoms], turns: Sequence[ProbeSubset] = ()) -> TrainingBatch:
     """What a loader should give."""
     return with_labels(potential.graph(structures), structures, turns)
 

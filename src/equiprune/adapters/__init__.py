@@ -1,6 +1,6 @@
 """What an architecture is: adapters over upstream models, found by entry points and loaded lazily."""
 
-from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps, fill
+from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps, load_weights
 from equiprune.adapters.registry import adapter_for, adapter_named, aliases
 
 __all__ = [
@@ -11,5 +11,5 @@ __all__ = [
     "adapter_for",
     "adapter_named",
     "aliases",
-    "fill",
+    "load_weights",
 ]

@@ -196,7 +196,7 @@ class ModelAdapter(ABC):
         """Energies (structures,) in eV and forces (atoms, 3) in eV/Angstrom of a model with `direct_forces`."""
         raise NotImplementedError(f"{self.name} models have forces that are gradients")
 
-    def absorb(self, architecture: Any, weights: Weights, plan: PruningPlan) -> tuple[Any, Weights]:
+    def rewrite_for_plan(self, architecture: Any, weights: Weights, plan: PruningPlan) -> tuple[Any, Weights]:
         """Rewrite the parent exactly where slicing alone cannot express the plan. The default changes nothing."""
         return architecture, weights
 
@@ -252,7 +252,7 @@ def per_element(architecture: Architecture, values: Mapping[int, float]) -> Tens
     return torch.tensor([values.get(z, 0.0) for z in architecture.elements], dtype=torch.float64)
 
 
-def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy weights into a module, every parameter exactly once, and buffers where there is a weight of their name.
 
     Raises:

@@ -33,7 +33,7 @@ from equiprune.structures.sequences import Selection
 from equiprune.training.from_scratch import from_scratch as initialised
 from equiprune.training.optimisation import Plateau
 from equiprune.training.recipe import PRESETS, steps_of
-from equiprune.training.references import some, with_scale_of_forces
+from equiprune.training.references import evenly_spaced, with_scale_of_forces
 from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
 from equiprune.training.trainer import train as run_training
 
@@ -179,7 +179,7 @@ class Train(Request[Trained | None]):
     def _trained(self, start: ep.Potential, sets: _Sets) -> Trained:
         how: dict[str, Any] = {"dtype": start.dtype, "head": start.head, "device": start.device}
         models = {"start": start, "trained": ep.load(self.output / "model", **how)}
-        looked_at = sets.held_out or some(sets.training)
+        looked_at = sets.held_out or evenly_spaced(sets.training)
         accuracies = tuple(ep.evaluate(models, looked_at))
         return Trained(self.output, accuracies, bool(sets.held_out), len(looked_at), len(sets.training))
 

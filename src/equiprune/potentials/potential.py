@@ -16,7 +16,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from torch import Tensor, nn
 
-from equiprune.adapters import Checkpoint, ModelAdapter, Taps, fill
+from equiprune.adapters import Checkpoint, ModelAdapter, Taps, load_weights
 from equiprune.blocks import FeatureSpace
 from equiprune.errors import StructureError, TargetError
 from equiprune.structures.batching import located_batches
@@ -125,7 +125,7 @@ class Potential:
         dtype, device = floating(dtype), present(device)
         build = adapter.build_for_training if for_training else adapter.build
         module = build(checkpoint.architecture, dtype)
-        fill(module, checkpoint.weights)
+        load_weights(module, checkpoint.weights)
         module.eval().to(device)
         return cls(adapter, checkpoint, module, dtype, head, {}, frozenset(checkpoint.architecture.elements))
 

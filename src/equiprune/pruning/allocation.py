@@ -17,19 +17,19 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.budget import within_budget
 from equiprune.pruning.counts import (
     Counts,
-    Model,
+    PruningProblem,
     check_named,
-    first_channels,
+    elementwise_min,
     group_of,
-    lower,
     named,
+    placeholder_plan,
     rounded,
     wanted,
 )
 from equiprune.pruning.dead_blocks import lossless_plan
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.pruning.slicing import prune_checkpoint
-from equiprune.pruning.targets import Elements, Exactly, Heads, Lossless, Parameters, Target
+from equiprune.pruning.targets import Elements, FromPlan, Heads, Lossless, Parameters, Target
 
 
 def allocate(
@@ -57,14 +57,14 @@ def allocate(
         TargetError: impossible, contradictory, or in need of scores that were not given.
         PlanError: scores or plan of another model.
     """
-    model = Model(potential.adapter, potential.architecture, potential.spaces, heterogeneous)
+    model = PruningProblem(potential.adapter, potential.architecture, potential.spaces, heterogeneous)
     if scores is not None:
         scores.check(model.spaces)
     counts, explicit = _asked_for(model, targets)
     counts = rounded(model, counts, round_to, explicit) if round_to > 1 else counts
-    given = any(isinstance(target, Exactly) for target in targets)
+    given = any(isinstance(target, FromPlan) for target in targets)
     any_model = assembled or heterogeneous or given or model.architecture.assembled
-    _check_possible(model, first_channels(model.spaces, counts, explicit), assembled=any_model)
+    _check_possible(model, placeholder_plan(model.spaces, counts, explicit), assembled=any_model)
     for target in targets:
         if isinstance(target, Parameters):
             counts = within_budget(model, counts, explicit, target, _required(scores, "--parameters"), round_to)
@@ -76,13 +76,13 @@ def allocate(
     return plan
 
 
-def _asked_for(model: Model, targets: Sequence[Target]) -> tuple[Counts, PruningPlan]:
+def _asked_for(model: PruningProblem, targets: Sequence[Target]) -> tuple[Counts, PruningPlan]:
     """Counts that all targets allow, and what they keep by name."""
     counts = model.full()
     explicit = PruningPlan.nothing()
     for target in targets:
         match target:
-            case Exactly(plan):
+            case FromPlan(plan):
                 plan.check(model.spaces)
                 explicit = explicit & plan
             case Lossless() | Parameters():
@@ -90,14 +90,16 @@ def _asked_for(model: Model, targets: Sequence[Target]) -> tuple[Counts, Pruning
             case Elements() | Heads():
                 explicit = explicit & named(model, target)
             case _:
-                counts = lower(counts, wanted(model, target))
+                counts = elementwise_min(counts, wanted(model, target))
     check_named(model, targets, explicit)
     for space in model.spaces:
-        counts = lower(counts, {(group_of(space), ir): len(explicit.mask(space).of(ir)) for _, ir in space.irreps})
+        counts = elementwise_min(
+            counts, {(group_of(space), ir): len(explicit.mask(space).of(ir)) for _, ir in space.irreps}
+        )
     return counts, explicit
 
 
-def _check_possible(model: Model, plan: PruningPlan, *, assembled: bool) -> None:
+def _check_possible(model: PruningProblem, plan: PruningPlan, *, assembled: bool) -> None:
     """Raise `TargetError` unless the targets leave a model, and one that upstream builds unless any will do."""
     try:
         plan.check(model.spaces)

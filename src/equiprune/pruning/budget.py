@@ -11,7 +11,7 @@ import numpy as np
 from equiprune.blocks import ChannelTying, FeatureSpace, Irrep, PruningPlan, Role
 from equiprune.errors import TargetError
 from equiprune.pruning.cost import count_parameters, parameters
-from equiprune.pruning.counts import HIDDEN, Counts, Model, first_channels, group_of
+from equiprune.pruning.counts import HIDDEN, Counts, PruningProblem, group_of, placeholder_plan
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.pruning.targets import Parameters
 
@@ -19,7 +19,12 @@ Cost = Callable[[Counts], int]
 
 
 def within_budget(
-    model: Model, counts: Counts, explicit: PruningPlan, target: Parameters, scores: ImportanceScores, round_to: int
+    model: PruningProblem,
+    counts: Counts,
+    explicit: PruningPlan,
+    target: Parameters,
+    scores: ImportanceScores,
+    round_to: int,
 ) -> Counts:
     """The largest level of `_ladder` whose model fits, by bisection on exact parameter counts.
 
@@ -30,7 +35,7 @@ def within_budget(
     budget = target.fraction * total
 
     def cost(candidate: Counts) -> int:
-        plan = first_channels(model.spaces, candidate, explicit)
+        plan = placeholder_plan(model.spaces, candidate, explicit)
         return parameters(model.adapter, model.architecture, plan).trainable
 
     level = _ladder(model, counts, scores, explicit, cost, round_to, target.floor)
@@ -60,7 +65,7 @@ class _Unit:
         return {key: min(counts[key], level) for key in self.keys}
 
 
-def _units(model: Model, counts: Counts) -> Iterator[_Unit]:
+def _units(model: PruningProblem, counts: Counts) -> Iterator[_Unit]:
     """One irrep of one group of spaces; all irreps where they share their channels or upstream has one number."""
     units: dict[object, dict[tuple[str, Irrep], list[FeatureSpace]]] = {}
     across = {group_of(space) for space in model.spaces if space.tying is ChannelTying.ACROSS_L}
@@ -75,7 +80,7 @@ def _units(model: Model, counts: Counts) -> Iterator[_Unit]:
 
 
 def _ladder(
-    model: Model,
+    model: PruningProblem,
     counts: Counts,
     scores: ImportanceScores,
     explicit: PruningPlan,

@@ -42,7 +42,7 @@ def group_of(space: FeatureSpace) -> str:
 
 
 @dataclass(frozen=True)
-class Model:
+class PruningProblem:
     """What allocation looks at: the spaces and the cost, never the weights.
 
     ``heterogeneous`` allows models that upstream's constructor cannot build.
@@ -73,12 +73,12 @@ class Model:
         return (not self.heterogeneous and space.stock_group) or group_of(space)
 
 
-def lower(counts: Counts, wanted: Counts) -> Counts:
+def elementwise_min(counts: Counts, wanted: Counts) -> Counts:
     """The smaller of both, where both say something."""
     return {key: min(count, wanted.get(key, count)) for key, count in counts.items()}
 
 
-def wanted(model: Model, target: Target) -> Counts:
+def wanted(model: PruningProblem, target: Target) -> Counts:
     """What a target leaves; it says nothing of groups it does not concern."""
     match target:
         case HiddenIrreps(irreps):
@@ -120,7 +120,7 @@ def _without_l_above(lmax: int, spaces: Sequence[FeatureSpace]) -> _Mutable:
     return {(group_of(space), ir): 0 for space in spaces for _, ir in space.irreps if ir.l > lmax}
 
 
-def _hidden_irreps(model: Model, wanted_irreps: tuple[Irreps, ...]) -> Counts:
+def _hidden_irreps(model: PruningProblem, wanted_irreps: tuple[Irreps, ...]) -> Counts:
     spaces = model.of(Role.NODE_FEATS)
     irreps_of_space = _one_per_space(spaces, wanted_irreps)
     counts: _Mutable = {}
@@ -150,7 +150,7 @@ def _one_per_space(spaces: Sequence[FeatureSpace], wanted_irreps: tuple[Irreps, 
     return wanted_irreps
 
 
-def _tied_channels(model: Model, spaces: Sequence[FeatureSpace], wanted_irreps: Sequence[Irreps]) -> _Mutable:
+def _tied_channels(model: PruningProblem, spaces: Sequence[FeatureSpace], wanted_irreps: Sequence[Irreps]) -> _Mutable:
     """Where upstream has one number of channels for the whole model, everything else follows the hidden irreps."""
     if model.heterogeneous or not spaces[0].stock_group:
         return {}
@@ -167,7 +167,7 @@ def _tied_channels(model: Model, spaces: Sequence[FeatureSpace], wanted_irreps: 
     return {(group_of(s), ir): min(mul, number) for s in followers for mul, ir in s.irreps if s not in spaces}
 
 
-def _radial_widths(model: Model, widths: tuple[int, ...]) -> Counts:
+def _radial_widths(model: PruningProblem, widths: tuple[int, ...]) -> Counts:
     groups: dict[str, list[FeatureSpace]] = {}
     for space in model.of(Role.RADIAL_WIDTH):
         groups.setdefault(model.tied(space), []).append(space)
@@ -192,7 +192,7 @@ def _each(spaces: Sequence[FeatureSpace], numbers: PerInteraction, flag: str) ->
     return list(zip(spaces, numbers, strict=True))
 
 
-def _edge_lmax(model: Model, lmax: PerInteraction) -> Counts:
+def _edge_lmax(model: PruningProblem, lmax: PerInteraction) -> Counts:
     counts: _Mutable = {}
     for space, most in _each(model.some(Role.EDGE_ATTRS), lmax, "`edge_lmax`"):
         _check_at_most(most, space.irreps.lmax, "`edge_lmax`", 0)
@@ -202,7 +202,7 @@ def _edge_lmax(model: Model, lmax: PerInteraction) -> Counts:
     return counts
 
 
-def _basis_lmax(model: Model, lmax: PerInteraction) -> Counts:
+def _basis_lmax(model: PruningProblem, lmax: PerInteraction) -> Counts:
     model.some(Role.A_BASIS)
     counts: _Mutable = {}
     for spaces, most in _each_basis(model, lmax, "`basis_lmax`"):
@@ -212,7 +212,7 @@ def _basis_lmax(model: Model, lmax: PerInteraction) -> Counts:
     return counts
 
 
-def _each_basis(model: Model, lmax: PerInteraction, flag: str) -> list[tuple[list[FeatureSpace], int]]:
+def _each_basis(model: PruningProblem, lmax: PerInteraction, flag: str) -> list[tuple[list[FeatureSpace], int]]:
     """Interactions as the spaces where messages are summed and multiplied, with the number meant for each."""
     by_interaction: dict[str, list[FeatureSpace]] = {}
     for space in model.of(Role.A_BASIS):
@@ -221,7 +221,7 @@ def _each_basis(model: Model, lmax: PerInteraction, flag: str) -> list[tuple[lis
     return [(by_interaction[s.name.rpartition(".")[2]], most) for s, most in _each(firsts, lmax, flag)]
 
 
-def _correlation(model: Model, order: PerInteraction) -> Counts:
+def _correlation(model: PruningProblem, order: PerInteraction) -> Counts:
     counts = {}
     for space, most in _each(model.some(Role.CORRELATION), order, "`correlation`"):
         _check_at_most(most, space.irreps.channels, "`correlation`", 1)
@@ -229,7 +229,7 @@ def _correlation(model: Model, order: PerInteraction) -> Counts:
     return counts
 
 
-def _interactions(model: Model, count: int) -> Counts:
+def _interactions(model: PruningProblem, count: int) -> Counts:
     [space] = model.some(Role.INTERACTIONS)
     _check_at_most(count, space.irreps.channels, "`interactions`", 1)
     if count == space.irreps.channels:
@@ -239,7 +239,7 @@ def _interactions(model: Model, count: int) -> Counts:
     return counts | _without_l_above(0, [model.of(Role.NODE_FEATS)[count]]) if space.ordered else counts
 
 
-def named(model: Model, target: Elements | Heads) -> PruningPlan:
+def named(model: PruningProblem, target: Elements | Heads) -> PruningPlan:
     """The plan that keeps what a target names, in its order."""
     match target:
         case Elements(numbers):
@@ -249,7 +249,7 @@ def named(model: Model, target: Elements | Heads) -> PruningPlan:
             return _subset(model, Role.HEADS, list(names_wanted), list(model.architecture.heads))
 
 
-def _subset(model: Model, role: Role, wanted_names: list[str], known: list[str]) -> PruningPlan:
+def _subset(model: PruningProblem, role: Role, wanted_names: list[str], known: list[str]) -> PruningPlan:
     if not known:
         raise TargetError(
             f"{', '.join(wanted_names)} cannot be chosen: this model has a single one of its {role.value}. "
@@ -265,7 +265,7 @@ def _subset(model: Model, role: Role, wanted_names: list[str], known: list[str])
     return PruningPlan({space.name: BlockMask.keep(space.irreps, kept)})
 
 
-def check_named(model: Model, targets: Sequence[Target], explicit: PruningPlan) -> None:
+def check_named(model: PruningProblem, targets: Sequence[Target], explicit: PruningPlan) -> None:
     """Elements and heads are kept exactly as named, in that order, whatever else a plan says."""
     for target in targets:
         if isinstance(target, Elements | Heads):
@@ -276,7 +276,7 @@ def check_named(model: Model, targets: Sequence[Target], explicit: PruningPlan) 
                     )
 
 
-def rounded(model: Model, counts: Counts, round_to: int, explicit: PruningPlan) -> Counts:
+def rounded(model: PruningProblem, counts: Counts, round_to: int, explicit: PruningPlan) -> Counts:
     """Hidden multiplicities as multiples of ``round_to``, of the channels that ``explicit`` leaves."""
     available: _Mutable = {}
     for space in model.of(*HIDDEN):
@@ -292,7 +292,7 @@ def _round(count: int, available: int, round_to: int) -> int:
     return round_to if 2 * count >= round_to and available >= round_to else 0
 
 
-def first_channels(spaces: Sequence[FeatureSpace], counts: Counts, explicit: PruningPlan) -> PruningPlan:
+def placeholder_plan(spaces: Sequence[FeatureSpace], counts: Counts, explicit: PruningPlan) -> PruningPlan:
     """Any plan with these counts: cost depends on nothing else."""
     masks = {}
     for space in spaces:

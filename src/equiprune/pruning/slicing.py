@@ -43,7 +43,7 @@ def prune_checkpoint(
     """`prune` on plain data, without building a module. The arguments are left unchanged."""
     plan.check(adapter.feature_spaces(checkpoint.architecture))
     architecture = adapter.shrink(checkpoint.architecture, plan)
-    parent, weights = adapter.absorb(checkpoint.architecture, checkpoint.weights, plan)
+    parent, weights = adapter.rewrite_for_plan(checkpoint.architecture, checkpoint.weights, plan)
     layouts = adapter.weight_layouts(parent)
     named = {layout.identity or name: name for name, layout in layouts.items()}
     # Sliced in float64 and rounded once: a float64 model is exact, a float32 one correctly rounded.

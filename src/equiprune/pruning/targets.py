@@ -195,10 +195,10 @@ class Lossless:
     "exactly",
     "Exactly",
     write=lambda target: {"plan": target.plan.to_json()},
-    read=lambda given: Exactly(PruningPlan.from_json(given["plan"])),
+    read=lambda given: FromPlan(PruningPlan.from_json(given["plan"])),
 )
 @dataclass(frozen=True)
-class Exactly:
+class FromPlan:
     """A plan made elsewhere."""
 
     plan: PruningPlan
@@ -219,7 +219,7 @@ Target = (
     | Elements
     | Heads
     | Lossless
-    | Exactly
+    | FromPlan
 )
 
 

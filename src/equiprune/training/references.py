@@ -72,7 +72,7 @@ class KeepReferences(References):
     """Leave them as they are, and say how far the labels are."""
 
     def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
-        found = Offsets.of(potential, some(structures))
+        found = Offsets.of(potential, evenly_spaced(structures))
         if found is None:
             return Referenced(potential, {}, "References kept.")
         advice = " That is far for one level of theory: `references` refit is probably what you want."
@@ -132,7 +132,7 @@ class GivenReferences(References):
         said = (
             f"References set to energies of isolated atoms: {_listed(given, '')} (changed by {_listed(changes, '+')})."
         )
-        if found := Offsets.of(exact, some(structures)):
+        if found := Offsets.of(exact, evenly_spaced(structures)):
             before, after = found.rms({}), found.rms(changes)
             said += f" RMS of the energy {before:,.1f} -> {after:,.1f} meV/atom."
             if after > before:
@@ -285,7 +285,7 @@ def _rounded(energy: float) -> float:
     return round(energy, _DIGITS) + 0.0  # no negative zero
 
 
-def some(structures: Sequence[Atoms]) -> Sequence[Atoms]:
+def evenly_spaced(structures: Sequence[Atoms]) -> Sequence[Atoms]:
     """A few of many, evenly spread: enough to tell levels of theory apart."""
     return Selection(structures, range(0, len(structures), -(-len(structures) // _LOOKED_AT) or 1))
 

@@ -22,7 +22,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.adapters import fill
+from equiprune.adapters import load_weights
 from equiprune.adapters.history import Trained
 from equiprune.adapters.precision import dtype_name
 from equiprune.errors import EquipruneError, TargetError
@@ -33,10 +33,10 @@ from equiprune.potentials.potential import Potential, check_predicted
 from equiprune.progress import Progress, silent
 from equiprune.structures.sequences import Concatenation
 from equiprune.training.batches import TrainingBatch, groups
-from equiprune.training.distributed import Processes, check_parity
+from equiprune.training.distributed import Processes, check_gradients_agree
 from equiprune.training.divergence import diverged, not_finite, overflowing
-from equiprune.training.hessian_batches import Turns
-from equiprune.training.loading import Loader, Request, naming_lost_workers
+from equiprune.training.hessian_batches import ProbeSchedule
+from equiprune.training.loading import Loader, Request, translated_worker_errors
 from equiprune.training.objective import QUANTITIES, Sum
 from equiprune.training.observers import Observer, watching
 from equiprune.training.optimisation import (
@@ -48,8 +48,8 @@ from equiprune.training.optimisation import (
 from equiprune.training.recipe import Recipe, steps_of
 from equiprune.training.replay import NO_REPLAY, Replay
 from equiprune.training.run_folder import RunFolder, RunState
-from equiprune.training.scan import digest, survey
-from equiprune.training.signals import StoppedError, stopping_politely
+from equiprune.training.scan import digest, scan_dataset
+from equiprune.training.signals import StoppedError, graceful_shutdown
 from equiprune.training.validation import validation_sums
 
 if TYPE_CHECKING:
@@ -114,15 +114,15 @@ def train(
     told = note if processes.first else lambda _: None
     with processes.together():
         given = {use: s for use, s in sets.items() if s or use == "training"}
-        digests = survey(given, recipe.objective, potential.elements, told, looked_at)
+        digests = scan_dataset(given, recipe.objective, potential.elements, told, looked_at)
         uses = ("training", "replay")
         pool = Concatenation((structures, replay.structures), uses) if replay.structures else structures
         loader = Loader.of(potential, {"training": pool, "validation": validation}, workers, cache)
     loop = _Loop(potential, recipe, Path(run), processes, loader, progress, replay)
     with (
-        stopping_politely(loop.ask_to_stop),
-        processes.leaving_together(),
-        naming_lost_workers(),
+        graceful_shutdown(loop.ask_to_stop),
+        processes.stopping_with_the_others(),
+        translated_worker_errors(),
         closing(loader),
         loop.holding,
     ):
@@ -232,7 +232,9 @@ class _Loop:
         recipe, state = self.recipe, self.state
         if self.processes.count > 1:
             [data] = self._training_batches(self._groups(structures, 0)[:1], 0)
-            check_parity(self.fabric, self.module, self.predictor, data.inputs, lambda p: self._loss(p, data)[0])
+            check_gradients_agree(
+                self.fabric, self.module, self.predictor, data.inputs, lambda p: self._loss(p, data)[0]
+            )
         while state.epoch < recipe.epochs and not self._out_of_patience():
             batches = self._groups(structures, state.epoch)
             for data in self._training_batches(batches[state.position :], state.epoch):
@@ -277,8 +279,8 @@ class _Loop:
         """Of these indices, with the Hessian products whose turn it is in an epoch, if the objective weighs them."""
         objective = self.recipe.objective
         weighed = "hessian" in objective.weighted()
-        turns = Turns(objective.hessian_samples, self.recipe.seed, epoch) if weighed else None
-        loaded = self.loader([Request(use, group, turns) for group in groups])
+        probes = ProbeSchedule(objective.hessian_samples, self.recipe.seed, epoch) if weighed else None
+        loaded = self.loader([Request(use, group, probes) for group in groups])
         return (data.to(self.potential.device) for data in loaded)
 
     def _training_batches(self, groups: Sequence[Sequence[int]], epoch: int) -> Iterator[TrainingBatch]:
@@ -328,7 +330,7 @@ class _Loop:
         """The objective on the validation structures, with the averaged weights; remember them when they are best."""
         weights, size, numbers = self._final_weights(), self.recipe.batch_size, range(len(validation))
         with self.processes.together():
-            fill(self._second.module, {**self.start.checkpoint.weights, **weights})
+            load_weights(self._second.module, {**self.start.checkpoint.weights, **weights})
             batches = [numbers[start : start + size] for start in numbers[::size]]
             own = self._batches("validation", batches[self.fabric.global_rank :: self.processes.count])
             totals, counts = validation_sums(self._second, own, self.recipe.objective)

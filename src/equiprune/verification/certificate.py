@@ -35,7 +35,7 @@ from equiprune.verification.physics import (
     equivariance,
     finite_difference,
     isolated_atom,
-    larger,
+    nan_max,
     nve,
     rotation_error,
     smoothness,
@@ -241,7 +241,7 @@ def _stored_difference(stored: Checkpoint, exact: Checkpoint) -> float:
     for name, weight in exact.weights.items():
         if weight.numel():
             held = stored.weights[name].cpu()
-            worst = larger(worst, held - weight.cpu().to(held.dtype))
+            worst = nan_max(worst, held - weight.cpu().to(held.dtype))
     return worst
 
 

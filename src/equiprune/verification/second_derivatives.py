@@ -14,7 +14,7 @@ from ase import Atoms
 from torch import Tensor
 
 from equiprune.potentials.derivatives import Predictor
-from equiprune.potentials.hessian import RandomProbes, hessian_products
+from equiprune.potentials.hessian import RandomProbes, hessian_vector_products
 from equiprune.potentials.potential import Potential
 
 HESSIAN_LIMITS = {
@@ -38,7 +38,9 @@ def second_derivatives(potential: Potential, structures: Sequence[Atoms]) -> dic
     potential = potential.with_dtype(torch.float64)
     vectors = [RandomProbes(2, seed=7).draw(len(atoms), i) for i, atoms in enumerate(structures)]
     found = dict.fromkeys(HESSIAN_LIMITS, 0.0)
-    for atoms, pair, both in zip(structures, vectors, hessian_products(potential, structures, vectors), strict=True):
+    for atoms, pair, both in zip(
+        structures, vectors, hessian_vector_products(potential, structures, vectors), strict=True
+    ):
         (u, v), (hu, hv) = pair, both
         size = max(1.0, abs(hv).max())
         worst = {

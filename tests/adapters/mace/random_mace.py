@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from equiprune.adapters import Checkpoint, fill
+from equiprune.adapters import Checkpoint, load_weights
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.architecture import (
     SILU_CONSTANT,
@@ -117,7 +117,7 @@ def random_checkpoint(arch: MaceArchitecture, seed: int = 0) -> Checkpoint:
 def _normalise(arch: MaceArchitecture, module: Any, weights: dict, space: str, producers: list[str]) -> None:
     """Scale the weights that make a space, in place, so that its root mean square over the probes is one."""
     adapter, head, seen = MaceAdapter(), arch.heads[0] if arch.heads else None, []
-    fill(module, weights)
+    load_weights(module, weights)
     graph = AtomicGraph.from_structures(list(probe_structures(arch.elements).values()), arch.cutoff, torch.float64)
 
     def note(feature: torch.Tensor) -> torch.Tensor:

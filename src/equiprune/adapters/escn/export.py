@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.adapters.base import Checkpoint, fill
+from equiprune.adapters.base import Checkpoint, load_weights
 from equiprune.adapters.escn import build, checkpoint_file, frames, upstream
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.checkpoint_file import PROVENANCE_KEY
@@ -55,7 +55,7 @@ def content(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     arch, weights = checkpoint.architecture, checkpoint.weights
     module = build.build(arch, checkpoint.dtype)
-    fill(module, weights)
+    load_weights(module, weights)
     config = training_config(arch)
     provenance = {
         "licence": checkpoint.licence,

@@ -58,7 +58,7 @@ def _spaces(arch: MaceArchitecture) -> Iterator[FeatureSpace]:
     yield FeatureSpace("interactions", Irreps.scalars(len(arch.steps)), Role.INTERACTIONS, minimum=least, ordered=True)
     if arch.radial is Radial.BESSEL:  # the others are defined by their number: no subset can be expressed
         yield FeatureSpace("radial_basis", Irreps.scalars(arch.radial_basis), Role.RADIAL_BASIS, Site.EDGE)
-    yield FeatureSpace("node_feats.0", arch.before(0), Role.NODE_FEATS, stock_group=CHANNELS)
+    yield FeatureSpace("node_feats.0", arch.input_irreps(0), Role.NODE_FEATS, stock_group=CHANNELS)
     for t, step in enumerate(arch.steps):
         yield from _interaction_spaces(arch, t, step)
 

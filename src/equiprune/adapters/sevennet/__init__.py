@@ -51,10 +51,10 @@ class SevenNetAdapter(ModelAdapter):
     def shrink(self, architecture: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitecture:
         return layouts.shrink(architecture, plan)
 
-    def absorb(
+    def rewrite_for_plan(
         self, architecture: SevenNetArchitecture, weights: Weights, plan: PruningPlan
     ) -> tuple[SevenNetArchitecture, Weights]:
-        return rewrites.absorb(architecture, weights, plan)
+        return rewrites.rewrite_for_plan(architecture, weights, plan)
 
     def energies(
         self,

@@ -98,11 +98,11 @@ class PruningLaws(Contract):
             assert not changed, f"a module of single precision holds other weights: {changed}"
 
     def test_rewriting_alone_changes_nothing(self) -> None:
-        """What `ModelAdapter.absorb` makes of the parent predicts what the parent does, where upstream can build it."""
+        """What `ModelAdapter.rewrite_for_plan` makes of the parent predicts what the parent does, where upstream can build it."""
         for potential in self.potentials():
             before, own = potential.checkpoint, [(potential.head, random_plan(potential, default_rng(9)))]
             for head, plan in (*own, *((kept[0], plan) for kept, plan in _head_plans(potential) if len(kept) == 1)):
-                architecture, weights = self.adapter.absorb(before.architecture, before.weights, plan)
+                architecture, weights = self.adapter.rewrite_for_plan(before.architecture, before.weights, plan)
                 rewritten = replace(before, architecture=architecture, weights=weights)
                 if weights is before.weights or not self._can_be_built(rewritten):
                     continue  # nothing was rewritten, or only what slicing leaves of it is a model of upstream's
