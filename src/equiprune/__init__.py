@@ -10,8 +10,12 @@ of the same family::
     plan = ep.allocate(parent, [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)], scores)
     ep.save(ep.prune(parent, plan), "small.pth")
 
-It is then retrained on labels of its parent, and fine-tuned (`label`, `train`).
+It is then retrained on labels of its parent, and fine-tuned (`label`, `train`). Commands of the command line are one
+call each (`commands`).
 """
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from equiprune.adapters import Architecture, Checkpoint, ModelAdapter
 from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
@@ -69,6 +73,17 @@ from equiprune.training.replay import Replay, relabelled
 from equiprune.training.trainer import train
 from equiprune.verification.certificate import Certificate, certify
 from equiprune.verification.physics import equivariance
+
+if TYPE_CHECKING:
+    from equiprune import commands
+else:
+
+    def __getattr__(name: str) -> Any:
+        """`commands`, which needs what is slow to import and only the command line needs otherwise."""
+        if name != "commands":
+            raise AttributeError(f"module 'equiprune' has no attribute '{name}'")
+        return import_module("equiprune.commands")
+
 
 __all__ = [
     "PRESETS",
@@ -134,6 +149,7 @@ __all__ = [
     "benchmark",
     "calibrate",
     "certify",
+    "commands",
     "count_parameters",
     "data_free_scores",
     "dead_blocks",

@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from equiprune.cli import display, main
-from equiprune.cli.display import Task, checking, progress, progresses
+from equiprune.cli.display import progress, progresses
+from equiprune.progress import Task, checking
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -72,7 +73,7 @@ def test_train_shows_how_many_structures_have_been_looked_at(
 ) -> None:
     data, run = str(tmp_path / "data.xyz"), str(tmp_path / "run")
     assert main(["label", "toy", str(xyz), "-o", data]) == 0
-    monkeypatch.setattr(display, "_CHECKED", 3)
+    monkeypatch.setattr("equiprune.progress._CHECKED", 3)
     assert (
         main(["train", "toy", "--data", data, "--validation", data, "--replay", data, "-o", run, "--epochs", "1"]) == 0
     )

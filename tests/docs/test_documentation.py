@@ -22,6 +22,7 @@ from cyclopts import CycloptsError
 
 import equiprune as ep
 from equiprune.cli import app
+from equiprune.commands import TargetOptions
 from equiprune.structures.probes import probe_structures
 
 ROOT = Path(__file__).parents[2]
@@ -88,10 +89,9 @@ def command_lines(text: str) -> Iterator[list[str]]:
 def check_command(words: list[str]) -> None:
     """Raise unless the command line exists as written and its flags do not contradict each other."""
     _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-    if (target := bound.arguments.get("target")) is not None and target.plan is None:
-        target.targets(needed="add" not in bound.arguments)
-    if (by := bound.arguments.get("by")) is not None:
-        by.chosen()
+    arguments = bound.arguments
+    if isinstance(target := arguments.get("target"), TargetOptions) and "growth" not in arguments:
+        target.check_given()
 
 
 def flags_in_prose(text: str) -> set[str]:

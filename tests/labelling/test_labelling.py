@@ -196,7 +196,7 @@ def test_distortions_are_those_of_the_seed(structures: list[Atoms]) -> None:
 @pytest.mark.parametrize("field", ["copies", "rattle", "strain"])
 @pytest.mark.parametrize("value", [-1, float("nan"), float("inf")])
 def test_impossible_distortions_are_refused(field: str, value: float) -> None:
-    with pytest.raises(TargetError, match=f"--{field} {value} is not possible"):
+    with pytest.raises(TargetError, match=f"`{field}` {value} is not possible"):
         Augmentation(**{field: value})
 
 
@@ -296,7 +296,7 @@ def test_without_frames_there_is_no_dynamics(structures: list[Atoms]) -> None:
 
 
 def test_dynamics_that_flies_apart_is_refused() -> None:
-    with pytest.raises(StructureError, match=r"Structure 0 \(Cu2\): molecular dynamics .*flies apart.*--timestep"):
+    with pytest.raises(StructureError, match=r"Structure 0 \(Cu2\): molecular dynamics .*flies apart.*`timestep`"):
         list(simulated([Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 0.3]])], EMT(), Dynamics(5, timestep=20.0)))
 
 
@@ -309,7 +309,7 @@ def test_dynamics_with_a_calculator_that_fails_names_the_structure() -> None:
     ("field", "value"), [("frames", -1), ("temperature", 0), ("interval", 0), ("timestep", float("nan"))]
 )
 def test_impossible_dynamics_is_refused(field: str, value: float) -> None:
-    with pytest.raises(TargetError, match=f"--{field} {value} is not possible"):
+    with pytest.raises(TargetError, match=f"`{field}` {value} is not possible"):
         Dynamics(**{field: value})
 
 

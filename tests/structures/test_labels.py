@@ -64,10 +64,10 @@ def test_a_label_of_another_shape_is_refused(stress: Any) -> None:
 
 def test_a_key_that_nothing_has_is_refused_by_name() -> None:
     there = "REF_energy, REF_forces, dft_energy, dft_forces, dft_stress, energy, forces, free_energy"
-    message = f"'dtf_energy', given as --energy-key. Did you mean 'dft_energy'[?] There are: {there}"
+    message = f"'dtf_energy', given as `energy_key`. Did you mean 'dft_energy'[?] There are: {there}"
     with pytest.raises(StructureError, match=message):
         LabelKeys(energy="dtf_energy").check([molecule(), molecule()])
-    with pytest.raises(StructureError, match=r"'x', given as --stress-key\. There are: no keys at all"):
+    with pytest.raises(StructureError, match=r"'x', given as `stress_key`\. There are: no keys at all"):
         LabelKeys(stress="x").check([Atoms("H")])
 
 

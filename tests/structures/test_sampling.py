@@ -61,7 +61,7 @@ def test_an_impossible_share_is_refused(share: float) -> None:
 
 
 def test_a_single_structure_is_not_shared() -> None:
-    with pytest.raises(TargetError, match=r"A single structure .* Give --validation"):
+    with pytest.raises(TargetError, match=r"A single structure .* Give `validation`"):
         held_out_frames([0, 0, 0], 0.5)
 
 

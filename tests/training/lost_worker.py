@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from equiprune import cli
-from equiprune.cli.commands import training
-from equiprune.cli.display import Task
-from equiprune.progress import Progress
+from equiprune.cli import words as command_line
+from equiprune.progress import Progress, Task
 
 
 @contextmanager
@@ -21,6 +20,6 @@ def fatal(*tasks: Task) -> Iterator[list[Progress]]:
 
 
 if __name__ == "__main__":
-    training.progresses = fatal
+    command_line.progresses = fatal
     words = ["train", "toy", "--data", sys.argv[1], "-o", sys.argv[2], "--workers", "1", "--batch-size", "1"]
     sys.exit(cli.main([*words, "--epochs", "50"]))

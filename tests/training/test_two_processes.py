@@ -16,7 +16,7 @@ import two_processes
 from command_line import Run
 from runs import labelled, mixed, rows
 
-from equiprune.cli.flags.processes import ProcessFlags
+from equiprune.commands.options.processes import ProcessOptions
 from equiprune.errors import TargetError
 from equiprune.training.batches import groups
 
@@ -187,18 +187,18 @@ STEP = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "8"}
     "environment", [{"WORLD_SIZE": "8"}, STEP, STEP | {"SLURM_NTASKS": "2", "SLURM_STEP_NUM_TASKS": "8"}]
 )
 def test_a_launcher_that_started_another_number_is_refused(environment: dict[str, str]) -> None:
-    for flags in (ProcessFlags(), ProcessFlags(devices=4), ProcessFlags(devices=8, nodes=2)):
-        with pytest.raises(TargetError, match=r"has started 8 processes.*--devices.*--nodes.*together make 8"):
-            flags.check(environment)
-    ProcessFlags(devices=4, nodes=2).check(environment)
-    ProcessFlags(devices=8).check(environment)
+    for flags in (ProcessOptions(), ProcessOptions(devices=4), ProcessOptions(devices=8, nodes=2)):
+        with pytest.raises(TargetError, match=r"has started 8 processes.*`devices`.*`nodes`.*together make 8"):
+            flags.check_machine(environment)
+    ProcessOptions(devices=4, nodes=2).check_machine(environment)
+    ProcessOptions(devices=8).check_machine(environment)
 
 
 @pytest.mark.parametrize("environment", [{}, {"SLURM_NTASKS": "8"}, STEP | {"SLURM_STEP_NUM_TASKS": "1"}])
 def test_without_a_launcher_any_number_is_started(environment: dict[str, str]) -> None:
     """The script of a SLURM job knows how many tasks it may start, and is one process itself."""
-    ProcessFlags().check(environment)
-    ProcessFlags(devices=4).check(environment)
+    ProcessOptions().check_machine(environment)
+    ProcessOptions(devices=4).check_machine(environment)
 
 
 def test_torchrun_without_devices_is_refused_before_any_work(

@@ -197,9 +197,9 @@ def check_head(architecture: Architecture, head: str | None) -> None:
     """Raise `TargetError` unless ``head`` is one this model has (None for a single-head model)."""
     if architecture.heads and head not in architecture.heads:
         given = f"'{head}' is not a head of this model" if head else "This model has several heads"
-        raise TargetError(f"{given}. Choose one with --head: {', '.join(architecture.heads)}.")
+        raise TargetError(f"{given}. Choose one with `head`: {', '.join(architecture.heads)}.")
     if head is not None and not architecture.heads:
-        raise TargetError(f"This model has a single head; --head {head} means nothing. Leave it out.")
+        raise TargetError(f"This model has a single head; `head` {head} means nothing. Leave it out.")
 
 
 def per_element(architecture: Architecture, values: Mapping[int, float]) -> Tensor:

@@ -116,8 +116,7 @@ def _recognising(path: Path) -> ModelAdapter:
     names = " and ".join(adapter.name for adapter in found)
     if found:
         raise CheckpointError(
-            f"'{path}' could be a model of {names}. Say which: --adapter {found[0].name} on the command line, "
-            f"adapter='{found[0].name}' in Python."
+            f"'{path}' could be a model of {names}. Say which with `adapter`, such as {found[0].name}."
         )
     looked_for = "; ".join(f"{adapter.name}: {adapter.looks_for}" for adapter in _usable() if adapter.looks_for)
     raise CheckpointError(

@@ -6,7 +6,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
@@ -15,11 +14,10 @@ from rich.table import Table
 
 from equiprune.errors import OutputError
 from equiprune.files.atomic import as_json
+from equiprune.progress import Task
 
 _WIDTH = 140
 """Columns of a table that goes to a file or a pipe."""
-_CHECKED = 10_000
-"""Structures looked at from one line to the next."""
 
 
 def show(text: str) -> None:
@@ -68,20 +66,6 @@ def plain(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value)) or "none"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value) or "none"
-
-
-@dataclass(frozen=True)
-class Task:
-    """Long work: what it is called, its steps if they are known, and after how many of them a line is due."""
-
-    label: str
-    total: int | None
-    every: int = 50
-
-
-def checking(structures: int) -> Task:
-    """Looking at so many structures, which takes a millisecond for each."""
-    return Task("check", structures, _CHECKED)
 
 
 @contextmanager

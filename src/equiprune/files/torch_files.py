@@ -39,7 +39,7 @@ def read_torch_file(path: Path, *, trust: bool, what: str, advice: str) -> dict[
         if isinstance(error, UnpicklingError) and any(word in reason.lower() for word in _FORBIDDEN):
             raise CheckpointError(
                 f"'{path}' was not opened: it is a pickle that runs code, which no {what} needs to "
-                f"({reason}). If you trust where it comes from, add --trust."
+                f"({reason}). If you trust where it comes from, add `trust`."
             ) from error
         raise CheckpointError(
             f"'{path}' is not a readable torch file; it may be truncated ({reason}). Get it again."

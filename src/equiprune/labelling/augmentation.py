@@ -33,7 +33,7 @@ class Augmentation:
     def __post_init__(self) -> None:
         for name in ("copies", "rattle", "strain"):
             if not 0 <= getattr(self, name) < np.inf:
-                raise TargetError(f"--{name} {getattr(self, name)} is not possible: give 0 or a positive number.")
+                raise TargetError(f"`{name}` {getattr(self, name)} is not possible: give 0 or a positive number.")
 
 
 def augmented(structures: Iterable[Atoms], augmentation: Augmentation) -> Iterator[Atoms]:

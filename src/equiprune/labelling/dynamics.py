@@ -44,7 +44,7 @@ class Dynamics:
         }
         for name, (possible, instead) in allowed.items():
             if not possible:
-                raise TargetError(f"--{name} {getattr(self, name)} is not possible: give {instead}.")
+                raise TargetError(f"`{name}` {getattr(self, name)} is not possible: give {instead}.")
 
 
 def simulated(
@@ -110,7 +110,7 @@ def _frames(
         motion.run(dynamics.interval)
         if not np.abs(moving.positions - atoms.positions).max() < far:
             raise StructureError(
-                f"molecular dynamics at {dynamics.temperature:g} K flies apart. Lower --temperature or --timestep, or "
+                f"molecular dynamics at {dynamics.temperature:g} K flies apart. Lower `temperature` or `timestep`, or "
                 "relax the structure first."
             )
         yield without_labels(moving)

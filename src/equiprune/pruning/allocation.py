@@ -82,7 +82,7 @@ def _check_possible(model: PruningProblem, plan: PruningPlan, *, assembled: bool
     if left.assembled and not assembled:
         raise TargetError(
             f"These targets leave a model that {model.adapter.name}'s own constructor cannot build: "
-            f"{left.why_not_stock}. Change them, or add --heterogeneous to have it assembled from upstream's blocks; "
+            f"{left.why_not_stock}. Change them, or add `heterogeneous` to have it assembled from upstream's blocks; "
             "it then runs in the calculator, but not in tools that rebuild a model."
         )
 

@@ -51,7 +51,7 @@ def within_budget(
     smallest = cost(level(0.0))
     if not 0 < fraction <= 1 or smallest > budget:
         raise TargetError(
-            f"--parameters {fraction} is not possible: with the other targets and --floor {floor}, this "
+            f"`parameters` {fraction} is not possible: with the other targets and `floor` {floor}, this "
             f"model can keep {smallest / total:.3f} to 1 of its {total:,} trainable parameters."
         )
     if cost(level(1.0)) <= budget:

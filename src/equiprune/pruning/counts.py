@@ -61,10 +61,10 @@ def elementwise_min(counts: Counts, wanted: Counts) -> Counts:
     return {key: min(count, wanted.get(key, count)) for key, count in counts.items()}
 
 
-def check_at_most(given: int, largest: int, flag: str, smallest: int) -> None:
-    """Raise `TargetError` naming the flag unless a number is from ``smallest`` to ``largest``."""
+def check_at_most(given: int, largest: int, argument: str, smallest: int) -> None:
+    """Raise `TargetError` naming the argument unless a number is from ``smallest`` to ``largest``."""
     if not smallest <= given <= largest:
-        raise TargetError(f"{flag} {given} is not possible: this model allows {smallest} to {largest}.")
+        raise TargetError(f"{argument} {given} is not possible: this model allows {smallest} to {largest}.")
 
 
 def without_l_above(lmax: int, spaces: Sequence[FeatureSpace]) -> dict[tuple[str, Irrep], int]:

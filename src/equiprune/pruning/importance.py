@@ -278,7 +278,7 @@ def required(scores: ImportanceScores | None, what: str) -> ImportanceScores:
     """The scores; raises `TargetError` saying what they are needed for where there are none."""
     if scores is None:
         raise TargetError(
-            f"Choosing {what} needs importance scores. Give --scores (from 'equiprune calibrate') or --data, "
-            "or --criterion magnitude or random, which need no data."
+            f"Choosing {what} needs importance scores. Give `scores` (from 'equiprune calibrate') or `data`, "
+            "or `criterion` magnitude or random, which need no data."
         )
     return scores

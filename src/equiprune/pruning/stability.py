@@ -73,8 +73,7 @@ def stability(before: ImportanceScores, after: ImportanceScores, top: float = 0.
     >>> stability(scores(0.4, 0.3, 0.2, 0.1), scores(4.0, 2.0, 3.0, 1.0)).overall
     Agreement(channels=4, correlation=0.8, overlap=0.5)
     """
-    if not 0 < top < 1:
-        raise TargetError(f"--top {top} is not possible: give a fraction between 0 and 1, such as 0.5.")
+    check_top(top)
     if different := _difference(before, after):
         raise PlanError(f"The two cannot be compared: {different}.")
     pairs = {
@@ -85,6 +84,12 @@ def stability(before: ImportanceScores, after: ImportanceScores, top: float = 0.
     blocks = {name: agreement(*pair, top) for name, pair in pairs.items()}
     every = [np.concatenate(side) for side in zip(*pairs.values(), strict=True)]
     return Stability(top, blocks, agreement(every[0], every[1], top))
+
+
+def check_top(top: float) -> None:
+    """Raise `TargetError` unless a fraction can be of the channels."""
+    if not 0 < top < 1:
+        raise TargetError(f"`top` {top} is not possible: give a fraction between 0 and 1, such as 0.5.")
 
 
 def agreement(before: np.ndarray, after: np.ndarray, top: float) -> Agreement:

@@ -174,7 +174,7 @@ class LabelKeys:
                 return
         for quantity, key in wanted.items():
             raise StructureError(
-                f"No structure has '{key}', given as --{quantity}-key.{closest(key, there)} There are: "
+                f"No structure has '{key}', given as `{quantity}_key`.{closest(key, there)} There are: "
                 f"{', '.join(sorted(there)) or 'no keys at all'}."
             )
 

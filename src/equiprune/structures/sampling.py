@@ -58,7 +58,7 @@ def held_out_frames(ids: Sequence[int] | np.ndarray, share: float, seed: int = 0
     check_share(share)
     structures = np.unique(ids)
     if len(structures) < 2:
-        raise TargetError("A single structure cannot be shared between training and validation. Give --validation.")
+        raise TargetError("A single structure cannot be shared between training and validation. Give `validation`.")
     count = min(max(1, round(share * len(structures))), len(structures) - 1)
     chosen = np.random.default_rng(seed).permutation(structures)[:count]
     return np.flatnonzero(np.isin(ids, chosen))

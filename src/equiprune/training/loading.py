@@ -145,7 +145,7 @@ def translated_worker_errors() -> Iterator[None]:
 
 def _lost(reason: str) -> EquipruneError:
     return EquipruneError(
-        f"A worker that loads structures is gone: {reason} Use fewer --workers if memory, or shared memory (/dev/shm), "
+        f"A worker that loads structures is gone: {reason} Use fewer `workers` if memory, or shared memory (/dev/shm), "
         "is short. The run goes on from its last saved state."
     )
 

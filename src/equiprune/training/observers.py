@@ -73,7 +73,7 @@ class TensorBoard(Observer):
 
     def __init__(self, run: Path) -> None:
         if find_spec("tensorboard") is None:
-            raise EquipruneError("--tensorboard needs the package tensorboard: pip install 'equiprune[tensorboard]'.")
+            raise EquipruneError("`tensorboard` needs the package tensorboard: pip install 'equiprune[tensorboard]'.")
         self.folder = run / "tensorboard"
 
     def begin(self, rows: Iterable[Row]) -> None:
@@ -104,7 +104,7 @@ class Wandb(Observer):
 
     def __init__(self, run: Path, project: str) -> None:
         if find_spec("wandb") is None:
-            raise EquipruneError("--wandb needs the package wandb: pip install 'equiprune[wandb]'.")
+            raise EquipruneError("`wandb` needs the package wandb: pip install 'equiprune[wandb]'.")
         self.folder, self.project = run, project
 
     def begin(self, rows: Iterable[Row]) -> None:

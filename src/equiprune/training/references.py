@@ -76,7 +76,7 @@ class KeepReferences(References):
         found = Offsets.of(potential, evenly_spaced(structures))
         if found is None:
             return Referenced(potential, {}, "References kept.")
-        advice = " That is far for one level of theory: --references refit is probably what you want."
+        advice = " That is far for one level of theory: `references` refit is probably what you want."
         said = f"References kept. Labels minus model: {found.mean:+.3f} eV/atom, mean over {found.count} structures."
         return Referenced(potential, {}, said + (advice if abs(found.mean) > FAR else ""))
 

@@ -34,7 +34,7 @@ class Replay:
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise TargetError(f"--replay-share {self.share} is not possible: give a fraction between 0 and 1.")
+            raise TargetError(f"`replay_share` {self.share} is not possible: give a fraction between 0 and 1.")
 
     def per_epoch(self, own: int) -> int:
         """How many are replayed beside ``own`` structures, at least one.

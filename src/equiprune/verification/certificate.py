@@ -274,6 +274,6 @@ def prove_lossless(parent: Potential, plan: PruningPlan) -> dict[str, float]:
         differences = ", ".join(f"{name} {value:.2g}" for name, value in proof.items())
         raise TargetError(
             f"These targets together are not lossless; against the unpruned model they change: {differences}. Leave "
-            "out --lossless, or the targets that remove more."
+            "out `lossless`, or the targets that remove more."
         )
     return proof

@@ -361,7 +361,7 @@ def test_a_pickle_that_runs_code_is_refused_and_not_run(content: Content, tmp_pa
     torch.save({**content, "hostile": _Hostile(tmp_path / "touched")}, tmp_path / "x.pt")
     message = refusal(tmp_path / "x.pt")
     assert "runs code" in message
-    assert "--trust" in message
+    assert "`trust`" in message
     assert not (tmp_path / "touched").exists()
 
 
@@ -382,4 +382,4 @@ def test_the_classes_of_fairchem_2_are_named(tmp_path: Path, monkeypatch: pytest
         torch.save(kind(), tmp_path / "x.pt")
     message = refusal(tmp_path / "x.pt")
     assert "fairchem-core 2 (UMA, eSEN)" in message
-    assert "--trust" not in message
+    assert "`trust`" not in message

@@ -155,9 +155,9 @@ def test_energies_and_forces_count_alike_in_scores(
 
 
 def test_impossible_targets_are_refused(parent: ep.Potential, scores: ep.ImportanceScores) -> None:
-    with pytest.raises(TargetError, match="--lmax 7 is not possible: this model allows 0 to 6"):
+    with pytest.raises(TargetError, match="`lmax` 7 is not possible: this model allows 0 to 6"):
         ep.allocate(parent, [ep.Lmax(7)], scores)
-    with pytest.raises(TargetError, match="--hidden-channels 100 is not possible"):
+    with pytest.raises(TargetError, match="`hidden_channels` 100 is not possible"):
         ep.allocate(parent, [ep.HiddenChannels(100)], scores)
     with pytest.raises(TargetError, match="no edge_attrs that can be pruned"):
         ep.allocate(parent, [ep.EdgeLmax(2)], scores)

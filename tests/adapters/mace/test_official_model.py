@@ -76,7 +76,7 @@ import sys
 for name in ("mace", "e3nn", "opt_einsum_fx"):
     sys.modules[name] = None
 from equiprune.potentials.checkpoint import read_checkpoint
-from equiprune.cli.summary import describe_model
+from equiprune.commands.summary import describe_model
 adapter, checkpoint = read_checkpoint(sys.argv[1])
 print(describe_model(adapter, checkpoint)["parameters"]["all"])
 print([name for name in sys.modules if name.split(".")[0] in ("mace", "e3nn") and sys.modules[name]])

@@ -10,10 +10,9 @@ from runs import bare, write
 
 import equiprune as ep
 from equiprune.cli import display
-from equiprune.cli.display import Task
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.label import label
-from equiprune.progress import Progress, silent
+from equiprune.progress import Progress, Task, silent
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from command_line import Run
 from runs import bare, write
 
 import equiprune as ep
-from equiprune.cli.commands import labelling
+from equiprune.commands import label as labelling
 from equiprune.errors import OutputError
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.dynamics import Dynamics, simulated

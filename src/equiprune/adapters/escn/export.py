@@ -27,7 +27,7 @@ _PREFIX = "module."
 
 def why_not(arch: EscnArchitecture) -> str:
     """Why fairchem's constructor cannot be told what this model is; empty when it can."""
-    remedy = "Prune with --native-grids, which is no longer exact but opens in fairchem"
+    remedy = "Prune with `native_grids`, which is no longer exact but opens in fairchem"
     return f"{arch.why_not_stock}. {remedy}" if arch.why_not_stock else ""
 
 

@@ -100,7 +100,7 @@ def _silu_constant(arch: MaceArchitecture) -> float:
     if arch.gate != "silu" or "silu" not in arch.activation_constants:
         raise TargetError(
             f"Only a readout with silu can stand in for a linear one exactly; this model's is '{arch.gate}'. Draw the "
-            "readout anew instead (--reinitialise)."
+            "readout anew instead (`reinitialise`)."
         )
     return arch.activation_constants["silu"]
 

@@ -21,9 +21,9 @@ from typing import Any
 from cyclopts import App
 
 from equiprune.cli.display import note, plain, show, show_json, show_table
-from equiprune.cli.flags.values import Output, Switch
 from equiprune.cli.pipeline.stage_folder import Status
 from equiprune.cli.pipeline.stages import Call, check, planned
+from equiprune.commands.options.values import Output, Switch
 from equiprune.errors import EquipruneError, OutputError, RecipeError
 from equiprune.files.atomic import holding, read_json, write_text
 from equiprune.training.signals import handling

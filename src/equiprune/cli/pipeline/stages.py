@@ -6,8 +6,7 @@ there are, so that every flag of every command works in a recipe; what a command
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,11 +18,6 @@ from cyclopts import App, CycloptsError
 
 import equiprune as ep
 from equiprune.adapters import aliases
-from equiprune.cli.commands.checks import check_certify, check_compared
-from equiprune.cli.commands.labelling import check_label
-from equiprune.cli.commands.pruning import check_calibrate, check_prune
-from equiprune.cli.commands.stability import check_stability
-from equiprune.cli.commands.training import check_train
 from equiprune.cli.pipeline.recipe import (
     MODEL_KEYS,
     PARENT,
@@ -37,6 +31,7 @@ from equiprune.cli.pipeline.recipe import (
     resolve,
 )
 from equiprune.cli.pipeline.stage_folder import StageFolder
+from equiprune.cli.results import SHOWN
 from equiprune.errors import EquipruneError, RecipeError, closest
 from equiprune.labelling.teachers import names_calculator
 from equiprune.structures.reading import fingerprint
@@ -101,24 +96,8 @@ def planned(app: App, recipe: Path, folder: Path) -> list[Call]:
     _check_model(pipeline.model, places.products[PARENT])
     calls = [_call(step, signatures[step.stage.command], places) for step in steps]
     for call in calls:
-        _parsed(app, call)
         _check_inputs(call, [step.stage.name for step in steps])
     return calls
-
-
-CHECKS: Mapping[str, Callable[..., None]] = {
-    "info": lambda: None,
-    "label": check_label,
-    "calibrate": check_calibrate,
-    "prune": check_prune,
-    "certify": check_certify,
-    "train": check_train,
-    "evaluate": check_compared,
-    "benchmark": check_compared,
-    "stability": check_stability,
-    "export": lambda: None,
-}
-"""What each command itself begins with: a function of some of its arguments, by their names, that opens nothing."""
 
 
 def check(app: App, call: Call) -> None:
@@ -127,10 +106,10 @@ def check(app: App, call: Call) -> None:
     Raises:
         RecipeError: an argument that cannot be, or not on this machine; the stage is named.
     """
-    looked_at = CHECKS[call.step.stage.command]
-    arguments = _parsed(app, call)
+    request = {made.__name__.lower(): made for made in SHOWN}[call.step.stage.command]
     with _naming(call):
-        looked_at(**{name: arguments[name] for name in inspect.signature(looked_at).parameters})
+        _, bound, _ = app.parse_args(call.words, exit_on_error=False, print_error=False)
+        request(**{name: value for name, value in bound.arguments.items() if name != "json"})
 
 
 def signature_of(app: App, command: str) -> Signature:
@@ -233,14 +212,6 @@ def _switched_on(step: Step, key: str, texts: Sequence[str]) -> bool:
     if len(texts) != 1 or texts[0].lower() not in truth:
         raise RecipeError(f"Stage '{step.stage.name}': {key} is true or false, not '{', '.join(texts)}'.")
     return truth[texts[0].lower()]
-
-
-def _parsed(app: App, call: Call) -> dict[str, Any]:
-    """The arguments of the command, also those that the stage does not give."""
-    with _naming(call):
-        _, bound, _ = app.parse_args(call.words, exit_on_error=False, print_error=False)
-    bound.apply_defaults()
-    return bound.arguments
 
 
 @contextmanager

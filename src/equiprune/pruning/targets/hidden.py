@@ -58,7 +58,7 @@ class Lmax(Target):
     lmax: int
 
     def counts(self, model: PruningProblem) -> Counts:
-        check_at_most(self.lmax, max(s.irreps.lmax for s in model.of(Role.NODE_FEATS)), "--lmax", 0)
+        check_at_most(self.lmax, max(s.irreps.lmax for s in model.of(Role.NODE_FEATS)), "`lmax`", 0)
         return without_l_above(self.lmax, model.of(Role.NODE_FEATS, Role.EDGE_IRREPS))
 
 
@@ -71,7 +71,7 @@ class Channels(Target):
 
     def counts(self, model: PruningProblem) -> Counts:
         most = max(mul for s in model.of(Role.NODE_FEATS) for mul, _ in s.irreps)
-        check_at_most(self.channels, most, "--channels", 1)
+        check_at_most(self.channels, most, "`channels`", 1)
         return {(group_of(s), ir): min(mul, self.channels) for s in model.hidden for mul, ir in s.irreps}
 
 
@@ -84,7 +84,7 @@ class HiddenChannels(Target):
 
     def counts(self, model: PruningProblem) -> Counts:
         spaces = model.some(Role.HIDDEN_CHANNELS)
-        check_at_most(self.channels, min(s.irreps.channels for s in spaces), "--hidden-channels", 1)
+        check_at_most(self.channels, min(s.irreps.channels for s in spaces), "`hidden_channels`", 1)
         return {(group_of(s), ir): self.channels for s in spaces for _, ir in s.irreps}
 
 
@@ -100,7 +100,7 @@ def _one_per_space(spaces: Sequence[FeatureSpace], wanted_irreps: tuple[Irreps, 
             for space in spaces
         )
     if len(wanted_irreps) != len(spaces):
-        raise TargetError(f"--irreps takes one list or {len(spaces)}, not {len(wanted_irreps)}. The model has {shown}.")
+        raise TargetError(f"`irreps` takes one list or {len(spaces)}, not {len(wanted_irreps)}. The model has {shown}.")
     return wanted_irreps
 
 
@@ -110,11 +110,11 @@ def _tied_channels(model: PruningProblem, spaces: Sequence[FeatureSpace], wanted
         return {}
     numbers = {mul for irreps in wanted_irreps for mul, _ in irreps}
     if not numbers:
-        raise TargetError("--irreps keeps nothing. Give at least the scalars, such as 64x0e.")
+        raise TargetError("`irreps` keeps nothing. Give at least the scalars, such as 64x0e.")
     if len(numbers) != 1:
         raise TargetError(
             f"{model.adapter.name}'s own constructor has one number of channels for all irreps, not "
-            f"{', '.join(map(str, sorted(numbers)))}. Ask for one number, or add --heterogeneous."
+            f"{', '.join(map(str, sorted(numbers)))}. Ask for one number, or add `heterogeneous`."
         )
     [number] = numbers
     followers = [space for space in model.hidden if space.upstream_group == spaces[0].upstream_group]

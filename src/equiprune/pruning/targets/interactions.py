@@ -26,14 +26,14 @@ class EdgeLmax(Target):
     @classmethod
     def parse(cls, text: str) -> EdgeLmax:
         """Read ``"2"`` or ``"3,2"``."""
-        return cls(per_interaction(text, "--edge-lmax"))
+        return cls(per_interaction(text, "`edge_lmax`"))
 
     def counts(self, model: PruningProblem) -> Counts:
         counts: dict[tuple[str, Irrep], int] = {}
-        for space, most in _each(model.some(Role.EDGE_ATTRS), self.lmax, "--edge-lmax"):
-            check_at_most(most, space.irreps.lmax, "--edge-lmax", 0)
+        for space, most in _each(model.some(Role.EDGE_ATTRS), self.lmax, "`edge_lmax`"):
+            check_at_most(most, space.irreps.lmax, "`edge_lmax`", 0)
             counts |= without_l_above(most, [space])
-        for spaces, most in _each_basis(model, self.lmax, "--edge-lmax"):
+        for spaces, most in _each_basis(model, self.lmax, "`edge_lmax`"):
             counts |= without_l_above(max(most, _least_lmax(spaces)), spaces)
         return counts
 
@@ -48,13 +48,13 @@ class BasisLmax(Target):
     @classmethod
     def parse(cls, text: str) -> BasisLmax:
         """Read ``"2"`` or ``"3,1"``."""
-        return cls(per_interaction(text, "--basis-lmax"))
+        return cls(per_interaction(text, "`basis_lmax`"))
 
     def counts(self, model: PruningProblem) -> Counts:
         model.some(Role.A_BASIS)
         counts: dict[tuple[str, Irrep], int] = {}
-        for spaces, most in _each_basis(model, self.lmax, "--basis-lmax"):
-            check_at_most(most, min(s.irreps.lmax for s in spaces), "--basis-lmax", _least_lmax(spaces))
+        for spaces, most in _each_basis(model, self.lmax, "`basis_lmax`"):
+            check_at_most(most, min(s.irreps.lmax for s in spaces), "`basis_lmax`", _least_lmax(spaces))
             counts |= without_l_above(most, spaces)
         return counts
 
@@ -69,12 +69,12 @@ class Correlation(Target):
     @classmethod
     def parse(cls, text: str) -> Correlation:
         """Read ``"2"`` or ``"3,2"``."""
-        return cls(per_interaction(text, "--correlation"))
+        return cls(per_interaction(text, "`correlation`"))
 
     def counts(self, model: PruningProblem) -> Counts:
         counts = {}
-        for space, most in _each(model.some(Role.CORRELATION), self.order, "--correlation"):
-            check_at_most(most, space.irreps.channels, "--correlation", 1)
+        for space, most in _each(model.some(Role.CORRELATION), self.order, "`correlation`"):
+            check_at_most(most, space.irreps.channels, "`correlation`", 1)
             counts[group_of(space), space.irreps.entries[0][1]] = most
         return counts
 
@@ -90,7 +90,7 @@ class Interactions(Target):
 
     def counts(self, model: PruningProblem) -> Counts:
         [space] = model.some(Role.INTERACTIONS)
-        check_at_most(self.count, space.irreps.channels, "--interactions", 1)
+        check_at_most(self.count, space.irreps.channels, "`interactions`", 1)
         if self.count == space.irreps.channels:
             return {}
         counts = {(group_of(space), space.irreps.entries[0][1]): self.count}
@@ -110,7 +110,7 @@ class RadialWidth(Target):
     @classmethod
     def parse(cls, text: str) -> RadialWidth:
         """Read ``"40,24"``."""
-        return cls(tuple(integers(text, "--radial-width")))
+        return cls(tuple(integers(text, "`radial_width`")))
 
     def counts(self, model: PruningProblem) -> Counts:
         groups: dict[str, list[FeatureSpace]] = {}
@@ -118,11 +118,11 @@ class RadialWidth(Target):
             groups.setdefault(model.tied(space), []).append(space)
         widths = self.widths * len(groups) if len(self.widths) == 1 else self.widths
         if len(widths) != len(groups):
-            raise TargetError(f"--radial-width takes one number or {len(groups)}, not {len(widths)}.")
+            raise TargetError(f"`radial_width` takes one number or {len(groups)}, not {len(widths)}.")
         counts = {}
         for width, members in zip(widths, groups.values(), strict=True):
             for space in members:
-                check_at_most(width, space.irreps.channels, "--radial-width", 1)
+                check_at_most(width, space.irreps.channels, "`radial_width`", 1)
                 counts[group_of(space), space.irreps.entries[0][1]] = width
         return counts
 
@@ -136,26 +136,26 @@ class RadialBasis(Target):
 
     def counts(self, model: PruningProblem) -> Counts:
         [space] = model.some(Role.RADIAL_BASIS)
-        check_at_most(self.functions, space.irreps.channels, "--radial-basis", 1)
+        check_at_most(self.functions, space.irreps.channels, "`radial_basis`", 1)
         return {(group_of(space), space.irreps.entries[0][1]): self.functions}
 
 
-def _each(spaces: Sequence[FeatureSpace], numbers: PerInteraction, flag: str) -> list[tuple[FeatureSpace, int]]:
+def _each(spaces: Sequence[FeatureSpace], numbers: PerInteraction, argument: str) -> list[tuple[FeatureSpace, int]]:
     """Spaces with the number meant for each."""
     if isinstance(numbers, int):
         return [(space, numbers) for space in spaces]
     if len(numbers) != len(spaces):
-        raise TargetError(f"{flag} takes one number or {len(spaces)}, not {len(numbers)}.")
+        raise TargetError(f"{argument} takes one number or {len(spaces)}, not {len(numbers)}.")
     return list(zip(spaces, numbers, strict=True))
 
 
-def _each_basis(model: PruningProblem, lmax: PerInteraction, flag: str) -> list[tuple[list[FeatureSpace], int]]:
+def _each_basis(model: PruningProblem, lmax: PerInteraction, argument: str) -> list[tuple[list[FeatureSpace], int]]:
     """Interactions as the spaces where messages are summed and multiplied, with the number meant for each."""
     by_interaction: dict[str, list[FeatureSpace]] = {}
     for space in model.of(Role.A_BASIS):
         by_interaction.setdefault(space.name.rpartition(".")[2], []).append(space)
     firsts = [spaces[-1] for spaces in by_interaction.values()]
-    return [(by_interaction[s.name.rpartition(".")[2]], most) for s, most in _each(firsts, lmax, flag)]
+    return [(by_interaction[s.name.rpartition(".")[2]], most) for s, most in _each(firsts, lmax, argument)]
 
 
 def _least_lmax(spaces: Sequence[FeatureSpace]) -> int:

@@ -67,15 +67,15 @@ PerInteraction = int | tuple[int, ...]
 """One number for every interaction, or one for each."""
 
 
-def integers(text: str, flag: str) -> list[int]:
-    """Read ``"40,24"``; raises `TargetError` naming the flag."""
+def integers(text: str, argument: str) -> list[int]:
+    """Read ``"40,24"``; raises `TargetError` naming the argument."""
     try:
         return [int(word) for word in text.split(",")]
     except ValueError as error:
-        raise TargetError(f"{flag} takes whole numbers separated by commas, not '{text}'.") from error
+        raise TargetError(f"{argument} takes whole numbers separated by commas, not '{text}'.") from error
 
 
-def per_interaction(text: str, flag: str) -> PerInteraction:
+def per_interaction(text: str, argument: str) -> PerInteraction:
     """Read ``"2"`` or ``"3,2"``."""
-    numbers = integers(text, flag)
+    numbers = integers(text, argument)
     return numbers[0] if len(numbers) == 1 else tuple(numbers)

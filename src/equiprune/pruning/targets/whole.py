@@ -32,7 +32,7 @@ class Parameters(Target):
     floor: float = 0.25
 
     def spent(self, draft: Draft) -> Counts:
-        scores = required(draft.scores, "--parameters")
+        scores = required(draft.scores, "`parameters`")
         model, counts, explicit = draft.model, draft.counts, draft.explicit
         return within_budget(model, counts, explicit, scores, self.fraction, self.floor, draft.round_to)
 

@@ -1,4 +1,4 @@
-"""Flags of hardware: devices, processes, nodes."""
+"""Hardware: devices, processes, nodes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from cyclopts import Parameter
 
-from equiprune.cli.flags.panels import panel
-from equiprune.cli.flags.values import Positive
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, Positive
 from equiprune.errors import TargetError
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ DeviceName = Literal["cpu", "cuda"]
 
 @Parameter(name="*", group=panel("Where it runs"))
 @dataclass(frozen=True)
-class ProcessFlags:
+class ProcessOptions(Complete):
     """Devices, processes and nodes that training runs on.
 
     Attributes:
@@ -38,7 +38,7 @@ class ProcessFlags:
     nodes: Positive = 1
 
     def launched(self) -> Fabric:
-        """The processes, of which this is one from here on; `check` says whether they can be."""
+        """The processes, of which this is one from here on; `check_machine` says whether they can be."""
         from lightning_fabric import Fabric  # slow to import, and only training needs it
 
         several = self.devices * self.nodes > 1
@@ -53,7 +53,7 @@ class ProcessFlags:
         fabric.launch()
         return fabric
 
-    def check(self, environment: Mapping[str, str]) -> None:
+    def check_machine(self, environment: Mapping[str, str]) -> None:
         """Raise `TargetError` for GPUs that are not here.
 
         Also if a launcher has started another number of processes: each would train on its own.
@@ -61,13 +61,13 @@ class ProcessFlags:
         cards = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if self.device == "cuda" and cards < self.devices:
             raise TargetError(
-                f"--device cuda with --devices {self.devices} needs as many GPUs; there are {cards} here."
+                f"`device` cuda with `devices` {self.devices} needs as many GPUs; there are {cards} here."
             )
         started, expected = _started(environment), self.devices * self.nodes
         if started is not None and started != expected:
             raise TargetError(
-                f"The launcher has started {started} processes, but --devices {self.devices} on --nodes {self.nodes} "
-                f"are {expected}. Give --devices the processes on each machine and --nodes the machines, which "
+                f"The launcher has started {started} processes, but `devices` {self.devices} on `nodes` {self.nodes} "
+                f"are {expected}. Give `devices` the processes on each machine and `nodes` the machines, which "
                 f"together make {started}, or start {expected}."
             )
 
@@ -82,5 +82,5 @@ def _started(environment: Mapping[str, str]) -> int | None:
     return tasks if tasks > 1 else None
 
 
-ALONE = ProcessFlags()
-"""No flag given."""
+ALONE = ProcessOptions()
+"""Nothing said."""

@@ -1,4 +1,4 @@
-"""Flags of the recipe: objective and optimisation."""
+"""The recipe: objective and optimisation."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from cyclopts import Parameter
 
-from equiprune.cli.flags.panels import panel
-from equiprune.cli.flags.values import NotNegative, Patterns, Positive
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, NotNegative, Patterns, Positive
 from equiprune.errors import TargetError
 from equiprune.training.objective import Objective
 from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
@@ -27,7 +27,7 @@ _SCHEDULES: Mapping[str, Schedule] = {
 
 @Parameter(name="*", group=panel("What is minimised"))
 @dataclass(frozen=True)
-class WeightFlags:
+class WeightOptions(Complete):
     """Weights of the objective, instead of the preset's; 0 leaves a quantity out.
 
     Attributes:
@@ -44,24 +44,29 @@ class WeightFlags:
     hessian_weight: float | None = None
     hessian_samples: Positive | None = None
 
+    def check(self) -> None:
+        for quantity, weight in self._given().items():
+            if not 0 <= weight < float("inf"):
+                raise TargetError(f"`{quantity}_weight` {weight} is not possible: give 0 or a positive number.")
+        if self.hessian_samples is not None and not self.hessian_weight:
+            raise TargetError("`hessian_samples` counts what `hessian_weight` weighs; give it too.")
+
     def on(self, objective: Objective) -> Objective:
-        """The objective with these weights; raises `TargetError` for a negative one, or when nothing is left."""
-        given = {"energy": self.energy_weight, "forces": self.forces_weight, "stress": self.stress_weight}
-        given["hessian"] = self.hessian_weight
-        for quantity, weight in given.items():
-            if weight is not None and not 0 <= weight < float("inf"):
-                raise TargetError(f"--{quantity}-weight {weight} is not possible: give 0 or a positive number.")
-        terms = {q: replace(getattr(objective, q), weight=w) for q, w in given.items() if w is not None}
+        """The objective with these weights; raises `TargetError` when nothing is left."""
+        terms = {quantity: replace(getattr(objective, quantity), weight=w) for quantity, w in self._given().items()}
         if self.hessian_samples is None:
             return replace(objective, **terms)
-        if not self.hessian_weight:
-            raise TargetError("--hessian-samples counts what --hessian-weight weighs; give it too.")
         return replace(objective, **terms, hessian_samples=self.hessian_samples)
+
+    def _given(self) -> dict[str, float]:
+        weights = {"energy": self.energy_weight, "forces": self.forces_weight, "stress": self.stress_weight}
+        weights["hessian"] = self.hessian_weight
+        return {quantity: weight for quantity, weight in weights.items() if weight is not None}
 
 
 @Parameter(name="*", group=panel("How to train"))
 @dataclass(frozen=True)
-class RecipeFlags:
+class RecipeOptions(Complete):
     """A training recipe; what is not given is the preset's.
 
     Attributes:
@@ -92,8 +97,11 @@ class RecipeFlags:
     freeze: Patterns | None = None
     patience: NotNegative | None = None
 
-    def recipe(self, weights: WeightFlags, seed: int) -> Recipe:
-        """The preset, with what the flags say instead."""
+    def check(self) -> None:
+        self.recipe(WeightOptions(), 0)
+
+    def recipe(self, weights: WeightOptions, seed: int) -> Recipe:
+        """The preset, with what is said instead."""
         chosen = PRESETS[self.preset]
         given: dict[str, Any] = {
             "learning_rate": self.learning_rate,
@@ -114,8 +122,8 @@ def _rate(text: str) -> tuple[str, float]:
     try:
         return pattern, float(factor if sign else "")
     except ValueError:
-        raise TargetError(f"--rates '{text}' is no pattern and factor. Give e.g. 'readouts.*=0.1'.") from None
+        raise TargetError(f"`rates` '{text}' is no pattern and factor. Give e.g. 'readouts.*=0.1'.") from None
 
 
-DEFAULT_RECIPE, NO_WEIGHTS = RecipeFlags(), WeightFlags()
-"""No flag given."""
+DEFAULT_RECIPE, NO_WEIGHTS = RecipeOptions(), WeightOptions()
+"""Nothing said."""

@@ -1,4 +1,4 @@
-"""Growth flags: additions and changes after pruning."""
+"""Growth: additions and changes after pruning."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from cyclopts import Parameter
 
 from equiprune.adapters.growth import GrowRadialBasis, Growth, NativeGrids, NonlinearReadout
-from equiprune.cli.flags.panels import panel
-from equiprune.cli.flags.values import Positive, Switch
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, Positive, Switch
 from equiprune.errors import TargetError
 
 
 @Parameter(name="*", group=panel("What to add"))
 @dataclass(frozen=True)
-class GrowthFlags:
+class GrowthOptions(Complete):
     """Additions and changes after pruning. The function stays unless weights are drawn anew or grids change.
 
     Attributes:
@@ -29,19 +29,21 @@ class GrowthFlags:
     native_grids: Switch = False
     reinitialise: Switch = False
 
+    def check(self) -> None:
+        if self.reinitialise and self.grow_radial_basis is None and self.nonlinear_readout is None:
+            raise TargetError("`reinitialise` draws what `grow_radial_basis` or `nonlinear_readout` add; give one.")
+
     def growths(self, seed: int) -> list[Growth]:
-        """The typed changes that these flags name; raises `TargetError` for a flag that means nothing."""
+        """The same as values of the API."""
         added: list[Growth] = []
         if self.grow_radial_basis is not None:
             added.append(GrowRadialBasis(self.grow_radial_basis, not self.reinitialise, seed))
         if self.nonlinear_readout is not None:
             added.append(NonlinearReadout(self.nonlinear_readout, not self.reinitialise, seed))
-        if self.reinitialise and not added:
-            raise TargetError("--reinitialise draws what --grow-radial-basis or --nonlinear-readout add; give one.")
         if self.native_grids:
             added.append(NativeGrids())
         return added
 
 
-NO_GROWTH = GrowthFlags()
-"""No flag given."""
+NO_GROWTH = GrowthOptions()
+"""Nothing said."""

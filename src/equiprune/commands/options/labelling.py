@@ -1,4 +1,4 @@
-"""Flags of labelling: copies, dynamics and Hessian products."""
+"""Labelling: copies, dynamics and Hessian products."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from cyclopts import Parameter
 
-from equiprune.cli.flags.panels import panel
-from equiprune.cli.flags.values import NotNegative, Positive
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, NotNegative, Positive
 from equiprune.errors import TargetError
 from equiprune.labelling.augmentation import Augmentation
 from equiprune.labelling.dynamics import Dynamics
@@ -16,7 +16,7 @@ from equiprune.potentials.hessian import Probes, RandomProbes, Rows
 
 @Parameter(name="*", group=panel("Distorted copies"))
 @dataclass(frozen=True)
-class CopyFlags:
+class CopyOptions(Complete):
     """Structures near those given.
 
     Attributes:
@@ -29,14 +29,17 @@ class CopyFlags:
     rattle: float = 0.1
     strain: float = 0.02
 
+    def check(self) -> None:
+        self.augmentation(0)
+
     def augmentation(self, seed: int) -> Augmentation:
-        """The same as a value of the API; raises `TargetError` for an impossible one."""
+        """The same as a value of the API."""
         return Augmentation(self.copies, self.rattle, self.strain, seed)
 
 
 @Parameter(name="*", group=panel("Molecular dynamics"))
 @dataclass(frozen=True)
-class DynamicsFlags:
+class DynamicsOptions(Complete):
     """Structures that the teacher meets.
 
     Attributes:
@@ -51,14 +54,17 @@ class DynamicsFlags:
     interval: Positive = 20
     timestep: float = 1.0
 
+    def check(self) -> None:
+        self.dynamics(0)
+
     def dynamics(self, seed: int) -> Dynamics:
-        """The same as a value of the API; raises `TargetError` for an impossible one."""
+        """The same as a value of the API."""
         return Dynamics(self.frames, self.temperature, self.interval, self.timestep, seed)
 
 
 @Parameter(name="*", group=panel("Second derivatives"))
 @dataclass(frozen=True)
-class ProbeFlags:
+class ProbeOptions(Complete):
     """Products of the teacher's Hessian, for 'equiprune train --hessian-weight'.
 
     Attributes:
@@ -69,14 +75,16 @@ class ProbeFlags:
     hessian_rows: Positive | None = None
     hessian_probes: Positive | None = None
 
-    def chosen(self, seed: int) -> Probes | None:
-        """The vectors that Hessians are multiplied by, None for none; raises `TargetError` for both."""
+    def check(self) -> None:
         if self.hessian_rows is not None and self.hessian_probes is not None:
-            raise TargetError("--hessian-rows and --hessian-probes are two ways to the same; leave one out.")
+            raise TargetError("`hessian_rows` and `hessian_probes` are two ways to the same; leave one out.")
+
+    def chosen(self, seed: int) -> Probes | None:
+        """The vectors that Hessians are multiplied by, None for none."""
         if self.hessian_probes is not None:
             return RandomProbes(self.hessian_probes, seed)
         return None if self.hessian_rows is None else Rows(self.hessian_rows, seed)
 
 
-NO_COPIES, NO_DYNAMICS, NO_PROBES = CopyFlags(), DynamicsFlags(), ProbeFlags()
-"""No flag given."""
+NO_COPIES, NO_DYNAMICS, NO_PROBES = CopyOptions(), DynamicsOptions(), ProbeOptions()
+"""Nothing said."""

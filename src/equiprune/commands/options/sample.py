@@ -1,4 +1,4 @@
-"""Flags of the sample: training and validation structures."""
+"""The sample: training and validation structures."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from dataclasses import dataclass
 
 from cyclopts import Parameter
 
-from equiprune.cli.flags.panels import panel
-from equiprune.cli.flags.values import Positive
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, Positive
+from equiprune.errors import TargetError
+from equiprune.structures.sampling import check_share
 
 
 @Parameter(name="*", group=panel("Which structures"))
 @dataclass(frozen=True)
-class SampleFlags:
+class SampleOptions(Complete):
     """Selection of training structures, and of those that choose the best model.
 
     Attributes:
@@ -25,6 +27,15 @@ class SampleFlags:
     validation_share: float | None = None
     structure_key: str | None = None
 
+    def check(self) -> None:
+        if self.validation_share is not None:
+            check_share(self.validation_share)
+        elif self.structure_key is not None and self.frames_per_structure is None:
+            raise TargetError(
+                "`structure_key` tells structures apart for `frames_per_structure` and `validation_share`; give one "
+                "of them too."
+            )
 
-NO_SAMPLE = SampleFlags()
-"""No flag given."""
+
+NO_SAMPLE = SampleOptions()
+"""Nothing said."""

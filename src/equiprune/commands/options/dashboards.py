@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from equiprune.cli.flags.panels import panel
-from equiprune.cli.flags.values import Switch
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, Switch
+from equiprune.commands.stages import Mark
 from equiprune.training.observers import CurvePicture, Observer, TensorBoard, Wandb
 
 
 @Parameter(name="*", group=panel("Dashboards"))
 @dataclass(frozen=True)
-class WatchFlags:
+class WatchOptions(Complete):
     """Destinations of the learning curve besides curve.csv and curve.png.
 
     Attributes:
@@ -22,8 +24,8 @@ class WatchFlags:
         wandb: also this project on Weights & Biases.
     """
 
-    tensorboard: Switch = False
-    wandb: str | None = None
+    tensorboard: Annotated[Switch, Mark.UNRECORDED] = False
+    wandb: Annotated[str | None, Mark.UNRECORDED] = None
 
     def observers(self, run: Path) -> list[Observer]:
         """The observers of the run in this folder; raises `EquipruneError` for a package that is not installed."""
@@ -31,5 +33,5 @@ class WatchFlags:
         return [CurvePicture(run), *boards, *([Wandb(run, self.wandb)] if self.wandb else [])]
 
 
-UNWATCHED = WatchFlags()
-"""No flag given."""
+UNWATCHED = WatchOptions()
+"""Nothing said."""

@@ -1,16 +1,18 @@
-"""Flags for data of another level of theory: references, scale, replay."""
+"""Data of another level of theory: references, scale, replay."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from ase import Atoms
 from cyclopts import Parameter
 
-from equiprune.cli.flags.panels import panel
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, Data
+from equiprune.commands.stages import Product, Takes
 from equiprune.errors import TargetError, closest
 from equiprune.structures.labels import LabelKeys
 from equiprune.training.references import KeepReferences, References, RefitReferences, read_references
@@ -27,7 +29,7 @@ _REFERENCES: Mapping[str, References] = {"keep": KeepReferences(), "refit": Refi
 
 @Parameter(name="*", group=panel("Another level of theory"))
 @dataclass(frozen=True)
-class TheoryFlags:
+class TheoryOptions(Complete):
     """References, scale and replay for data of another level of theory.
 
     Attributes:
@@ -38,10 +40,15 @@ class TheoryFlags:
         replay_share: of the structures of an epoch, that are replayed; 0.5 unless given.
     """
 
-    references: ReferencesName | Path = "keep"
+    references: Annotated[ReferencesName | Path, Takes.of(Product.DATA)] = "keep"
     scale: ScaleName = "keep"
-    replay: Path | None = None
+    replay: Data | None = None
     replay_share: float | None = None
+
+    def check(self) -> None:
+        self.replayed(())
+        if self.replay_share is not None and self.replay is None:
+            raise TargetError("`replay_share` is the share of what `replay` names; give `replay` or leave it out.")
 
     @property
     def files(self) -> list[Path]:
@@ -62,23 +69,20 @@ class TheoryFlags:
         """Raise `TargetError` for references that are not there."""
         if isinstance(self.references, Path) and not self.references.exists():
             advice = closest(str(self.references), _REFERENCES)
-            raise TargetError(f"--references {self.references} is neither keep nor refit nor a file.{advice}")
+            raise TargetError(f"`references` {self.references} is neither keep nor refit nor a file.{advice}")
 
-    def check(self, *, from_scratch: bool) -> None:
-        """Raise `TargetError` for an impossible share, and for flags that contradict."""
-        self.replayed(())
-        if self.replay_share is not None and self.replay is None:
-            raise TargetError("--replay-share is the share of what --replay names; give --replay or leave it out.")
+    def check_start(self, *, from_scratch: bool) -> None:
+        """Raise `TargetError` for what contradicts where training starts."""
         if self.scale != "keep" and not from_scratch:
             raise TargetError(
-                "--scale rms-forces would multiply what the model has learnt. It is for --from-scratch; leave it out."
+                "`scale` rms-forces would multiply what the model has learnt. It is for `from_scratch`; leave it out."
             )
         if self.replay is not None and from_scratch and self.references != "keep":
             raise TargetError(
-                "References fitted to random weights say nothing about the labels of --replay, and --from-scratch "
-                "forgets nothing. Leave out --replay, or keep the references."
+                "References fitted to random weights say nothing about the labels of `replay`, and `from_scratch` "
+                "forgets nothing. Leave out `replay`, or keep the references."
             )
 
 
-SAME_THEORY = TheoryFlags()
-"""No flag given."""
+SAME_THEORY = TheoryOptions()
+"""Nothing said."""

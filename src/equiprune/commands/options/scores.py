@@ -1,15 +1,16 @@
-"""Flags of importance: criterion, data, stored scores."""
+"""Importance: criterion, data, stored scores."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from equiprune.cli.flags.panels import panel
-from equiprune.cli.flags.values import NotNegative, Positive
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, Data, NotNegative, Positive
+from equiprune.commands.stages import Product, Takes, scores_of_the_model
 from equiprune.errors import TargetError
 from equiprune.pruning.criteria import (
     Activation,
@@ -27,7 +28,7 @@ CriterionName = Literal["taylor", "taylor-energy", "taylor-forces", "activation"
 
 @Parameter(name="*", group=panel("Where importance comes from"))
 @dataclass(frozen=True)
-class ScoreFlags:
+class ScoreOptions(Complete):
     """The source of importance: criterion, data, stored scores.
 
     Attributes:
@@ -38,30 +39,33 @@ class ScoreFlags:
         limit: use only the first this many structures of the data.
     """
 
-    scores: Path | None = None
-    data: Path | None = None
+    scores: Annotated[Path | None, Takes.of(Product.SCORES, rule=scores_of_the_model)] = None
+    data: Data | None = None
     criterion: CriterionName | None = None
     seed: NotNegative = 0
     limit: Positive | None = None
 
+    def check(self) -> None:
+        self.chosen()
+
     def chosen(self) -> Criterion | None:
-        """The criterion to calibrate by now, None without one; raises `TargetError` for flags that contradict."""
+        """The criterion to calibrate by now, None without one; raises `TargetError` where they contradict."""
         if self.scores is not None and (self.data is not None or self.criterion is not None):
-            raise TargetError("--scores already says everything; leave out --data and --criterion.")
+            raise TargetError("`scores` already says everything; leave out `data` and `criterion`.")
         if self.limit is not None and self.data is None:
-            raise TargetError("--limit counts the structures of --data; give --data or leave --limit out.")
+            raise TargetError("`limit` counts the structures of `data`; give `data` or leave `limit` out.")
         if self.criterion is None:
             return Taylor() if self.data is not None else None
         chosen = criterion_named(self.criterion, self.seed)
         if isinstance(chosen, DataCriterion) and self.data is None:
-            raise TargetError(f"--criterion {self.criterion} looks at structures: give --data.")
+            raise TargetError(f"`criterion` {self.criterion} looks at structures: give `data`.")
         if self.data is not None and not isinstance(chosen, DataCriterion):
-            raise TargetError(f"--criterion {self.criterion} looks at no structures: leave out --data.")
+            raise TargetError(f"`criterion` {self.criterion} looks at no structures: leave out `data`.")
         return chosen
 
 
 def criterion_named(name: CriterionName, seed: int) -> Criterion:
-    """The criterion that a word of the command line means."""
+    """The criterion that a word means."""
     criteria: dict[CriterionName, Criterion] = {
         "taylor": Taylor(),
         "taylor-energy": TaylorEnergy(),
@@ -73,5 +77,5 @@ def criterion_named(name: CriterionName, seed: int) -> Criterion:
     return criteria[name]
 
 
-NO_SCORES = ScoreFlags()
-"""No flag given."""
+NO_SCORES = ScoreOptions()
+"""Nothing said."""

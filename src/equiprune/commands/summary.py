@@ -1,7 +1,5 @@
 """Models in words and numbers, for people and for JSON."""
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ase.data import chemical_symbols
@@ -59,8 +57,3 @@ def compare_models(parent: Potential, child: Potential) -> dict[str, tuple[Any, 
     now = {s["name"]: s["irreps"] for s in after["spaces"]}
     changed = {name: (irreps, now.get(name, "none")) for name, irreps in others.items() if now.get(name) != irreps}
     return {**sizes, **changed}
-
-
-def written(paths: Sequence[Path]) -> str:
-    """What was saved, in words."""
-    return "Written, read back and compared: " + ", ".join(map(str, paths))

@@ -1,19 +1,21 @@
-"""Flags of loading: workers and the neighbour cache."""
+"""Loading: workers and the neighbour cache."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from equiprune.cli.flags.panels import panel
-from equiprune.cli.flags.values import NotNegative
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, NotNegative
+from equiprune.commands.stages import Mark
 
 
 @Parameter(name="*", group=panel("Loading"))
 @dataclass(frozen=True)
-class LoadingFlags:
+class LoadingOptions(Complete):
     """Workers and the neighbour cache; results are the same bits whatever is chosen.
 
     Attributes:
@@ -21,9 +23,9 @@ class LoadingFlags:
         cache: a folder that keeps neighbour lists, for this run and others.
     """
 
-    workers: NotNegative = 0
-    cache: Path | None = None
+    workers: Annotated[NotNegative, Mark.UNRECORDED] = 0
+    cache: Annotated[Path | None, Mark.UNRECORDED] = None
 
 
-IN_PROCESS = LoadingFlags()
-"""No flag given."""
+IN_PROCESS = LoadingOptions()
+"""Nothing said."""

@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from cyclopts import Parameter
 
-from equiprune.cli.flags.panels import panel
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete
 from equiprune.structures.labels import LabelKeys
 
 
 @Parameter(name="*", group=panel("Labels"))
 @dataclass(frozen=True)
-class LabelFlags:
-    """Names of labels in the files; without a flag in REF_energy, ..., or else in the calculator results.
+class LabelOptions(Complete):
+    """Names of labels in the files; without a name in REF_energy, ..., or else in the calculator results.
 
     Attributes:
         energy_key: of the energy: an info entry or a calculator result. eV, of the whole structure.
@@ -31,5 +32,5 @@ class LabelFlags:
         return LabelKeys(self.energy_key, self.forces_key, self.stress_key)
 
 
-NO_KEYS = LabelFlags()
-"""No flag given."""
+NO_KEYS = LabelOptions()
+"""Nothing said."""

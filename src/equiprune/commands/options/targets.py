@@ -1,17 +1,17 @@
-"""Flags of targets."""
+"""Targets."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cyclopts import Parameter
 
 from equiprune.blocks import PruningPlan
-from equiprune.cli.flags.panels import panel
-from equiprune.cli.flags.values import Positive, Switch, Whole
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Complete, Positive, Switch, Whole
 from equiprune.errors import TargetError
 from equiprune.files.atomic import read_json
 from equiprune.pruning import targets as t
@@ -19,8 +19,8 @@ from equiprune.pruning import targets as t
 
 @Parameter(name="*", group=panel("What to reach"))
 @dataclass(frozen=True)
-class TargetFlags:
-    """What to reach; flags combine.
+class TargetOptions(Complete):
+    """What to reach; options combine.
 
     Attributes:
         irreps: hidden irreps for every space, e.g. 64x0e+32x1e+16x2e, or a comma-separated list, one per space.
@@ -62,23 +62,30 @@ class TargetFlags:
     lossless: Switch = False
     plan: Path | None = None
 
+    def check(self) -> None:
+        if not 0 <= self.floor <= 1:
+            raise TargetError(f"`floor` {self.floor} is not possible: give a fraction from 0 to 1.")
+        self._typed()
+
     def only_head(self, named: str | None) -> str | None:
         """The one head that is kept, where scores are taken unless another is named; one that goes is refused."""
         kept = self.heads.split(",") if self.heads else []
         if named is not None and kept and named not in kept:
-            raise TargetError(f"--head {named} is not among the heads to keep ({self.heads}). Name one that is.")
+            raise TargetError(f"`head` {named} is not among the heads to keep ({self.heads}). Name one that is.")
         return kept[0] if len(kept) == 1 else None
 
-    def check(self, *, needed: bool) -> None:
-        """Raise `TargetError` as `targets` does, without reading the plan."""
-        replace(self, plan=None).targets(needed=needed and self.plan is None)
+    def check_given(self) -> None:
+        """Raise `TargetError` when there is nothing to reach."""
+        if self.plan is None and self.round_to == 1 and not self._typed():
+            raise TargetError("Say what to reach: `irreps`, `lmax`, `parameters`, `elements`, `lossless`, ...")
 
-    def targets(self, *, needed: bool = True) -> list[t.Target]:
-        """The typed targets that these flags name; raises `TargetError` when there is none and one is needed."""
-        if not 0 <= self.floor <= 1:
-            raise TargetError(f"--floor {self.floor} is not possible: give a fraction from 0 to 1.")
+    def targets(self) -> list[t.Target]:
+        """The same as values of the API; the plan is read."""
+        return [*([] if self.plan is None else [t.FromPlan(_read_plan(self.plan))]), *self._typed()]
+
+    def _typed(self) -> list[t.Target]:
+        """All but the plan."""
         given: list[tuple[Any, Callable[[Any], t.Target]]] = [
-            (self.plan, lambda path: t.FromPlan(_read_plan(path))),
             (self.irreps, t.HiddenIrreps.parse),
             (self.lmax, t.Lmax),
             (self.edge_lmax, t.EdgeLmax.parse),
@@ -94,12 +101,7 @@ class TargetFlags:
             (self.parameters, lambda fraction: t.Parameters(fraction, self.floor)),
             (self.lossless or None, lambda _: t.Lossless()),
         ]
-        targets = [make(value) for value, make in given if value is not None]
-        if needed and not targets and self.round_to == 1:
-            raise TargetError(
-                "Say what to reach: --irreps, --lmax, --parameters, --elements, --lossless, ... (see --help)."
-            )
-        return targets
+        return [make(value) for value, make in given if value is not None]
 
 
 def _read_plan(path: Path) -> PruningPlan:
@@ -107,5 +109,5 @@ def _read_plan(path: Path) -> PruningPlan:
     return PruningPlan.from_json(value["plan"] if isinstance(value, dict) and "plan" in value else value)
 
 
-NO_TARGETS = TargetFlags()
-"""No flag given."""
+NO_TARGETS = TargetOptions()
+"""Nothing said."""

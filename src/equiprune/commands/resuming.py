@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from equiprune.cli.display import note
+from equiprune.commands.request import remarks
 from equiprune.errors import EquipruneError
 
 
@@ -14,7 +14,7 @@ from equiprune.errors import EquipruneError
 def resumable(partial: Path) -> Iterator[None]:
     """Say that an earlier run is gone on from, and on Ctrl-C or an error what this one leaves."""
     if partial.exists():
-        note(f"Going on from {partial}.")
+        remarks.info(f"Going on from {partial}.")
     try:
         yield
     except KeyboardInterrupt:
@@ -22,5 +22,5 @@ def resumable(partial: Path) -> Iterator[None]:
         raise EquipruneError(f"Interrupted; {kept}. Repeat the command to go on.") from None
     except Exception as error:
         if partial.exists() and str(partial) not in str(error):  # which would say what is wrong with it
-            note(f"{partial} keeps what was finished: the same command goes on; before another, remove it.")
+            remarks.info(f"{partial} keeps what was finished: the same command goes on; before another, remove it.")
         raise

@@ -1,0 +1,139 @@
+"""Results in words and tables, for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import equiprune as ep
+from equiprune import commands
+from equiprune.adapters.growth import NativeGrids
+from equiprune.cli.display import plain, show, show_table
+from equiprune.commands.benchmark import Timed
+from equiprune.commands.calibrate import Calibrated
+from equiprune.commands.evaluate import Evaluated
+from equiprune.commands.export import Exported
+from equiprune.commands.info import Description
+from equiprune.commands.label import Labelled
+from equiprune.commands.prune import Pruned
+from equiprune.commands.stability import Compared
+from equiprune.commands.train import Trained
+from equiprune.evaluation.accuracy import table as accuracy_table
+from equiprune.evaluation.benchmark import table as timing_table
+from equiprune.pruning.figure import table as importance_table
+from equiprune.pruning.stability import table as stability_table
+
+
+def description(found: Description) -> None:
+    columns = ("name", "irreps", "role", "tying")
+    facts = found.to_json()
+    spaces = [[space[column] for column in columns] for space in facts.pop("spaces")]
+    show_table("", [["", found.model], *([_label(key), plain(item)] for key, item in facts.items())])
+    show_table("Feature spaces: what a plan can prune", [columns, *spaces])
+
+
+def _label(key: str) -> str:
+    units = {"cutoff": "cutoff (Angstrom)", "dead": "dead blocks", "assembled": "assembled, because"}
+    return units.get(key, key.replace("_", " "))
+
+
+def labelled(made: Labelled) -> None:
+    show(f"Labelled {made.structures} structures: {made.path}")
+
+
+def calibrated(made: Calibrated) -> None:
+    scores = made.scores
+    basis = f"mean over {scores.structures} structures" if scores.structures else "from the weights or the seed alone"
+    show_table(f"Importance ({made.criterion}, {basis})", importance_table(scores))
+    show("Written: " + ", ".join(map(str, made.files)))
+
+
+def pruned(made: Pruned) -> None:
+    sizes = [[key, plain(before), plain(after)] for key, (before, after) in made.comparison.items()]
+    show_table("Pruned", [["", "parent", "child"], *sizes])
+    show(" ".join([*made.changed, _advice(made)]))
+    if made.child.architecture.why_not_stock:
+        show(_not_stock(made.child))
+    show(_written(made.files))
+
+
+def _not_stock(child: ep.Potential) -> str:
+    if not child.architecture.assembled:
+        return (
+            f"{child.adapter.name}'s own tools cannot be told what this model is: {child.architecture.why_not_stock}. "
+            "With --native-grids they can, and its function changes a little."
+        )
+    return (
+        f"Assembled from {child.adapter.name}'s own blocks, because its constructor cannot build it: "
+        f"{child.architecture.why_not_stock}. It runs in the calculator and what exports whole modules; tools that "
+        "rebuild a model from its hyperparameters (fine-tuning, accelerated kernels) refuse it."
+    )
+
+
+def _advice(made: Pruned) -> str:
+    nothing_removed = made.plan.keeps_all
+    if not all(growth.preserve for growth in made.growths):
+        only_grids = nothing_removed and all(isinstance(growth, NativeGrids) for growth in made.growths)
+        return "" if only_grids else "The model needs training before use."
+    if made.proof:
+        measured = ", ".join(f"{key} {value:.1g}" for key, value in made.proof.items())
+        removed = "There was nothing to remove. " if nothing_removed else ""
+        return f"{removed}Lossless, proven in float64; largest differences: {measured}."
+    if nothing_removed and made.growths:
+        return "The function is that of the parent."
+    if nothing_removed:
+        return "Nothing was removed: the targets ask for what the model already is."
+    if made.plan.masks.keys() <= {"elements", "heads"}:
+        return "Exact for the elements and heads that are kept; 'equiprune certify' proves it."
+    return "The child starts from its parent's weights and needs retraining before use."
+
+
+def certified(certificate: ep.Certificate) -> None:
+    show(certificate.to_markdown())
+
+
+def trained(made: Trained) -> None:
+    some = f"{made.looked_at} of {made.structures} training structures"
+    show_table(f"On {'the validation structures' if made.validated else some}", accuracy_table(made.accuracies))
+    show_table("", [["", ""], *([key, plain(item)] for key, item in made.files.items())])
+
+
+def evaluated(found: Evaluated) -> None:
+    first = found.accuracies[0]
+    show_table(f"{first.structures} structures of {found.data}", accuracy_table(found.accuracies))
+    for quantity, count in first.missing.items():
+        if count:
+            show(f"{count} of {first.structures} structures have no {quantity} label and were left out of that column.")
+
+
+def timed(found: Timed) -> None:
+    formula = found.structure.get_chemical_formula()
+    show_table(f"Energy, forces and stress of {formula} on {found.device}", timing_table(list(found.timings)))
+
+
+def compared(found: Compared) -> None:
+    show_table(f"Importance of {found.before} and of {found.after}: how alike?", stability_table(found.found))
+
+
+def exported(made: Exported) -> None:
+    show(_written(made.files))
+
+
+def _written(paths: Sequence[Path]) -> str:
+    return "Written, read back and compared: " + ", ".join(map(str, paths))
+
+
+SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
+    commands.Info: description,
+    commands.Calibrate: calibrated,
+    commands.Prune: pruned,
+    commands.Certify: certified,
+    commands.Evaluate: evaluated,
+    commands.Benchmark: timed,
+    commands.Export: exported,
+    commands.Label: labelled,
+    commands.Train: trained,
+    commands.Stability: compared,
+}
+"""How the result of each command is shown."""

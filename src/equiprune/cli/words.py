@@ -1,0 +1,69 @@
+"""From words to a request, and from its result to what is shown: every command of the command line is made here."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from inspect import Parameter as Argument
+from inspect import Signature
+from typing import Annotated, Any, cast
+
+from cyclopts import App, Parameter
+
+from equiprune.cli.display import progresses, show_json
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Switch, hints_of
+from equiprune.commands.request import Request
+
+JSON = Annotated[Switch, Parameter(group=panel("Common"), help="print one JSON document on stdout instead of text.")]
+
+
+def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callable[..., int]:
+    """A function that takes what a request takes, and ``json``; runs it, shows the result and gives the exit code.
+
+    Args:
+        request: its fields are the arguments: those that are not for keywords only have their place.
+        shown: writes the result for people.
+    """
+
+    def run(*given: Any, json: bool = False, **named: Any) -> int:
+        result = request(*given, **named).run(progresses)
+        if result is None:  # another process has it
+            return 0
+        show_json(result.to_json()) if json else shown(result)
+        return 0 if getattr(result, "passed", True) else 1
+
+    run.__name__ = request.__name__.lower()
+    run.__doc__ = cast(str, inspect.getdoc(request)).replace("Attributes:", "Args:")
+    arguments = list(_arguments(request))
+    json = Argument("json", Argument.KEYWORD_ONLY, default=False, annotation=JSON)
+    signature = Signature([*arguments[:-1], json, arguments[-1]], return_annotation=int)
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {a.name: a.annotation for a in signature.parameters.values()}
+    return run
+
+
+def _arguments(request: type[Request[Any]]) -> Iterator[Argument]:
+    defaults = inspect.signature(request).parameters
+    for field in fields(cast(Any, request)):
+        kind = Argument.KEYWORD_ONLY if field.kw_only else Argument.POSITIONAL_ONLY
+        hint = hints_of(request)[field.name]
+        yield Argument(field.name, kind, default=defaults[field.name].default, annotation=hint)
+
+
+def flags_of(app: App, name: str) -> dict[str, str]:
+    """The arguments of a command by their names in Python: its flag, or its place in capitals."""
+    arguments = [a for a in app[name].assemble_argument_collection() if a.parse and a.names[0] != "*"]
+    names = [a.names[0] for a in arguments]
+    return {name.lstrip("-").lower().replace("-", "_"): name for name in names}
+
+
+def in_flags(text: str, flags: Mapping[str, str]) -> str:
+    """A message of the library, which calls arguments by their names, in words of the command line.
+
+    >>> in_flags("`floor` 2.0 is not possible. See `plan`.", {"floor": "--floor"})
+    '--floor 2.0 is not possible. See `plan`.'
+    """
+    return re.sub(r"`(\w+)`", lambda found: flags.get(found[1], found[0]), text)

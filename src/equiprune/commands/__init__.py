@@ -1,0 +1,66 @@
+"""The commands as values: what ``equiprune train`` does, ``Train(...).run()`` does.
+
+A request is a frozen dataclass, complete when constructed. Arguments that belong together are a value of their own::
+
+    from equiprune.commands import Prune, ScoreOptions, TargetOptions
+
+    small = TargetOptions(irreps="64x0e+32x1e+16x2e", edge_lmax="2")
+    Prune("7net-l3i5", output="small.pth", target=small, importance=ScoreOptions(data="structures.extxyz")).run()
+
+Text is taken where a path is meant. `run` prints nothing: it gives a value whose ``to_json`` is what ``--json`` prints,
+remarks go to the logger ``equiprune``, and a display may be given that shows progress.
+"""
+
+from equiprune.commands.benchmark import Benchmark
+from equiprune.commands.calibrate import Calibrate
+from equiprune.commands.certify import Certify
+from equiprune.commands.evaluate import Evaluate
+from equiprune.commands.export import Export
+from equiprune.commands.info import Info
+from equiprune.commands.label import Label
+from equiprune.commands.options.dashboards import WatchOptions
+from equiprune.commands.options.growth import GrowthOptions
+from equiprune.commands.options.labelling import CopyOptions, DynamicsOptions, ProbeOptions
+from equiprune.commands.options.labels import LabelOptions
+from equiprune.commands.options.loading import LoadingOptions
+from equiprune.commands.options.opening import OpeningOptions
+from equiprune.commands.options.processes import ProcessOptions
+from equiprune.commands.options.recipe import RecipeOptions, WeightOptions
+from equiprune.commands.options.sample import SampleOptions
+from equiprune.commands.options.scores import ScoreOptions
+from equiprune.commands.options.targets import TargetOptions
+from equiprune.commands.options.theory import TheoryOptions
+from equiprune.commands.prune import Prune
+from equiprune.commands.request import Request, Result
+from equiprune.commands.stability import Stability
+from equiprune.commands.train import Train
+
+__all__ = [
+    "Benchmark",
+    "Calibrate",
+    "Certify",
+    "CopyOptions",
+    "DynamicsOptions",
+    "Evaluate",
+    "Export",
+    "GrowthOptions",
+    "Info",
+    "Label",
+    "LabelOptions",
+    "LoadingOptions",
+    "OpeningOptions",
+    "ProbeOptions",
+    "ProcessOptions",
+    "Prune",
+    "RecipeOptions",
+    "Request",
+    "Result",
+    "SampleOptions",
+    "ScoreOptions",
+    "Stability",
+    "TargetOptions",
+    "TheoryOptions",
+    "Train",
+    "WatchOptions",
+    "WeightOptions",
+]

@@ -1,0 +1,81 @@
+"""How fast models are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import torch
+from ase import Atoms
+
+import equiprune as ep
+from equiprune.commands.opening import check_compared, open_models
+from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
+from equiprune.commands.options.values import Data, Device, Dtype, Models, Positive
+from equiprune.commands.request import Request
+from equiprune.progress import Display, Task, unseen
+from equiprune.structures.probes import probe_structures
+
+WARM_UP = 2
+"""Evaluations of each model that are not timed."""
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Timings of every model on the same structure."""
+
+    structure: Atoms
+    device: str
+    timings: tuple[ep.Timing, ...]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [timing.to_json() for timing in self.timings]
+
+
+@dataclass(frozen=True)
+class Benchmark(Request[Timed]):
+    """Time models side by side, taking turns on the same structure.
+
+    Attributes:
+        models: aliases, upstream checkpoints, or directories that equiprune wrote.
+        data: the first structure is used; without it a rock-salt cell of 64 atoms.
+        dtype: precision of the models.
+        repeats: timed evaluations per model, after two for warming up.
+        threads: of torch; its own choice unless given.
+    """
+
+    models: Models
+    _: KW_ONLY
+    data: Data | None = None
+    dtype: Dtype = "float32"
+    repeats: Positive = 5
+    threads: Positive | None = None
+    device: Device = "cpu"
+    opening: OpeningOptions = AS_IT_IS
+
+    def check(self) -> None:
+        check_compared(self.models, self.device)
+
+    def run(self, display: Display = unseen) -> Timed:
+        """Time all models in turns."""
+        structures = ep.read_structures(self.data) if self.data else None
+        potentials = open_models(self.models, self.dtype, self.opening, self.device)
+        shared = frozenset.intersection(*(potential.elements for potential in potentials.values()))
+        atoms = next(structures) if structures else probe_structures(shared)["ionic"].repeat(2)
+        tasks = Task("benchmark", (self.repeats + WARM_UP) * len(potentials))
+        with _threads(self.threads), display(tasks) as [step]:
+            timings = ep.benchmark(potentials, atoms, repeats=self.repeats, warmup=WARM_UP, progress=step)
+        return Timed(atoms, self.device, tuple(timings))
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    """So many threads of torch, if a number is given."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

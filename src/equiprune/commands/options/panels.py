@@ -1,0 +1,29 @@
+"""The boxes of a help page."""
+
+from __future__ import annotations
+
+from cyclopts import Group
+
+PANELS = (
+    "What to reach",
+    "What to add",
+    "Where importance comes from",
+    "Distorted copies",
+    "Molecular dynamics",
+    "Labels",
+    "Which structures",
+    "How to train",
+    "What is minimised",
+    "Second derivatives",
+    "Another level of theory",
+    "Where it runs",
+    "Loading",
+    "Dashboards",
+    "Common",
+)
+"""Of a help page, in their order."""
+
+
+def panel(name: str) -> Group:
+    """A box of a help page that holds arguments of one kind."""
+    return Group(name, sort_key=PANELS.index(name))
