@@ -55,7 +55,7 @@ def run(
     recipe = Recipe(objective, OPTIMISATION, epochs, BATCH, seed)
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(start, data, recipe, Path(folder) / "run", validation=held_out)
+        trained = train(start, ep.TrainingData(data, held_out), recipe, Path(folder) / "run")
         seconds = time.process_time() - begun
         with (Path(folder) / "run" / "curve.csv").open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["validation_forces"]]

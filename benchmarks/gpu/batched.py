@@ -140,8 +140,10 @@ def with_engine(potential: Potential, engine: str, device: torch.device | str, d
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs of a batch: total energies (structures,) and per-atom energies (atoms,), eV; forces (atoms, 3),
-    eV/Angstrom; stress (structures, 3, 3), eV/Angstrom^3.
+    """Outputs of a batch.
+
+    Total energies (structures,) and energies of atoms (atoms,), eV; forces (atoms, 3), eV/Angstrom; stress
+    (structures, 3, 3), eV/Angstrom^3.
     """
 
     energy: Tensor

@@ -63,6 +63,7 @@ from equiprune.structures.labels import Labels
 from equiprune.structures.probes import probe_structures
 from equiprune.structures.reading import open_structures, read_structures
 from equiprune.structures.sampling import held_out_frames, sample_frames, structure_ids
+from equiprune.training.arguments import Resources, TrainingData, Watchers
 from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Objective, Term
 from equiprune.training.observers import Observer
@@ -135,6 +136,7 @@ __all__ = [
     "Recipe",
     "RefitReferences",
     "Replay",
+    "Resources",
     "Resume",
     "Rows",
     "Stability",
@@ -143,6 +145,8 @@ __all__ = [
     "TaylorForces",
     "Term",
     "Timing",
+    "TrainingData",
+    "Watchers",
     "WeightLayout",
     "allocate",
     "augmented",

@@ -184,8 +184,7 @@ class ModelAdapter(ABC, Generic[A]):
     def evaluate(
         self, module: nn.Module, architecture: A, graph: AtomicGraph, head: str | None, taps: Taps, /
     ) -> Outputs:
-        """Energies, differentiable with respect to ``graph.positions`` and ``graph.strain``, and forces where they are
-        an output of their own.
+        """Energies, differentiable in ``graph.positions`` and ``graph.strain``, and forces where they are an output.
 
         Every feature space is passed to ``taps`` where it is produced, and the model goes on with what comes back: once
         for most spaces, several times for one that is made in several places (the features that every layer adds to).

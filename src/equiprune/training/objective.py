@@ -110,8 +110,9 @@ class Huber(Distance):
 @kind("conditional_huber", "ConditionalHuber")
 @dataclass(frozen=True)
 class ConditionalHuber(Distance):
-    """Huber whose delta shrinks where the labelled force is large: 1, 0.7, 0.4, 0.1 of it from 0, 100, 200, 300
-    eV/Angstrom (mace/modules/loss.py, ``conditional_huber_forces``).
+    """Huber whose delta shrinks where the labelled force is large.
+
+    1, 0.7, 0.4, 0.1 of it from 0, 100, 200, 300 eV/Angstrom (mace/modules/loss.py, ``conditional_huber_forces``).
     """
 
     delta: float = 0.01

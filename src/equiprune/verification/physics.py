@@ -25,7 +25,7 @@ def compare(a: Potential, b: Potential, structures: Sequence[Atoms], name: str) 
 
 
 def nan_max(worst: float, difference: torch.Tensor) -> float:
-    """max that lets NaN through."""
+    """The larger of both; NaN where either is."""
     return float(np.maximum(worst, difference.abs().max().item()))
 
 

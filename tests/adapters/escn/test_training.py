@@ -78,8 +78,9 @@ def test_a_student_learns_and_goes_on_to_the_same_bits(
     def stopping(count: int) -> None:
         raise KeyboardInterrupt
 
+    often, watchers = replace(RECIPE, save_every=1), ep.Watchers(progress=stopping)
     with pytest.raises((KeyboardInterrupt, ep.EquipruneError)):
-        ep.train(student, labelled, replace(RECIPE, save_every=1), tmp_path / "stopped", progress=stopping)
+        ep.train(student, labelled, often, tmp_path / "stopped", watchers=watchers)
     again = ep.train(student, labelled, replace(RECIPE, save_every=1), tmp_path / "stopped")
     for name, weight in through.checkpoint.weights.items():
         assert torch.equal(weight, again.checkpoint.weights[name]), name

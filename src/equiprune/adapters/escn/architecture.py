@@ -137,7 +137,7 @@ class EscnArchitecture(Architecture):
         return sides.pop() if len(sides) == 1 else None
 
 
-def escn(
+def escn(  # noqa: PLR0913 (upstream's own arguments)
     *,
     lmax: int,
     mmax: int = 2,

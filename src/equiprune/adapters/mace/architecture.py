@@ -220,7 +220,7 @@ class MaceArchitecture(Architecture):
         return kinds[-1] is last and set(kinds[:-1]) in (set(), {ReadoutKind.LINEAR}, {ReadoutKind.NONE})
 
 
-def uniform(
+def uniform(  # noqa: PLR0913 (upstream's own arguments)
     channels: int,
     lmax: int,
     *,

@@ -82,8 +82,10 @@ class Correlation(Target):
 @kind("interactions", "Interactions")
 @dataclass(frozen=True)
 class Interactions(Target):
-    """This many message-passing steps: the first ones, with the last one's features of l > 0, which nothing reads, gone
-    too; where steps add to what was there and any can go (eSCN), the first one and the best of the others.
+    """This many message-passing steps.
+
+    The first ones, without the last one's features of l > 0, which nothing reads any more. Where steps add to what was
+    there and any can go (eSCN), the first one and the best of the others.
     """
 
     count: int
