@@ -235,6 +235,16 @@ class OtherConstant(ToyAdapter):
         return module
 
 
+class Misspelt(ToyAdapter):
+    """Calls the space that the readout reads by another name."""
+
+    def layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
+        layouts = super().layouts(architecture)
+        [path] = layouts["readout_weight"].paths
+        axes = ((Segment("node_feats", SCALAR, path.shape[0]),), path.axes[1])
+        return {**layouts, "readout_weight": WeightLayout((replace(path, axes=axes),))}
+
+
 class OneIdentity(ToyAdapter):
     """Gives two weights one identity."""
 

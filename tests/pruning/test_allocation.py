@@ -239,10 +239,10 @@ def test_rounding_away_all_scalars_is_refused(toy: ep.Potential, scores: ep.Impo
 
 def test_a_choice_of_channels_needs_scores(toy: ep.Potential) -> None:
     with pytest.raises(
-        TargetError, match=r"2 of 6 channels of 0e in node_feats.0 needs importance scores.*--criterion"
+        TargetError, match=r"2 of 6 channels of 0e in node_feats.0 needs importance scores.*`criterion`"
     ):
         ep.allocate(toy, [ep.Channels(2)])
-    with pytest.raises(TargetError, match="--parameters needs importance scores"):
+    with pytest.raises(TargetError, match="`parameters` needs importance scores"):
         ep.allocate(toy, [ep.Parameters(0.5)])
 
 

@@ -160,6 +160,7 @@ MUTANTS = [
         for says, contract, patches in (
             ("declared parameters are not the built ones", Contract(broken.Trainable()), {}),
             ("declared constants are not the built ones", Contract(broken.OtherConstant()), {}),
+            ("layouts name blocks that no space has: [\"5 channels", Contract(broken.Misspelt()), {}),
             ("two weights have one identity", Contract(broken.OneIdentity()), {}),
             ("counted parameters: 1 instead", right(), {f"{_DECLARED}.count_parameters": counted(all=1)}),
             ("counted trainable parameters: 1 inst", right(), {f"{_DECLARED}.count_parameters": counted(trainable=1)}),
@@ -191,7 +192,7 @@ MUTANTS = [
     Mutant(
         "masked_equals_sliced", "parameters, counted were 1", right(), {f"{_PRUNING}.count_parameters": counted(all=1)}
     ),
-    Mutant("pruning_matters", "hidden features are idle: edge_irreps.1", right(checkpoint=IDLE)),
+    Mutant("pruning_matters", "hidden features are idle: node_feats.1 contributes", right(checkpoint=IDLE)),
     Mutant("pruning_twice_is_pruning_once", "pruned twice, hyperparameters", Contract(broken.ShorterReach())),
     Mutant("pruning_twice_is_pruning_once", "pruned twice, predictions are others", Contract(broken.Louder())),
     Mutant("the_order_of_channels_means_nothing", "no channels to put in another order", Contract(broken.Spaceless())),

@@ -19,6 +19,7 @@ from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any
 
+from equiprune.blocks.irreps import Irrep
 from equiprune.blocks.mask import BlockMask
 
 
@@ -61,10 +62,19 @@ class SizeField(ABC):
 
 
 class NumberOfChannels(SizeField):
-    """How many channels there are, of all irreps together."""
+    """How many channels there are, of one irrep or of all together.
+
+    Args:
+        path: as of every size field.
+        irrep: whose channels; all unless given.
+    """
+
+    def __init__(self, *path: str | int, irrep: Irrep | None = None) -> None:
+        super().__init__(*path)
+        self.irrep = irrep
 
     def value(self, before: Any, mask: BlockMask) -> int:
-        return mask.kept_irreps.channels
+        return mask.kept_irreps.channels if self.irrep is None else len(mask.of(self.irrep))
 
 
 class NumberOfChannelsPerL(SizeField):

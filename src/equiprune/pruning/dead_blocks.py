@@ -108,7 +108,7 @@ def _evidence(
                 for segment, where in spans(axis):
                     if not segment.space:
                         continue  # no block
-                    entry = evidence.setdefault(((segment.space, segment.irrep), segment.use), _Evidence())
+                    entry = evidence.setdefault(((segment.space, segment.irrep), segment.effect), _Evidence())
                     side = "produced" if path.produces(dim) else "read"
                     earlier = getattr(entry, side)
                     values = largest[where]

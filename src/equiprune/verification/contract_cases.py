@@ -83,7 +83,7 @@ def _silence(weight: Tensor, layout: WeightLayout, block: Block, produced: bool)
                 continue  # an element-wise constant makes nothing
             for segment, where in spans(axis):
                 ours = (segment.space, segment.irrep) == (space, irrep) and makes == produced
-                if ours and (segment.use == "" or not produced):
+                if ours and (segment.effect == "" or not produced):
                     blocks[path.key].select(dim, where.start + channel).zero_()
                     found += 1
     return found

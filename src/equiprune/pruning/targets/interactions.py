@@ -116,7 +116,7 @@ class RadialWidth(Target):
 
     def counts(self, model: PruningProblem) -> Counts:
         groups: dict[str, list[FeatureSpace]] = {}
-        for space in model.of(Role.RADIAL_WIDTH):
+        for space in model.some(Role.RADIAL_WIDTH):
             groups.setdefault(model.tied(space), []).append(space)
         widths = self.widths * len(groups) if len(self.widths) == 1 else self.widths
         if len(widths) != len(groups):

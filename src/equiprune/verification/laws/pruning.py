@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import torch
 from numpy.random import default_rng
 
 from equiprune.adapters import Checkpoint, Taps
 from equiprune.adapters.capabilities import Rewrites
-from equiprune.blocks import PruningPlan, Role
+from equiprune.blocks import BlockMask, PruningPlan
 from equiprune.potentials.masking import masked
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.allocation import allocate
@@ -58,14 +59,19 @@ class PruningLaws(Contract):
                 assert built == counted, f"a pruned model has {built} parameters, counted were {counted}"
 
     def test_pruning_matters(self) -> None:
-        """Zeroing any one space of hidden features changes the energy: no interaction is idle."""
+        """Without any one irrep of any space of hidden features the energy is another: no interaction is idle.
+
+        Otherwise every other law would be blind to what is done to them.
+        """
         for potential in self.potentials():
             structures = self.structures(potential.elements)
-            for space in potential.spaces:
-                if space.role in (Role.NODE_FEATS, Role.EDGE_IRREPS):
-                    without = replace(potential, taps=Taps(watched={space.name: torch.zeros_like}))
+            for space in (s for s in potential.spaces if s.role.hidden and not s.name.startswith(self.idle or "-")):
+                for _, ir in space.irreps:
+                    others = BlockMask.keep(space.irreps, {o: range(m) for m, o in space.irreps if o != ir})
+                    zeroed = Taps(watched={space.name: partial(_only, others)})
+                    without = replace(potential, taps=zeroed)
                     change = compare(potential, without, structures, "change")["change.energy"]
-                    assert change > 1e-4, f"hidden features are idle: {space.name} contributes {change} eV"
+                    assert change > 1e-4, f"hidden features are idle: {space.name} contributes {change} eV by its {ir}"
 
     def test_pruning_twice_is_pruning_once(self) -> None:
         """``prune(prune(m, a), b)`` is ``prune(m, a.then(b))``; with ``b.within(a)`` it is ``prune(m, a & b)``."""
@@ -158,6 +164,10 @@ class PruningLaws(Contract):
                 assert child.parameters() < parent.parameters(), "dead blocks are found and not removed"
                 law = "removing dead blocks changes predictions"
                 assert_same_predictions(parent, child, structures, law=law)
+
+
+def _only(mask: BlockMask, feature: torch.Tensor) -> torch.Tensor:
+    return feature * mask.as_tensor(feature)
 
 
 def _head_plans(potential: Potential) -> Iterator[tuple[tuple[str, ...], PruningPlan]]:
