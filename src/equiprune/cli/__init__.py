@@ -45,7 +45,7 @@ def demo(output: Path = Path("demo_output"), /) -> int:
     return 0
 
 
-app.command(run_command(app))
+app.command(run_command(app, {request.command(): request for request in SHOWN}))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(f"{error.strerror or error} ({error.filename or 'no file named'}).")
 
 
-_OWN_FLAGS = frozenset(request.__name__.lower() for request in SHOWN)
+_OWN_FLAGS = frozenset(request.command() for request in SHOWN)
 """Commands whose arguments messages call by their flags; a recipe has keys."""
 
 

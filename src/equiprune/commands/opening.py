@@ -1,15 +1,17 @@
 """Opening the models that a command names, and refusing what it names in vain before long work."""
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 import equiprune as ep
-from equiprune.adapters import Checkpoint, ModelAdapter
+from equiprune.adapters import Checkpoint, ModelAdapter, aliases
 from equiprune.adapters.precision import dtype_named
 from equiprune.commands.options.opening import OpeningOptions
 from equiprune.commands.options.values import Dtype
 from equiprune.errors import OutputError, TargetError
 from equiprune.potentials.potential import devices
+from equiprune.structures.reading import fingerprint
 
 
 def read_model(model: str, opening: OpeningOptions) -> tuple[ModelAdapter, Checkpoint]:
@@ -61,3 +63,28 @@ def check_suffix(path: Path, what: str, *allowed: str) -> None:
     """Raise `OutputError` unless the suffix is one that ``what`` is written as."""
     if path.suffix not in allowed:
         raise OutputError(f"{what} is written as {' or '.join(allowed)}, not '{path.suffix}' ('{path}').")
+
+
+# Models and files of a recipe, from wherever it is run.
+
+
+def model_at(text: str, folder: Path) -> str:
+    """A model of a recipe in a folder, as commands open it: a directory first, then an alias, then a file."""
+    path = folder / Path(text).expanduser()
+    return text if not path.is_dir() and text.lower() in aliases() else str(path)
+
+
+def is_missing(text: str) -> bool:
+    """Whether it is a file, and there is none; what is no alias is absolute."""
+    return Path(text).is_absolute() and not Path(text).exists()
+
+
+def sha256_at(text: str) -> str:
+    """sha256 of a file, or of what an alias stands for."""
+    return fingerprint(text) if Path(text).is_absolute() else _published(text)
+
+
+@cache
+def _published(alias: str) -> str:
+    """Opened, because its package or cache may have another one tomorrow."""
+    return ep.read_checkpoint(alias)[1].sha256

@@ -35,6 +35,11 @@ class Request(Complete, ABC, Generic[R]):
     stage: ClassVar[Kind] = Kind()
     """What the command is in a pipeline."""
 
+    @classmethod
+    def command(cls) -> str:
+        """Its name on the command line."""
+        return cls.__name__.lower()
+
     @abstractmethod
     def run(self, display: Display = unseen) -> R:
         """Do it; ``display`` shows how far it is."""

@@ -62,6 +62,11 @@ class Step:
     values: Mapping[str, Value]
 
     @property
+    def where(self) -> str:
+        """The stage, in an error."""
+        return f"Stage '{self.name}' ({self.command})"
+
+    @property
     def product(self) -> str | None:
         """What later stages take, below the folder of the stage."""
         return self._named(self.kind.product) if self.kind.gives else None
@@ -70,6 +75,11 @@ class Step:
     def keeps(self) -> str | None:
         """What an interrupted stage goes on from, below the folder of the stage."""
         return self._named(self.kind.keeps) if self.kind.keeps else None
+
+    @property
+    def upstream(self) -> set[str]:
+        """Stages whose products it reads."""
+        return {v.stage for values in self.values.values() for v in values if isinstance(v, From)} - {PARENT}
 
     def _named(self, pattern: str) -> str:
         return pattern.format(output=self.values["output"][0])

@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -147,3 +147,28 @@ def sha256_of(path: Path) -> str:
     """sha256 of a file's bytes, as hexadecimal digits."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def make_folder(path: Path, what: str) -> None:
+    """Make a folder, with those that it is in, unless it is there; raises `OutputError` where it cannot be ``what``."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"'{path}' cannot be {what} ({error.strerror}).") from error
+
+
+def spare(folder: Path) -> Path:
+    """Where `set_aside` would move things: the first name of ``folder.1``, ``folder.2``, ... that is free."""
+    taken = (folder.with_name(f"{folder.name}.{i}") for i in range(1, 1_000_000))
+    return next(path for path in taken if not path.exists())
+
+
+def set_aside(folder: Path, paths: Sequence[Path]) -> None:
+    """Make room and keep what is in the way: the whole folder, or some of what is in it."""
+    aside = spare(folder)
+    if folder in paths:
+        folder.rename(aside)
+        return
+    aside.mkdir()
+    for path in paths:
+        path.rename(aside / path.name)

@@ -150,3 +150,15 @@ def _made(name: str, made: Any, given: Mapping[str, Any]) -> Any:
         return made(**{key: from_json(value) for key, value in given.items()})
     except TypeError as error:
         raise ValueError(f"A recorded '{name}' is incomplete ({error}).") from error
+
+
+def first_difference(before: Any, after: Any, name: str = "") -> str:
+    """The dotted name of the first thing that differs.
+
+    >>> first_difference({"settings": {"epochs": ["2"]}}, {"settings": {"epochs": ["3"]}})
+    'settings.epochs'
+    """
+    if not (isinstance(before, Mapping) and isinstance(after, Mapping)):
+        return name
+    different = next(key for key in sorted(before.keys() | after.keys()) if before.get(key) != after.get(key))
+    return first_difference(before.get(different), after.get(different), f"{name}.{different}".removeprefix("."))

@@ -167,9 +167,35 @@ def test_another_version_of_equiprune_does_all_again(
 ) -> None:
     assert cli("run", recipe, "-o", tmp_path / "out").code == 0
     launched.clear()
-    monkeypatch.setattr("equiprune.cli.pipeline.stages.version", lambda _: "99.0")
+    monkeypatch.setattr("equiprune.cli.pipeline.calls.version", lambda _: "99.0")
     assert "label: equiprune changed" in cli("run", recipe, "-o", tmp_path / "out").err
     assert len(launched) == 4
+
+
+def test_another_code_of_the_same_version_does_all_again(
+    cli: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
+    launched.clear()
+    monkeypatch.setattr("equiprune.cli.pipeline.calls.code_sha256", lambda: "0" * 64)
+    assert "label: code changed" in cli("run", recipe, "-o", tmp_path / "out").err
+    assert len(launched) == 4
+
+
+def test_a_folder_of_before_the_code_was_recorded_stays(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    """Finished stages are skipped, and one that was begun goes on."""
+    out = tmp_path / "out"
+    assert cli("run", recipe, "-o", out).code == 0
+    not_ended(out / "retrain")
+    for path in out.glob("*/stage.json"):
+        record = json.loads(path.read_text())
+        assert len(record["described"].pop("code")) == 64
+        path.write_text(json.dumps(record))
+    launched.clear()
+    ran = cli("run", recipe, "-o", out)
+    assert (ran.code, commands(launched)) == (0, ["train"])
+    assert "retrain: going on with equiprune train" in ran.err
+    assert "code" in json.loads((out / "retrain" / "stage.json").read_text())["described"]
 
 
 @pytest.mark.parametrize(
@@ -468,7 +494,6 @@ def test_labelling_goes_on_in_the_next_run(
 
 def test_a_stage_that_is_killed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/sh")
-    monkeypatch.setattr(pipeline, "_shown", lambda _: "equiprune train")
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **how: real(["/bin/sh", "-c", "kill -9 $$"], **how))
     refusal = pytest.raises(ep.EquipruneError, match=r"'equiprune train' was killed \(SIGKILL\)")

@@ -1,40 +1,34 @@
 """Recipes as data: what a file says, what a stage takes from those before it, and what is refused."""
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import pytest
-from cyclopts import App
 
 from equiprune.cli import app
-from equiprune.cli.pipeline.recipe import (
-    MODEL_KEYS,
-    PARENT,
-    TAKES,
-    UNRECORDED,
-    WRITTEN,
-    From,
-    Signature,
-    Step,
-    parse_pipeline,
-    resolve,
-)
-from equiprune.cli.pipeline.stages import signature_of
+from equiprune.cli.pipeline.recipe import parse_pipeline
 from equiprune.cli.results import SHOWN
+from equiprune.cli.words import flags_of
+from equiprune.commands.keys import keys_of
+from equiprune.commands.options.values import Complete
+from equiprune.commands.stages import PARENT, From, Mark, Product, Step
+from equiprune.commands.wiring import resolve
 from equiprune.errors import RecipeError
 
 COMMANDS = ("label", "calibrate", "prune", "certify", "train", "evaluate", "benchmark", "stability", "export", "info")
-SIGNATURES = {command: signature_of(app, command) for command in COMMANDS}
+REQUESTS = {request.command(): request for request in SHOWN}
+KEYS = {command: keys_of(request) for command, request in REQUESTS.items()}
 
 
 def steps(*stages: str) -> dict[str, Step]:
     text = "model: toy\nstages:\n" + "".join(f"  - {stage}\n" for stage in stages)
-    return {step.stage.name: step for step in resolve(parse_pipeline(text, COMMANDS), SIGNATURES)}
+    return {step.name: step for step in resolve(parse_pipeline(text, COMMANDS).stages, REQUESTS)}
 
 
 def test_every_request_can_be_a_stage() -> None:
-    requests = {request.__name__.lower() for request in SHOWN}
-    assert requests == set(COMMANDS) == {name for name in app if not name.startswith("-")} - {"run", "demo"}
+    assert REQUESTS.keys() == set(COMMANDS) == {name for name in app if not name.startswith("-")} - {"run", "demo"}
 
 
 def test_every_scalar_is_text_as_on_a_command_line() -> None:
@@ -173,39 +167,43 @@ def test_what_cannot_be_meant_is_refused(stages: list[str], says: str) -> None:
         steps(*stages)
 
 
-def test_keys_that_mean_something_are_keys_of_commands() -> None:
-    keys = {key for signature in SIGNATURES.values() for key in signature.flags}
-    assert MODEL_KEYS | WRITTEN | UNRECORDED | TAKES.keys() <= keys
+def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
+    written = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.written}
+    assert written == {(c, "output") for c in ("label", "calibrate", "prune", "certify", "train", "export")} | {
+        ("calibrate", "plot")
+    }
+    train = KEYS["train"].values()
+    unrecorded = {key.name for key in train if Mark.UNRECORDED in key.marks}
+    assert unrecorded == {"cache", "workers", "tensorboard", "wandb"}
+    assert {key.name for key in train if key.reads} == {"model", "data", "validation", "replay", "references"}
+    models = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.model}
+    assert models == {(c, "model") for c in COMMANDS if c not in ("evaluate", "benchmark", "stability")} | {
+        ("certify", "parent"),
+        ("evaluate", "models"),
+        ("benchmark", "models"),
+        ("stability", "before"),
+        ("stability", "after"),
+    }
+    assert KEYS["prune"]["scores"].takes.products == {Product.SCORES}
 
 
 def test_words_of_a_key_that_names_files_are_no_files() -> None:
-    assert SIGNATURES["train"].words["references"] == {"keep", "refit"}
+    assert {word for word in KEYS["train"]["references"].types if isinstance(word, str)} == {"keep", "refit"}
     labels, words = "label: {name: keep, data: a.xyz}", ("keep", "refit", "own.json", "atoms")
     for word in words:
         found = steps(labels, "label: {name: atoms, data: b.xyz}", f"train: {{references: {word}}}")
         assert found["train"].values["references"] == ((From("atoms"),) if word == "atoms" else (word,))
 
 
-def test_signatures_are_read_from_the_parser() -> None:
-    train, evaluate = SIGNATURES["train"], SIGNATURES["evaluate"]
-    assert isinstance(train, Signature)
-    assert (train.flags["model"], train.flags["epochs"], train.flags["energy_weight"]) == (
-        "",
-        "--epochs",
-        "--energy-weight",
-    )
-    assert train.paths >= {"data", "validation", "output"}
-    assert train.switches >= {"from_scratch", "trust", "tensorboard"}
-    assert train.lists >= {"freeze"}
-    assert evaluate.lists >= {"models"}
+@pytest.mark.parametrize("command", COMMANDS)
+def test_keys_are_the_arguments_of_the_command_line(command: str) -> None:
+    flags = {name: flag if flag.startswith("--") else "" for name, flag in flags_of(app, command).items()}
+    assert {key.name: key.flag for key in KEYS[command].values()} | {"json": "--json"} == flags
 
 
 def test_a_flag_of_several_files_is_both() -> None:
-    other = App()
+    @dataclass(frozen=True)
+    class Mix(Complete):
+        data: Annotated[list[Path] | None, "of any kind"] = None
 
-    @other.command
-    def mix(*, data: list[Path] | None = None) -> None: ...
-
-    signature = signature_of(other, "mix")
-    assert signature.lists >= {"data"}
-    assert signature.paths >= {"data"}
+    assert keys_of(Mix)["data"].types >= {list, Path}
