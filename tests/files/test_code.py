@@ -35,7 +35,7 @@ def test_it_is_the_same_wherever_the_package_lies(copied: Path) -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        lambda package: (package / "errors.py").open("a").write("\n"),
+        lambda package: (package / "errors.py").write_text("# another\n" + (package / "errors.py").read_text()),
         lambda package: (package / "new.py").touch(),
         lambda package: (package / "testing.py").rename(package / "tests.py"),
     ],
