@@ -160,7 +160,7 @@ MUTANTS = [
         for says, contract, patches in (
             ("declared parameters are not the built ones", Contract(broken.Trainable()), {}),
             ("declared constants are not the built ones", Contract(broken.OtherConstant()), {}),
-            ("layouts name blocks that no space has: [\"5 channels", Contract(broken.Misspelt()), {}),
+            ('layouts name blocks that no space has: ["5 channels', Contract(broken.Misspelt()), {}),
             ("two weights have one identity", Contract(broken.OneIdentity()), {}),
             ("counted parameters: 1 instead", right(), {f"{_DECLARED}.count_parameters": counted(all=1)}),
             ("counted trainable parameters: 1 inst", right(), {f"{_DECLARED}.count_parameters": counted(trainable=1)}),
