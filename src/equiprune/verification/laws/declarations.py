@@ -61,7 +61,9 @@ class DeclarationLaws(Contract):
             assert {name for name, _ in found} == once.keys(), (
                 f"spaces are not seen: {sorted(once.keys() - dict(found).keys())}"
             )
-            assert len(found) == len(once), f"spaces are seen more than once: {_twice(found)}"
+            assert len(found) == len(once), (
+                f"spaces are seen more than once, which only `repeated` ones may be: {_twice(found)}"
+            )
             assert dict(found) == once, f"spaces are seen in another shape: {_unlike(dict(found), once)}"
 
 

@@ -55,7 +55,9 @@ class FileLaws(Contract):
                 changed = different_bits(found.weights, _in_precision(meant.weights, found.dtype))
                 assert not changed, f"an exported model has other weights: {changed}"
                 assert found.licence == meant.licence, f"an exported model has another licence: {found.licence}"
-                assert json.dumps(found.history) == json.dumps(meant.history), "an exported model has another history"
+                assert json.dumps(found.history) == json.dumps(meant.history), (
+                    "an exported model has another history: write the checkpoint's into the file, and read it back"
+                )
                 self._check_stock(self.adapter, path, Potential.create(self.adapter, found, found.dtype, model.head))
 
     def _check_stock(self, adapter: Exports, path: Path, potential: Potential) -> None:
