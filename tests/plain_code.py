@@ -3,8 +3,10 @@
 Small models spend most of a test on that. Tests of upstream's files and tools and of training keep stock code.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from typing import Any
 
 from equiprune.verification.laws.files import FileLaws
 from equiprune.verification.laws.training import TrainingLaws
@@ -19,10 +21,29 @@ STOCK = (
 @contextmanager
 def plain() -> Iterator[None]:
     """What is built meanwhile is plain Python."""
+    _defaults()
+    yield from _set(jit_script_fx=False, optimize_einsums=False)
+
+
+@contextmanager
+def stock() -> Iterator[None]:
+    """What is built meanwhile, inside of `plain`, is as anybody builds it."""
+    yield from _set(**_defaults())
+
+
+@cache
+def _defaults() -> Mapping[str, Any]:
+    """e3nn's own settings, asked before any is changed."""
+    from e3nn import get_optimization_defaults
+
+    return get_optimization_defaults()
+
+
+def _set(**settings: Any) -> Iterator[None]:
     from e3nn import get_optimization_defaults, set_optimization_defaults
 
     before = get_optimization_defaults()
-    set_optimization_defaults(jit_script_fx=False, optimize_einsums=False)
+    set_optimization_defaults(**settings)
     try:
         yield
     finally:
