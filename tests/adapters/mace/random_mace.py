@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from plain_code import plain
 
 from equiprune.adapters import Checkpoint, Taps, load_weights
 from equiprune.adapters.mace import MaceAdapter
@@ -99,7 +100,8 @@ def random_checkpoint(arch: MaceArchitecture, seed: int = 0) -> Checkpoint:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     adapter = MaceAdapter()
-    module = adapter.build(arch, torch.float64)
+    with plain():
+        module = adapter.build(arch, torch.float64)
     weights = {}
     for name in adapter.layouts(arch):
         weights[name] = module.state_dict()[name].clone()

@@ -17,6 +17,8 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.growing import grow_checkpoint
 from equiprune.pruning.slicing import prune_checkpoint
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 ADAPTER = MaceAdapter()
 
 
