@@ -48,6 +48,9 @@ IDLE, SILENT = (
     )
     for f in (1e-6, 0.0)
 )
+SILENCED = replace(
+    CHECKPOINT, weights={**CHECKPOINT.weights, "readout_weight": 1e-9 * CHECKPOINT.weights["readout_weight"]}
+)
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,8 @@ MUTANTS = [
     Mutant(
         "masked_equals_sliced", "parameters, counted were 1", right(), {f"{_PRUNING}.count_parameters": counted(all=1)}
     ),
-    Mutant("pruning_matters", "hidden features are idle: node_feats.1 contributes", right(checkpoint=IDLE)),
+    Mutant("pruning_matters", "hidden features are idle: node_feats.0 contributes", right(checkpoint=SILENCED)),
+    Mutant("pruning_matters", "1o of node_feats.1 is all but idle: ", right(checkpoint=IDLE)),
     Mutant("pruning_twice_is_pruning_once", "pruned twice, hyperparameters", Contract(broken.ShorterReach())),
     Mutant("pruning_twice_is_pruning_once", "pruned twice, predictions are others", Contract(broken.Louder())),
     Mutant("the_order_of_channels_means_nothing", "no channels to put in another order", Contract(broken.Spaceless())),
