@@ -65,7 +65,7 @@ def mace_tools(session: nox.Session) -> None:
 
 @nox.session
 def escn(session: nox.Session) -> None:
-    """eSCN's laws on random models, with upstream's classes alone: docs/escn.md says why without dependencies."""
+    """ESCN's laws on random models, with upstream's classes alone: docs/escn.md says why without dependencies."""
     session.install("-e", ".[test,escn]")
     session.install("--no-deps", "fairchem-core>=1.10,<2")
     tools = "--ignore=tests/adapters/escn/test_stock_tools.py"  # with what fairchem imports, in the next session

@@ -33,7 +33,7 @@ from equiprune.verification.physics import compare
 
 
 def published(lmax: int, layers: int = 12) -> EscnArchitecture:
-    """fairchem's configs/oc20/s2ef/2M/escn/eSCN-L6-M2-Lay12.yml, and L4."""
+    """Fairchem's configs/oc20/s2ef/2M/escn/eSCN-L6-M2-Lay12.yml, and L4."""
     return escn(lmax=lmax, layers=layers, channels=128, hidden=256, cutoff=12.0, neighbors=20, width=2.0)
 
 
@@ -105,7 +105,7 @@ def curve(start: ep.Potential, data: Sequence[Atoms], held_out: Sequence[Atoms],
     optimisation = Optimisation(2e-3, Cosine(0.01), warm_up=10, amsgrad=True, clip=20.0, average=0.98)
     recipe = Recipe(open_catalyst(), optimisation, epochs, batch_size=4)
     with tempfile.TemporaryDirectory() as folder:
-        model = ep.train(start, data, recipe, Path(folder) / "run", validation=held_out)
+        model = ep.train(start, ep.TrainingData(data, held_out), recipe, Path(folder) / "run")
         with (Path(folder) / "run" / "curve.csv").open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["validation_forces"]]
     energy, forces = (getattr(recipe.objective, quantity).weight for quantity in ("energy", "forces"))

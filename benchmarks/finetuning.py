@@ -78,7 +78,7 @@ def fine_tuned(start: ep.Potential, data: Split, steps: int, size: int, rate: fl
     optimisation = Optimisation(rate, Cosine(0.01), warm_up=10, amsgrad=True, average=0.99)
     with tempfile.TemporaryDirectory() as folder:
         chosen = Recipe(OBJECTIVE, optimisation, epochs, size)
-        model = train(start, data.train, chosen, Path(folder) / "run", validation=data.validation)
+        model = train(start, ep.TrainingData(data.train, data.validation), chosen, Path(folder) / "run")
     return model, _loss(model, data.validation)
 
 

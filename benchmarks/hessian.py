@@ -25,7 +25,7 @@ import equiprune as ep
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.hessian_labels import with_products
 from equiprune.labelling.label import label
-from equiprune.potentials.hessian import Rows, hessian_products
+from equiprune.potentials.hessian import Rows, hessian_vector_products
 from equiprune.structures.labels import Labels
 from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Absolute, Norm, Objective, Term
@@ -55,7 +55,7 @@ def run(
     recipe = Recipe(objective, OPTIMISATION, epochs, BATCH, seed)
     begun = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(start, data, recipe, Path(folder) / "run", validation=held_out)
+        trained = train(start, ep.TrainingData(data, held_out), recipe, Path(folder) / "run")
         seconds = time.process_time() - begun
         with (Path(folder) / "run" / "curve.csv").open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["validation_forces"]]
@@ -74,7 +74,7 @@ def errors(potential: ep.Potential, structures: Sequence[Atoms]) -> dict[str, fl
     """Mean absolute errors: meV/atom, meV/Angstrom, and meV/Angstrom^2 over the labelled rows of the Hessian."""
     [accuracy] = ep.evaluate({"": potential}, structures)
     labels = [Labels.of(atoms).hessian for atoms in structures]
-    found = hessian_products(potential, structures, [its.vectors for its in labels])
+    found = hessian_vector_products(potential, structures, [its.vectors for its in labels])
     differences = [(a - its.products).flatten() for a, its in zip(found, labels, strict=True)]
     hessian = 1000 * float(np.abs(np.concatenate(differences)).mean())
     return {"energy": accuracy.mae("energy"), "forces": accuracy.mae("forces"), "hessian": hessian}

@@ -25,7 +25,7 @@ def random_mp(lmax: int, dtype: torch.dtype, device: str) -> ep.Potential:
     torch.manual_seed(0)
     arch = uniform(128, lmax, avg_num_neighbors=61.96, elements=ELEMENTS, cutoff=6.0, radial_basis=10, cutoff_power=5)
     module = adapter.build(arch, dtype)
-    weights = {name: module.state_dict()[name] for name in adapter.weight_layouts(arch)}
+    weights = {name: module.state_dict()[name] for name in adapter.layouts(arch)}
     return ep.Potential.create(adapter, Checkpoint(arch, weights, licence="MIT"), dtype, device=device)
 
 

@@ -99,7 +99,7 @@ def recipe(preset: str, epochs: int, batch_size: int = 4, **optimisation: float)
 def run(start: ep.Potential, data: list[Atoms], validation: list[Atoms], chosen: Recipe) -> tuple[ep.Potential, list]:
     """The trained model and its learning curve on the validation structures: rows of step, energy, forces, stress."""
     with tempfile.TemporaryDirectory() as folder:
-        trained = train(start, data, chosen, Path(folder) / "run", validation=validation)
+        trained = train(start, ep.TrainingData(data, validation), chosen, Path(folder) / "run")
         with (Path(folder) / "run" / "curve.csv").open() as stream:
             rows = [row for row in csv.DictReader(stream) if row["validation_forces"]]
     return trained, [[int(row["step"]), *(float(row[f"validation_{q}"]) for q in QUANTITIES)] for row in rows]

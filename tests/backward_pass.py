@@ -7,7 +7,6 @@ from ase import Atoms
 from torch import Tensor
 
 import equiprune as ep
-from equiprune.potentials.derivatives import Predictor
 
 
 def steps(*tensors: Tensor) -> list[str]:
@@ -34,7 +33,7 @@ def assert_quicker_and_the_same(model: ep.Potential, structures: Sequence[Atoms]
 
 def _learning(model: ep.Potential, structures: Sequence[Atoms]) -> tuple[list[Tensor], list[str]]:
     """Forces, the gradient of their squares in every weight, and the steps of that backward pass."""
-    forces = Predictor(model).train()(model.graph(structures), torch.zeros(0))["forces"]
+    forces = model.for_training().train()(model.graph(structures), torch.zeros(0))["forces"]
     weights = [weight for weight in model.module.parameters() if weight.requires_grad]
     loss = forces.square().sum()
     gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True, retain_graph=True)

@@ -10,7 +10,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 import equiprune as ep
-from equiprune.adapters import Taps
+from equiprune.adapters import Outputs, Taps
 from equiprune.adapters.growth import GrowRadialBasis, Growth
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.blocks import FeatureSpace, Irrep, Role, Segment, Site, WeightLayout
@@ -35,17 +35,24 @@ class Contract(AdapterContract):
         return [GrowRadialBasis(potential.architecture.radial_basis + 2)] if isinstance(self.adapter, Growing) else []
 
 
+def raised(outputs: Outputs, graph: ep.AtomicGraph, by: Tensor) -> Outputs:
+    """The outputs with so much more energy of each structure, shared evenly between its atoms."""
+    sizes = graph.structure_of_atom.bincount(minlength=graph.n_structures)
+    share = (by / sizes)[graph.structure_of_atom]
+    return Outputs(outputs.energies + by, outputs.atom_energies + share)
+
+
 class Energy(ToyAdapter):
     """Adds something to the energy."""
 
     def __init__(self, extra: Callable[[Tensor, ep.AtomicGraph], Tensor]) -> None:
         self.extra = extra
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        energies = super().energies(module, architecture, graph, head, taps)
-        return energies + self.extra(energies, graph)
+    ) -> Outputs:
+        outputs = super().evaluate(module, architecture, graph, head, taps)
+        return raised(outputs, graph, self.extra(outputs.energies, graph))
 
 
 def field(_: Tensor, graph: ep.AtomicGraph) -> Tensor:
@@ -81,8 +88,8 @@ class WithoutFanIn(ToyAdapter):
     def build(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
         return ToyAdapter().build(architecture, dtype)
 
-    def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
-        layouts = super().weight_layouts(architecture)
+    def layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
+        layouts = super().layouts(architecture)
         return {
             name: replace(layout, paths=tuple(replace(path, scale=1.0) for path in layout.paths))
             for name, layout in layouts.items()
@@ -92,8 +99,8 @@ class WithoutFanIn(ToyAdapter):
 class FixedReadout(WithoutFanIn):
     """Does not say what the readout reads."""
 
-    def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
-        layouts = dict(ToyAdapter().weight_layouts(architecture))
+    def layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
+        layouts = dict(ToyAdapter().layouts(architecture))
         [path] = layouts["readout_weight"].paths
         axes = ((Segment.fixed(path.shape[0]),), path.axes[1])
         return {**layouts, "readout_weight": WeightLayout((replace(path, axes=axes),))}
@@ -106,14 +113,27 @@ class OtherCutoff(ToyAdapter):
         return replace(super().shrink(architecture, plan), cutoff=3.9)
 
 
+class Changed(Taps):
+    """Taps that are not given every feature as it is."""
+
+    def __init__(self, taps: Taps) -> None:
+        super().__init__(taps.masks, taps.watched)
+
+
+class Hiding(Changed):
+    """No radial neurons are shown."""
+
+    def __call__(self, space: str, feature: Tensor) -> Tensor:
+        return feature if space.startswith("radial.") else super().__call__(space, feature)
+
+
 class Unseen(ToyAdapter):
     """Shows no radial neurons."""
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        shown = {name: tap for name, tap in taps.items() if not name.startswith("radial.")}
-        return super().energies(module, architecture, graph, head, shown)
+    ) -> Outputs:
+        return super().evaluate(module, architecture, graph, head, Hiding(taps))
 
 
 class OtherElement(ToyAdapter):
@@ -138,11 +158,11 @@ class OtherInTraining(ToyAdapter):
 class OnlyPruned(Energy):
     """Adds it to pruned models only."""
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        added = super().energies(module, architecture, graph, head, taps)
-        right = ToyAdapter().energies(module, architecture, graph, head, taps)
+    ) -> Outputs:
+        added = super().evaluate(module, architecture, graph, head, taps)
+        right = ToyAdapter().evaluate(module, architecture, graph, head, taps)
         return right if architecture == CHECKPOINT.architecture else added
 
 
@@ -206,8 +226,8 @@ def pull_without_volume(_: Tensor, graph: ep.AtomicGraph) -> Tensor:
 class OtherConstant(ToyAdapter):
     """Declares a constant of another shape than the module has."""
 
-    def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
-        return {**super().weight_layouts(architecture), "unit": WeightLayout.constant((Segment.fixed(3),))}
+    def layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
+        return {**super().layouts(architecture), "unit": WeightLayout.constant((Segment.fixed(3),))}
 
     def build(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
         module = ToyAdapter().build(architecture, dtype)
@@ -215,11 +235,21 @@ class OtherConstant(ToyAdapter):
         return module
 
 
+class Misspelt(ToyAdapter):
+    """Calls the space that the readout reads by another name."""
+
+    def layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
+        layouts = super().layouts(architecture)
+        [path] = layouts["readout_weight"].paths
+        axes = ((Segment("node_feats", SCALAR, path.shape[0]),), path.axes[1])
+        return {**layouts, "readout_weight": WeightLayout((replace(path, axes=axes),))}
+
+
 class OneIdentity(ToyAdapter):
     """Gives two weights one identity."""
 
-    def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
-        layouts = super().weight_layouts(architecture)
+    def layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
+        layouts = super().layouts(architecture)
         twins = ("linear_up_0_weight", "linear_up_1_weight")
         return {n: replace(lay, identity="linear_up") if n in twins else lay for n, lay in layouts.items()}
 
@@ -240,7 +270,7 @@ class OtherNames(ToyAdapter):
 class Louder(ToyAdapter):
     """Makes the readout larger when it rewrites a parent."""
 
-    def absorb(
+    def rewrite_for_plan(
         self, architecture: Any, weights: Mapping[str, Tensor], plan: ep.PruningPlan
     ) -> tuple[Any, Mapping[str, Tensor]]:
         return architecture, {**weights, "readout_weight": 1.001 * weights["readout_weight"]}
@@ -256,8 +286,8 @@ class ShorterReach(ToyAdapter):
 class Spaceless(ToyAdapter):
     """Says of every space that it is one of heads, which are never pruned at random and never scored."""
 
-    def feature_spaces(self, architecture: Any) -> tuple[FeatureSpace, ...]:
-        return tuple(replace(space, role=Role.HEADS) for space in super().feature_spaces(architecture))
+    def spaces(self, architecture: Any) -> tuple[FeatureSpace, ...]:
+        return tuple(replace(space, role=Role.HEADS) for space in super().spaces(architecture))
 
 
 class HalfPrecision(ToyAdapter):
@@ -274,37 +304,45 @@ class HalfPrecision(ToyAdapter):
 class Twice(ToyAdapter):
     """Evaluates everything twice."""
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        super().energies(module, architecture, graph, head, taps)
-        return super().energies(module, architecture, graph, head, taps)
+    ) -> Outputs:
+        super().evaluate(module, architecture, graph, head, taps)
+        return super().evaluate(module, architecture, graph, head, taps)
+
+
+class Narrowing(Changed):
+    """Radial neurons are shown without the last one."""
+
+    def __call__(self, space: str, feature: Tensor) -> Tensor:
+        if not space.startswith("radial.") or space not in self:
+            return super().__call__(space, feature)
+        return torch.cat([super().__call__(space, feature[:, :-1]), feature[:, -1:]], dim=1)
 
 
 class Narrow(ToyAdapter):
     """Shows radial neurons without the last one."""
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        def narrowed(tap: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-            return lambda feature: torch.cat([tap(feature[:, :-1]), feature[:, -1:]], dim=1)
+    ) -> Outputs:
+        return super().evaluate(module, architecture, graph, head, Narrowing(taps))
 
-        shown = {name: narrowed(tap) if name.startswith("radial.") else tap for name, tap in taps.items()}
-        return super().energies(module, architecture, graph, head, shown)
+
+class Lifting(Changed):
+    """Radial neurons have a constant added before they are shown."""
+
+    def __call__(self, space: str, feature: Tensor) -> Tensor:
+        return super().__call__(space, feature + 0.5 if space.startswith("radial.") else feature)
 
 
 class Lifted(ToyAdapter):
     """Adds a constant to radial neurons, which are not zero any more where nothing produces them."""
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        def lifted(name: str) -> Callable[[Tensor], Tensor]:
-            return lambda feature: taps.get(name, lambda x: x)(feature + 0.5)
-
-        names = {f"radial.{t}" for t in range(architecture.interactions)}
-        return super().energies(module, architecture, graph, head, {**taps, **{name: lifted(name) for name in names}})
+    ) -> Outputs:
+        return super().evaluate(module, architecture, graph, head, Lifting(taps))
 
 
 class Forgetful(ToyAdapter):
@@ -313,34 +351,35 @@ class Forgetful(ToyAdapter):
     def __init__(self) -> None:
         self.evaluated = 0
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
+    ) -> Outputs:
         self.evaluated += 1
-        return super().energies(module, architecture, graph, head, taps) + 1e-9 * self.evaluated
+        more = torch.full_like(graph.strain[:, 0, 0], 1e-9 * self.evaluated)
+        return raised(super().evaluate(module, architecture, graph, head, taps), graph, more)
 
 
 class Sorting(ToyAdapter):
     """Sorts the edges where they are."""
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
+    ) -> Outputs:
         order = graph.edge_index[0].argsort(descending=True, stable=True)
         graph.edge_index.copy_(graph.edge_index[:, order])
         graph.shifts.copy_(graph.shifts[order])
-        return super().energies(module, architecture, graph, head, taps)
+        return super().evaluate(module, architecture, graph, head, taps)
 
 
 class Rounding(ToyAdapter):
     """Rounds a weight when it is used."""
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
+    ) -> Outputs:
         weight = module.get_parameter("readout_weight")
         weight.data = weight.data.bfloat16().to(weight.dtype)
-        return super().energies(module, architecture, graph, head, taps)
+        return super().evaluate(module, architecture, graph, head, taps)
 
 
 class LouderInTraining(ToyAdapter):
@@ -377,23 +416,23 @@ class PulledReferences(ToyAdapter):
     def __init__(self, at: Callable[[ep.AtomicGraph], Tensor]) -> None:
         self.at = at
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        energies = super().energies(module, architecture, graph, head, taps)
-        return energies + module.get_parameter("shift").sum().detach() * without_value(self.at(graph))
+    ) -> Outputs:
+        outputs = super().evaluate(module, architecture, graph, head, taps)
+        return raised(outputs, graph, module.get_parameter("shift").sum().detach() * without_value(self.at(graph)))
 
 
 class Headed(ToyAdapter):
     """Right: one more constant for each head."""
 
-    def feature_spaces(self, architecture: Any) -> tuple[FeatureSpace, ...]:
+    def spaces(self, architecture: Any) -> tuple[FeatureSpace, ...]:
         heads = ep.Irreps.scalars(max(1, len(architecture.heads)))
-        return (*super().feature_spaces(architecture), FeatureSpace("heads", heads, Role.HEADS, Site.NONE))
+        return (*super().spaces(architecture), FeatureSpace("heads", heads, Role.HEADS, Site.NONE))
 
-    def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
+    def layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
         heads = (Segment("heads", SCALAR, max(1, len(architecture.heads))),)
-        return {**super().weight_layouts(architecture), "head_shift": WeightLayout.dense(heads, trainable=False)}
+        return {**super().layouts(architecture), "head_shift": WeightLayout.dense(heads, trainable=False)}
 
     def shrink(self, architecture: Any, plan: ep.PruningPlan) -> Any:
         kept = [architecture.heads[i] for i in plan.kept("heads", SCALAR, len(architecture.heads))]
@@ -402,11 +441,12 @@ class Headed(ToyAdapter):
     def left(self, kept: tuple[str, ...]) -> tuple[str, ...]:
         return kept if len(kept) > 1 else ()
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
+    ) -> Outputs:
         own = architecture.heads.index(head) if head else 0
-        return super().energies(module, architecture, graph, head, taps) + module.get_parameter("head_shift")[own]
+        shift = module.get_parameter("head_shift")[own] * torch.ones_like(graph.strain[:, 0, 0])
+        return raised(super().evaluate(module, architecture, graph, head, taps), graph, shift)
 
 
 HEADED = Headed().random_checkpoint(replace(CHECKPOINT.architecture, heads=("a", "b", "c")))
@@ -415,11 +455,11 @@ HEADED = Headed().random_checkpoint(replace(CHECKPOINT.architecture, heads=("a",
 class ReversedHeads(Headed):
     """Evaluates the first head with the constant of the last."""
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
+    ) -> Outputs:
         reversed_heads = replace(architecture, heads=architecture.heads[::-1])
-        return super().energies(module, reversed_heads, graph, head, taps)
+        return super().evaluate(module, reversed_heads, graph, head, taps)
 
 
 class OneOfMany(Headed):
@@ -474,6 +514,9 @@ class Exporting(ToyAdapter):
     def __init__(self, change: Callable[[ep.Checkpoint], ep.Checkpoint] = lambda it: it, energy: float = 0.0) -> None:
         self.change, self.energy, self.files = change, energy, dict[Path, ep.Checkpoint]()
 
+    def why_not_exported(self, architecture: Any) -> str:
+        return ""
+
     def export(self, checkpoint: ep.Checkpoint, path: Path) -> tuple[Path, ...]:
         self.files[path] = self.change(checkpoint)
         return (path,)
@@ -484,3 +527,26 @@ class Exporting(ToyAdapter):
     def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
         stored = ep.Potential.create(self, self.files[path], torch.float64)
         return [prediction.energy.item() + self.energy for prediction in stored.predict(structures)]
+
+
+class Sharing(ToyAdapter):
+    """Gives atoms other shares of the energy."""
+
+    def __init__(self, shares: Callable[[Tensor], Tensor]) -> None:
+        self.shares = shares
+
+    def evaluate(
+        self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
+    ) -> Outputs:
+        outputs = super().evaluate(module, architecture, graph, head, taps)
+        return replace(outputs, atom_energies=self.shares(outputs.atom_energies))
+
+
+class SharingWhenPruned(Sharing):
+    """Gives them to the atoms of pruned models only."""
+
+    def evaluate(
+        self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
+    ) -> Outputs:
+        adapter = ToyAdapter() if architecture == CHECKPOINT.architecture else super()
+        return adapter.evaluate(module, architecture, graph, head, taps)

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ from equiprune.labelling.label import label
 from equiprune.potentials.hessian import Rows
 from equiprune.progress import Progress, silent
 from equiprune.structures.labels import Labels
+from equiprune.training.arguments import Resources, TrainingData, Watchers
 from equiprune.training.batches import TrainingBatch, with_labels
-from equiprune.training.hessian_batches import Turn
+from equiprune.training.hessian_batches import ProbeSubset
 from equiprune.training.objective import Norm, Objective, Square, Term, mace_universal
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipe import Recipe
@@ -102,7 +103,7 @@ def write(path: Path, structures: list[Atoms]) -> Path:
     return path
 
 
-def batch(potential: ep.Potential, structures: Sequence[Atoms], turns: Sequence[Turn] = ()) -> TrainingBatch:
+def batch(potential: ep.Potential, structures: Sequence[Atoms], turns: Sequence[ProbeSubset] = ()) -> TrainingBatch:
     """What a loader should give."""
     return with_labels(potential.graph(structures), structures, turns)
 
@@ -125,8 +126,14 @@ def plain(**changes: Any) -> Optimisation:
 
 def run(folder: Path, recipe: Recipe = RECIPE, progress: Progress = silent, **changes: Any) -> ep.Potential:
     """Train the student in a folder."""
-    given = {"potential": student(), "structures": labelled(), "validation": labelled(1)[:4]} | changes
-    return train(given.pop("potential"), given.pop("structures"), recipe, folder, progress=progress, **given)
+    given = {"structures": labelled(), "validation": labelled(1)[:4], "progress": progress} | changes
+    start = given.pop("potential", student())
+    data, resources, watchers = (
+        kind(**{field.name: given.pop(field.name) for field in fields(kind) if field.name in given})
+        for kind in (TrainingData, Resources, Watchers)
+    )
+    assert not given, f"nothing takes {given}"
+    return train(start, data, recipe, folder, resources=resources, watchers=watchers)
 
 
 def signalled(after: int, number: int, *, group: bool = False) -> Progress:

@@ -36,6 +36,7 @@ def main(folder: Path) -> None:
     from equiprune.errors import OutputError
     from equiprune.files.atomic import holding
     from equiprune.labelling.label import label
+    from equiprune.training.arguments import Resources, Watchers
     from equiprune.training.objective import mace_universal
     from equiprune.training.recipe import Recipe
     from equiprune.training.signals import StoppedError
@@ -51,7 +52,8 @@ def main(folder: Path) -> None:
     print("memory", timing.peak_memory_bytes, timing.peak_mebibytes)
     recipe, run = Recipe(mace_universal(), epochs=2, batch_size=2, save_every=1), folder / "run"
     try:
-        train(child, structures, recipe, run, workers=1, progress=lambda _: signal.raise_signal(signal.SIGINT))
+        watchers = Watchers(progress=lambda _: signal.raise_signal(signal.SIGINT))
+        train(child, structures, recipe, run, resources=Resources(workers=1), watchers=watchers)
     except StoppedError as error:
         print("stopped", error)
     with holding(run, "Somebody trains.") as handle:

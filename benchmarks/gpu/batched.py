@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 
 from equiprune import AtomicGraph
 from equiprune.adapters.sevennet import SevenNetAdapter
+from equiprune.potentials.derivatives import differentiated
 from equiprune.potentials.potential import Potential
 
 ENGINES = ("cueq", "oeq", "e3nn")
@@ -140,8 +140,10 @@ def with_engine(potential: Potential, engine: str, device: torch.device | str, d
 
 @dataclass(frozen=True)
 class Outputs:
-    """Outputs of a batch: total energies (structures,) and per-atom energies (atoms,), eV; forces (atoms, 3),
-    eV/Angstrom; stress (structures, 3, 3), eV/Angstrom^3.
+    """Outputs of a batch.
+
+    Total energies (structures,) and energies of atoms (atoms,), eV; forces (atoms, 3), eV/Angstrom; stress
+    (structures, 3, 3), eV/Angstrom^3.
     """
 
     energy: Tensor
@@ -152,20 +154,5 @@ class Outputs:
 
 def evaluate(potential: Potential, of: AtomicGraph, *, training: bool = False) -> Outputs:
     """All outputs; differentiable in the weights if ``training``."""
-    of = of.with_leaves()
-    with _atomic_energies(potential.module) as seen:
-        energies = potential.energies(of)
-    leaves = [of.positions, of.strain]
-    by_position, by_strain = torch.autograd.grad(energies.sum(), leaves, create_graph=training)
-    return Outputs(energies, seen[0].squeeze(-1), -by_position, by_strain / of.volume[:, None, None])
-
-
-@contextmanager
-def _atomic_energies(module: torch.nn.Module) -> Iterator[list[Tensor]]:
-    seen: list[Tensor] = []
-    layer = module.get_submodule("rescale_atomic_energy")
-    handle = layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output["atomic_energy"]))
-    try:
-        yield seen
-    finally:
-        handle.remove()
+    found = differentiated(potential.evaluate, of, create_graph=training)
+    return Outputs(found.energies, found.atom_energies, found.forces, found.stress)

@@ -113,7 +113,7 @@ def distil(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, f
     """Train until the time is up; writes ``curve.jsonl``, ``state.pt`` and ``model`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     module = child.module
-    trainable = {n: layout.trainable for n, layout in child.adapter.weight_layouts(child.architecture).items()}
+    trainable = {n: layout.trainable for n, layout in child.adapter.layouts(child.architecture).items()}
     for name, parameter in module.named_parameters():
         parameter.requires_grad_(trainable[name])
     weights = [p for p in module.parameters() if p.requires_grad]

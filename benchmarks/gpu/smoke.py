@@ -114,7 +114,7 @@ def _certify(gpu: ep.Potential) -> float:
 def _trained(potential: ep.Potential, structures: list[Atoms], device: str, folder: Path, epochs: int) -> ep.Potential:
     recipe = ep.Recipe(sevennet_huber(), Optimisation(learning_rate=1e-3), epochs=epochs, batch_size=2)
     fabric = Fabric(accelerator="cuda" if device.startswith("cuda") else "cpu", devices=1)
-    return ep.train(potential, structures, recipe, folder, fabric=fabric)
+    return ep.train(potential, structures, recipe, folder, resources=ep.Resources(fabric))
 
 
 def _labelled(potential: ep.Potential, structures: list[Atoms]) -> list[Atoms]:
@@ -160,17 +160,18 @@ def _resume(gpu: ep.Potential, structures: list[Atoms], device: str) -> float:
 
     recipe = ep.Recipe(sevennet_huber(), Optimisation(learning_rate=1e-3), epochs=2, batch_size=2)
     fabric = Fabric(accelerator="cuda" if device.startswith("cuda") else "cpu", devices=1)
-    start = ep.load(gpu.checkpoint.source, dtype=torch.float64)
+    start, own = ep.load(gpu.checkpoint.source, dtype=torch.float64), ep.Resources(fabric)
     with tempfile.TemporaryDirectory() as folder:
         stopped = False
         try:
-            ep.train(start, data, recipe, Path(folder) / "stopped", fabric=fabric, progress=Stopper())
+            watchers = ep.Watchers(progress=Stopper())
+            ep.train(start, data, recipe, Path(folder) / "stopped", resources=own, watchers=watchers)
         except ep.EquipruneError as error:
             stopped = "Interrupted" in str(error)
         if not stopped:
             raise AssertionError("The run was not interrupted.")
-        resumed = ep.train(start, data, recipe, Path(folder) / "stopped", fabric=fabric)
-        through = ep.train(start, data, recipe, Path(folder) / "through", fabric=fabric)
+        resumed = ep.train(start, data, recipe, Path(folder) / "stopped", resources=own)
+        through = ep.train(start, data, recipe, Path(folder) / "through", resources=own)
         return _relative(_weights(resumed), _weights(through))
 
 

@@ -29,7 +29,7 @@ else:
         if name == "__all__" or not name.startswith("_"):
             api = import_module("equiprune.api")
             public = {public: getattr(api, public) for public in api.__all__} | {"__all__": [*api.__all__, "commands"]}
-            found = public | globals()  # which has the folders, too, once they are imported
+            found = globals() | public  # the folders are there, too, once they are imported
             if name in found:
                 return found[name]
         raise AttributeError(f"module 'equiprune' has no attribute '{name}'")

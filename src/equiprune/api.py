@@ -30,7 +30,7 @@ from equiprune.pruning.targets import (
     Correlation,
     EdgeLmax,
     Elements,
-    Exactly,
+    FromPlan,
     Heads,
     HiddenChannels,
     HiddenIrreps,
@@ -46,6 +46,7 @@ from equiprune.structures.labels import Labels
 from equiprune.structures.probes import probe_structures
 from equiprune.structures.reading import open_structures, read_structures
 from equiprune.structures.sampling import held_out_frames, sample_frames, structure_ids
+from equiprune.training.arguments import Resources, TrainingData, Watchers
 from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Objective, Term
 from equiprune.training.observers import Observer
@@ -74,8 +75,8 @@ __all__ = [
     "EdgeLmax",
     "Elements",
     "EquipruneError",
-    "Exactly",
     "FeatureSpace",
+    "FromPlan",
     "GivenReferences",
     "GrowRadialBasis",
     "Heads",
@@ -107,6 +108,7 @@ __all__ = [
     "Recipe",
     "RefitReferences",
     "Replay",
+    "Resources",
     "Resume",
     "Rows",
     "Stability",
@@ -115,6 +117,8 @@ __all__ = [
     "TaylorForces",
     "Term",
     "Timing",
+    "TrainingData",
+    "Watchers",
     "WeightLayout",
     "allocate",
     "augmented",

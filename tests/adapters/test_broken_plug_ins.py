@@ -27,7 +27,8 @@ class Unmade(ToyAdapter):
 class Nameless(ToyAdapter):
     """Cannot say what it opens."""
 
-    def aliases(self) -> Mapping[str, str]:
+    @property
+    def aliases(self) -> Mapping[str, str]:  # type: ignore[override]
         raise KeyError("MODELS")
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from equiprune import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan
-from equiprune.blocks import ChannelTying, Role
+from equiprune.blocks import KeepsScalars, OneChannelSet, Role, Rule, SameCounts
 from equiprune.errors import PlanError
 
 IRREP = st.builds(Irrep, st.integers(0, 3), st.sampled_from([1, -1]))
@@ -140,10 +140,8 @@ def test_what_is_no_plan_is_refused(value: Any) -> None:
         PruningPlan.from_json(value)
 
 
-def space(name: str, tying: ChannelTying = ChannelTying.INDEPENDENT, group: str = "", minimum: int = 1) -> FeatureSpace:
-    return FeatureSpace(
-        name, Irreps.parse("4x0e+4x1o"), Role.NODE_FEATS, tying=tying, size_group=group, minimum=minimum
-    )
+def space(name: str, *rules: Rule) -> FeatureSpace:
+    return FeatureSpace(name, Irreps.parse("4x0e+4x1o"), Role.NODE_FEATS, rules=rules)
 
 
 def plan_of(**kept: tuple[list[int], list[int]]) -> PruningPlan:
@@ -156,9 +154,9 @@ def plan_of(**kept: tuple[list[int], list[int]]) -> PruningPlan:
     [
         (plan_of(z=([0], [])), [space("x")], "no space"),
         (PruningPlan({"x": BlockMask.keep(Irreps.parse("2x0e"), {})}), [space("x")], "is for '2x0e'"),
-        (plan_of(x=([0], [0])), [space("x", minimum=2)], "at least 2"),
-        (plan_of(x=([0, 1], [0, 2])), [space("x", ChannelTying.ACROSS_L)], "one channel set for all l"),
-        (plan_of(x=([0, 1], [0])), [space("x", group="g"), space("y", group="g")], "equally many"),
+        (plan_of(x=([0], [0])), [space("x", KeepsScalars(2))], "at least 2"),
+        (plan_of(x=([0, 1], [0, 2])), [space("x", OneChannelSet())], "one channel set for all l"),
+        (plan_of(x=([0, 1], [0])), [space("x", SameCounts("g")), space("y", SameCounts("g"))], "equally many"),
     ],
 )
 def test_a_plan_that_breaks_a_rule_of_its_spaces_is_refused(
@@ -169,5 +167,5 @@ def test_a_plan_that_breaks_a_rule_of_its_spaces_is_refused(
 
 
 def test_a_plan_within_the_rules_is_accepted() -> None:
-    plan_of(x=([0, 1], [])).check([space("x", ChannelTying.ACROSS_L, minimum=2)])
-    plan_of(x=([0, 1], [0]), y=([2, 3], [3])).check([space("x", group="g"), space("y", group="g")])
+    plan_of(x=([0, 1], [])).check([space("x", OneChannelSet(), KeepsScalars(2))])
+    plan_of(x=([0, 1], [0]), y=([2, 3], [3])).check([space("x", SameCounts("g")), space("y", SameCounts("g"))])

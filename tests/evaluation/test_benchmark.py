@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 import torch
 from ase import Atoms
-from torch import Tensor, nn
+from torch import nn
 
 import equiprune as ep
+from equiprune.adapters import Outputs
 from equiprune.adapters.toy import ToyAdapter
 from equiprune.evaluation.benchmark import table
 
@@ -20,9 +21,9 @@ class Logged(ToyAdapter):
     def __init__(self, name: str, calls: list[str]) -> None:
         self.model, self.calls = name, calls
 
-    def energies(self, module: nn.Module, *arguments: Any) -> Tensor:
+    def evaluate(self, module: nn.Module, *arguments: Any) -> Outputs:
         self.calls.append(self.model)
-        return super().energies(module, *arguments)
+        return super().evaluate(module, *arguments)
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ VALUES: list[Any] = [
     *(ep.HiddenIrreps.parse("6x0e+4x1o,5x0e"), ep.Lmax(1), ep.EdgeLmax(2), ep.EdgeLmax((3, 2)), ep.BasisLmax((2, 1))),
     *(ep.Correlation((3, 2)), ep.Interactions(2), ep.Channels(4), ep.HiddenChannels(5), ep.Parameters(0.5, 0.1)),
     *(ep.RadialWidth((4, 3)), ep.RadialBasis(5), ep.Elements((1, 8)), ep.Heads(("a", "b")), ep.Lossless()),
-    ep.Exactly(PLAN),
+    ep.FromPlan(PLAN),
 ]
 
 
@@ -49,7 +49,9 @@ def test_every_kind_is_tried() -> None:
 
 
 OLD = [
-    value for value in VALUES if type(value) not in (Term, Objective, Optimisation, Recipe, ep.HiddenIrreps, ep.Exactly)
+    value
+    for value in VALUES
+    if type(value) not in (Term, Objective, Optimisation, Recipe, ep.HiddenIrreps, ep.FromPlan)
 ]
 
 

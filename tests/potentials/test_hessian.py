@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import equiprune as ep
 from equiprune.errors import StructureError, TargetError
-from equiprune.potentials.hessian import Probes, RandomProbes, Rows, hessian, hessian_products
+from equiprune.potentials.hessian import Probes, RandomProbes, Rows, hessian, hessian_vector_products
 
 KINDS = [Rows, RandomProbes]
 
@@ -41,7 +41,7 @@ def test_products_are_those_of_the_whole_hessian(toy: ep.Potential, structures: 
     """In one batch and in several, with as many vectors for each structure as it likes."""
     vectors = [np.random.default_rng(i).standard_normal((i, len(a), 3)) for i, a in enumerate(structures)]
     for batch_atoms in (1, 7, 10**6):
-        found = hessian_products(toy, structures, vectors, batch_atoms)
+        found = hessian_vector_products(toy, structures, vectors, batch_atoms)
         for atoms, its, product in zip(structures, vectors, found, strict=True):
             expected = its.reshape(len(its), 3 * len(atoms)) @ hessian(toy, atoms)
             np.testing.assert_allclose(product, expected.reshape(its.shape), atol=1e-10)
@@ -61,7 +61,7 @@ def test_an_isolated_atom_has_none(toy: ep.Potential) -> None:
 def test_vectors_of_another_shape_are_refused(toy: ep.Potential, structures: list[Atoms]) -> None:
     for shape in ((3,), (1, 2), (len(structures[0]), 3), (2, len(structures[0]) + 1, 3)):
         with pytest.raises(StructureError, match=f"Vectors for {structures[0].get_chemical_formula()} are"):
-            hessian_products(toy, structures[:1], [np.zeros(shape)])
+            hessian_vector_products(toy, structures[:1], [np.zeros(shape)])
 
 
 # Probes.

@@ -59,7 +59,7 @@ def test_a_plan_obeys_the_rules_of_the_spaces(toy: ep.Potential, targets: list[T
     for space in toy.spaces:
         mask = plan.mask(space)
         counts.setdefault(group_of(space), set()).add(str(mask.kept_irreps))
-        assert len(mask.of(SCALAR)) >= space.minimum
+        assert len(mask.of(SCALAR)) >= len(space.smallest().of(SCALAR))
     assert all(len(found) == 1 for found in counts.values())
 
 
@@ -173,7 +173,7 @@ def test_whole_irreps_go_without_scores(toy: ep.Potential) -> None:
 
 def test_an_exact_plan_is_taken_as_it_is(toy: ep.Potential, scores: ep.ImportanceScores) -> None:
     plan = ep.allocate(toy, [ep.Channels(3)], scores)
-    assert ep.allocate(toy, [ep.Exactly(plan)]) == plan
+    assert ep.allocate(toy, [ep.FromPlan(plan)]) == plan
 
 
 def test_lossless_removes_what_the_other_targets_leave_dead(toy: ep.Potential) -> None:
@@ -190,7 +190,7 @@ def test_lossless_removes_what_the_other_targets_leave_dead(toy: ep.Potential) -
 def test_other_targets_choose_within_an_exact_plan(toy: ep.Potential, seed: int, targets: list[Target]) -> None:
     given_plan = random_plan(toy, np.random.default_rng(seed))
     scores = ep.calibrate(toy, [], ep.Random(seed))
-    plan = ep.allocate(toy, [ep.Exactly(given_plan), ep.Parameters(0.5), *targets], scores)
+    plan = ep.allocate(toy, [ep.FromPlan(given_plan), ep.Parameters(0.5), *targets], scores)
     assert plan & given_plan == plan
     assert trainable(ep.prune(toy, plan)) <= 0.5 * trainable(toy)
 
@@ -239,10 +239,10 @@ def test_rounding_away_all_scalars_is_refused(toy: ep.Potential, scores: ep.Impo
 
 def test_a_choice_of_channels_needs_scores(toy: ep.Potential) -> None:
     with pytest.raises(
-        TargetError, match=r"2 of 6 channels of 0e in node_feats.0 needs importance scores.*--criterion"
+        TargetError, match=r"2 of 6 channels of 0e in node_feats.0 needs importance scores.*`criterion`"
     ):
         ep.allocate(toy, [ep.Channels(2)])
-    with pytest.raises(TargetError, match="--parameters needs importance scores"):
+    with pytest.raises(TargetError, match="`parameters` needs importance scores"):
         ep.allocate(toy, [ep.Parameters(0.5)])
 
 
@@ -257,13 +257,13 @@ def test_scores_and_plans_of_another_model_are_refused(toy: ep.Potential, single
         ep.allocate(toy, [ep.Channels(2)], ep.calibrate(single, [], ep.Random()))
     plan = ep.allocate(single, [ep.Channels(1)], ep.calibrate(single, [], ep.Random()))
     with pytest.raises(PlanError, match="the model has"):
-        ep.allocate(toy, [ep.Exactly(plan)])
+        ep.allocate(toy, [ep.FromPlan(plan)])
 
 
 def test_targets_that_contradict_each_other_are_refused(toy: ep.Potential) -> None:
     only_carbon = ep.allocate(toy, [ep.Elements((6,))])
     with pytest.raises(TargetError, match="disagree on which elements"):
-        ep.allocate(toy, [ep.Elements((1,)), ep.Exactly(only_carbon)])
+        ep.allocate(toy, [ep.Elements((1,)), ep.FromPlan(only_carbon)])
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def test_death_spreads_to_what_only_the_dead_read(toy: ep.Potential) -> None:
 class Sigmoid(ToyAdapter):
     """A toy that says its activations do not map zero to zero."""
 
-    def feature_spaces(self, architecture: object) -> tuple[ep.FeatureSpace, ...]:
-        return tuple(replace(s, zero_preserving=False) for s in super().feature_spaces(architecture))  # type: ignore[arg-type]
+    def spaces(self, architecture: object) -> tuple[ep.FeatureSpace, ...]:
+        return tuple(replace(s, zero_preserving=False) for s in super().spaces(architecture))  # type: ignore[arg-type]
 
 
 def test_zero_weights_prove_nothing_where_zero_is_not_preserved(toy: ep.Potential) -> None:

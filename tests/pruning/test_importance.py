@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 
 import equiprune as ep
+from equiprune.adapters import Taps
 from equiprune.errors import PlanError
 from equiprune.files.atomic import as_json
 from equiprune.pruning.calibration import score_batch
@@ -27,7 +28,7 @@ def observed(potential: ep.Potential, atoms: Atoms, space: str) -> tuple[torch.T
         seen.append(feature.requires_grad_() if not feature.requires_grad else feature)
         return seen[-1]
 
-    energy = replace(potential, taps={space: tap}).energies(potential.graph([atoms])).sum()
+    energy = replace(potential, taps=Taps(watched={space: tap})).energies(potential.graph([atoms])).sum()
     return seen[0], torch.autograd.grad(energy, seen[0])[0]
 
 
@@ -56,7 +57,7 @@ def test_taylor_is_the_energy_a_weak_block_contributes(toy: ep.Potential, struct
 
         def energy(scale: float, channel: int = channel) -> float:
             weights = torch.ones(6, dtype=torch.float64).index_fill(0, torch.tensor(channel), scale)
-            scaled = replace(toy, taps={"node_feats.0": lambda h: h * weights})
+            scaled = replace(toy, taps=Taps(watched={"node_feats.0": lambda h: h * weights}))
             return scaled.predict([atom])[0].energy.item()
 
         assert scores[channel] == pytest.approx(abs(energy(1 + 1e-5) - energy(1 - 1e-5)) / 2e-5, rel=1e-6)

@@ -17,7 +17,7 @@ from equiprune.training.objective import mace_weighted
 from equiprune.training.optimisation import Optimisation
 from equiprune.training.recipe import Recipe
 from equiprune.training.run_folder import RunFolder
-from equiprune.training.signals import StoppedError, stopping_politely
+from equiprune.training.signals import StoppedError, graceful_shutdown
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -32,7 +32,7 @@ def test_what_is_ignored_stays_ignored(number: int) -> None:
     """By nohup, or in the background of a script."""
     before, stopped = signal.signal(number, signal.SIG_IGN), []
     try:
-        with stopping_politely(lambda: stopped.append(True)):
+        with graceful_shutdown(lambda: stopped.append(True)):
             os.kill(os.getpid(), number)
             assert signal.getsignal(number) is signal.SIG_IGN
         assert stopped == []

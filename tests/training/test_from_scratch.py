@@ -11,7 +11,7 @@ from equiprune.training.from_scratch import from_scratch
 def test_trained_weights_are_drawn_anew_and_constants_kept(toy: ep.Potential) -> None:
     child = ep.prune(toy, random_plan(toy, np.random.default_rng(1)))
     fresh = from_scratch(child, seed=3)
-    layouts = child.adapter.weight_layouts(child.architecture)
+    layouts = child.adapter.layouts(child.architecture)
     assert fresh.architecture == child.architecture
     for name, layout in layouts.items():
         same = torch.equal(fresh.checkpoint.weights[name], child.checkpoint.weights[name])

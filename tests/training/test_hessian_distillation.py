@@ -26,7 +26,7 @@ from equiprune.potentials import derivatives as predictor
 from equiprune.potentials.hessian import Probes, RandomProbes, Rows, hessian
 from equiprune.structures.labels import PRODUCTS, VECTORS, HessianProducts, Labels
 from equiprune.training import trainer
-from equiprune.training.hessian_batches import Turn
+from equiprune.training.hessian_batches import ProbeSubset
 from equiprune.training.objective import Absolute, Norm, Objective, Square, Term, mace_universal
 from equiprune.training.optimisation import Optimisation, Plateau
 from equiprune.training.recipe import Recipe
@@ -113,25 +113,25 @@ def test_products_that_are_not_numbers_are_refused() -> None:
 
 @given(st.integers(1, 5), st.integers(1, 9), st.integers(0, 3), st.integers(0, 3))
 def test_all_vectors_are_used_equally_often(samples: int, stored: int, seed: int, structure: int) -> None:
-    turns = [Turn(samples, seed, structure, epoch).of(stored) for epoch in range(stored)]
+    turns = [ProbeSubset(samples, seed, structure, epoch).of(stored) for epoch in range(stored)]
     assert all(len(set(turn)) == len(turn) == min(samples, stored) for turn in turns)
     assert set(np.bincount(np.concatenate(turns), minlength=stored)) == {min(samples, stored)}
-    assert len(Turn(samples, seed, structure).of(0)) == 0
+    assert len(ProbeSubset(samples, seed, structure).of(0)) == 0
 
 
 def test_structures_take_turns_of_their_own() -> None:
-    turns = {tuple(Turn(3, seed, structure).of(9)) for seed in range(4) for structure in range(4)}
+    turns = {tuple(ProbeSubset(3, seed, structure).of(9)) for seed in range(4) for structure in range(4)}
     assert len(turns) > 12
 
 
 def test_a_batch_has_the_vectors_whose_turn_it_is_and_gaps_for_the_others() -> None:
     structures = [probed()[0], labelled()[1], with_one_vector()]
-    data = batch(student(), structures, [Turn(2, seed=1, structure=i, epoch=3) for i in (5, 6, 7)])
+    data = batch(student(), structures, [ProbeSubset(2, seed=1, structure=i, epoch=3) for i in (5, 6, 7)])
     assert data.targets.vectors.shape == data.targets.hessian.shape == (2, sum(map(len, structures)), 3)
     ends = np.cumsum([len(atoms) for atoms in structures])
     first = Labels.of(structures[0]).hessian
     assert first is not None
-    chosen = Turn(2, 1, 5, 3).of(4)
+    chosen = ProbeSubset(2, 1, 5, 3).of(4)
     np.testing.assert_array_equal(data.targets.vectors[:, : ends[0]], first.vectors[chosen])
     np.testing.assert_array_equal(data.targets.hessian[:, : ends[0]], first.products[chosen])
     known = data.targets.hessian.isfinite().all(-1)
@@ -170,7 +170,7 @@ def by_hand(potential: ep.Potential, structures: tuple[Atoms, ...], samples: int
     for i, atoms in enumerate(structures):
         labels = Labels.of(atoms).hessian
         if labels is not None:
-            for k in Turn(samples, RECIPE.seed, i, epoch).of(len(labels.vectors)):
+            for k in ProbeSubset(samples, RECIPE.seed, i, epoch).of(len(labels.vectors)):
                 found = (hessian(potential, atoms) @ labels.vectors[k].flatten()).reshape(-1, 3)
                 lengths += [float(np.sqrt(np.square(d).sum())) for d in found - labels.products[k]]
     return float(np.mean(lengths))

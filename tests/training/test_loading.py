@@ -30,7 +30,7 @@ from equiprune.potentials.hessian import Rows
 from equiprune.structures.neighbour_cache import NeighbourCache
 from equiprune.structures.sequences import Mapped, Structures
 from equiprune.training.batches import TrainingBatch, groups
-from equiprune.training.hessian_batches import Turn, Turns
+from equiprune.training.hessian_batches import ProbeSchedule, ProbeSubset
 from equiprune.training.loading import Batches, Loader, Request
 from equiprune.training.objective import mace_universal
 from equiprune.training.scan import check_labels, digest
@@ -74,8 +74,8 @@ def test_batches_are_those_of_the_structures_asked_for() -> None:
 
 def test_hessian_products_come_when_it_is_their_turn() -> None:
     structures = list(with_products(parent(), labelled()[:2], Rows(3)))
-    [found] = Loader(batches({"training": structures}))([Request("training", [1, 0], Turns(2, 7, epoch=1))])
-    assert_same(found, batch(student(), structures[::-1], [Turn(2, 7, i, epoch=1) for i in (1, 0)]))
+    [found] = Loader(batches({"training": structures}))([Request("training", [1, 0], ProbeSchedule(2, 7, epoch=1))])
+    assert_same(found, batch(student(), structures[::-1], [ProbeSubset(2, 7, i, epoch=1) for i in (1, 0)]))
     assert found.targets.vectors.shape[0] == 2
 
 
@@ -218,11 +218,11 @@ def test_one_pass_finds_what_there_is() -> None:
             read.append(index)
             return labelled()[index]
 
-    survey = check_labels(Once(), mace_universal(), student().elements, "training")
+    scan_dataset = check_labels(Once(), mace_universal(), student().elements, "training")
     assert read == list(range(8))
-    assert survey.digest == digest(everything(labelled()))
-    assert survey.labels.of_quantity("energy") == {"calculator result energy": 7}
-    assert survey.labels.of_quantity("stress") == {"calculator result stress": 7}
+    assert scan_dataset.digest == digest(everything(labelled()))
+    assert scan_dataset.labels.of_quantity("energy") == {"calculator result energy": 7}
+    assert scan_dataset.labels.of_quantity("stress") == {"calculator result stress": 7}
 
 
 # The cache.

@@ -21,9 +21,9 @@ from equiprune.training.objective import (
     ConditionalHuber,
     Distance,
     Huber,
+    LabelBatch,
     Objective,
     Square,
-    Targets,
     Term,
     mace_universal,
     mace_weighted,
@@ -61,8 +61,8 @@ def predictions(sizes: list[int], seed: int = 0) -> dict[str, torch.Tensor]:
     return {"energy": numbers(n), "forces": numbers(sum(sizes), 3), "stress": numbers(n, 3, 3)}
 
 
-def labels(sizes: list[int], seed: int = 1) -> Targets:
-    return Targets(**predictions(sizes, seed))
+def labels(sizes: list[int], seed: int = 1) -> LabelBatch:
+    return LabelBatch(**predictions(sizes, seed))
 
 
 def huber(difference: float, delta: float) -> float:
@@ -125,7 +125,7 @@ def test_energies_are_per_atom_and_nothing_else_is() -> None:
     sizes = [4, 1]
     predicted = {"energy": torch.tensor([0.8, 0.3]), "forces": torch.zeros(5, 3), "stress": torch.zeros(2, 3, 3)}
     predicted["forces"][0, 1], predicted["stress"][0, 1, 2] = 2.0, 3.0
-    targets = Targets(torch.zeros(2), torch.zeros(5, 3), torch.zeros(2, 3, 3))
+    targets = LabelBatch(torch.zeros(2), torch.zeros(5, 3), torch.zeros(2, 3, 3))
     sums = Objective(Term(2.0, Absolute()), ONE, ONE).sums(predicted, targets, graph_of(sizes))
     assert sums["energy"].total == pytest.approx(2 * (0.8 / 4 + 0.3 / 1))
     assert (sums["forces"].total, sums["stress"].total) == (pytest.approx(4), pytest.approx(9))
@@ -134,7 +134,7 @@ def test_energies_are_per_atom_and_nothing_else_is() -> None:
 
 def test_forces_of_fixed_atoms_count_for_all_but_the_open_catalyst_project() -> None:
     predicted, targets = predictions([2, 1]), labels([2, 1])
-    targets = Targets(**(vars(targets) | {"fixed": torch.tensor([False, True, False])}))
+    targets = LabelBatch(**(vars(targets) | {"fixed": torch.tensor([False, True, False])}))
     difference = predicted["forces"] - targets.forces
     free = open_catalyst(forces=1.0).sums(predicted, targets, graph_of([2, 1]))["forces"]
     assert (free.total, free.count) == (pytest.approx(float(difference[[0, 2]].norm(dim=-1).sum())), 2)
@@ -153,7 +153,7 @@ def test_kbar_is_a_tenth_of_a_gigapascal() -> None:
 def test_the_unit_comes_before_the_distance() -> None:
     """Huber's delta of 0.01 is 0.01 kbar: a small stress error is already on the linear side."""
     predicted, targets = predictions([1]), labels([1])
-    targets = Targets(targets.energy, targets.forces, predicted["stress"] - 0.005)
+    targets = LabelBatch(targets.energy, targets.forces, predicted["stress"] - 0.005)
     sums = sevennet_huber().sums(predicted, targets, graph_of([1]))
     assert sums["stress"].total == pytest.approx(0.01 * 6 * huber(0.005 * KBAR, 0.01))
     assert sums["stress"].count == 6
@@ -162,7 +162,7 @@ def test_the_unit_comes_before_the_distance() -> None:
 def test_missing_labels_take_no_part() -> None:
     sizes = [2, 3, 1]
     predicted, targets = predictions(sizes), labels(sizes)
-    with_gaps = Targets(targets.energy.clone(), targets.forces.clone(), targets.stress.clone())
+    with_gaps = LabelBatch(targets.energy.clone(), targets.forces.clone(), targets.stress.clone())
     with_gaps.energy[1], with_gaps.stress[0], with_gaps.forces[2:5] = math.nan, math.nan, math.nan
     predicted["stress"][0] = math.nan  # that of a structure without a volume
     for objective in (mace_universal(), mace_weighted(stress=1.0), sevennet_huber()):
@@ -184,7 +184,7 @@ def test_missing_labels_take_no_part() -> None:
 
 def test_no_label_at_all_is_a_sum_of_nothing_with_a_gradient() -> None:
     predicted = {name: value.requires_grad_() for name, value in predictions([2]).items()}
-    gone = Targets(*(torch.full_like(value, math.nan) for value in predicted.values()))
+    gone = LabelBatch(*(torch.full_like(value, math.nan) for value in predicted.values()))
     for part in mace_universal().sums(predicted, gone, graph_of([2])).values():
         assert (part.total.item(), part.count) == (0.0, 0)
         part.total.backward()
@@ -197,7 +197,7 @@ def test_a_weight_of_zero_leaves_a_quantity_out(left_out: str) -> None:
     predicted, targets = predictions([2, 1]), labels([2, 1])
     found = objective.sums(predicted, targets, graph_of([2, 1]))
     assert set(objective.weighted()) == found.keys() == {"energy", "forces", "stress"} - {left_out}
-    gone = Targets(**(vars(targets) | {left_out: torch.full_like(getattr(targets, left_out), math.nan)}))
+    gone = LabelBatch(**(vars(targets) | {left_out: torch.full_like(getattr(targets, left_out), math.nan)}))
     again = objective.sums(predicted, gone, graph_of([2, 1]))
     assert {name: float(part.total) for name, part in again.items()} == {n: float(p.total) for n, p in found.items()}
 
@@ -220,7 +220,7 @@ def test_nothing_to_train_for_is_refused() -> None:
 structures = st.lists(st.tuples(st.integers(1, 5), st.booleans(), st.booleans(), st.booleans()), min_size=1, max_size=4)
 
 
-def gaps(targets: Targets, batch: list[tuple[int, bool, bool, bool]]) -> Targets:
+def gaps(targets: LabelBatch, batch: list[tuple[int, bool, bool, bool]]) -> LabelBatch:
     """The labels without those that a batch lacks: of (atoms, energy, forces, stress) where False."""
     start = 0
     for i, (atoms, energy, forces, stress) in enumerate(batch):
@@ -243,7 +243,7 @@ def test_a_batch_of_two_is_two_of_one(first: Any, second: Any, objective: Object
     alone = [objective.sums(predicted, targets, graph_of(sizes)) for sizes, predicted, targets in parts]
     (sizes_1, predicted_1, targets_1), (sizes_2, predicted_2, targets_2) = parts
     predicted = {name: torch.cat([predicted_1[name], predicted_2[name]]) for name in predicted_1}
-    targets = Targets(*(torch.cat([getattr(targets_1, n), getattr(targets_2, n)]) for n in predicted))
+    targets = LabelBatch(*(torch.cat([getattr(targets_1, n), getattr(targets_2, n)]) for n in predicted))
     for name, part in objective.sums(predicted, targets, graph_of(sizes_1 + sizes_2)).items():
         assert part.count == alone[0][name].count + alone[1][name].count
         expected = alone[0][name].total + alone[1][name].total

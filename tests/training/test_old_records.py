@@ -17,6 +17,7 @@ from test_resuming import assert_identical
 import equiprune as ep
 from equiprune.errors import OutputError
 from equiprune.files.atomic import read_json, write_json
+from equiprune.training.arguments import TrainingData
 from equiprune.training.objective import Huber, Norm, Term
 from equiprune.training.recipe import Recipe
 from equiprune.training.trainer import train
@@ -36,7 +37,7 @@ def go_on(folder: Path, recipe: Recipe = WITH_HESSIAN) -> ep.Potential:
     start = ep.load(OLD / "start", dtype=torch.float64)
     data = list(ep.read_structures(OLD / "labelled.extxyz"))
     data_of = {"data": "labelled.extxyz"}
-    return train(start, data[:6], recipe, folder, validation=data[6:], fingerprints=data_of)
+    return train(start, TrainingData(data[:6], data[6:], fingerprints=data_of), recipe, folder)
 
 
 def test_an_old_run_goes_on_and_ends_in_the_same_bits(begun: Path, tmp_path: Path) -> None:

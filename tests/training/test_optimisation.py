@@ -168,7 +168,7 @@ def test_weight_decay_is_for_weights_that_mix_channels() -> None:
 
 def test_of_a_model_everything_trained_that_has_two_sides_decays() -> None:
     adapter, architecture, module = student().adapter, student().architecture, student().module
-    made = optimizer(module, Optimisation(weight_decay=0.5), adapter.weight_layouts(architecture))
+    made = optimizer(module, Optimisation(weight_decay=0.5), adapter.layouts(architecture))
     decays = {id(p) for group in made.param_groups if group["weight_decay"] == 0.5 for p in group["params"]}
     trained = {name for name, p in module.named_parameters() if p.requires_grad}
     assert {name for name, p in module.named_parameters() if id(p) in decays} == trained != set()

@@ -18,7 +18,7 @@ from equiprune.errors import StructureError
 from equiprune.structures.overlap import Overlap, geometry
 from equiprune.structures.sequences import Selection
 from equiprune.training.objective import Objective, Square, Term, mace_universal, mace_weighted
-from equiprune.training.scan import check_labels, digest, survey
+from equiprune.training.scan import check_labels, digest, scan_dataset
 
 # What is refused before training.
 
@@ -86,27 +86,27 @@ def test_two_atoms_at_one_place_are_refused_before_training() -> None:
 def test_what_is_replayed_may_lack_labels_of_a_term_and_says_so() -> None:
     sets = {"training": probed(), "validation": probed(1), "replay": labelled()}
     told: list[str] = []
-    assert survey(sets, HESSIAN, student().elements, told.append).keys() == sets.keys()
+    assert scan_dataset(sets, HESSIAN, student().elements, told.append).keys() == sets.keys()
     assert [" Of hessian it has none; the training structures alone teach that." in line for line in told] == [
         False,
         False,
         True,
     ]
     with pytest.raises(StructureError, match="No structure for validation has a label of its hessian"):
-        survey(sets | {"validation": labelled(1)}, HESSIAN, student().elements, told.append)
+        scan_dataset(sets | {"validation": labelled(1)}, HESSIAN, student().elements, told.append)
     with pytest.raises(StructureError, match="No structure for replay has a label of its energy"):
-        survey(sets | {"replay": bare()}, HESSIAN, student().elements, told.append)
+        scan_dataset(sets | {"replay": bare()}, HESSIAN, student().elements, told.append)
 
 
 def test_everything_is_looked_at_once_and_counted() -> None:
     sets, looked_at = {"training": probed(), "validation": probed(1)[:3], "replay": labelled()}, list[int]()
-    survey(sets, HESSIAN, student().elements, lambda _: None, looked_at.append)
+    scan_dataset(sets, HESSIAN, student().elements, lambda _: None, looked_at.append)
     assert looked_at == [1] * 19
 
 
 def said_of_both(sets: dict[str, Sequence[Atoms]]) -> list[str]:
     told: list[str] = []
-    survey(sets, mace_universal(), student().elements, told.append)
+    scan_dataset(sets, mace_universal(), student().elements, told.append)
     return [line for line in told if "validation structures" in line]
 
 

@@ -15,7 +15,6 @@ import equiprune as ep
 from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Norm, Term
 from equiprune.training.references import RefitReferences
-from equiprune.training.trainer import train
 
 CLOSE = 1e-10
 
@@ -53,7 +52,7 @@ def killed_after(steps: int) -> Callable[[int], None]:
 
 def trained(folder: Path, processes: Fabric | None, **more: Any) -> ep.Potential:
     held_out = runs.probed(1)[:4]
-    return train(runs.student(), runs.probed(), RECIPE, folder, validation=held_out, fabric=processes, **more)
+    return runs.run(folder, RECIPE, structures=runs.probed(), validation=held_out, fabric=processes, **more)
 
 
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # which torch does, here

@@ -47,8 +47,8 @@ FORCES_ONLY = replace(ONE_STEP, objective=Objective(Term(0.0, Square()), Term(1.
 class FreeShift(ToyAdapter):
     """A toy that trains its energy of each element, which no force depends on."""
 
-    def weight_layouts(self, architecture: ToyArchitecture) -> dict[str, WeightLayout]:
-        layouts = super().weight_layouts(architecture)
+    def layouts(self, architecture: ToyArchitecture) -> dict[str, WeightLayout]:
+        layouts = super().layouts(architecture)
         return {**layouts, "shift": replace(layouts["shift"], trainable=True)}
 
 

@@ -30,7 +30,7 @@ from hypothesis import strategies as st
 
 import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter
-from equiprune.blocks import ChannelTying, FeatureSpace, Role, Site
+from equiprune.blocks import FeatureSpace, KeepsScalars, OneChannelSet, PrefixOnly, Role, SameCounts, Site
 from equiprune.potentials.checkpoint import load
 from equiprune.pruning.calibration import calibrate
 from equiprune.pruning.cost import ParameterCount
@@ -160,6 +160,7 @@ MUTANTS = [
         for says, contract, patches in (
             ("declared parameters are not the built ones", Contract(broken.Trainable()), {}),
             ("declared constants are not the built ones", Contract(broken.OtherConstant()), {}),
+            ('layouts name blocks that no space has: ["5 channels', Contract(broken.Misspelt()), {}),
             ("two weights have one identity", Contract(broken.OneIdentity()), {}),
             ("counted parameters: 1 instead", right(), {f"{_DECLARED}.count_parameters": counted(all=1)}),
             ("counted trainable parameters: 1 inst", right(), {f"{_DECLARED}.count_parameters": counted(trainable=1)}),
@@ -184,9 +185,14 @@ MUTANTS = [
     ),
     Mutant("masked_equals_sliced", "the sliced model is not the masked one", Contract(broken.WithoutFanIn())),
     Mutant(
+        "masked_equals_sliced",
+        "the sliced model shares its energy otherwise between atoms",
+        Contract(broken.SharingWhenPruned(lambda shares: 1.001 * shares)),
+    ),
+    Mutant(
         "masked_equals_sliced", "parameters, counted were 1", right(), {f"{_PRUNING}.count_parameters": counted(all=1)}
     ),
-    Mutant("pruning_matters", "hidden features are idle: edge_irreps.1", right(checkpoint=IDLE)),
+    Mutant("pruning_matters", "hidden features are idle: node_feats.1 contributes", right(checkpoint=IDLE)),
     Mutant("pruning_twice_is_pruning_once", "pruned twice, hyperparameters", Contract(broken.ShorterReach())),
     Mutant("pruning_twice_is_pruning_once", "pruned twice, predictions are others", Contract(broken.Louder())),
     Mutant("the_order_of_channels_means_nothing", "no channels to put in another order", Contract(broken.Spaceless())),
@@ -290,6 +296,13 @@ MUTANTS = [
             ("has no finite forces", broken.cusp_in_positions),
             ("feels a force", broken.field),
             ("has the wrong stress", broken.cusp_in_strain),
+        )
+    ),
+    *(
+        Mutant("energies_of_atoms_sum_to_the_energy", says, Contract(broken.Sharing(shares)))
+        for says, shares in (
+            ("not every atom has a share of the energy", lambda shares: shares[:, None]),
+            ("energies of atoms do not sum to the energy", lambda shares: 1.001 * shares),
         )
     ),
     Mutant(
@@ -432,10 +445,10 @@ def test_forces_of_a_molecule_are_checked_without_its_stress(toy: ep.Potential) 
 SPACES = (
     FeatureSpace("elements", ep.Irreps.scalars(5), Role.ELEMENTS, Site.NONE),
     FeatureSpace("heads", ep.Irreps.scalars(3), Role.HEADS, Site.NONE),
-    FeatureSpace("edge_attrs", ep.Irreps.parse("1x0e+1x1o+1x2e"), Role.EDGE_ATTRS, Site.EDGE, ordered=True),
-    FeatureSpace("a", ep.Irreps.parse("6x0e+4x1o+3x2e"), Role.NODE_FEATS, size_group="g", minimum=2),
-    FeatureSpace("b", ep.Irreps.parse("6x0e+4x1o+3x2e"), Role.EDGE_IRREPS, size_group="g"),
-    FeatureSpace("tied", ep.Irreps.parse("5x0e+5x1o+5x2e"), Role.NODE_FEATS, tying=ChannelTying.ACROSS_L, minimum=3),
+    FeatureSpace("edge_attrs", ep.Irreps.parse("1x0e+1x1o+1x2e"), Role.EDGE_ATTRS, Site.EDGE, (PrefixOnly(),)),
+    FeatureSpace("a", ep.Irreps.parse("6x0e+4x1o+3x2e"), Role.NODE_FEATS, rules=(SameCounts("g"), KeepsScalars(2))),
+    FeatureSpace("b", ep.Irreps.parse("6x0e+4x1o+3x2e"), Role.EDGE_IRREPS, rules=(SameCounts("g"),)),
+    FeatureSpace("tied", ep.Irreps.parse("5x0e+5x1o+5x2e"), Role.NODE_FEATS, rules=(OneChannelSet(), KeepsScalars(3))),
     FeatureSpace("radial", ep.Irreps.scalars(8), Role.RADIAL_WIDTH, Site.EDGE),
 )
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import equiprune as ep
-from equiprune.adapters import Taps
+from equiprune.adapters import Outputs, Taps
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.errors import PlanError
 from equiprune.testing import random_plan
@@ -93,10 +93,11 @@ class Tampered(ToyAdapter):
     def __init__(self, extra: Any) -> None:
         self.extra = extra
 
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        return super().energies(module, architecture, graph, head, taps) + self.extra(graph)
+    ) -> Outputs:
+        outputs = super().evaluate(module, architecture, graph, head, taps)
+        return replace(outputs, energies=outputs.energies + self.extra(graph))
 
 
 def per_structure(graph: ep.AtomicGraph, values: Tensor) -> Tensor:

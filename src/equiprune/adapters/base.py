@@ -2,34 +2,30 @@
 
 An adapter does no pruning. It reads a checkpoint into plain data (hyperparameters and named weights), *declares* its
 feature spaces and weight layouts, says what a plan does to the hyperparameters, builds the ordinary upstream module,
-and evaluates its energy with *taps* on the feature spaces. The core does the rest.
+and evaluates it with *taps* on the feature spaces. The core does the rest.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar
 
 import torch
-from ase import Atoms
 from ase.data import chemical_symbols
 from torch import Tensor, nn
 
-from equiprune.adapters.growth import Growth
+from equiprune.adapters.capabilities import Weights
+from equiprune.adapters.evaluation import Outputs, Taps
 from equiprune.adapters.history import Step
 from equiprune.adapters.hyperparameters import since
-from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
-from equiprune.errors import CheckpointError, OutputError, TargetError
+from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout, resized
+from equiprune.errors import CheckpointError, TargetError
 from equiprune.structures.graph import AtomicGraph
-
-Weights = Mapping[str, Tensor]
-Taps = Mapping[str, Callable[[Tensor], Tensor]]
-"""Space name to a function applied to that space's feature tensor wherever it is produced. A tap that returns its
-argument observes; a tap that multiplies masks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +43,11 @@ class Architecture:
     cutoff: float
     heads: tuple[str, ...] = ()
     max_neighbors: int | None = field(default=None, metadata=since(2))
+
+    @property
+    def direct_forces(self) -> bool:
+        """True where forces are an output of their own; else they are minus the gradient of the energy."""
+        return False
 
     @property
     def inversion(self) -> bool:
@@ -78,8 +79,12 @@ class Architecture:
         return ""
 
 
+A = TypeVar("A", bound=Architecture)
+"""The hyperparameters of one architecture."""
+
+
 @dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(Generic[A]):
     """A model as data: what `ModelAdapter.read` returns and what the native format stores.
 
     Attributes:
@@ -91,7 +96,7 @@ class Checkpoint:
         history: pruning and training steps since the original checkpoint, oldest first.
     """
 
-    architecture: Any
+    architecture: A
     weights: Weights
     licence: str
     sha256: str = ""
@@ -106,7 +111,7 @@ class Checkpoint:
             numbers[weight.dtype] += weight.numel()
         return max(numbers, key=numbers.__getitem__)
 
-    def after(self, step: Step, weights: Weights, architecture: Any = None) -> Checkpoint:
+    def after(self, step: Step, weights: Weights, architecture: A | None = None) -> Checkpoint[A]:
         """The model after a step: no file yet, with the step in its history.
 
         Args:
@@ -119,25 +124,25 @@ class Checkpoint:
         return replace(self, architecture=changed, weights=weights, sha256="", history=(*self.history, record))
 
 
-class ModelAdapter(ABC):
-    """Everything equiprune knows about one architecture. Subclasses are final and hold no state."""
+class ModelAdapter(ABC, Generic[A]):
+    """Everything equiprune knows about one architecture, as functions of plain data: an adapter holds no state.
+
+    What only some architectures can do is in `equiprune.adapters.capabilities`: an adapter that has the methods of a
+    capability has the capability.
+    """
 
     name: str
     """Entry-point name, recorded in every file."""
-    architecture_type: type[Architecture]
+    architecture_type: type[A]
     """The frozen dataclass of hyperparameters."""
     suffixes: tuple[str, ...] = ()
     """File suffixes of upstream checkpoints this adapter writes, and that those it opens usually have."""
     looks_for: str = ""
     """The signs that `recognises` looks for in a file, as part of a sentence; empty where no file is opened."""
-    direct_forces: bool = False
-    """Whether forces are an output of their own (`energies_and_forces`) and not minus the gradient of the energy."""
+    aliases: Mapping[str, str] = MappingProxyType({})
+    """Short names of published models and what they stand for."""
 
-    def aliases(self) -> Mapping[str, str]:
-        """Short names of published models and what they stand for; must not import the backend."""
-        return {}
-
-    def recognises(self, path: Path) -> bool:
+    def recognises(self, path: Path, /) -> bool:
         """True for an upstream checkpoint of this architecture, whatever its name.
 
         Looks into the file, quickly and without running anything in it (`equiprune.files.outline` does for
@@ -146,7 +151,7 @@ class ModelAdapter(ABC):
         return False
 
     @abstractmethod
-    def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
+    def read(self, source: str | Path, /, *, trust: bool = False) -> Checkpoint[A]:
         """Open an upstream checkpoint or an alias, without executing anything it contains unless ``trust``.
 
         Raises:
@@ -154,91 +159,46 @@ class ModelAdapter(ABC):
         """
 
     @abstractmethod
-    def build(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
+    def build(self, architecture: A, dtype: torch.dtype, /) -> nn.Module:
         """An ordinary upstream module with freshly initialised weights, built in ``dtype``."""
 
-    def build_for_training(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
-        """What `build` gives, arranged so that its gradients cost less: the same weights, predictions and gradients.
-
-        It is never written to a file. The default is `build`.
-        """
-        return self.build(architecture, dtype)
-
     @abstractmethod
-    def feature_spaces(self, architecture: Any) -> tuple[FeatureSpace, ...]:
+    def spaces(self, architecture: A, /) -> tuple[FeatureSpace, ...]:
         """Every space a plan may prune."""
 
     @abstractmethod
-    def weight_layouts(self, architecture: Any) -> Mapping[str, WeightLayout]:
+    def layouts(self, architecture: A, /) -> Mapping[str, WeightLayout]:
         """The layout of every parameter of the module that `build` returns, and of buffers that carry information.
 
         Computed without building the module.
         """
 
+    def shrink(self, architecture: A, plan: PruningPlan, /) -> A:
+        """The architecture that the plan leaves. Raises `PlanError` for what upstream cannot express.
+
+        The default writes what is kept of every space into the fields that the space names (`FeatureSpace.size_in`).
+        """
+        return resized(architecture, self.spaces(architecture), plan)
+
     @abstractmethod
-    def shrink(self, architecture: Any, plan: PruningPlan) -> Any:
-        """The architecture that the plan leaves. Raises `PlanError` for what upstream cannot express."""
+    def evaluate(
+        self, module: nn.Module, architecture: A, graph: AtomicGraph, head: str | None, taps: Taps, /
+    ) -> Outputs:
+        """Energies, differentiable in ``graph.positions`` and ``graph.strain``, and forces where they are an output.
 
-    @abstractmethod
-    def energies(
-        self, module: nn.Module, architecture: Any, graph: AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        """Energies (structures,) in eV, differentiable with respect to ``graph.positions`` and ``graph.strain``.
-
-        Each tap is called where its space is produced, and its result is what the model goes on with: once for most
-        spaces, several times for one that is made in several places (the features that every layer adds to). It is
-        given a row per site, or several blocks of such rows one after another.
+        Every feature space is passed to ``taps`` where it is produced, and the model goes on with what comes back: once
+        for most spaces, several times for one that is made in several places (the features that every layer adds to).
+        The tensor has a row per site, or several blocks of such rows one after another.
         """
 
-    def energies_and_forces(
-        self, module: nn.Module, architecture: Any, graph: AtomicGraph, head: str | None, taps: Taps
-    ) -> tuple[Tensor, Tensor]:
-        """Energies (structures,) in eV and forces (atoms, 3) in eV/Angstrom of a model with `direct_forces`."""
-        raise NotImplementedError(f"{self.name} models have forces that are gradients")
 
-    def absorb(self, architecture: Any, weights: Weights, plan: PruningPlan) -> tuple[Any, Weights]:
-        """Rewrite the parent exactly where slicing alone cannot express the plan. The default changes nothing."""
-        return architecture, weights
-
-    def grow(self, architecture: Any, weights: Weights, growth: Growth) -> tuple[Any, Weights]:
-        """The larger architecture and its weights, all float64. Raises `TargetError` for what it does not know."""
-        raise TargetError(f"{self.name} models cannot grow ({type(growth).__name__}). Leave that out.")
-
-    def with_references(
-        self, architecture: Any, weights: Weights, changes: Mapping[int, float], head: str | None
-    ) -> tuple[Any, Weights]:
-        """Add ``changes[Z]`` (eV) to the energy of every atom of element Z, exactly; other heads stay as they are.
-
-        Weights come and go in float64. See `per_element`. Raises `TargetError` where a model has no place for them.
-        """
-        raise TargetError(f"{self.name} models have no energies of elements that could change. Keep them as they are.")
-
-    def with_scale(self, architecture: Any, weights: Weights, scale: float, head: str | None) -> tuple[Any, Weights]:
-        """Set the factor (eV) on what the network gives for an atom, before energies of elements are added.
-
-        Weights come and go in float64; other heads stay as they are. Raises `TargetError` for a model without one.
-        """
-        raise TargetError(f"{self.name} models have no energy scale that could change. Keep it as it is.")
-
-    def why_not_exported(self, architecture: Any) -> str:
-        """Why an upstream file cannot hold this model, as a sentence with what helps; empty when it can."""
-        return ""
-
-    def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
-        """Write an upstream checkpoint to ``path`` and companions beside it; the paths written."""
-        raise OutputError(f"The {self.name} adapter writes no upstream format. Save to a directory (no suffix).")
-
-    def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
-        """Energies (eV) that the stock upstream calculator gives after opening a written file."""
-        raise OutputError(f"The {self.name} adapter has no stock calculator.")
-
-    def check_head(self, architecture: Architecture, head: str | None) -> None:
-        """Raise `TargetError` unless ``head`` is one this model has (None for a single-head model)."""
-        if architecture.heads and head not in architecture.heads:
-            given = f"'{head}' is not a head of this model" if head else "This model has several heads"
-            raise TargetError(f"{given}. Choose one with --head: {', '.join(architecture.heads)}.")
-        if head is not None and not architecture.heads:
-            raise TargetError(f"This model has a single head; --head {head} means nothing. Leave it out.")
+def check_head(architecture: Architecture, head: str | None) -> None:
+    """Raise `TargetError` unless ``head`` is one this model has (None for a single-head model)."""
+    if architecture.heads and head not in architecture.heads:
+        given = f"'{head}' is not a head of this model" if head else "This model has several heads"
+        raise TargetError(f"{given}. Choose one with `head`: {', '.join(architecture.heads)}.")
+    if head is not None and not architecture.heads:
+        raise TargetError(f"This model has a single head; `head` {head} means nothing. Leave it out.")
 
 
 def per_element(architecture: Architecture, values: Mapping[int, float]) -> Tensor:
@@ -252,7 +212,7 @@ def per_element(architecture: Architecture, values: Mapping[int, float]) -> Tens
     return torch.tensor([values.get(z, 0.0) for z in architecture.elements], dtype=torch.float64)
 
 
-def fill(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+def load_weights(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Copy weights into a module, every parameter exactly once, and buffers where there is a weight of their name.
 
     Raises:

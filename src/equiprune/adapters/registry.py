@@ -35,7 +35,7 @@ def _opened(name: str) -> ModelAdapter | str:
         adapter = point.load()()
         if not isinstance(adapter, ModelAdapter):
             raise TypeError(f"it makes a {type(adapter).__name__}, not a ModelAdapter")
-        adapter.aliases()
+        dict(adapter.aliases)
         if adapter.name != name:
             raise ValueError(f"it calls itself '{adapter.name}', and files are found again by that name")
     except Exception as error:  # a plug-in may fail in any way
@@ -73,7 +73,7 @@ def _unusable() -> str:
 
 def aliases() -> dict[str, str]:
     """Every known alias and the adapter that opens it."""
-    return {alias: adapter.name for adapter in _usable() for alias in adapter.aliases()}
+    return {alias: adapter.name for adapter in _usable() for alias in adapter.aliases}
 
 
 def adapter_for(source: str | Path, named: str | None = None) -> ModelAdapter:
@@ -116,8 +116,7 @@ def _recognising(path: Path) -> ModelAdapter:
     names = " and ".join(adapter.name for adapter in found)
     if found:
         raise CheckpointError(
-            f"'{path}' could be a model of {names}. Say which: --adapter {found[0].name} on the command line, "
-            f"adapter='{found[0].name}' in Python."
+            f"'{path}' could be a model of {names}. Say which with `adapter`, such as {found[0].name}."
         )
     looked_for = "; ".join(f"{adapter.name}: {adapter.looks_for}" for adapter in _usable() if adapter.looks_for)
     raise CheckpointError(

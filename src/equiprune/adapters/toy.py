@@ -9,23 +9,37 @@ slicing it wrongly shows.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import sqrt
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
-from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, Taps, Weights, per_element
+from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, per_element
+from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.e3nn import layouts as e3nn_layouts
-from equiprune.blocks import FeatureSpace, Irrep, Irreps, PruningPlan, Role, Segment, Site, WeightLayout
+from equiprune.adapters.evaluation import Outputs, Taps
+from equiprune.blocks import (
+    Entries,
+    FeatureSpace,
+    HighestL,
+    Irrep,
+    Irreps,
+    IrrepsText,
+    NumberOfChannels,
+    PrefixOnly,
+    Role,
+    SameCounts,
+    Segment,
+    Site,
+    WeightLayout,
+)
 from equiprune.errors import CheckpointError
 from equiprune.structures.graph import AtomicGraph
-
-Tap = Callable[[str, Tensor], Tensor]
-"""Applies the tap of a named space, if there is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,14 +69,12 @@ class ToyArchitecture(Architecture):
         return len(self.hidden_irreps) - 1
 
 
-class ToyAdapter(ModelAdapter):
+class ToyAdapter(ModelAdapter[ToyArchitecture]):
     """The toy architecture. ``toy`` is a model with fixed random weights for H, C, O and Si."""
 
     name = "toy"
     architecture_type = ToyArchitecture
-
-    def aliases(self) -> Mapping[str, str]:
-        return {"toy": "a small random model for trying things out"}
+    aliases = MappingProxyType({"toy": "a small random model for trying things out"})
 
     def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
         if str(source).lower() != "toy":
@@ -72,7 +84,7 @@ class ToyAdapter(ModelAdapter):
     def random_checkpoint(self, architecture: ToyArchitecture, seed: int = 0) -> Checkpoint:
         """Random weights, scaled so that every interaction contributes."""
         generator = torch.Generator().manual_seed(seed)
-        layouts = self.weight_layouts(architecture)
+        layouts = self.layouts(architecture)
         weights = {n: torch.randn(lay.shape, generator=generator) for n, lay in layouts.items()}
         weights["readout_weight"] *= 10
         weights["radial_centres"] = torch.linspace(0.3, 1, architecture.radial_basis)
@@ -82,31 +94,11 @@ class ToyAdapter(ModelAdapter):
     def build(self, architecture: ToyArchitecture, dtype: torch.dtype) -> nn.Module:
         return ToyModel(self, architecture).to(dtype)
 
-    def feature_spaces(self, architecture: ToyArchitecture) -> tuple[FeatureSpace, ...]:
-        spaces = [
-            FeatureSpace("elements", Irreps.scalars(len(architecture.elements)), Role.ELEMENTS, Site.NONE),
-            FeatureSpace(
-                "edge_attrs",
-                Irreps.spherical_harmonics(architecture.edge_lmax, -1),
-                Role.EDGE_ATTRS,
-                Site.EDGE,
-                ordered=True,
-            ),
-            FeatureSpace("radial_basis", Irreps.scalars(architecture.radial_basis), Role.RADIAL_BASIS, Site.EDGE),
-        ]
-        for t, irreps in enumerate(architecture.irreps):
-            group = f"hidden.{t}" if t < architecture.interactions else ""
-            spaces.append(FeatureSpace(f"node_feats.{t}", irreps, Role.NODE_FEATS, size_group=group))
-            if t < architecture.interactions:
-                width = Irreps.scalars(architecture.radial_width)
-                spaces += [
-                    FeatureSpace(f"edge_irreps.{t}", irreps, Role.EDGE_IRREPS, size_group=group),
-                    FeatureSpace(f"radial.{t}", width, Role.RADIAL_WIDTH, Site.EDGE, size_group="radial"),
-                ]
-        return tuple(spaces)
+    def spaces(self, architecture: ToyArchitecture) -> tuple[FeatureSpace, ...]:
+        return tuple(_spaces(architecture))
 
-    def weight_layouts(self, architecture: ToyArchitecture) -> Mapping[str, WeightLayout]:
-        space = {s.name: e3nn_layouts.labelled(s) for s in self.feature_spaces(architecture)}
+    def layouts(self, architecture: ToyArchitecture) -> Mapping[str, WeightLayout]:
+        space = {s.name: e3nn_layouts.labelled(s) for s in self.spaces(architecture)}
         edge_attrs = Irreps.spherical_harmonics(architecture.edge_lmax, -1)
         layouts = e3nn_layouts.linear("embedding", space["elements"], space["node_feats.0"])
         for t in range(architecture.interactions):
@@ -126,28 +118,36 @@ class ToyAdapter(ModelAdapter):
         layouts["radial_centres"] = WeightLayout.dense(space["radial_basis"][0][1], trainable=False)
         return {name.replace(".", "_"): layout for name, layout in layouts.items()}
 
-    def shrink(self, architecture: ToyArchitecture, plan: PruningPlan) -> ToyArchitecture:
-        spaces = {s.name: plan.mask(s).kept_irreps for s in self.feature_spaces(architecture)}
-        elements = plan.kept("elements", spaces["elements"].entries[0][1], len(architecture.elements))
-        return ToyArchitecture(
-            elements=tuple(architecture.elements[i] for i in elements),
-            cutoff=architecture.cutoff,
-            hidden_irreps=tuple(str(spaces[f"node_feats.{t}"]) for t in range(architecture.interactions + 1)),
-            edge_lmax=spaces["edge_attrs"].lmax,
-            radial_basis=spaces["radial_basis"].channels,
-            radial_width=spaces["radial.0"].channels,
-        )
-
-    def energies(
+    def evaluate(
         self, module: nn.Module, architecture: ToyArchitecture, graph: AtomicGraph, head: str | None, taps: Taps
-    ) -> Tensor:
-        assert isinstance(module, ToyModel)
-        return module(graph, taps)
+    ) -> Outputs:
+        per_atom = module(graph, taps)
+        energies = torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_atom, per_atom)
+        return Outputs(energies, per_atom)
 
     def with_references(
         self, architecture: ToyArchitecture, weights: Weights, changes: Mapping[int, float], head: str | None
     ) -> tuple[ToyArchitecture, Weights]:
         return architecture, {**weights, "shift": weights["shift"] + per_element(architecture, changes)}
+
+
+def _spaces(arch: ToyArchitecture) -> Iterator[FeatureSpace]:
+    elements, basis, width = map(Irreps.scalars, (len(arch.elements), arch.radial_basis, arch.radial_width))
+    harmonics = Irreps.spherical_harmonics(arch.edge_lmax, -1)
+    edge, degrees, number = Site.EDGE, (HighestL("edge_lmax"),), (NumberOfChannels("radial_basis"),)
+    yield FeatureSpace("elements", elements, Role.ELEMENTS, Site.NONE, size_in=(Entries("elements"),))
+    yield FeatureSpace("edge_attrs", harmonics, Role.EDGE_ATTRS, edge, rules=(PrefixOnly(),), size_in=degrees)
+    yield FeatureSpace("radial_basis", basis, Role.RADIAL_BASIS, edge, size_in=number)
+    for t, irreps in enumerate(arch.irreps):
+        text = (IrrepsText("hidden_irreps", t),)
+        if t == arch.interactions:
+            yield FeatureSpace(f"node_feats.{t}", irreps, Role.NODE_FEATS, size_in=text)
+            return
+        together, alike = (SameCounts(f"hidden.{t}"),), (SameCounts("radial"),)
+        neurons = NumberOfChannels("radial_width")
+        yield FeatureSpace(f"node_feats.{t}", irreps, Role.NODE_FEATS, rules=together, size_in=text)
+        yield FeatureSpace(f"edge_irreps.{t}", irreps, Role.EDGE_IRREPS, rules=together)
+        yield FeatureSpace(f"radial.{t}", width, Role.RADIAL_WIDTH, edge, rules=alike, size_in=(neurons,))
 
 
 class ToyModel(nn.Module):
@@ -158,44 +158,41 @@ class ToyModel(nn.Module):
         self.architecture = architecture
         self.shift: Tensor
         self.radial_centres: Tensor
-        self.layouts = adapter.weight_layouts(architecture)
+        self.layouts = adapter.layouts(architecture)
         for name, layout in self.layouts.items():
             self.register_parameter(name, nn.Parameter(torch.randn(layout.shape), requires_grad=layout.trainable))
 
     def forward(self, graph: AtomicGraph, taps: Taps) -> Tensor:
-        """Energies (structures,)."""
+        """Energies of atoms, (atoms,) eV."""
         arch = self.architecture
-
-        def tap(name: str, feature: Tensor) -> Tensor:
-            return taps[name](feature) if name in taps else feature
-
         vectors = graph.edge_vectors()
         length = vectors.norm(dim=-1, keepdim=True)
         harmonics = torch.cat([torch.ones_like(length), sqrt(3) * vectors / length][: arch.edge_lmax + 1], dim=-1)
-        harmonics = tap("edge_attrs", harmonics)
-        basis = tap("radial_basis", self._radial_basis(length))
+        harmonics = taps("edge_attrs", harmonics)
+        basis = taps("radial_basis", self._radial_basis(length))
         species = torch.tensor(arch.elements, device=graph.numbers.device).eq(graph.numbers[:, None]).long().argmax(-1)
         attrs = one_hot(species, len(arch.elements)).to(vectors.dtype)
-        h = tap("node_feats.0", self._linear("embedding", attrs, Irreps.scalars(len(arch.elements)), arch.irreps[0]))
+        h = taps("node_feats.0", self._linear("embedding", attrs, Irreps.scalars(len(arch.elements)), arch.irreps[0]))
         for t in range(arch.interactions):
-            h = tap(f"node_feats.{t + 1}", self._interaction(t, h, harmonics, basis, graph, tap))
-        site = self._linear("readout", h, arch.irreps[-1], Irreps.scalars(1))[:, 0] + self.shift[species]
-        return torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_atom, site)
+            h = taps(f"node_feats.{t + 1}", self._interaction(t, h, harmonics, basis, graph, taps))
+        return self._linear("readout", h, arch.irreps[-1], Irreps.scalars(1))[:, 0] + self.shift[species]
 
     def _radial_basis(self, length: Tensor) -> Tensor:
         x = (length / self.architecture.cutoff).clamp(max=1)
         envelope = (1 - x**2) ** 4
         return torch.exp(-20 * (x - self.radial_centres) ** 2) * envelope
 
-    def _interaction(self, t: int, h: Tensor, harmonics: Tensor, basis: Tensor, graph: AtomicGraph, tap: Tap) -> Tensor:
+    def _interaction(
+        self, t: int, h: Tensor, harmonics: Tensor, basis: Tensor, graph: AtomicGraph, taps: Taps
+    ) -> Tensor:
         arch = self.architecture
         before, after = arch.irreps[t], arch.irreps[t + 1]
         scalars, vectors = after.entries[0][0], after.channels - after.entries[0][0]
         gate_irreps = Irreps(((scalars + vectors, after.entries[0][1]), *after.entries[1:]))
         skip = self._linear(f"self_connection_{t}", h, before, gate_irreps)
-        x = tap(f"edge_irreps.{t}", self._linear(f"linear_up_{t}", h, before, before))
+        x = taps(f"edge_irreps.{t}", self._linear(f"linear_up_{t}", h, before, before))
         hidden = silu(self._matrix(f"radial_{t}_layer0_weight", basis))
-        weights = self._matrix(f"radial_{t}_layer1_weight", tap(f"radial.{t}", hidden))
+        weights = self._matrix(f"radial_{t}_layer1_weight", taps(f"radial.{t}", hidden))
         messages, irreps = self._tensor_product(x[graph.edge_index[1]], before, harmonics, weights, after.lmax)
         pooled = h.new_zeros(len(h), irreps.dim).index_add(0, graph.edge_index[0], messages) / 3
         g = skip + self._linear(f"linear_down_{t}", pooled, irreps, gate_irreps)

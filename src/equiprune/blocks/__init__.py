@@ -8,25 +8,63 @@ Shape words used throughout: ``atoms``, ``edges``, ``structures``, ``mul`` (chan
 feature tensor has shape ``(sites, sum over irreps of mul * m)``, channels outermost (e3nn's ``mul_ir``).
 """
 
-from equiprune.blocks.feature_space import ChannelTying, FeatureSpace, Role, Site
+from equiprune.blocks.feature_space import FeatureSpace, Role, Site, widened_together
 from equiprune.blocks.irreps import Irrep, Irreps
 from equiprune.blocks.layout import Axis, Path, Segment, WeightLayout
-from equiprune.blocks.plan import BlockMask, PruningPlan
+from equiprune.blocks.mask import BlockMask
+from equiprune.blocks.plan import PruningPlan, resized
+from equiprune.blocks.rules import (
+    KeepsDegrees,
+    KeepsFirst,
+    KeepsOrder,
+    KeepsScalars,
+    OneChannelSet,
+    PrefixOnly,
+    Rule,
+    SameCounts,
+    SameCountsUpstream,
+    TopDown,
+)
+from equiprune.blocks.size_fields import (
+    Entries,
+    HighestL,
+    IrrepsText,
+    NumberOfChannels,
+    NumberOfChannelsPerL,
+    SizeField,
+)
 from equiprune.blocks.slicing import kept_positions, slice_weight
 
 __all__ = [
     "Axis",
     "BlockMask",
-    "ChannelTying",
+    "Entries",
     "FeatureSpace",
+    "HighestL",
     "Irrep",
     "Irreps",
+    "IrrepsText",
+    "KeepsDegrees",
+    "KeepsFirst",
+    "KeepsOrder",
+    "KeepsScalars",
+    "NumberOfChannels",
+    "NumberOfChannelsPerL",
+    "OneChannelSet",
     "Path",
+    "PrefixOnly",
     "PruningPlan",
     "Role",
+    "Rule",
+    "SameCounts",
+    "SameCountsUpstream",
     "Segment",
     "Site",
+    "SizeField",
+    "TopDown",
     "WeightLayout",
     "kept_positions",
+    "resized",
     "slice_weight",
+    "widened_together",
 ]

@@ -30,8 +30,9 @@ class Segment:
     """All ``mul`` channels of one irrep of one space, as a stretch of an axis.
 
     ``use`` tells apart several occurrences of the same channels: a gate scalar repeats the channel it gates with use
-    ``gate``, and each tensor-product path repeats its input channels with the path as use. An empty ``space`` is a
-    stretch that is never pruned.
+    ``gate``, and each tensor-product path repeats its input channels with the path as use. A use that begins with
+    `ADDED` is what is added to the channels themselves, where several stretches of one axis make them together. An
+    empty ``space`` is a stretch that is never pruned.
     """
 
     space: str
@@ -59,12 +60,20 @@ class Segment:
         return f"{channels}, used as '{self.use}'" if self.use else channels
 
     @property
+    def effect(self) -> str:
+        """Its use for what becomes of the channels: what is added to them is the channels themselves."""
+        return "" if self.use.startswith(ADDED) else self.use
+
+    @property
     def is_filler(self) -> bool:
         """Whether nothing belongs here."""
         return self.use == _FILLER
 
 
 _FILLER = "filler"
+
+ADDED = "+"
+"""The first letter of a use that is added to the channels: they are zero only where all that is added is."""
 
 EVERY_L = "every_l"
 """The use of a stretch that stands for the channels of a space whatever their l (it names the first irrep)."""

@@ -17,7 +17,8 @@ def slice_weight(weight: Tensor, parent: WeightLayout, child: WeightLayout, plan
 
     Args:
         weight: stored tensor of shape ``parent.shape``.
-        parent, child: layouts of this weight in the unpruned and in the pruned model.
+        parent: layout of this weight in the unpruned model.
+        child: its layout in the pruned model.
         plan: which blocks are kept.
 
     Returns:

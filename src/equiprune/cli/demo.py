@@ -34,6 +34,7 @@ from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import EdgeLmax, HiddenIrreps, Lmax, Target
 from equiprune.structures.probes import probe_structures
 from equiprune.structures.reading import read_structures
+from equiprune.training.arguments import TrainingData, Watchers
 from equiprune.training.objective import sevennet_huber
 from equiprune.training.observers import CurvePicture
 from equiprune.training.optimisation import Linear, Optimisation
@@ -118,15 +119,15 @@ def _retrain(parent: Potential, child: Potential, folder: Path, say: Any) -> Pot
     family = COPIES.copies + 1
     copies = [a for i, a in enumerate(augmented(_shipped("evaluation"), COPIES)) if i % family]  # not the crystals
     labelled = list(label(parent, copies))
-    validation = labelled[:: COPIES.copies]  # one copy of each
     training = [atoms for i, atoms in enumerate(labelled) if i % COPIES.copies]
+    data = TrainingData(training, validation=labelled[:: COPIES.copies])  # one copy of each
     steps = RECIPE.epochs * -(-len(training) // RECIPE.batch_size)
     say(f"Retraining {RETRAINED} for {steps} steps on displaced copies of 40 crystals, with {PARENT}'s labels.")
     run = folder / "retraining"
     try:
         with progress("retrain", steps) as step:
             picture = [CurvePicture(run)]
-            retrained = train(child, training, RECIPE, run, validation=validation, progress=step, observers=picture)
+            retrained = train(child, data, RECIPE, run, watchers=Watchers(progress=step, observers=picture))
     except StoppedError:
         raise EquipruneError(f"The demo was interrupted. Remove '{folder}' and start it again.") from None
     save(retrained, folder / f"{RETRAINED}-retrained.pth")

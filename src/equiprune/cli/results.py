@@ -26,6 +26,7 @@ from equiprune.pruning.stability import table as stability_table
 
 
 def description(found: Description) -> None:
+    """Facts of a model and the spaces that a plan can prune."""
     columns = ("name", "irreps", "role", "tying")
     facts = found.to_json()
     spaces = [[space[column] for column in columns] for space in facts.pop("spaces")]
@@ -39,10 +40,12 @@ def _label(key: str) -> str:
 
 
 def labelled(made: Labelled) -> None:
+    """How many structures were labelled, and where they are."""
     show(f"Labelled {made.structures} structures: {made.path}")
 
 
 def calibrated(made: Calibrated) -> None:
+    """Importance by l and interaction, and where the scores are."""
     scores = made.scores
     basis = f"mean over {scores.structures} structures" if scores.structures else "from the weights or the seed alone"
     show_table(f"Importance ({made.criterion}, {basis})", importance_table(scores))
@@ -50,6 +53,7 @@ def calibrated(made: Calibrated) -> None:
 
 
 def pruned(made: Pruned) -> None:
+    """Parent and child side by side, what the change means, and the files."""
     sizes = [[key, plain(before), plain(after)] for key, (before, after) in made.comparison.items()]
     show_table("Pruned", [["", "parent", "child"], *sizes])
     show(" ".join([*made.changed, _advice(made)]))
@@ -90,16 +94,19 @@ def _advice(made: Pruned) -> str:
 
 
 def certified(certificate: ep.Certificate) -> None:
+    """A certificate as a page."""
     show(certificate.to_markdown())
 
 
 def trained(made: Trained) -> None:
+    """Errors before and after, and where the run is."""
     some = f"{made.looked_at} of {made.structures} training structures"
     show_table(f"On {'the validation structures' if made.validated else some}", accuracy_table(made.accuracies))
     show_table("", [["", ""], *([key, plain(item)] for key, item in made.files.items())])
 
 
 def evaluated(found: Evaluated) -> None:
+    """Errors of models against labels."""
     first = found.accuracies[0]
     show_table(f"{first.structures} structures of {found.data}", accuracy_table(found.accuracies))
     for quantity, count in first.missing.items():
@@ -108,15 +115,18 @@ def evaluated(found: Evaluated) -> None:
 
 
 def timed(found: Timed) -> None:
+    """Speed and memory of models."""
     formula = found.structure.get_chemical_formula()
     show_table(f"Energy, forces and stress of {formula} on {found.device}", timing_table(list(found.timings)))
 
 
 def compared(found: Compared) -> None:
+    """Importance before and after training."""
     show_table(f"Importance of {found.before} and of {found.after}: how alike?", stability_table(found.found))
 
 
 def exported(made: Exported) -> None:
+    """The files."""
     show(_written(made.files))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
+from equiprune.adapters.base import check_head
 from equiprune.commands.opening import read_model
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.values import Model
@@ -41,5 +42,5 @@ class Info(Request[Description]):
         """Read the file; nothing is built."""
         adapter, checkpoint = read_model(self.model, self.opening)
         if self.opening.head is not None:
-            adapter.check_head(checkpoint.architecture, self.opening.head)
+            check_head(checkpoint.architecture, self.opening.head)
         return Description(self.model, describe_model(adapter, checkpoint))

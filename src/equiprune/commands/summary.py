@@ -6,7 +6,7 @@ from ase.data import chemical_symbols
 
 from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.adapters.precision import dtype_name
-from equiprune.blocks import Role
+from equiprune.blocks import FeatureSpace, Role
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
 from equiprune.pruning.dead_blocks import dead_blocks, describe
@@ -15,7 +15,7 @@ from equiprune.pruning.dead_blocks import dead_blocks, describe
 def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, Any]:
     """What `equiprune info` shows; nothing is built, so it is quick."""
     architecture = checkpoint.architecture
-    spaces = adapter.feature_spaces(architecture)
+    spaces = adapter.spaces(architecture)
     count = count_parameters(adapter, architecture)
     dtypes = sorted({dtype_name(weight.dtype) for weight in checkpoint.weights.values()})
     assembled = {"assembled": architecture.why_not_stock} if architecture.why_not_stock else {}
@@ -23,7 +23,7 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
         "adapter": adapter.name,
         "source": checkpoint.source,
         "parameters": {"all": count.all, "trainable": count.trainable},
-        "hidden_irreps": [str(space.irreps) for space in spaces if space.role is Role.NODE_FEATS],
+        "hidden_irreps": [str(space.irreps) for space in spaces if space.role == Role.NODE_FEATS],
         "elements": [chemical_symbols[z] for z in architecture.elements],
         "heads": list(architecture.heads),
         **assembled,
@@ -33,10 +33,13 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
         "sha256": checkpoint.sha256,
         "steps": [str(step.get("step")) for step in checkpoint.history],
         "dead": describe(dead_blocks(adapter, checkpoint)),
-        "spaces": [
-            {"name": s.name, "irreps": str(s.irreps), "tying": s.tying.value, "role": s.role.value} for s in spaces
-        ],
+        "spaces": [_described(space) for space in spaces],
     }
+
+
+def _described(space: FeatureSpace) -> dict[str, str]:
+    tying = "across_l" if space.joins_irreps else "independent"
+    return {"name": space.name, "irreps": str(space.irreps), "tying": tying, "role": space.role.name}
 
 
 def compare_models(parent: Potential, child: Potential) -> dict[str, tuple[Any, Any]]:

@@ -30,10 +30,11 @@ from equiprune.structures.labels import LabelKeys
 from equiprune.structures.reading import check_apart, fingerprint, open_structures
 from equiprune.structures.sampling import held_out_frames, sample_frames, structure_ids
 from equiprune.structures.sequences import Selection
+from equiprune.training.arguments import Resources, TrainingData, Watchers
 from equiprune.training.from_scratch import from_scratch as initialised
 from equiprune.training.optimisation import Plateau
 from equiprune.training.recipe import PRESETS, steps_of
-from equiprune.training.references import some, with_scale_of_forces
+from equiprune.training.references import evenly_spaced, with_scale_of_forces
 from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
 from equiprune.training.trainer import train as run_training
 
@@ -151,13 +152,13 @@ class Train(Request[Trained | None]):
             say("Without `validation` the learning rate stays as it is, and the last model is the result.")
         own = len(sets.training)
         steps = steps_of(recipe, own, replay.per_epoch(own), fabric.world_size)
-        more: dict[str, Any] = {"workers": self.loading.workers, "cache": self.loading.cache, "note": say}
-        more |= {"validation": sets.held_out, "replay": replay, "fingerprints": self._prints() | sets.facts}
+        data = TrainingData(sets.training, sets.held_out, replay, self._prints() | sets.facts)
+        resources = Resources(fabric, self.loading.workers, self.loading.cache)
         looked_at = checking(own + len(sets.held_out) + len(replay.structures))
         shown = display if fabric.is_global_zero else unseen
         with shown(Task("train", steps), looked_at) as (step, look):
-            more |= {"observers": observers, "fabric": fabric, "progress": step, "looked_at": look}
-            run_training(start, sets.training, recipe, self.output, **more)
+            watchers = Watchers(say, step, look, observers)
+            run_training(start, data, recipe, self.output, resources=resources, watchers=watchers)
         return self._trained(start, sets) if fabric.is_global_zero else None
 
     def _prints(self) -> dict[str, str]:
@@ -179,7 +180,7 @@ class Train(Request[Trained | None]):
     def _trained(self, start: ep.Potential, sets: _Sets) -> Trained:
         how: dict[str, Any] = {"dtype": start.dtype, "head": start.head, "device": start.device}
         models = {"start": start, "trained": ep.load(self.output / "model", **how)}
-        looked_at = sets.held_out or some(sets.training)
+        looked_at = sets.held_out or evenly_spaced(sets.training)
         accuracies = tuple(ep.evaluate(models, looked_at))
         return Trained(self.output, accuracies, bool(sets.held_out), len(looked_at), len(sets.training))
 

@@ -88,13 +88,16 @@ class Accuracy:
 
     @property
     def efwt(self) -> float | None:
-        """Share of structures whose energy is within 0.02 eV and, of atoms that are free to move, all force components
-        within 0.03 eV/Angstrom; None without labels of both.
+        """Share of structures with energy and forces within a threshold (EFwT of OC20); None without labels of both.
+
+        The energy within 0.02 eV, and of atoms that are free to move all force components within 0.03 eV/Angstrom.
         """
         return self.sums.get(("efwt", ("all", "")), ErrorSums()).mae
 
     def to_json(self) -> dict[str, Any]:
-        """``energy_mae`` (meV/atom), ``forces_mae`` (meV/Angstrom), ``stress_mae`` (meV/Angstrom^3), RMSE, ``efwt``,
+        """Errors and what they are of.
+
+        ``energy_mae`` (meV/atom), ``forces_mae`` (meV/Angstrom), ``stress_mae`` (meV/Angstrom^3), RMSE, ``efwt``,
         groups.
         """
         value: dict[str, Any] = {"model": self.model, "structures": self.structures, "missing": dict(self.missing)}

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 
 from equiprune.errors import StructureError
-from equiprune.potentials.hessian import Probes, hessian_products
+from equiprune.potentials.hessian import Probes, hessian_vector_products
 from equiprune.potentials.potential import Potential
 from equiprune.structures.batching import located_batches
 from equiprune.structures.labels import HessianProducts
@@ -37,7 +37,7 @@ def with_products(
     done, origins = first, map(Origin, count(first)) if origins is None else origins
     for places, batch in located_batches(structures, batch_atoms, origins):
         vectors = [probes.draw(len(atoms), done + i) for i, atoms in enumerate(batch)]
-        found = hessian_products(teacher, batch, vectors, batch_atoms, places)
+        found = hessian_vector_products(teacher, batch, vectors, batch_atoms, places)
         for atoms, place, its, product in zip(batch, places, vectors, found, strict=True):
             if not np.isfinite(product).all():
                 raise StructureError(f"{place.of(atoms)}: the teacher's Hessian is not finite.")

@@ -10,7 +10,9 @@ import torch
 from ase import Atoms
 from ase.data import chemical_symbols
 
+from equiprune.adapters.capabilities import HasAtomicEnergies
 from equiprune.adapters.history import ReferencesChanged, Step
+from equiprune.errors import TargetError
 from equiprune.potentials.potential import Potential
 from equiprune.structures.batching import batches
 
@@ -43,6 +45,10 @@ def with_references(potential: Potential, changes: Mapping[int, float], how: str
     """
     named = {chemical_symbols[z]: change for z, change in sorted(changes.items())}
     weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
+    if not isinstance(potential.adapter, HasAtomicEnergies):
+        raise TargetError(
+            f"{potential.adapter.name} models have no atomic reference energies that could change. Keep them."
+        )
     made = potential.adapter.with_references(potential.architecture, weights, changes, potential.head)
     return rebuilt(potential, ReferencesChanged(how, potential.head, named), *made)
 

@@ -9,6 +9,7 @@ before it gets its name.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as save_safetensors
 
 from equiprune.adapters import Architecture, Checkpoint, ModelAdapter, adapter_for, adapter_named
+from equiprune.adapters.capabilities import Exports
 from equiprune.adapters.hyperparameters import hyperparameters_from_json, hyperparameters_to_json
 from equiprune.adapters.registry import check_adapter
 from equiprune.errors import CheckpointError, OutputError
@@ -93,11 +95,12 @@ def save(potential: Potential, path: str | Path) -> tuple[Path, ...]:
     if not path.suffix:
         return _save_native(potential, path)
     check_export(adapter, potential.architecture, path)
+    assert isinstance(adapter, Exports)  # or `check_output` had refused the suffix
     with replacing(path) as temporary:
         written = adapter.export(potential.checkpoint, temporary)
         reread = adapter.read(temporary)
         _check_same_weights(potential, reread)
-        _check_stock_energies(potential, temporary, reread.dtype)
+        _check_stock_energies(potential, adapter, temporary, reread.dtype)
         companions = [(w, path.parent / w.name) for w in written if w != temporary]
         for _, companion in companions:
             check_writable(companion)
@@ -109,8 +112,9 @@ def save(potential: Potential, path: str | Path) -> tuple[Path, ...]:
 def check_output(adapter: ModelAdapter, path: Path) -> None:
     """Raise `OutputError` before long work: `save` would refuse this path."""
     check_writable(path)
-    if path.suffix and path.suffix not in adapter.suffixes:
-        allowed = ", ".join(adapter.suffixes) or "none"
+    written = adapter.suffixes if isinstance(adapter, Exports) else ()
+    if path.suffix and path.suffix not in written:
+        allowed = ", ".join(written) or "none"
         raise OutputError(
             f"A {adapter.name} model cannot be written as '{path.suffix}'. Upstream suffixes: {allowed}; "
             "no suffix writes equiprune's own directory."
@@ -119,7 +123,7 @@ def check_output(adapter: ModelAdapter, path: Path) -> None:
 
 def check_export(adapter: ModelAdapter, architecture: Architecture, path: Path) -> None:
     """Raise `OutputError` when the format that the suffix stands for cannot hold this model."""
-    why_not = adapter.why_not_exported(architecture) if path.suffix else ""
+    why_not = adapter.why_not_exported(architecture) if path.suffix and isinstance(adapter, Exports) else ""
     if why_not:
         raise OutputError(
             f"This model cannot be written as '{path.suffix}': {why_not}, or save to a directory (no suffix)."
@@ -195,7 +199,7 @@ def _read_architecture(path: Path) -> tuple[ModelAdapter, Any]:
 def _check_shapes(adapter: ModelAdapter, architecture: Any, weights: dict[str, torch.Tensor], path: Path) -> None:
     try:
         _check_elements_and_cutoff(architecture)
-        expected = {name: layout.shape for name, layout in adapter.weight_layouts(architecture).items()}
+        expected = {name: layout.shape for name, layout in adapter.layouts(architecture).items()}
     except Exception as error:  # hyperparameters that no model has can break an adapter anywhere
         raise CheckpointError(f"'{path}' is damaged: its architecture is impossible ({error}).") from error
     found = {name: tuple(weight.shape) for name, weight in weights.items()}
@@ -228,12 +232,12 @@ def _check_same_weights(potential: Potential, reread: Checkpoint) -> None:
             raise OutputError(f"The file did not read back as written: weight {name} differs. Nothing was saved.")
 
 
-def _check_stock_energies(potential: Potential, path: Path, dtype: torch.dtype) -> None:
+def _check_stock_energies(potential: Potential, adapter: Exports, path: Path, dtype: torch.dtype) -> None:
     architecture = potential.architecture
     head = potential.head or (architecture.heads[0] if architecture.heads else None)
-    own = Potential.create(potential.adapter, potential.checkpoint, dtype, head)
+    own = replace(potential.on("cpu").with_dtype(dtype), head=head)
     structures = list(probe_structures(architecture.elements).values())
-    stock = potential.adapter.stock_energies(path, structures, head)
+    stock = adapter.stock_energies(path, structures, head)
     exact = own.with_dtype(torch.float64).predict(structures)
     for atoms, theirs, ours, truth in zip(structures, stock, own.predict(structures), exact, strict=True):
         rounding = 10 * abs(ours.energy.item() - truth.energy.item()) + _STOCK_TOLERANCE[dtype] * len(atoms)

@@ -17,7 +17,6 @@ from ase import Atoms
 
 from equiprune.errors import StructureError, TargetError
 from equiprune.files.settings import kind
-from equiprune.potentials.derivatives import products
 from equiprune.potentials.potential import Potential, check_predicted
 from equiprune.structures.batching import located_batches
 from equiprune.structures.graph import AtomicGraph
@@ -82,7 +81,7 @@ class RandomProbes(Probes):
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def hessian_products(
+def hessian_vector_products(
     potential: Potential,
     structures: Sequence[Atoms],
     vectors: Sequence[np.ndarray],
@@ -111,19 +110,15 @@ def hessian_products(
     found: list[np.ndarray] = []
     for places, batch in located_batches(structures, batch_atoms, origins):
         its = vectors[len(found) : len(found) + len(batch)]
-        together = _of_a_batch(potential, potential.graph(batch, places), side_by_side(its))
+        together = _of_a_batch(potential, potential.graph(batch, places), pad_and_concatenate(its))
         ends = np.cumsum([len(atoms) for atoms in batch])[:-1]
         found += [part[: len(v)] for part, v in zip(np.split(together, ends, axis=1), its, strict=True)]
     return found
 
 
 def _of_a_batch(potential: Potential, graph: AtomicGraph, vectors: np.ndarray) -> np.ndarray:
-    graph = graph.with_leaves()
-    [gradient] = torch.autograd.grad(
-        potential.energies(graph).sum(), graph.positions, create_graph=True, allow_unused=True, materialize_grads=True
-    )
     probes = torch.as_tensor(vectors, dtype=potential.dtype, device=potential.device)
-    return products(gradient, graph.positions, probes).double().cpu().numpy()
+    return potential.differentiate(graph, vectors=probes).hessian.detach().double().cpu().numpy()
 
 
 def hessian(potential: Potential, atoms: Atoms) -> np.ndarray:
@@ -135,17 +130,17 @@ def hessian(potential: Potential, atoms: Atoms) -> np.ndarray:
     ((6, 6), True)
     """
     size = 3 * len(atoms)
-    [rows] = hessian_products(potential, [atoms], [np.eye(size).reshape(size, -1, 3)])
+    [rows] = hessian_vector_products(potential, [atoms], [np.eye(size).reshape(size, -1, 3)])
     return rows.reshape(size, size)
 
 
-def side_by_side(arrays: Sequence[np.ndarray], fill: float = 0.0) -> np.ndarray:
+def pad_and_concatenate(arrays: Sequence[np.ndarray], load_weights: float = 0.0) -> np.ndarray:
     """Arrays (vectors, atoms, 3) of the structures of a batch as one, with the most vectors and all atoms.
 
-    >>> side_by_side([np.ones((1, 1, 3)), np.ones((2, 1, 3))])[:, :, 0]
+    >>> pad_and_concatenate([np.ones((1, 1, 3)), np.ones((2, 1, 3))])[:, :, 0]
     array([[1., 1.],
            [0., 1.]])
     """
     most = max(map(len, arrays), default=0)
-    filled = [np.pad(array, ((0, most - len(array)), (0, 0), (0, 0)), constant_values=fill) for array in arrays]
+    filled = [np.pad(array, ((0, most - len(array)), (0, 0), (0, 0)), constant_values=load_weights) for array in arrays]
     return np.concatenate(filled, axis=1)

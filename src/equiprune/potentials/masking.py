@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from equiprune.adapters import Taps
-from equiprune.blocks import FeatureSpace, PruningPlan, Role, Site
-from equiprune.potentials.potential import Potential, unchanged
+from equiprune.blocks import PruningPlan, Role, Site
+from equiprune.potentials.potential import Potential
 
 
 def masked(potential: Potential, plan: PruningPlan) -> Potential:
@@ -19,18 +17,11 @@ def masked(potential: Potential, plan: PruningPlan) -> Potential:
         PlanError: the plan does not fit.
     """
     plan.check(potential.spaces)
-    taps = dict(potential.taps)
-    for space in potential.spaces:
-        if space.name in plan.masks and space.site is not Site.NONE:
-            taps[space.name] = _masker(plan, space, potential.taps)
-    species = {space.name for space in potential.spaces if space.role is Role.ELEMENTS}
+    seen = {space.name for space in potential.spaces if space.site is not Site.NONE}
+    taps = potential.taps.masked({name: mask for name, mask in plan.masks.items() if name in seen})
+    species = {space.name for space in potential.spaces if space.role == Role.ELEMENTS}
     kept = {i for name in plan.masks.keys() & species for i in plan.masks[name].kept[0]}
     elements = potential.elements
     if kept:
         elements &= {z for i, z in enumerate(potential.architecture.elements) if i in kept}
     return replace(potential, taps=taps, elements=elements)
-
-
-def _masker(plan: PruningPlan, space: FeatureSpace, before: Taps) -> Any:
-    mask, earlier = plan.mask(space), before.get(space.name, unchanged)
-    return lambda feature: earlier(feature) * mask.as_tensor(feature)

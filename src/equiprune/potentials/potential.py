@@ -5,20 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from torch import Tensor, nn
 
-from equiprune.adapters import Checkpoint, ModelAdapter, Taps, fill
+from equiprune.adapters import NO_TAPS, Checkpoint, ModelAdapter, Outputs, Taps, load_weights
+from equiprune.adapters.base import check_head
+from equiprune.adapters.capabilities import BuildsForTraining
 from equiprune.blocks import FeatureSpace
 from equiprune.errors import StructureError, TargetError
+from equiprune.potentials.derivatives import Derivatives, Predictor, differentiated
 from equiprune.structures.batching import located_batches
 from equiprune.structures.checks import check_structures
 from equiprune.structures.graph import AtomicGraph
@@ -29,50 +31,21 @@ from equiprune.structures.sequences import Origin
 class Prediction:
     """What a potential says of one structure.
 
-    ==========  ============  =============  ================================
-    field       shape         unit           convention
-    ==========  ============  =============  ================================
-    energy      ()            eV             total
-    forces      (atoms, 3)    eV/Angstrom    -dE/dr
-    stress      (3, 3)        eV/Angstrom^3  ASE's sign: (1/V) dE/dstrain;
-                                             nan unless periodic in 3-D
-    ==========  ============  =============  ================================
+    =============  ============  =============  ================================
+    field          shape         unit           convention
+    =============  ============  =============  ================================
+    energy         ()            eV             total
+    forces         (atoms, 3)    eV/Angstrom    -dE/dr
+    stress         (3, 3)        eV/Angstrom^3  ASE's sign: (1/V) dE/dstrain;
+                                                nan unless periodic in 3-D
+    atom_energies  (atoms,)      eV             shares that sum to the energy
+    =============  ============  =============  ================================
     """
 
     energy: Tensor
     forces: Tensor
     stress: Tensor
-
-
-@dataclass(frozen=True)
-class Observed:
-    """A feature space in one evaluation.
-
-    Attributes:
-        value: (rows, irreps.dim); a row per site, or blocks of such rows one after another.
-        gradients: of each output with respect to it, shaped alike: of the energy; where forces are an output of their
-            own, also of their projection on fixed random directions.
-    """
-
-    value: Tensor
-    gradients: tuple[Tensor, ...]
-
-
-@dataclass(frozen=True)
-class Differentiated:
-    """One backward pass: predictions of a batch and the gradients of observed features.
-
-    Attributes:
-        energies: (structures,) eV.
-        forces: (atoms, 3) eV/Angstrom.
-        stress: (structures, 3, 3) eV/Angstrom^3.
-        features: space name to what was seen of it.
-    """
-
-    energies: Tensor
-    forces: Tensor
-    stress: Tensor
-    features: Mapping[str, Observed]
+    atom_energies: Tensor
 
 
 @dataclass(frozen=True)
@@ -93,7 +66,7 @@ class Potential:
     module: nn.Module
     dtype: torch.dtype
     head: str | None = None
-    taps: Taps = field(default_factory=dict)
+    taps: Taps = NO_TAPS
     elements: frozenset[int] = frozenset()
 
     @classmethod
@@ -121,28 +94,34 @@ class Potential:
             CheckpointError: a weight is missing, unexpected or of another shape.
             TargetError: ``head`` is not one the model has, ``dtype`` no floating-point dtype, ``device`` not here.
         """
-        adapter.check_head(checkpoint.architecture, head)
+        check_head(checkpoint.architecture, head)
         dtype, device = floating(dtype), present(device)
-        build = adapter.build_for_training if for_training else adapter.build
+        quick = for_training and isinstance(adapter, BuildsForTraining)
+        build = adapter.build_for_training if quick else adapter.build  # type: ignore[attr-defined]
         module = build(checkpoint.architecture, dtype)
-        fill(module, checkpoint.weights)
+        load_weights(module, checkpoint.weights)
         module.eval().to(device)
-        return cls(adapter, checkpoint, module, dtype, head, {}, frozenset(checkpoint.architecture.elements))
+        return cls(adapter, checkpoint, module, dtype, head, NO_TAPS, frozenset(checkpoint.architecture.elements))
 
     @property
     def architecture(self) -> Any:
         """Frozen hyperparameters."""
         return self.checkpoint.architecture
 
-    @property
+    @cached_property
     def spaces(self) -> tuple[FeatureSpace, ...]:
         """Every space a plan may prune."""
-        return self.adapter.feature_spaces(self.architecture)
+        return self.adapter.spaces(self.architecture)
+
+    @property
+    def direct_forces(self) -> bool:
+        """True where forces are an output of their own; else they are minus the gradient of the energy."""
+        return self.architecture.direct_forces
 
     @property
     def quantities(self) -> tuple[str, ...]:
         """What it predicts; there is no stress where forces are an output of their own."""
-        return ("energy", "forces") if self.adapter.direct_forces else ("energy", "forces", "stress")
+        return ("energy", "forces") if self.direct_forces else ("energy", "forces", "stress")
 
     @property
     def device(self) -> torch.device:
@@ -183,36 +162,39 @@ class Potential:
         arch = self.architecture
         return AtomicGraph.from_structures(structures, arch.cutoff, self.dtype, self.device, arch.max_neighbors)
 
+    def evaluate(self, graph: AtomicGraph, taps: Taps | None = None) -> Outputs:
+        """Energies of structures and atoms, differentiable in the graph's leaves; ``taps`` are its own unless given."""
+        taps = self.taps if taps is None else taps
+        return self.adapter.evaluate(self.module, self.architecture, graph, self.head, taps)
+
     def energies(self, graph: AtomicGraph) -> Tensor:
         """Energies (structures,) in eV, differentiable in the graph's leaves."""
-        return self.adapter.energies(self.module, self.architecture, graph, self.head, self.taps)
+        return self.evaluate(graph).energies
 
-    def differentiate(self, graph: AtomicGraph, observe: Sequence[str] = ()) -> Differentiated:
-        """Energies, forces, stress and dE/dfeature of the observed spaces, in one backward pass.
+    def for_training(self) -> Predictor:
+        """Its module with forces, stress and Hessian products as its output, differentiable in the weights."""
+        return Predictor(self.adapter, self.module, self.architecture, self.head)
+
+    def differentiate(
+        self, graph: AtomicGraph, observe: Sequence[str] = (), vectors: Tensor | None = None
+    ) -> Derivatives:
+        """Energies, forces, stress, dE/dfeature of the observed spaces, and the Hessian's products with ``vectors``.
 
         Where forces are an output of their own there is no stress (nan), and features have a gradient of the energy and
         one of the forces, from a backward pass each.
         """
-        seen: dict[str, list[Tensor]] = {name: [] for name in observe}
-        taps = {**self.taps, **{name: _recorder(seen[name], self.taps.get(name, unchanged)) for name in observe}}
-        if self.adapter.direct_forces:
-            return self._direct(graph, seen, taps)
-        graph = graph.with_leaves()
-        energies = self.adapter.energies(self.module, self.architecture, graph, self.head, taps)
-        leaves = [graph.positions, graph.strain, *chain.from_iterable(seen.values())]
-        by_position, by_strain, *by_feature = _gradients(energies.sum(), leaves)
-        features = _observed(seen, [by_feature])
-        return Differentiated(energies.detach(), -by_position, by_strain / graph.volume[:, None, None], features)
-
-    def _direct(self, graph: AtomicGraph, seen: dict[str, list[Tensor]], taps: Taps) -> Differentiated:
-        with torch.set_grad_enabled(bool(seen)):
-            outputs = self.adapter.energies_and_forces(self.module, self.architecture, graph, self.head, taps)
-        energies, forces = outputs
-        leaves = list(chain.from_iterable(seen.values()))
-        projected = (forces * _directions(graph, forces)).sum()
-        gradients = [_gradients(energies.sum(), leaves, keep=True), _gradients(projected, leaves)] if leaves else []
-        stress = graph.strain.new_full(graph.strain.shape, torch.nan)
-        return Differentiated(energies.detach(), forces.detach(), stress, _observed(seen, gradients))
+        found = differentiated(
+            self.evaluate, graph, self.taps, observe=observe, vectors=vectors, direct_forces=self.direct_forces
+        )
+        undefined = graph.volume.isnan() | self.direct_forces
+        stress = found.stress.masked_fill(undefined[:, None, None], torch.nan)
+        return replace(
+            found,
+            energies=found.energies.detach(),
+            atom_energies=found.atom_energies.detach(),
+            forces=found.forces.detach(),
+            stress=stress.detach(),
+        )
 
     def predict(
         self, structures: Sequence[Atoms], batch_atoms: int = 256, origins: Sequence[Origin] | None = None
@@ -227,8 +209,9 @@ class Potential:
         predictions: list[Prediction] = []
         for places, batch in located_batches(structures, batch_atoms, origins):
             result = self.differentiate(self.graph(batch, places))
-            forces = result.forces.split([len(atoms) for atoms in batch])
-            predictions += map(Prediction, result.energies, forces, result.stress)
+            sizes = [len(atoms) for atoms in batch]
+            forces, shares = result.forces.split(sizes), result.atom_energies.split(sizes)
+            predictions += map(Prediction, result.energies, forces, result.stress, shares)
         return predictions
 
     def calculator(self) -> Calculator:
@@ -277,7 +260,7 @@ def devices() -> list[str]:
 
 def check_predicted(potential: Potential, wanted: Iterable[str]) -> None:
     """Raise `TargetError` for a quantity (energy, forces, stress, hessian) that the potential does not have."""
-    known = (*potential.quantities, *(() if potential.adapter.direct_forces else ("hessian",)))
+    known = (*potential.quantities, *(() if potential.direct_forces else ("hessian",)))
     if lacking := [quantity for quantity in wanted if quantity not in known]:
         raise TargetError(
             f"{potential.adapter.name} models have no {' and no '.join(lacking)}: their forces are an output of their "
@@ -285,57 +268,15 @@ def check_predicted(potential: Potential, wanted: Iterable[str]) -> None:
         )
 
 
-def _gradients(output: Tensor, leaves: Sequence[Tensor], *, keep: bool = False) -> tuple[Tensor, ...]:
-    return torch.autograd.grad(output, leaves, retain_graph=keep, allow_unused=True, materialize_grads=True)
-
-
-def _directions(graph: AtomicGraph, like: Tensor) -> Tensor:
-    """A fixed random vector for every atom (atoms, 3), by its number in its structure: batches change nothing."""
-    sizes = graph.structure_of_atom.bincount(minlength=graph.n_structures)
-    first = (sizes.cumsum(0) - sizes)[graph.structure_of_atom]
-    numbers = torch.arange(len(like), device=like.device) - first
-    table = np.random.default_rng(0).standard_normal((int(sizes.max()), 3))
-    return torch.as_tensor(table).to(like)[numbers]
-
-
-def _observed(seen: Mapping[str, Sequence[Tensor]], gradients: Sequence[Sequence[Tensor]]) -> dict[str, Observed]:
-    """Values and gradients by space; what was seen of a space in several places is put one after another."""
-    features, start = {}, 0
-    for name, values in seen.items():
-        own = slice(start, start + len(values))
-        start += len(values)
-        if not values:
-            continue
-        by_output = tuple(torch.cat(tuple(of_output[own])) for of_output in gradients)
-        features[name] = Observed(torch.cat([value.detach() for value in values]), by_output)
-    return features
-
-
-def _recorder(seen: list[Tensor], earlier: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-    def record(feature: Tensor) -> Tensor:
-        feature = earlier(feature)
-        if not feature.requires_grad:
-            feature = feature.requires_grad_()
-        seen.append(feature)
-        return feature
-
-    return record
-
-
-def unchanged(feature: Tensor) -> Tensor:
-    """The tap that does nothing."""
-    return feature
-
-
 class _PotentialCalculator(Calculator):
     """ASE's interface to a potential. Energy eV, forces eV/Angstrom, stress eV/Angstrom^3 (Voigt)."""
 
-    implemented_properties = ["energy", "free_energy", "forces", "stress"]  # noqa: RUF012 (ASE's interface)
+    implemented_properties = ["energy", "free_energy", "energies", "forces", "stress"]  # noqa: RUF012 (ASE's interface)
 
     def __init__(self, potential: Potential) -> None:
         super().__init__()
         self.potential = potential
-        self.implemented_properties = [*potential.quantities, "free_energy"]
+        self.implemented_properties = [*potential.quantities, "free_energy", "energies"]
 
     def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes) -> None:
         super().calculate(atoms, properties, system_changes)
@@ -344,5 +285,6 @@ class _PotentialCalculator(Calculator):
         [prediction] = self.potential.predict([atoms], len(atoms), [Origin(None)])
         energy, stress = prediction.energy.item(), prediction.stress.cpu().numpy()
         self.results = {"energy": energy, "free_energy": energy, "forces": prediction.forces.cpu().numpy()}
+        self.results["energies"] = prediction.atom_energies.cpu().numpy()
         if atoms.pbc.all() and "stress" in self.potential.quantities:
             self.results["stress"] = stress[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]

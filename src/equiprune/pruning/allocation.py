@@ -8,28 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-import torch
-
-from equiprune.blocks import BlockMask, ChannelTying, FeatureSpace, Irrep, PruningPlan
+from equiprune.blocks import BlockMask, FeatureSpace, Irrep, PruningPlan
 from equiprune.errors import PlanError, TargetError
 from equiprune.potentials.potential import Potential
-from equiprune.pruning.budget import within_budget
-from equiprune.pruning.counts import (
-    Counts,
-    Model,
-    check_named,
-    first_channels,
-    group_of,
-    lower,
-    named,
-    rounded,
-    wanted,
-)
-from equiprune.pruning.dead_blocks import lossless_plan
-from equiprune.pruning.importance import ImportanceScores
-from equiprune.pruning.slicing import prune_checkpoint
-from equiprune.pruning.targets import Elements, Exactly, Heads, Lossless, Parameters, Target
+from equiprune.pruning.counts import Counts, PruningProblem, elementwise_min, group_of, placeholder_plan, rounded
+from equiprune.pruning.importance import ImportanceScores, required
+from equiprune.pruning.targets import Draft, Target
 
 
 def allocate(
@@ -57,47 +41,38 @@ def allocate(
         TargetError: impossible, contradictory, or in need of scores that were not given.
         PlanError: scores or plan of another model.
     """
-    model = Model(potential.adapter, potential.architecture, potential.spaces, heterogeneous)
+    model = PruningProblem(potential.adapter, potential.architecture, potential.spaces, heterogeneous)
     if scores is not None:
         scores.check(model.spaces)
     counts, explicit = _asked_for(model, targets)
     counts = rounded(model, counts, round_to, explicit) if round_to > 1 else counts
-    given = any(isinstance(target, Exactly) for target in targets)
-    any_model = assembled or heterogeneous or given or model.architecture.assembled
-    _check_possible(model, first_channels(model.spaces, counts, explicit), assembled=any_model)
+    any_model = assembled or heterogeneous or model.architecture.assembled or any(t.any_model for t in targets)
+    _check_possible(model, placeholder_plan(model.spaces, counts, explicit), assembled=any_model)
     for target in targets:
-        if isinstance(target, Parameters):
-            counts = within_budget(model, counts, explicit, target, _required(scores, "--parameters"), round_to)
+        counts = target.spent(Draft(model, counts, explicit, scores, round_to))
     plan = ranked_plan(model.spaces, counts, scores, explicit)
-    if Lossless() in targets:
-        left = prune_checkpoint(potential.adapter, potential.checkpoint, plan, torch.float64)
-        plan = plan.then(lossless_plan(potential.adapter, left, round_to))
+    for target in targets:
+        plan = target.finished(potential, plan, round_to)
     plan.check(model.spaces)
     return plan
 
 
-def _asked_for(model: Model, targets: Sequence[Target]) -> tuple[Counts, PruningPlan]:
+def _asked_for(model: PruningProblem, targets: Sequence[Target]) -> tuple[Counts, PruningPlan]:
     """Counts that all targets allow, and what they keep by name."""
-    counts = model.full()
-    explicit = PruningPlan.nothing()
+    counts, explicit = model.full(), PruningPlan.nothing()
     for target in targets:
-        match target:
-            case Exactly(plan):
-                plan.check(model.spaces)
-                explicit = explicit & plan
-            case Lossless() | Parameters():
-                pass  # both depend on what the other targets leave
-            case Elements() | Heads():
-                explicit = explicit & named(model, target)
-            case _:
-                counts = lower(counts, wanted(model, target))
-    check_named(model, targets, explicit)
+        counts = elementwise_min(counts, target.counts(model))
+        explicit = explicit & target.keeps(model)
+    for target in targets:
+        target.check(model, explicit)
     for space in model.spaces:
-        counts = lower(counts, {(group_of(space), ir): len(explicit.mask(space).of(ir)) for _, ir in space.irreps})
+        counts = elementwise_min(
+            counts, {(group_of(space), ir): len(explicit.mask(space).of(ir)) for _, ir in space.irreps}
+        )
     return counts, explicit
 
 
-def _check_possible(model: Model, plan: PruningPlan, *, assembled: bool) -> None:
+def _check_possible(model: PruningProblem, plan: PruningPlan, *, assembled: bool) -> None:
     """Raise `TargetError` unless the targets leave a model, and one that upstream builds unless any will do."""
     try:
         plan.check(model.spaces)
@@ -107,7 +82,7 @@ def _check_possible(model: Model, plan: PruningPlan, *, assembled: bool) -> None
     if left.assembled and not assembled:
         raise TargetError(
             f"These targets leave a model that {model.adapter.name}'s own constructor cannot build: "
-            f"{left.why_not_stock}. Change them, or add --heterogeneous to have it assembled from upstream's blocks; "
+            f"{left.why_not_stock}. Change them, or add `heterogeneous` to have it assembled from upstream's blocks; "
             "it then runs in the calculator, but not in tools that rebuild a model."
         )
 
@@ -138,21 +113,11 @@ def _best(
 ) -> list[int]:
     """The best channels of one irrep; where all irreps share them, by what matters for those that are left."""
     available = explicit.mask(space).of(ir)
-    if count == len(available) or space.ordered:
+    if count == len(available) or not space.leaves_a_choice:
         return list(available[:count])
-    values = _required(scores, f"{count} of {len(available)} channels of {ir} in {space.name}").mean.get(space.name)
+    values = required(scores, f"{count} of {len(available)} channels of {ir} in {space.name}").mean.get(space.name)
     if values is None:
         raise TargetError(f"The scores say nothing of {space.name}; calibrate this model again.")
-    shared = space.tying is ChannelTying.ACROSS_L
-    deciding = np.sum([values[other] for other in left], axis=0) if shared else values[ir]
-    best = set(sorted(sorted(available), key=lambda c: (c >= space.always, -deciding[c]))[:count])
+    deciding = space.ranked({other: values[other] for other in left})[ir]
+    best = set(sorted(sorted(available), key=lambda c: -deciding[c])[:count])
     return [channel for channel in available if channel in best]
-
-
-def _required(scores: ImportanceScores | None, what: str) -> ImportanceScores:
-    if scores is None:
-        raise TargetError(
-            f"Choosing {what} needs importance scores. Give --scores (from 'equiprune calibrate') or --data, "
-            "or --criterion magnitude or random, which need no data."
-        )
-    return scores

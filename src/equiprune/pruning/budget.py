@@ -8,36 +8,50 @@ from math import ceil
 
 import numpy as np
 
-from equiprune.blocks import ChannelTying, FeatureSpace, Irrep, PruningPlan, Role
+from equiprune.blocks import FeatureSpace, Irrep, PruningPlan
 from equiprune.errors import TargetError
 from equiprune.pruning.cost import count_parameters, parameters
-from equiprune.pruning.counts import HIDDEN, Counts, Model, first_channels, group_of
+from equiprune.pruning.counts import Counts, PruningProblem, group_of, placeholder_plan
 from equiprune.pruning.importance import ImportanceScores
-from equiprune.pruning.targets import Parameters
 
 Cost = Callable[[Counts], int]
 
 
 def within_budget(
-    model: Model, counts: Counts, explicit: PruningPlan, target: Parameters, scores: ImportanceScores, round_to: int
+    model: PruningProblem,
+    counts: Counts,
+    explicit: PruningPlan,
+    scores: ImportanceScores,
+    fraction: float,
+    floor: float,
+    round_to: int,
 ) -> Counts:
     """The largest level of `_ladder` whose model fits, by bisection on exact parameter counts.
+
+    Args:
+        model: what is pruned.
+        counts: channels that other targets leave.
+        explicit: what is kept by name.
+        scores: importance of every block.
+        fraction: of the trainable parameters that may be left.
+        floor: fraction of the channels that every irrep keeps.
+        round_to: channels go in steps of this.
 
     Raises:
         TargetError: no level fits.
     """
     total = count_parameters(model.adapter, model.architecture).trainable
-    budget = target.fraction * total
+    budget = fraction * total
 
     def cost(candidate: Counts) -> int:
-        plan = first_channels(model.spaces, candidate, explicit)
+        plan = placeholder_plan(model.spaces, candidate, explicit)
         return parameters(model.adapter, model.architecture, plan).trainable
 
-    level = _ladder(model, counts, scores, explicit, cost, round_to, target.floor)
+    level = _ladder(model, counts, scores, explicit, cost, round_to, floor)
     smallest = cost(level(0.0))
-    if not 0 < target.fraction <= 1 or smallest > budget:
+    if not 0 < fraction <= 1 or smallest > budget:
         raise TargetError(
-            f"`parameters` {target.fraction} is not possible: with the other targets and `floor` {target.floor}, this "
+            f"`parameters` {fraction} is not possible: with the other targets and `floor` {floor}, this "
             f"model can keep {smallest / total:.3f} to 1 of its {total:,} trainable parameters."
         )
     if cost(level(1.0)) <= budget:
@@ -60,11 +74,11 @@ class _Unit:
         return {key: min(counts[key], level) for key in self.keys}
 
 
-def _units(model: Model, counts: Counts) -> Iterator[_Unit]:
+def _units(model: PruningProblem, counts: Counts) -> Iterator[_Unit]:
     """One irrep of one group of spaces; all irreps where they share their channels or upstream has one number."""
     units: dict[object, dict[tuple[str, Irrep], list[FeatureSpace]]] = {}
-    across = {group_of(space) for space in model.spaces if space.tying is ChannelTying.ACROSS_L}
-    for space in model.of(*HIDDEN, Role.HIDDEN_CHANNELS):
+    across = {group_of(space) for space in model.spaces if space.joins_irreps}
+    for space in (space for space in model.spaces if space.role.budgeted):
         for _, ir in space.irreps:
             key, together = (group_of(space), ir), model.tied(space)
             joined = group_of(space) in across or together != group_of(space)
@@ -75,7 +89,7 @@ def _units(model: Model, counts: Counts) -> Iterator[_Unit]:
 
 
 def _ladder(
-    model: Model,
+    model: PruningProblem,
     counts: Counts,
     scores: ImportanceScores,
     explicit: PruningPlan,
@@ -118,7 +132,7 @@ def _least(unit: _Unit, counts: Counts, step: int, floor: float) -> int:
     """Fewest channels: the floor, and for units that hold scalars what the architecture needs."""
     available = max(counts[key] for key in unit.keys)
     spaces = [space for (_, ir), members in unit.keys.items() if ir.is_scalar for space in members]
-    smallest = max(step, *(space.minimum for space in spaces)) if spaces else 0
+    smallest = max(step, *(len(space.smallest().of(Irrep(0, 1))) for space in spaces)) if spaces else 0
     return min(available, max(smallest, ceil(floor * available / step) * step))
 
 

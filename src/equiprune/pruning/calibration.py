@@ -16,7 +16,8 @@ from equiprune.blocks import Site
 from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.files.atomic import read_json, write_json
 from equiprune.files.settings import current, to_json
-from equiprune.potentials.potential import Differentiated, Potential
+from equiprune.potentials.derivatives import Derivatives
+from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 from equiprune.pruning.criteria import Criterion, DataCriterion, Taylor
 from equiprune.pruning.importance import ImportanceScores, RunningScores, current_provenance, data_free_scores
@@ -90,7 +91,7 @@ def calibrate(
 
 
 def _check_outputs(potential: Potential, criterion: DataCriterion) -> None:
-    if not potential.adapter.direct_forces and "energy" not in criterion.outputs:
+    if not potential.direct_forces and "energy" not in criterion.outputs:
         raise TargetError(
             f"Forces of {potential.adapter.name} models are the gradient of the energy, so {criterion.name} says "
             "nothing of its own. Use taylor."
@@ -138,7 +139,7 @@ def score_batch(
     )
 
 
-def _check_finite(batch: list[Atoms], places: Sequence[Origin], result: Differentiated) -> None:
+def _check_finite(batch: list[Atoms], places: Sequence[Origin], result: Derivatives) -> None:
     forces = result.forces.split([len(atoms) for atoms in batch])
     for atoms, place, energy, force in zip(batch, places, result.energies, forces, strict=True):
         if not (energy.isfinite() and force.isfinite().all()):

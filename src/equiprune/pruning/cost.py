@@ -17,7 +17,7 @@ class ParameterCount:
 
 def count_parameters(adapter: ModelAdapter, architecture: Any) -> ParameterCount:
     """Exactly ``sum(p.numel())`` of the module the adapter would build."""
-    layouts = [layout for layout in adapter.weight_layouts(architecture).values() if not layout.buffer]
+    layouts = [layout for layout in adapter.layouts(architecture).values() if not layout.buffer]
     return ParameterCount(
         sum(layout.numel for layout in layouts), sum(layout.numel for layout in layouts if layout.trainable)
     )

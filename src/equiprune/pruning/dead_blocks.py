@@ -23,16 +23,16 @@ from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.blocks import (
     Axis,
     BlockMask,
-    ChannelTying,
     FeatureSpace,
     Irrep,
     Irreps,
     PruningPlan,
     Segment,
     WeightLayout,
+    widened_together,
 )
 from equiprune.blocks.layout import EVERY_L, spans
-from equiprune.pruning.counts import HIDDEN
+from equiprune.blocks.rules import with_at_least
 
 NEGLIGIBLE = float(np.finfo(np.float32).tiny)
 """Smallest normal number of single precision, 1.2e-38: models that run in it cannot hold a smaller weight."""
@@ -50,8 +50,8 @@ class _Evidence:
 
 def dead_blocks(adapter: ModelAdapter, checkpoint: Checkpoint) -> Mapping[str, Mapping[Irrep, tuple[int, ...]]]:
     """Space name to irrep to channels that contribute exactly nothing; spaces without any are left out."""
-    layouts = adapter.weight_layouts(checkpoint.architecture)
-    candidates = [space for space in adapter.feature_spaces(checkpoint.architecture) if space.scored]
+    layouts = adapter.layouts(checkpoint.architecture)
+    candidates = [s for s in adapter.spaces(checkpoint.architecture) if s.scored and not s.normalised]
     magnitudes = {name: np.abs(checkpoint.weights[name].detach().double().cpu().numpy()) for name in layouts}
     dead: dict[str, dict[Irrep, tuple[int, ...]]] = {}
     while True:
@@ -64,41 +64,29 @@ def dead_blocks(adapter: ModelAdapter, checkpoint: Checkpoint) -> Mapping[str, M
 
 
 def lossless_plan(adapter: ModelAdapter, checkpoint: Checkpoint, round_to: int = 1) -> PruningPlan:
-    """Remove dead blocks.
+    """Remove dead blocks, except those that the rules of their spaces ask for.
 
     Spaces that must keep equally many channels keep some dead ones to stay equal; one channel set for all l keeps a
     channel that is alive for any l, and drops an l that is dead for every channel. Of hidden features a multiple of
     ``round_to`` is kept, filled up with dead ones.
     """
     dead = dead_blocks(adapter, checkpoint)
-    groups: dict[str, list[FeatureSpace]] = {}
-    for space in adapter.feature_spaces(checkpoint.architecture):
-        if space.scored:
-            groups.setdefault(space.size_group or space.name, []).append(space)
-    masks = {}
-    for members in groups.values():
-        alive = {space.name: _alive(space, dead.get(space.name, {})) for space in members}
-        step = round_to if members[0].role in HIDDEN else 1
-        for space in members:
-            kept = {}
-            for mul, ir in space.irreps:
-                floor = space.minimum if ir.is_scalar else 0
-                count = max(floor, *(len(alive[s.name].get(ir, ())) for s in members))
-                count = min(mul, -(-count // step) * step)
-                own = alive[space.name][ir]
-                spare = [c for c in range(mul) if c not in own]
-                kept[ir] = sorted([*own, *spare[: count - len(own)]])
-            masks[space.name] = BlockMask.keep(space.irreps, kept)
-    return PruningPlan(masks)
+    spaces = [space for space in adapter.spaces(checkpoint.architecture) if space.scored]
+    alive = widened_together(spaces, {space.name: _alive(space, dead.get(space.name, {})) for space in spaces})
+    if round_to > 1:
+        filled = {s.name: _filled_up(alive[s.name], round_to) for s in spaces if s.role.hidden}
+        alive = widened_together(spaces, alive | filled)
+    return PruningPlan(alive)
 
 
-def _alive(space: FeatureSpace, dead: Mapping[Irrep, tuple[int, ...]]) -> dict[Irrep, list[int]]:
-    """Channels to keep for the space's own sake, all of them in the order of the model."""
+def _alive(space: FeatureSpace, dead: Mapping[Irrep, tuple[int, ...]]) -> BlockMask:
     alive = {ir: [c for c in range(mul) if c not in dead.get(ir, ())] for mul, ir in space.irreps}
-    if space.tying is ChannelTying.INDEPENDENT:
-        return alive
-    shared = sorted({channel for channels in alive.values() for channel in channels}) or [0]
-    return {ir: shared if own or ir.l <= space.least_lmax else [] for ir, own in alive.items()}
+    return BlockMask.keep(space.irreps, alive)
+
+
+def _filled_up(mask: BlockMask, step: int) -> BlockMask:
+    """The mask with as many more channels as make a multiple of ``step`` of each irrep that it keeps."""
+    return with_at_least(mask, {ir: -(-len(mask.of(ir)) // step) * step for _, ir in mask.irreps})
 
 
 def _evidence(
@@ -120,7 +108,7 @@ def _evidence(
                 for segment, where in spans(axis):
                     if not segment.space:
                         continue  # no block
-                    entry = evidence.setdefault(((segment.space, segment.irrep), segment.use), _Evidence())
+                    entry = evidence.setdefault(((segment.space, segment.irrep), segment.effect), _Evidence())
                     side = "produced" if path.produces(dim) else "read"
                     earlier = getattr(entry, side)
                     values = largest[where]

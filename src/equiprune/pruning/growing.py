@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 
 from equiprune.adapters import Checkpoint, ModelAdapter
+from equiprune.adapters.capabilities import Grows
 from equiprune.adapters.growth import Growth
 from equiprune.adapters.history import Grown
+from equiprune.errors import TargetError
 from equiprune.potentials.potential import Potential
 
 
@@ -23,6 +25,8 @@ def grow(potential: Potential, growth: Growth) -> Potential:
 def grow_checkpoint(adapter: ModelAdapter, checkpoint: Checkpoint, growth: Growth, dtype: torch.dtype) -> Checkpoint:
     """`grow` on plain data, without building a module. The arguments are left unchanged."""
     weights = {name: weight.double() for name, weight in checkpoint.weights.items()}
+    if not isinstance(adapter, Grows):
+        raise TargetError(f"{adapter.name} models cannot grow ({type(growth).__name__}). Leave that out.")
     architecture, grown = adapter.grow(checkpoint.architecture, weights, growth)
     cast = {name: weight.to(dtype) for name, weight in grown.items()}
     return checkpoint.after(Grown(growth, dtype), cast, architecture)

@@ -15,7 +15,8 @@ from equiprune.blocks import FeatureSpace, Irrep, Irreps
 from equiprune.blocks.layout import spans
 from equiprune.errors import PlanError, TargetError
 from equiprune.files.settings import to_json
-from equiprune.potentials.potential import Observed, Potential
+from equiprune.potentials.derivatives import Observed
+from equiprune.potentials.potential import Potential
 from equiprune.pruning.criteria import OUTPUTS, DataCriterion, Magnitude, Random
 
 Values = Mapping[Irrep, np.ndarray]
@@ -140,7 +141,7 @@ def data_free_scores(potential: Potential, criterion: Magnitude | Random) -> Imp
 def _magnitudes(potential: Potential, space: FeatureSpace) -> Values:
     """Norm of the columns that produce each channel, over all weights and uses that produce it directly."""
     squares = {ir: np.zeros(mul) for mul, ir in space.irreps}
-    for name, layout in potential.adapter.weight_layouts(potential.architecture).items():
+    for name, layout in potential.adapter.layouts(potential.architecture).items():
         if layout.buffer:
             continue  # a constant makes nothing
         blocks = layout.split(potential.checkpoint.weights[name].double())
@@ -271,3 +272,13 @@ _TINY = float(np.finfo(np.float64).tiny)
 
 def _added(a: Mapping[str, Values], b: Mapping[str, Values]) -> dict[str, Values]:
     return {space: {ir: v + b[space][ir] for ir, v in by.items()} for space, by in a.items()}
+
+
+def required(scores: ImportanceScores | None, what: str) -> ImportanceScores:
+    """The scores; raises `TargetError` saying what they are needed for where there are none."""
+    if scores is None:
+        raise TargetError(
+            f"Choosing {what} needs importance scores. Give `scores` (from 'equiprune calibrate') or `data`, "
+            "or `criterion` magnitude or random, which need no data."
+        )
+    return scores

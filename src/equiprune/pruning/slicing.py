@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from equiprune.adapters import Checkpoint, ModelAdapter
+from equiprune.adapters.capabilities import Rewrites
 from equiprune.adapters.history import Pruned
 from equiprune.blocks import PruningPlan, slice_weight
 from equiprune.potentials.potential import Potential
@@ -41,14 +42,16 @@ def prune_checkpoint(
     note: Mapping[str, Any] | None = None,
 ) -> Checkpoint:
     """`prune` on plain data, without building a module. The arguments are left unchanged."""
-    plan.check(adapter.feature_spaces(checkpoint.architecture))
+    plan.check(adapter.spaces(checkpoint.architecture))
     architecture = adapter.shrink(checkpoint.architecture, plan)
-    parent, weights = adapter.absorb(checkpoint.architecture, checkpoint.weights, plan)
-    layouts = adapter.weight_layouts(parent)
+    parent, weights = checkpoint.architecture, checkpoint.weights
+    if isinstance(adapter, Rewrites):
+        parent, weights = adapter.rewrite_for_plan(parent, weights, plan)
+    layouts = adapter.layouts(parent)
     named = {layout.identity or name: name for name, layout in layouts.items()}
     # Sliced in float64 and rounded once: a float64 model is exact, a float32 one correctly rounded.
     sliced = {}
-    for name, layout in adapter.weight_layouts(architecture).items():
+    for name, layout in adapter.layouts(architecture).items():
         source = named[layout.identity or name]
         sliced[name] = slice_weight(weights[source].double(), layouts[source], layout, plan).to(dtype)
     return checkpoint.after(Pruned(plan, dtype, note or {}), sliced, architecture)

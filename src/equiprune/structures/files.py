@@ -130,6 +130,7 @@ class Database(Structures):
 
 
 def structure_of_row(row: Any) -> Atoms:
+    """The structure of a row of an ASE database, with what the row holds beside it in ``info``."""
     atoms = row.toatoms()
     atoms.info |= {**row.key_value_pairs, **row.data}
     return atoms

@@ -41,7 +41,7 @@ class HessianProducts:
 
     @classmethod
     def of(cls, atoms: Atoms) -> HessianProducts | None:
-        """From the arrays ``hessian_vectors`` and ``hessian_products``; None without them.
+        """From the arrays ``hessian_vectors`` and ``hessian_vector_products``; None without them.
 
         Raises:
             StructureError: one without the other, another shape, or a number that is not finite.

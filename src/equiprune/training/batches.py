@@ -13,8 +13,8 @@ from equiprune.structures.constraints import fixed
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.labels import Labels, labels_of
 from equiprune.structures.sequences import Origin
-from equiprune.training.hessian_batches import Turn, stacked
-from equiprune.training.objective import Targets
+from equiprune.training.hessian_batches import ProbeSubset, stacked
+from equiprune.training.objective import LabelBatch
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class TrainingBatch:
     """Structures, their labels, and what to call them in an error: their formulas, and where they are from."""
 
     graph: AtomicGraph
-    targets: Targets
+    targets: LabelBatch
     names: tuple[str, ...]
     origins: tuple[Origin, ...]
 
@@ -45,11 +45,14 @@ class TrainingBatch:
 
 
 def with_labels(
-    graph: AtomicGraph, structures: Sequence[Atoms], turns: Sequence[Turn] = (), origins: Sequence[Origin] | None = None
+    graph: AtomicGraph,
+    structures: Sequence[Atoms],
+    probes: Sequence[ProbeSubset] = (),
+    origins: Sequence[Origin] | None = None,
 ) -> TrainingBatch:
     """The graph of structures with their labels, in its precision and on its device.
 
-    ``turns`` say which of its Hessian products each structure brings along; none without. ``origins`` are where the
+    ``probes`` say which of its Hessian products each structure brings along; none without. ``origins`` are where the
     structures are from, for errors; their places unless given.
     """
     places = [Origin(i) for i in range(len(structures))] if origins is None else origins
@@ -62,10 +65,10 @@ def with_labels(
     def real(values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=graph.positions.dtype, device=graph.positions.device)
 
-    hessian, vectors = map(real, stacked(labels, structures, turns))
+    hessian, vectors = map(real, stacked(labels, structures, probes))
     held = torch.as_tensor(np.concatenate([fixed(atoms) for atoms in structures]), device=graph.positions.device)
     labelled = (real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)))
-    targets = Targets(*labelled, hessian, vectors, held)
+    targets = LabelBatch(*labelled, hessian, vectors, held)
     return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures), tuple(places))
 
 

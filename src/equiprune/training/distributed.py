@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-class ElsewhereError(EquipruneError):
+class PeerProcessError(EquipruneError):
     """Another process found an error, and says which."""
 
 
@@ -42,10 +42,10 @@ class Processes:
         return self.fabric.world_size
 
     def totals(self, counts: Sequence[int], error: Exception | None = None) -> list[int]:
-        """Sums over all processes, unless one has an error: that one raises it, the others `ElsewhereError`."""
+        """Sums over all processes, unless one has an error: that one raises it, the others `PeerProcessError`."""
         *found, failed = self._added_up([*map(int, counts), int(error is not None)])
         if failed:
-            elsewhere = ElsewhereError("Another process found an error; see its message. This one ends with it.")
+            elsewhere = PeerProcessError("Another process found an error; see its message. This one ends with it.")
             self.end(error or elsewhere)
         return found
 
@@ -82,7 +82,7 @@ class Processes:
         return [sum(column) for column in zip(*shares.tolist(), strict=True)]
 
     @contextmanager
-    def leaving_together(self) -> Iterator[None]:
+    def stopping_with_the_others(self) -> Iterator[None]:
         """When all end with an error, wait until all have tidied up: Lightning kills the first soon after others."""
         try:
             yield
@@ -96,18 +96,18 @@ TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-8}
 """Tolerance relative to the norm of the gradient: rounding of sums in another order, at least."""
 
 
-class ParityError(EquipruneError):
+class GradientMismatchError(EquipruneError):
     """Several processes do not compute the gradient that one would."""
 
 
-def check_parity(
+def check_gradients_agree(
     fabric: Fabric,
     shared: nn.Module,
     own: nn.Module,
     inputs: Sequence[Any],
     loss: Callable[[Mapping[str, Tensor]], Tensor],
 ) -> None:
-    """Raise `ParityError` unless the gradient through ``shared`` is the mean of those that processes find alone.
+    """Raise `GradientMismatchError` unless the gradient through ``shared`` is the mean of those of single processes.
 
     Args:
         fabric: the processes.
@@ -118,7 +118,9 @@ def check_parity(
     """
     for module in shared.modules():
         if isinstance(module, DistributedDataParallel) and (module.static_graph or module.find_unused_parameters):
-            raise ParityError("static_graph and find_unused_parameters give wrong gradients here. Leave them out.")
+            raise GradientMismatchError(
+                "static_graph and find_unused_parameters give wrong gradients here. Leave them out."
+            )
     shared.train()
     weights = [parameter for parameter in own.parameters() if parameter.requires_grad]
     alone = torch.autograd.grad(loss(own(*inputs)), weights, allow_unused=True, materialize_grads=True)
@@ -131,7 +133,7 @@ def check_parity(
     wrong = (~(difference <= TOLERANCE[expected.dtype] * size)).long()
     fabric.all_reduce(wrong, reduce_op="sum")  # so that all processes end, not one, and the others wait for it
     if wrong:
-        raise ParityError(
+        raise GradientMismatchError(
             f"The gradient of {fabric.world_size} processes differs from the mean of their own gradients by "
             f"{difference / size:.1e} of its size. Training would go wrong: use one process, and please report this."
         )

@@ -17,7 +17,7 @@ def from_scratch(potential: Potential, seed: int = 0) -> Potential:
         potential: whose architecture and constants to take.
         seed: of the initialisation; the global random state is left as it was.
     """
-    layouts = potential.adapter.weight_layouts(potential.architecture)
+    layouts = potential.adapter.layouts(potential.architecture)
     with torch.random.fork_rng(devices=[]):  # building a module draws numbers, whatever they are for
         torch.manual_seed(seed)
         fresh = dict(potential.adapter.build(potential.architecture, potential.dtype).named_parameters())

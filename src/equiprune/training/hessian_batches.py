@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from equiprune.potentials.hessian import side_by_side
+from equiprune.potentials.hessian import pad_and_concatenate
 from equiprune.structures.labels import HessianProducts, Labels
 
 
 @dataclass(frozen=True)
-class Turn:
+class ProbeSubset:
     """Which of the vectors stored for a structure take part in an epoch: all in turn, in an order of their own.
 
     It depends on nothing else, so a resumed run, and one on more processes, takes the same ones.
@@ -24,7 +24,7 @@ class Turn:
         structure: its index in the data.
         epoch: from 0.
 
-    >>> [Turn(2, seed=0, structure=5, epoch=epoch).of(4).tolist() for epoch in range(3)]
+    >>> [ProbeSubset(2, seed=0, structure=5, epoch=epoch).of(4).tolist() for epoch in range(3)]
     [[3, 0], [1, 2], [3, 0]]
     """
 
@@ -41,36 +41,36 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Turns:
-    """The `Turn` of every structure in an epoch; attributes as there."""
+class ProbeSchedule:
+    """The `ProbeSubset` of every structure in an epoch; attributes as there."""
 
     samples: int
     seed: int
     epoch: int = 0
 
-    def of(self, structures: Iterable[int]) -> list[Turn]:
+    def of(self, structures: Iterable[int]) -> list[ProbeSubset]:
         """Those of these structures, by their indices."""
-        return [Turn(self.samples, self.seed, structure, self.epoch) for structure in structures]
+        return [ProbeSubset(self.samples, self.seed, structure, self.epoch) for structure in structures]
 
 
 def stacked(
-    labels: Sequence[Labels], structures: Sequence[Atoms], turns: Sequence[Turn]
+    labels: Sequence[Labels], structures: Sequence[Atoms], probes: Sequence[ProbeSubset]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Products and vectors of a batch, both (vectors, atoms, 3): NaN and zero where a structure has fewer than others.
 
-    Without ``turns`` there are no vectors.
+    Without ``probes`` there are no vectors.
     """
-    if not turns:
+    if not probes:
         nothing = np.empty((0, sum(map(len, structures)), 3))
         return nothing, nothing
-    found = [_taken(label, atoms, turn) for label, atoms, turn in zip(labels, structures, turns, strict=True)]
-    return side_by_side([x.products for x in found], np.nan), side_by_side([x.vectors for x in found])
+    found = [_taken(label, atoms, probe) for label, atoms, probe in zip(labels, structures, probes, strict=True)]
+    return pad_and_concatenate([x.products for x in found], np.nan), pad_and_concatenate([x.vectors for x in found])
 
 
-def _taken(label: Labels, atoms: Atoms, turn: Turn) -> HessianProducts:
+def _taken(label: Labels, atoms: Atoms, probe: ProbeSubset) -> HessianProducts:
     """Those whose turn it is."""
     if label.hessian is None:
         nothing = np.empty((0, len(atoms), 3))
         return HessianProducts(nothing, nothing)
-    chosen = turn.of(len(label.hessian.vectors))
+    chosen = probe.of(len(label.hessian.vectors))
     return HessianProducts(label.hessian.vectors[chosen], label.hessian.products[chosen])

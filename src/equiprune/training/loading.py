@@ -22,7 +22,7 @@ from equiprune.structures.graph import AtomicGraph, Neighbours, neighbours
 from equiprune.structures.neighbour_cache import NeighbourCache
 from equiprune.structures.sequences import origin
 from equiprune.training.batches import TrainingBatch, with_labels
-from equiprune.training.hessian_batches import Turns
+from equiprune.training.hessian_batches import ProbeSchedule
 from equiprune.training.signals import leave_signals_to_the_trainer, signals_held_back
 
 
@@ -37,7 +37,7 @@ class Request(NamedTuple):
 
     use: str
     indices: Sequence[int]
-    turns: Turns | None = None
+    probes: ProbeSchedule | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +64,9 @@ class Batches(Dataset[TrainingBatch | EquipruneError]):
             structures = [self.sets[request.use][i] for i in request.indices]
             near = [self.near(atoms, self.cutoff, self.max_neighbors) for atoms in structures]
             graphs = [AtomicGraph.of(*of, self.dtype) for of in zip(structures, near, strict=True)]
-            turns = request.turns.of(request.indices) if request.turns else ()
+            probes = request.probes.of(request.indices) if request.probes else ()
             origins = [origin(self.sets[request.use], i, request.use) for i in request.indices]
-            return with_labels(AtomicGraph.concatenated(graphs), structures, turns, origins)
+            return with_labels(AtomicGraph.concatenated(graphs), structures, probes, origins)
         except EquipruneError as error:
             return error
 
@@ -130,7 +130,7 @@ def _received(batches: Iterator[TrainingBatch | EquipruneError]) -> TrainingBatc
 
 
 @contextmanager
-def naming_lost_workers() -> Iterator[None]:
+def translated_worker_errors() -> Iterator[None]:
     """Turn the loss of a worker into an `EquipruneError`.
 
     torch raises it from a signal handler, wherever this process happens to be: around all that uses a loader.

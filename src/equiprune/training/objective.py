@@ -26,7 +26,7 @@ KBAR = 1602.1766208
 
 
 @dataclass(frozen=True)
-class Targets:
+class LabelBatch:
     """Labels of a batch, NaN where there is none.
 
     ========  ====================  ===================================================
@@ -48,9 +48,9 @@ class Targets:
     vectors: Tensor = field(default_factory=lambda: torch.empty(0, 0, 3))
     fixed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
 
-    def to(self, device: torch.device | str) -> Targets:
+    def to(self, device: torch.device | str) -> LabelBatch:
         """The same labels elsewhere."""
-        return Targets(**{name: label.to(device) for name, label in vars(self).items()})
+        return LabelBatch(**{name: label.to(device) for name, label in vars(self).items()})
 
 
 class Distance(ABC):
@@ -110,8 +110,9 @@ class Huber(Distance):
 @kind("conditional_huber", "ConditionalHuber")
 @dataclass(frozen=True)
 class ConditionalHuber(Distance):
-    """Huber whose delta shrinks where the labelled force is large: 1, 0.7, 0.4, 0.1 of it from 0, 100, 200, 300
-    eV/Angstrom (mace/modules/loss.py, ``conditional_huber_forces``).
+    """Huber whose delta shrinks where the labelled force is large.
+
+    1, 0.7, 0.4, 0.1 of it from 0, 100, 200, 300 eV/Angstrom (mace/modules/loss.py, ``conditional_huber_forces``).
     """
 
     delta: float = 0.01
@@ -198,7 +199,7 @@ class Objective:
         terms = {name: to_json(getattr(self, name)) for name in self.recorded()}
         return terms | ({"hessian_samples": self.hessian_samples} if "hessian" in terms else {})
 
-    def sums(self, predicted: Mapping[str, Tensor], targets: Targets, graph: AtomicGraph) -> dict[str, Sum]:
+    def sums(self, predicted: Mapping[str, Tensor], targets: LabelBatch, graph: AtomicGraph) -> dict[str, Sum]:
         """The weighted sum over labels of each quantity that takes part, and how many components went in."""
         atoms = torch.bincount(graph.structure_of_atom, minlength=graph.n_structures)
         size = torch.ones_like(atoms) if self.energy.total else atoms
@@ -211,7 +212,7 @@ class Objective:
             pairs["hessian"] = (predicted["hessian"].reshape(-1, 3), targets.hessian.reshape(-1, 3))
         return {name: self._sum(getattr(self, name), *pairs[name]) for name in self.weighted()}
 
-    def _forces(self, targets: Targets) -> Tensor:
+    def _forces(self, targets: LabelBatch) -> Tensor:
         return targets.forces.masked_fill(targets.fixed[:, None], math.nan) if self.forces.free else targets.forces
 
     def _sum(self, term: Term, predicted: Tensor, label: Tensor) -> Sum:

@@ -19,6 +19,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
 
+from equiprune.adapters.capabilities import HasEnergyScale
 from equiprune.adapters.history import ScaleChanged
 from equiprune.errors import TargetError, closest
 from equiprune.files.atomic import read_json
@@ -72,7 +73,7 @@ class KeepReferences(References):
     """Leave them as they are, and say how far the labels are."""
 
     def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
-        found = Offsets.of(potential, some(structures))
+        found = Offsets.of(potential, evenly_spaced(structures))
         if found is None:
             return Referenced(potential, {}, "References kept.")
         advice = " That is far for one level of theory: `references` refit is probably what you want."
@@ -132,7 +133,7 @@ class GivenReferences(References):
         said = (
             f"References set to energies of isolated atoms: {_listed(given, '')} (changed by {_listed(changes, '+')})."
         )
-        if found := Offsets.of(exact, some(structures)):
+        if found := Offsets.of(exact, evenly_spaced(structures)):
             before, after = found.rms({}), found.rms(changes)
             said += f" RMS of the energy {before:,.1f} -> {after:,.1f} meV/atom."
             if after > before:
@@ -232,6 +233,8 @@ def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> t
         raise TargetError("There are no forces, or only zeros, to take the energy scale from. Keep the scale.")
     rms = round(rms, _DIGITS)
     weights = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
+    if not isinstance(potential.adapter, HasEnergyScale):
+        raise TargetError(f"{potential.adapter.name} models have no energy scale that could change. Keep it as it is.")
     made = potential.adapter.with_scale(potential.architecture, weights, rms, potential.head)
     scaled = rebuilt(potential, ScaleChanged(rms, potential.head), *made)
     return scaled, f"Energy scale set to the RMS of force components: {rms:.4g} eV."
@@ -285,7 +288,7 @@ def _rounded(energy: float) -> float:
     return round(energy, _DIGITS) + 0.0  # no negative zero
 
 
-def some(structures: Sequence[Atoms]) -> Sequence[Atoms]:
+def evenly_spaced(structures: Sequence[Atoms]) -> Sequence[Atoms]:
     """A few of many, evenly spread: enough to tell levels of theory apart."""
     return Selection(structures, range(0, len(structures), -(-len(structures) // _LOOKED_AT) or 1))
 

@@ -17,7 +17,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from equiprune.errors import StructureError, TargetError
 from equiprune.structures.labels import Labels
 from equiprune.structures.sequences import Mapped
-from equiprune.training.references import FAR, Offsets, Referenced, some
+from equiprune.training.references import FAR, Offsets, Referenced, evenly_spaced
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def replay_said(replay: Replay, referenced: Referenced, own: int) -> str:
     said = (
         f"Replay: {count} structures in an epoch of {own + count}, out of {len(replay.structures)}, energies {moved}."
     )
-    found = Offsets.of(referenced.potential, some(replay.structures), "replay")
+    found = Offsets.of(referenced.potential, evenly_spaced(replay.structures), "replay")
     if found is None:
         return said
     advice = " The model is far from them: replay suits a model that knows them, so retrain a pruned one first."

@@ -22,7 +22,7 @@ from equiprune.training.objective import Objective
 
 
 @dataclass(frozen=True)
-class Survey:
+class DatasetSummary:
     """What one pass over structures found.
 
     Attributes:
@@ -46,7 +46,7 @@ def check_labels(
     *,
     every: bool = True,
     each: Callable[[Atoms], None] = lambda _: None,
-) -> Survey:
+) -> DatasetSummary:
     """What the structures hold, once it is sure that they can be evaluated and weighted terms see labels.
 
     ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time, and
@@ -59,11 +59,11 @@ def check_labels(
         raise StructureError(f"There are no structures for {use}. Give at least one.")
     found = hashlib.sha256()
     labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, each))
-    survey = Survey(labels, found.hexdigest())
-    lacking = survey.lacking(objective)
+    scan_dataset = DatasetSummary(labels, found.hexdigest())
+    lacking = scan_dataset.lacking(objective)
     if lacking and (every or len(lacking) == len(objective.weighted())):
         raise _unlabelled(use, lacking[0])
-    return survey
+    return scan_dataset
 
 
 def _unlabelled(use: str, quantity: str) -> StructureError:
@@ -75,7 +75,7 @@ def _unlabelled(use: str, quantity: str) -> StructureError:
     )
 
 
-def survey(
+def scan_dataset(
     sets: Mapping[str, Sequence[Atoms]],
     objective: Objective,
     elements: Iterable[int],
@@ -89,7 +89,7 @@ def survey(
     after every structure.
     """
     held_out = array("q")
-    surveys, overlaps = dict[str, Survey](), dict[str, Overlap]()
+    surveys, overlaps = dict[str, DatasetSummary](), dict[str, Overlap]()
     for use in sorted(sets, key=lambda use: use != "validation"):  # first: then the others need not be remembered
         overlaps[use] = Overlap(held_out)
         told = held_out.append if use == "validation" else overlaps[use].meet
@@ -106,7 +106,7 @@ def survey(
     return {use: surveys[use].digest for use in sets}
 
 
-def _said(use: str, structures: Sequence[Atoms], found: Survey, objective: Objective) -> str:
+def _said(use: str, structures: Sequence[Atoms], found: DatasetSummary, objective: Objective) -> str:
     lacking = found.lacking(objective)
     alone = f" Of {', '.join(lacking)} it has none; the training structures alone teach that." if lacking else ""
     return f"{use.capitalize()}: {len(structures)} structures. {found.labels}{alone}"

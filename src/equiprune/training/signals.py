@@ -24,7 +24,7 @@ class StoppedError(EquipruneError):
 
 
 @contextmanager
-def stopping_politely(stop: Callable[[], None]) -> Iterator[None]:
+def graceful_shutdown(stop: Callable[[], None]) -> Iterator[None]:
     """Signals to end call ``stop`` meanwhile, and do nothing else; one that is ignored (nohup) stays ignored."""
     if threading.current_thread() is not threading.main_thread():  # Python lets no other set handlers
         yield

@@ -22,23 +22,23 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.adapters import fill
+from equiprune.adapters import load_weights
 from equiprune.adapters.history import Trained
 from equiprune.adapters.precision import dtype_name
 from equiprune.errors import EquipruneError, TargetError
 from equiprune.potentials.atomic_energies import reference_steps
 from equiprune.potentials.checkpoint import save
-from equiprune.potentials.derivatives import Predictor
 from equiprune.potentials.potential import Potential, check_predicted
-from equiprune.progress import Progress, silent
+from equiprune.progress import Progress
 from equiprune.structures.sequences import Concatenation
+from equiprune.training.arguments import ONE_CPU, UNWATCHED, Resources, TrainingData, Watchers
 from equiprune.training.batches import TrainingBatch, groups
-from equiprune.training.distributed import Processes, check_parity
+from equiprune.training.distributed import Processes, check_gradients_agree
 from equiprune.training.divergence import diverged, not_finite, overflowing
-from equiprune.training.hessian_batches import Turns
-from equiprune.training.loading import Loader, Request, naming_lost_workers
+from equiprune.training.hessian_batches import ProbeSchedule
+from equiprune.training.loading import Loader, Request, translated_worker_errors
 from equiprune.training.objective import QUANTITIES, Sum
-from equiprune.training.observers import Observer, watching
+from equiprune.training.observers import watching
 from equiprune.training.optimisation import (
     averaged,
     freeze,
@@ -46,14 +46,14 @@ from equiprune.training.optimisation import (
     set_learning_rate,
 )
 from equiprune.training.recipe import Recipe, steps_of
-from equiprune.training.replay import NO_REPLAY, Replay
+from equiprune.training.replay import Replay
 from equiprune.training.run_folder import RunFolder, RunState
-from equiprune.training.scan import digest, survey
-from equiprune.training.signals import StoppedError, stopping_politely
+from equiprune.training.scan import digest, scan_dataset
+from equiprune.training.signals import StoppedError, graceful_shutdown
 from equiprune.training.validation import validation_sums
 
 if TYPE_CHECKING:
-    from lightning_fabric import Fabric
+    pass
 
 _LONGEST_UNSAVED = 300.0
 """Seconds of training that a killed process may cost, or one step where that takes longer."""
@@ -61,38 +61,22 @@ _LONGEST_UNSAVED = 300.0
 
 def train(
     potential: Potential,
-    structures: Sequence[Atoms],
+    data: TrainingData | Sequence[Atoms],
     recipe: Recipe,
     run: str | Path,
     *,
-    validation: Sequence[Atoms] = (),
-    replay: Replay = NO_REPLAY,
-    fingerprints: Mapping[str, str] | None = None,
-    fabric: Fabric | None = None,
-    workers: int = 0,
-    cache: Path | None = None,
-    note: Callable[[str], None] = lambda _: None,
-    progress: Progress = silent,
-    looked_at: Progress = silent,
-    observers: Sequence[Observer] = (),
+    resources: Resources = ONE_CPU,
+    watchers: Watchers = UNWATCHED,
 ) -> Potential:
     """Train a potential; the best model by validation loss, or the last one without validation structures.
 
     Args:
         potential: where to start; left unchanged.
-        structures: with labels for every quantity that the objective weighs.
+        data: labelled structures to learn from, or those and others beside them.
         recipe: how.
         run: a directory, new or of an interrupted run of the same recipe.
-        validation: labelled structures that only choose the best model.
-        replay: a second labelled set, some of which is seen in every epoch.
-        fingerprints: of the data, recorded and compared when resuming.
-        fabric: devices and processes; one CPU process unless given.
-        workers: new processes that build batches (so call this below ``if __name__ == "__main__":``); 0 for none.
-        cache: a folder of neighbour lists, which other runs may share; None finds them anew every time.
-        note: told which labels the structures have, and which validation structures are also learnt from.
-        progress: called with 1 after every step, and first with the steps that an interrupted run has behind it.
-        looked_at: called with 1 after every structure that is looked at before the first step.
-        observers: told about every line of the learning curve, also those of before an interruption.
+        resources: hardware, processes and disk.
+        watchers: who is told how far it is.
 
     Raises:
         StructureError: labels are missing, or a prediction or gradient is not finite (the structures are named).
@@ -100,39 +84,57 @@ def train(
             potential, fewer batches than processes, a weighted quantity that the model does not predict.
         OutputError: ``run`` is of another recipe, model or data, is trained by another process, or cannot be written.
         StoppedError: asked to stop (Ctrl-C, SIGTERM); the state is saved.
-        ParityError: several processes do not compute the gradient that one would.
+        GradientMismatchError: several processes do not compute the gradient that one would.
     """
     from lightning_fabric import Fabric  # slow to import, and only needed here
 
-    if potential.taps:
-        raise TargetError("A masked potential cannot be trained, its masks would be lost. Prune the model instead.")
-    check_predicted(potential, recipe.objective.weighted())
-    if recipe.patience is not None and not validation:
-        raise TargetError("Patience waits for a better validation loss: give validation structures, or no patience.")
-    processes = Processes(fabric or Fabric(accelerator="cpu", devices=1))
-    sets = {"training": structures, "validation": validation, "replay": replay.structures}
-    told = note if processes.first else lambda _: None
-    with processes.together():
-        given = {use: s for use, s in sets.items() if s or use == "training"}
-        digests = survey(given, recipe.objective, potential.elements, told, looked_at)
-        uses = ("training", "replay")
-        pool = Concatenation((structures, replay.structures), uses) if replay.structures else structures
-        loader = Loader.of(potential, {"training": pool, "validation": validation}, workers, cache)
-    loop = _Loop(potential, recipe, Path(run), processes, loader, progress, replay)
+    data = data if isinstance(data, TrainingData) else TrainingData(data)
+    _check_can_be_trained(potential, data, recipe)
+    processes = Processes(resources.fabric or Fabric(accelerator="cpu", devices=1))
+    digests, loader = _opened(potential, data, recipe, processes, resources, watchers)
+    loop = _Loop(potential, recipe, Path(run), processes, loader, watchers.progress, data.replay)
     with (
-        stopping_politely(loop.ask_to_stop),
-        processes.leaving_together(),
-        naming_lost_workers(),
+        graceful_shutdown(loop.ask_to_stop),
+        processes.stopping_with_the_others(),
+        translated_worker_errors(),
         closing(loader),
         loop.holding,
     ):
-        loop.open(structures, digests, fingerprints or {})
+        loop.open(data.structures, digests, data.fingerprints)
         with ExitStack() as ending:
             with processes.together():
-                watched = watching(observers if processes.first else (), loop.folder)
+                watched = watching(watchers.observers if processes.first else (), loop.folder)
                 loop.observe = ending.enter_context(watched)
-            loop.run_epochs(structures, validation)
-        return loop.result(structures)
+            loop.run_epochs(data.structures, data.validation)
+        return loop.result(data.structures)
+
+
+def _check_can_be_trained(potential: Potential, data: TrainingData, recipe: Recipe) -> None:
+    if potential.taps:
+        raise TargetError("A masked potential cannot be trained, its masks would be lost. Prune the model instead.")
+    check_predicted(potential, recipe.objective.weighted())
+    if recipe.patience is not None and not data.validation:
+        raise TargetError("Patience waits for a better validation loss: give validation structures, or no patience.")
+
+
+def _opened(
+    potential: Potential,
+    data: TrainingData,
+    recipe: Recipe,
+    processes: Processes,
+    resources: Resources,
+    watchers: Watchers,
+) -> tuple[dict[str, str], Loader]:
+    """Digests of the sets once all of them were looked at, and what builds their batches."""
+    structures, replayed = data.structures, data.replay.structures
+    sets = {"training": structures, "validation": data.validation, "replay": replayed}
+    told = watchers.note if processes.first else lambda _: None
+    with processes.together():
+        given = {use: s for use, s in sets.items() if s or use == "training"}
+        digests = scan_dataset(given, recipe.objective, potential.elements, told, watchers.looked_at)
+        pool = Concatenation((structures, replayed), ("training", "replay")) if replayed else structures
+        learnt = {"training": pool, "validation": data.validation}
+        return digests, Loader.of(potential, learnt, resources.workers, resources.cache)
 
 
 class _Loop:
@@ -154,8 +156,8 @@ class _Loop:
         like = (potential.adapter, potential.checkpoint, potential.dtype, potential.head)
         own = Potential.create(*like, fabric.device, for_training=True)
         self.potential = own
-        self.predictor = Predictor(own)
-        layouts = own.adapter.weight_layouts(own.architecture)
+        self.predictor = own.for_training()
+        layouts = own.adapter.layouts(own.architecture)
         names = [n for n, p in own.module.named_parameters() if p.requires_grad and layouts[n].trainable]
         freeze(own.module, names, recipe.optimisation)
         made = optimizer(own.module, recipe.optimisation, layouts)
@@ -232,7 +234,9 @@ class _Loop:
         recipe, state = self.recipe, self.state
         if self.processes.count > 1:
             [data] = self._training_batches(self._groups(structures, 0)[:1], 0)
-            check_parity(self.fabric, self.module, self.predictor, data.inputs, lambda p: self._loss(p, data)[0])
+            check_gradients_agree(
+                self.fabric, self.module, self.predictor, data.inputs, lambda p: self._loss(p, data)[0]
+            )
         while state.epoch < recipe.epochs and not self._out_of_patience():
             batches = self._groups(structures, state.epoch)
             for data in self._training_batches(batches[state.position :], state.epoch):
@@ -277,8 +281,8 @@ class _Loop:
         """Of these indices, with the Hessian products whose turn it is in an epoch, if the objective weighs them."""
         objective = self.recipe.objective
         weighed = "hessian" in objective.weighted()
-        turns = Turns(objective.hessian_samples, self.recipe.seed, epoch) if weighed else None
-        loaded = self.loader([Request(use, group, turns) for group in groups])
+        probes = ProbeSchedule(objective.hessian_samples, self.recipe.seed, epoch) if weighed else None
+        loaded = self.loader([Request(use, group, probes) for group in groups])
         return (data.to(self.potential.device) for data in loaded)
 
     def _training_batches(self, groups: Sequence[Sequence[int]], epoch: int) -> Iterator[TrainingBatch]:
@@ -328,7 +332,7 @@ class _Loop:
         """The objective on the validation structures, with the averaged weights; remember them when they are best."""
         weights, size, numbers = self._final_weights(), self.recipe.batch_size, range(len(validation))
         with self.processes.together():
-            fill(self._second.module, {**self.start.checkpoint.weights, **weights})
+            load_weights(self._second.module, {**self.start.checkpoint.weights, **weights})
             batches = [numbers[start : start + size] for start in numbers[::size]]
             own = self._batches("validation", batches[self.fabric.global_rank :: self.processes.count])
             totals, counts = validation_sums(self._second, own, self.recipe.objective)
@@ -378,7 +382,7 @@ class _Loop:
 
     def _check_finite(self, trained: Potential, group: Sequence[int]) -> None:
         [data] = self._batches("training", [group])
-        if error := not_finite(Predictor(trained).eval()(*data.inputs), data):
+        if error := not_finite(trained.for_training().eval()(*data.inputs), data):
             raise error
 
     def _write(self, trained: Potential, path: Path) -> None:

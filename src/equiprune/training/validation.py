@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from equiprune.potentials.derivatives import Predictor
 from equiprune.potentials.potential import Potential
 from equiprune.training.batches import TrainingBatch
 from equiprune.training.divergence import not_finite
@@ -19,7 +18,7 @@ def validation_sums(
     Raises:
         StructureError: a prediction is not finite.
     """
-    predictor = Predictor(potential).eval()
+    predictor = potential.for_training().eval()
     totals, counts = dict.fromkeys(QUANTITIES, 0.0), dict.fromkeys(QUANTITIES, 0)
     for data in batches:
         predicted = predictor(*data.inputs)

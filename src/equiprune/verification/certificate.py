@@ -35,7 +35,7 @@ from equiprune.verification.physics import (
     equivariance,
     finite_difference,
     isolated_atom,
-    larger,
+    nan_max,
     nve,
     rotation_error,
     smoothness,
@@ -229,7 +229,7 @@ def _per_element(step: Step, child: Potential) -> list[Atoms]:
     """Structures with every element that is left, where elements were removed or reordered."""
     if not isinstance(step, PruningPlan):
         return []
-    species = {space.name for space in child.spaces if space.role is Role.ELEMENTS}
+    species = {space.name for space in child.spaces if space.role == Role.ELEMENTS}
     return element_structures(child.elements) if species & step.masks.keys() else []
 
 
@@ -241,7 +241,7 @@ def _stored_difference(stored: Checkpoint, exact: Checkpoint) -> float:
     for name, weight in exact.weights.items():
         if weight.numel():
             held = stored.weights[name].cpu()
-            worst = larger(worst, held - weight.cpu().to(held.dtype))
+            worst = nan_max(worst, held - weight.cpu().to(held.dtype))
     return worst
 
 
@@ -274,6 +274,6 @@ def prove_lossless(parent: Potential, plan: PruningPlan) -> dict[str, float]:
         differences = ", ".join(f"{name} {value:.2g}" for name, value in proof.items())
         raise TargetError(
             f"These targets together are not lossless; against the unpruned model they change: {differences}. Leave "
-            "out --lossless, or the targets that remove more."
+            "out `lossless`, or the targets that remove more."
         )
     return proof

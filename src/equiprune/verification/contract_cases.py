@@ -57,12 +57,12 @@ def with_silenced_channels(
     potential: Potential, generator: Generator, *, produced: bool
 ) -> tuple[Checkpoint, list[Block]]:
     """The checkpoint with one channel of every scored space no longer produced (or no longer read), and which."""
-    layouts = potential.adapter.weight_layouts(potential.architecture)
+    layouts = potential.adapter.layouts(potential.architecture)
     weights = {name: weight.contiguous().clone() for name, weight in potential.checkpoint.weights.items()}
     entry_of_group: dict[str, int] = {}
     blocks = []
     for space in potential.spaces:
-        if space.scored and (space.zero_preserving or not produced):
+        if space.scored and not space.normalised and (space.zero_preserving or not produced):
             # one irrep for all spaces of a size group: otherwise none could be removed
             entry = entry_of_group.setdefault(group_of(space), int(generator.integers(len(space.irreps))))
             mul, ir = space.irreps.entries[entry % len(space.irreps)]
@@ -83,7 +83,7 @@ def _silence(weight: Tensor, layout: WeightLayout, block: Block, produced: bool)
                 continue  # an element-wise constant makes nothing
             for segment, where in spans(axis):
                 ours = (segment.space, segment.irrep) == (space, irrep) and makes == produced
-                if ours and (segment.use == "" or not produced):
+                if ours and (segment.effect == "" or not produced):
                     blocks[path.key].select(dim, where.start + channel).zero_()
                     found += 1
     return found

@@ -41,7 +41,7 @@ def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.d
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PlanError(
             f"The history of '{child.checkpoint.source}' is damaged ({type(error).__name__}: {error}), so there is "
-            "nothing to compare with its parent. Certify it without --parent, or prune again."
+            "nothing to compare with its parent. Certify it without `parent`, or prune again."
         ) from error
 
 

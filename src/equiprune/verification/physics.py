@@ -17,15 +17,15 @@ from equiprune.potentials.potential import Potential, Prediction
 
 def compare(a: Potential, b: Potential, structures: Sequence[Atoms], name: str) -> dict[str, float]:
     """Largest absolute differences in energy, forces and, unless forces are an output of their own, stress."""
-    worst = {"energy": 0.0, "forces": 0.0} | ({} if a.adapter.direct_forces else {"stress": 0.0})
+    worst = {"energy": 0.0, "forces": 0.0} | ({} if a.direct_forces else {"stress": 0.0})
     for x, y in zip(a.predict(structures), b.predict(structures), strict=True):
         for key in worst:
-            worst[key] = larger(worst[key], getattr(x, key) - getattr(y, key))
+            worst[key] = nan_max(worst[key], getattr(x, key) - getattr(y, key))
     return {f"{name}.{key}": value for key, value in worst.items()}
 
 
-def larger(worst: float, difference: torch.Tensor) -> float:
-    """max that lets NaN through."""
+def nan_max(worst: float, difference: torch.Tensor) -> float:
+    """The larger of both; NaN where either is."""
     return float(np.maximum(worst, difference.abs().max().item()))
 
 
@@ -42,9 +42,9 @@ def equivariance(potential: Potential, structures: Sequence[Atoms]) -> dict[str,
         operations = _symmetries(len(atoms), claims.inversion, claims.exact_rotations, generator)
         reference, *moved = potential.predict([atoms, *(_moved(atoms, *operation) for operation in operations)])
         for prediction, (matrix, order, _) in zip(moved, operations, strict=True):
-            energy = larger(energy, prediction.energy - reference.energy)
+            energy = nan_max(energy, prediction.energy - reference.energy)
             expected = reference.forces[torch.as_tensor(order)] @ _beside(reference.forces, matrix.T)
-            forces = larger(forces, prediction.forces - expected)
+            forces = nan_max(forces, prediction.forces - expected)
     return {"equivariance.energy": energy, "equivariance.forces": forces}
 
 
@@ -90,8 +90,8 @@ def finite_difference(potential: Potential, structures: Sequence[Atoms], step: f
         by_strain = _slope(potential, [_strained(atoms, s * strain) for s in _stencil(step)], step)
         in_forces = by_position + (reference.forces * _beside(reference.forces, direction)).sum()
         in_stress = by_strain / atoms.cell.volume - (reference.stress * _beside(reference.stress, strain)).sum()
-        forces = larger(forces, in_forces / reference.forces.abs().max().clamp(min=1))
-        stress = larger(stress, in_stress / reference.stress.abs().max().clamp(min=1))
+        forces = nan_max(forces, in_forces / reference.forces.abs().max().clamp(min=1))
+        stress = nan_max(stress, in_stress / reference.stress.abs().max().clamp(min=1))
     return {"finite_difference.forces": forces, "finite_difference.stress": stress}
 
 
@@ -123,8 +123,8 @@ def smoothness(potential: Potential, structures: Sequence[Atoms], gap: float = 1
         [Atoms(numbers=numbers, positions=[[0, 0, 0], [0, 0, cutoff + d]]) for d in (-gap, gap)]
     )
     return {
-        "smoothness.energy": larger(0.0, inside.energy - outside.energy),
-        "smoothness.forces": larger(0.0, inside.forces - outside.forces),
+        "smoothness.energy": nan_max(0.0, inside.energy - outside.energy),
+        "smoothness.forces": nan_max(0.0, inside.forces - outside.forces),
     }
 
 
@@ -134,7 +134,7 @@ def batch_independence(potential: Potential, structures: Sequence[Atoms]) -> dic
     alone: list[Prediction] = [potential.predict([atoms])[0] for atoms in structures]
     energy = forces = 0.0
     for a, b in zip(together, alone, strict=True):
-        energy, forces = larger(energy, a.energy - b.energy), larger(forces, a.forces - b.forces)
+        energy, forces = nan_max(energy, a.energy - b.energy), nan_max(forces, a.forces - b.forces)
     return {"batch_independence.energy": energy, "batch_independence.forces": forces}
 
 
@@ -142,7 +142,7 @@ def isolated_atom(potential: Potential, structures: Sequence[Atoms]) -> dict[str
     """One atom in vacuum feels no force."""
     [prediction] = potential.predict([Atoms(numbers=structures[0].numbers[:1], positions=[[0.0, 0.0, 0.0]])])
     finite = prediction.energy.isfinite().item()
-    return {"isolated_atom.forces": larger(0.0, prediction.forces) if finite else float("nan")}
+    return {"isolated_atom.forces": nan_max(0.0, prediction.forces) if finite else float("nan")}
 
 
 def nve(potential: Potential, structures: Sequence[Atoms], steps: int, kelvin: float = 300.0) -> dict[str, float]:
@@ -193,7 +193,7 @@ PHYSICS: tuple[Check, ...] = (equivariance, finite_difference, smoothness, batch
 
 def claims(potential: Potential) -> list[Check]:
     """The checks of physics that apply to an architecture."""
-    arch, conservative = potential.architecture, not potential.adapter.direct_forces
+    arch, conservative = potential.architecture, not potential.direct_forces
     applies: dict[Check, bool] = {
         equivariance: True,
         finite_difference: conservative,

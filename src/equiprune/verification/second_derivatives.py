@@ -13,8 +13,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.potentials.derivatives import Predictor
-from equiprune.potentials.hessian import RandomProbes, hessian_products
+from equiprune.potentials.hessian import RandomProbes, hessian_vector_products
 from equiprune.potentials.potential import Potential
 
 HESSIAN_LIMITS = {
@@ -38,7 +37,9 @@ def second_derivatives(potential: Potential, structures: Sequence[Atoms]) -> dic
     potential = potential.with_dtype(torch.float64)
     vectors = [RandomProbes(2, seed=7).draw(len(atoms), i) for i, atoms in enumerate(structures)]
     found = dict.fromkeys(HESSIAN_LIMITS, 0.0)
-    for atoms, pair, both in zip(structures, vectors, hessian_products(potential, structures, vectors), strict=True):
+    for atoms, pair, both in zip(
+        structures, vectors, hessian_vector_products(potential, structures, vectors), strict=True
+    ):
         (u, v), (hu, hv) = pair, both
         size = max(1.0, abs(hv).max())
         worst = {
@@ -75,7 +76,7 @@ def _slope_of_forces(potential: Potential, atoms: Atoms, direction: np.ndarray, 
 def _in_weights(potential: Potential, atoms: Atoms, u: np.ndarray, v: np.ndarray, step: float = 3e-4) -> float:
     """The derivative of u H v along a random direction in the trained weights, by backward pass and by difference."""
     own = Potential.create(potential.adapter, potential.checkpoint, torch.float64, potential.head, potential.device)
-    predictor, graph = Predictor(own).train(), own.graph([atoms])
+    predictor, graph = own.for_training().train(), own.graph([atoms])
     left, right = torch.as_tensor(u, device=own.device), torch.as_tensor(v, device=own.device)[None]
     weights = [weight for weight in own.module.parameters() if weight.requires_grad]
     generator = torch.Generator().manual_seed(0)

@@ -127,7 +127,7 @@ def test_the_recipe_beside_the_file_trains_this_model(written: Path, content: Co
 def test_a_model_on_its_parents_points_is_saved_to_a_directory_only(tmp_path: Path) -> None:
     arch = replace(normalised(), node_grid=Grid(14, 15))
     potential = ep.Potential.create(EscnAdapter(), random_checkpoint(arch, dtype=torch.float32), torch.float32)
-    with pytest.raises(OutputError, match=r"points on the sphere.*--native-grids.*directory"):
+    with pytest.raises(OutputError, match=r"points on the sphere.*`native_grids`.*directory"):
         ep.save(potential, tmp_path / "x.pt")
     assert list(tmp_path.iterdir()) == []
     ep.save(potential, tmp_path / "x")

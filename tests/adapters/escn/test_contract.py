@@ -11,7 +11,6 @@ from equiprune.testing import AdapterContract
 
 class TestEscnContract(AdapterContract):
     adapter = EscnAdapter()
-    references = False
     repeated = ("node_feats", "messages", "hidden", "pointwise", "energy", "force")
     # The features of the first layer have l = 0 only, so what it mixes at higher orders are zeros.
     idle = ("hidden.0.source.m1", "hidden.0.source.m2", "hidden.0.target.m1", "hidden.0.target.m2")

@@ -14,7 +14,7 @@ from random_escn import random_checkpoint, small
 import equiprune as ep
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.adapters.escn.architecture import Grid, Smearing, escn
-from equiprune.adapters.escn.frames import by_order, rotations, sphere, turns, wigner_matrices
+from equiprune.adapters.escn.frames import by_order, gauge_angles, rotations, sphere, wigner_matrices
 from equiprune.adapters.precision import default_dtype
 from equiprune.verification.physics import rotation_error
 
@@ -141,11 +141,11 @@ def test_what_inference_remembers_serves_training() -> None:
 
 def test_turns_are_spread_out_like_random_ones() -> None:
     vectors = torch.as_tensor(np.random.default_rng(0).uniform(-6, 6, (20_000, 3)))
-    counts, _ = np.histogram(turns(vectors).numpy(), bins=20, range=(0, 2 * np.pi))
+    counts, _ = np.histogram(gauge_angles(vectors).numpy(), bins=20, range=(0, 2 * np.pi))
     assert counts.min() > 850  # of 1000; five standard deviations
     assert counts.max() < 1150
-    near = turns(vectors + 1e-3) - turns(vectors)
-    assert abs(torch.corrcoef(torch.stack([turns(vectors), near + turns(vectors)]))[0, 1]) < 0.03
+    near = gauge_angles(vectors + 1e-3) - gauge_angles(vectors)
+    assert abs(torch.corrcoef(torch.stack([gauge_angles(vectors), near + gauge_angles(vectors)]))[0, 1]) < 0.03
 
 
 def test_frames_turn_the_edge_to_y_and_are_rotations() -> None:
@@ -181,5 +181,5 @@ def test_a_finer_grid_and_more_points_make_rotations_exact() -> None:
 def test_published_models_have_the_parameters_that_upstream_counts(lmax: int, parameters: int) -> None:
     """fairchem's configs/oc20/s2ef/2M/escn/eSCN-L6-M2-Lay12.yml and L4; nothing is built."""
     published = escn(lmax=lmax, layers=12, channels=128, hidden=256, cutoff=12.0, neighbors=20, width=2.0)
-    layouts = EscnAdapter().weight_layouts(published)
+    layouts = EscnAdapter().layouts(published)
     assert sum(layout.numel for layout in layouts.values()) == parameters

@@ -42,14 +42,14 @@ def test_the_published_l6_becomes_the_published_l4() -> None:
         escn(lmax=lmax, layers=12, channels=128, hidden=256, cutoff=12.0, neighbors=20, width=2.0) for lmax in (6, 4)
     )
     adapter = EscnAdapter()
-    spaces = adapter.feature_spaces(six)
+    spaces = adapter.spaces(six)
     masks = {
         space.name: ep.BlockMask.keep(space.irreps, {ir: range(mul) for mul, ir in space.irreps if ir.l <= 4})
         for space in spaces
     }
     pruned = adapter.shrink(six, ep.PruningPlan(masks))
-    shapes = {name: layout.shape for name, layout in adapter.weight_layouts(pruned).items()}
-    assert shapes == {name: layout.shape for name, layout in adapter.weight_layouts(four).items()}
+    shapes = {name: layout.shape for name, layout in adapter.layouts(pruned).items()}
+    assert shapes == {name: layout.shape for name, layout in adapter.layouts(four).items()}
     assert count_parameters(adapter, pruned).all == 36_112_896
     assert count_parameters(adapter, six).all == 51_844_608
 

@@ -13,7 +13,6 @@ from test_forward import upstream
 import equiprune as ep
 from equiprune.adapters.escn import EscnAdapter
 from equiprune.errors import TargetError
-from equiprune.potentials.derivatives import Predictor
 from equiprune.potentials.hessian import hessian
 from equiprune.training.batches import with_labels
 from equiprune.training.objective import Square, Term, mace_universal, open_catalyst
@@ -50,7 +49,7 @@ def test_loss_and_gradient_are_those_of_upstreams_forward(parent: ep.Potential, 
     other = ep.Potential.create(EscnAdapter(), random_checkpoint(small(elements=29), seed=5), torch.float64)
     weights = [p for p in other.module.parameters() if p.requires_grad]
     whole = with_labels(other.graph(labelled), labelled)
-    sums = open_catalyst().sums(Predictor(other).train()(*whole.inputs), whole.targets, whole.graph)
+    sums = open_catalyst().sums(other.for_training().train()(*whole.inputs), whole.targets, whole.graph)
     ours = sum((part.total / part.count for part in sums.values()), torch.zeros(()))
     with torch.enable_grad():
         energies, forces = upstream(other, labelled)
@@ -79,8 +78,9 @@ def test_a_student_learns_and_goes_on_to_the_same_bits(
     def stopping(count: int) -> None:
         raise KeyboardInterrupt
 
+    often, watchers = replace(RECIPE, save_every=1), ep.Watchers(progress=stopping)
     with pytest.raises((KeyboardInterrupt, ep.EquipruneError)):
-        ep.train(student, labelled, replace(RECIPE, save_every=1), tmp_path / "stopped", progress=stopping)
+        ep.train(student, labelled, often, tmp_path / "stopped", watchers=watchers)
     again = ep.train(student, labelled, replace(RECIPE, save_every=1), tmp_path / "stopped")
     for name, weight in through.checkpoint.weights.items():
         assert torch.equal(weight, again.checkpoint.weights[name]), name

@@ -2,16 +2,25 @@
 
 import importlib.util
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from ase import Atoms
+from plain_code import plain
 
 import equiprune as ep
 
 if importlib.util.find_spec("mace") is None:
     collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="module")
+def plain_code() -> Iterator[None]:
+    """Models are built in less time: for modules that look at numbers, and not at upstream's files and tools."""
+    with plain():
+        yield
 
 
 @pytest.fixture(scope="session")

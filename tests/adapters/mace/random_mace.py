@@ -3,8 +3,9 @@
 from typing import Any
 
 import torch
+from plain_code import plain
 
-from equiprune.adapters import Checkpoint, fill
+from equiprune.adapters import Checkpoint, Taps, load_weights
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.architecture import (
     SILU_CONSTANT,
@@ -99,9 +100,10 @@ def random_checkpoint(arch: MaceArchitecture, seed: int = 0) -> Checkpoint:
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     adapter = MaceAdapter()
-    module = adapter.build(arch, torch.float64)
+    with plain():
+        module = adapter.build(arch, torch.float64)
     weights = {}
-    for name in adapter.weight_layouts(arch):
+    for name in adapter.layouts(arch):
         weights[name] = module.state_dict()[name].clone()
         noise = torch.randn(weights[name].shape, generator=generator, dtype=torch.float64)
         if name.endswith(("atomic_energies", "scale_shift.scale", "scale_shift.shift")):
@@ -117,13 +119,13 @@ def random_checkpoint(arch: MaceArchitecture, seed: int = 0) -> Checkpoint:
 def _normalise(arch: MaceArchitecture, module: Any, weights: dict, space: str, producers: list[str]) -> None:
     """Scale the weights that make a space, in place, so that its root mean square over the probes is one."""
     adapter, head, seen = MaceAdapter(), arch.heads[0] if arch.heads else None, []
-    fill(module, weights)
+    load_weights(module, weights)
     graph = AtomicGraph.from_structures(list(probe_structures(arch.elements).values()), arch.cutoff, torch.float64)
 
     def note(feature: torch.Tensor) -> torch.Tensor:
         seen.append(feature.detach())
         return feature
 
-    adapter.energies(module, arch, graph, head, {space: note})
+    adapter.evaluate(module, arch, graph, head, Taps(watched={space: note}))
     for name in producers:
         weights[name] /= seen[0].square().mean().sqrt()

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from numpy.random import default_rng
+from plain_code import stock
 
 import equiprune as ep
 from equiprune.adapters.growth import Growth
@@ -19,6 +20,8 @@ from equiprune.testing import assert_same_predictions, random_plan
 from equiprune.verification.certificate import LIMITS
 from equiprune.verification.physics import compare
 from equiprune.verification.second_derivatives import assert_second_derivatives
+
+pytestmark = pytest.mark.usefixtures("plain_code")
 
 SEVEN = ep.Elements.parse("O,Na,H,Cl,Cu,Si,C")
 """Seven elements, in another order than the model's."""
@@ -104,7 +107,7 @@ def test_channels_of_each_space_are_chosen_apart(
 ) -> None:
     """What "independent sets" above means."""
     plan = ep.allocate(parent, [ep.Channels(64)], scores["random"])
-    kept = {plan.masks[s.name].kept[0] for s in parent.spaces if s.stock_group == "channels"}
+    kept = {plan.masks[s.name].kept[0] for s in parent.spaces if s.upstream_group == "channels"}
     assert len(kept) == 7
 
 
@@ -248,7 +251,8 @@ def grandparent(small: ep.Potential, tmp_path_factory: pytest.TempPathFactory) -
 
 def written(potential: ep.Potential, path: Path) -> ep.Potential:
     """The model that a file gives; in single precision, since that is what is stored."""
-    ep.save(potential.with_dtype(torch.float32), path)
+    with stock():
+        ep.save(potential.with_dtype(torch.float32), path)
     return ep.load(path)
 
 

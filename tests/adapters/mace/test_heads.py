@@ -10,6 +10,8 @@ import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.testing import assert_same_predictions
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 
 @pytest.fixture(scope="module")
 def parent() -> ep.Potential:

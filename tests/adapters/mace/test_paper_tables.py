@@ -17,13 +17,15 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.growing import grow_checkpoint
 from equiprune.pruning.slicing import prune_checkpoint
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 ADAPTER = MaceAdapter()
 
 
 def random_weights(arch: MaceArchitecture) -> Checkpoint:
     """Any weights of the right shapes; nothing is built."""
     generator = torch.Generator().manual_seed(0)
-    layouts = ADAPTER.weight_layouts(arch)
+    layouts = ADAPTER.layouts(arch)
     weights = {name: torch.randn(layout.shape, generator=generator) for name, layout in layouts.items()}
     return Checkpoint(arch, weights, licence="MIT", source="random")
 
@@ -96,7 +98,7 @@ def test_prunings_land_on_what_upstream_builds(name: str) -> None:
     assert child.architecture == wanted
     found = {n: tuple(w.shape) for n, w in child.weights.items()}
     assert found == {n: shapes.get(n) for n in found}
-    assert count == sum(w.numel() for n, w in child.weights.items() if not ADAPTER.weight_layouts(wanted)[n].buffer)
+    assert count == sum(w.numel() for n, w in child.weights.items() if not ADAPTER.layouts(wanted)[n].buffer)
     assert count == parameters
 
 
@@ -106,8 +108,8 @@ def test_depth_has_the_papers_numbers() -> None:
     The non-linear readout of table 9 adds 128 * 16 + 16 - 128 parameters.
     """
     parent = random_weights(mp(2))
-    spaces = {space.name: space for space in ADAPTER.feature_spaces(parent.architecture)}
-    [depth] = [space for space in spaces.values() if space.role is Role.INTERACTIONS]
+    spaces = {space.name: space for space in ADAPTER.spaces(parent.architecture)}
+    [depth] = [space for space in spaces.values() if space.role == Role.INTERACTIONS]
     only_depth = ep.PruningPlan({depth.name: BlockMask.keep(depth.irreps, {depth.irreps.entries[0][1]: [0]})})
     kept = prune_checkpoint(ADAPTER, parent, only_depth, torch.float32)
     assert ep.count_parameters(ADAPTER, kept.architecture).all == 3_453_696

@@ -41,7 +41,7 @@ def test_every_alias_has_its_licence_digest_and_address() -> None:
 
 
 def test_aliases_are_described() -> None:
-    described = MaceAdapter().aliases()
+    described = MaceAdapter().aliases
     assert described.keys() == LICENCES.keys()
     assert described["mace-mp-small"] == "MACE-MP-0 small (L = 0, 128 channels)"
 

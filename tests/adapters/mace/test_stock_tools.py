@@ -69,7 +69,7 @@ def other_edge_irreps() -> ep.Potential:
     """5x0e+4x1o enter the second convolution; hidden features are 6x0e+6x1o."""
     [space] = [space for space in parent("L1").spaces if space.name == "edge_irreps.1"]
     kept = {ir: range(1, mul - ir.l) for mul, ir in space.irreps}
-    return pruned(parent("L1"), ep.Exactly(ep.PruningPlan({space.name: BlockMask.keep(space.irreps, kept)})))
+    return pruned(parent("L1"), ep.FromPlan(ep.PruningPlan({space.name: BlockMask.keep(space.irreps, kept)})))
 
 
 def alike_in_the_middle() -> ep.Potential:

@@ -12,7 +12,6 @@ from random_mace import random_checkpoint, stock
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
-from equiprune.potentials.derivatives import Predictor
 from equiprune.training.batches import with_labels
 from equiprune.training.objective import Objective, mace_universal, mace_weighted
 from equiprune.training.optimisation import Optimisation
@@ -53,7 +52,7 @@ def upstream(model: ep.Potential, structures: list[Atoms], loss: Any) -> tuple[f
 
 def ours(model: ep.Potential, structures: list[Atoms], objective: Objective) -> tuple[float, list[torch.Tensor]]:
     whole = with_labels(model.graph(structures), structures)
-    predicted = Predictor(model).train()(*whole.inputs)
+    predicted = model.for_training().train()(*whole.inputs)
     sums = objective.sums(predicted, whole.targets, whole.graph)
     value = sum((part.total / part.count for part in sums.values()), torch.zeros(()))
     weights = [p for p in model.module.parameters() if p.requires_grad]

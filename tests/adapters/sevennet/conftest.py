@@ -1,18 +1,27 @@
 """SevenNet's tests need SevenNet: they are collected only where it is installed."""
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from ase import Atoms
+from plain_code import plain
 
 import equiprune as ep
 from equiprune.structures.probes import probe_structures
 
 if importlib.util.find_spec("sevenn") is None:
     collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="module")
+def plain_code() -> Iterator[None]:
+    """Models are built in less time: for modules that look at numbers, and not at upstream's files and tools."""
+    with plain():
+        yield
+
 
 PARENT = "7net-l3i5"
 

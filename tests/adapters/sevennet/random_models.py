@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from plain_code import plain
 
 from equiprune.adapters import Checkpoint
 from equiprune.adapters.sevennet import SevenNetAdapter
@@ -62,7 +63,8 @@ def random_checkpoint(arch: SevenNetArchitecture, seed: int = 0) -> Checkpoint:
     """Upstream's own initialisation, made livelier: few neighbours, biases, constants that differ."""
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
-    module = SevenNetAdapter().build(arch, torch.float64)
+    with plain():
+        module = SevenNetAdapter().build(arch, torch.float64)
     weights = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
     for name, weight in weights.items():
         noise = torch.randn(weight.shape, generator=generator, dtype=torch.float64)

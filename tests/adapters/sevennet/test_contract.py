@@ -1,9 +1,11 @@
 """The laws of the core on small random SevenNet models of every kind."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache
 
 import pytest
 import torch
+from plain_code import code_for
 from random_models import KINDS, architecture, random_checkpoint
 
 import equiprune as ep
@@ -12,21 +14,43 @@ from equiprune.adapters.sevennet import SevenNetAdapter
 from equiprune.adapters.sevennet.architecture import Rescale
 from equiprune.testing import AdapterContract, assert_same_predictions
 
+PARENTS: dict[tuple[str, str], ep.Potential] = {}
+"""By kind of model and of code; built once, since no law changes them."""
 
-@pytest.fixture(params=KINDS, autouse=True, scope="class")
+
+@pytest.fixture(params=KINDS, scope="class")
 def kind(request: pytest.FixtureRequest) -> None:
     """Each law on each kind of model."""
-    if request.cls is TestSevenNet:
-        TestSevenNet.kind = request.param
+    request.cls.kind = request.param
 
 
+@pytest.fixture(autouse=True)
+def code(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Stock code only where it matters, since it takes long to build."""
+    with code_for(request.function) as TestSevenNet.code:
+        yield
+
+
+@pytest.mark.usefixtures("kind")
 class TestSevenNet(AdapterContract):
     adapter = SevenNetAdapter()
     plans = 2
     kind = ""
+    code = "stock"
 
     def checkpoints(self) -> Sequence[Checkpoint]:
-        return [random_checkpoint(KINDS[self.kind])]
+        return [_checkpoint(self.kind)]
+
+    def potentials(self) -> Iterator[ep.Potential]:
+        made = (self.kind, self.code)
+        if made not in PARENTS:
+            [PARENTS[made]] = super().potentials()
+        yield PARENTS[made]
+
+
+@cache
+def _checkpoint(kind: str) -> Checkpoint:
+    return random_checkpoint(KINDS[kind])
 
 
 def test_a_single_head_is_taken_out_exactly() -> None:

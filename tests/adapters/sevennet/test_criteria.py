@@ -9,9 +9,12 @@ from ase import Atoms
 import equiprune as ep
 
 FOLDER = os.environ.get("EQUIPRUNE_DATA")
-pytestmark = pytest.mark.skipif(
-    FOLDER is None, reason="needs reference data in the folder named by the environment variable EQUIPRUNE_DATA"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        FOLDER is None, reason="needs reference data in the folder named by the environment variable EQUIPRUNE_DATA"
+    ),
+    pytest.mark.usefixtures("plain_code"),
+]
 
 
 def reference(name: str) -> list[Atoms]:

@@ -11,6 +11,8 @@ from equiprune.testing import assert_same_predictions, random_plan
 from equiprune.verification.physics import compare
 from equiprune.verification.second_derivatives import assert_second_derivatives
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 SEVEN = "O,Na,H,Cl,Cu,Si,C"
 """Seven elements, in another order than the model's."""
 

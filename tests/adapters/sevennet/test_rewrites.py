@@ -34,7 +34,7 @@ def test_refactorising_a_readout_leaves_its_product(kept: tuple[int, ...], bias:
     arch = architecture(bias=bias)
     weights = random_checkpoint(arch).weights
     plan = ep.PruningPlan({"node_feats.3": ep.BlockMask(ep.Irreps.scalars(5), (kept,))})
-    changed, rewritten = SevenNetAdapter().absorb(arch, weights, plan)
+    changed, rewritten = SevenNetAdapter().rewrite_for_plan(arch, weights, plan)
     assert changed.readout_width == len(kept) // 2
     for before, after in zip(product(arch, weights), product(changed, rewritten), strict=True):
         torch.testing.assert_close(after, before, rtol=1e-12, atol=1e-13)

@@ -9,7 +9,6 @@ from ase import Atoms
 from backward_pass import assert_quicker_and_the_same
 
 import equiprune as ep
-from equiprune.potentials.derivatives import Predictor
 from equiprune.training.batches import with_labels
 from equiprune.training.objective import sevennet_huber
 from equiprune.training.optimisation import Optimisation
@@ -57,7 +56,7 @@ def upstream(model: ep.Potential, structures: list[Atoms]) -> tuple[float, list[
 
 def ours(model: ep.Potential, structures: list[Atoms]) -> tuple[float, list[torch.Tensor]]:
     whole = with_labels(model.graph(structures), structures)
-    sums = sevennet_huber(1.0, 0.01, 1.0).sums(Predictor(model).train()(*whole.inputs), whole.targets, whole.graph)
+    sums = sevennet_huber(1.0, 0.01, 1.0).sums(model.for_training().train()(*whole.inputs), whole.targets, whole.graph)
     value = sum((part.total / part.count for part in sums.values()), torch.zeros(()))
     return value.item(), gradients(value, model)
 

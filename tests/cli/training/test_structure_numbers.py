@@ -16,7 +16,7 @@ import equiprune as ep
 from equiprune.errors import StructureError
 from equiprune.labelling.hessian_labels import with_products
 from equiprune.labelling.label import label
-from equiprune.potentials.hessian import Rows, hessian_products
+from equiprune.potentials.hessian import Rows, hessian_vector_products
 from equiprune.structures.sequences import Concatenation, Mapped, Origin, Selection, origin
 from equiprune.training.loading import Loader, Request
 from equiprune.training.objective import mace_weighted
@@ -146,7 +146,7 @@ def test_a_potential_counts_structures_over_its_batches() -> None:
     with pytest.raises(StructureError, match=r"^Structure 5 \(U\) has U"):
         student().predict(structures, batch_atoms=8)
     with pytest.raises(StructureError, match=r"^Structure 5 \(U\) has U"):
-        hessian_products(student(), structures, [np.ones((1, len(atoms), 3)) for atoms in structures], 8)
+        hessian_vector_products(student(), structures, [np.ones((1, len(atoms), 3)) for atoms in structures], 8)
     with pytest.raises(StructureError, match=r"^Structure 5 \(U\) has U"):
         ep.evaluate({"a": student()}, structures, batch_atoms=8)
 

@@ -92,6 +92,11 @@ class EscnArchitecture(Architecture):
         return int(self.cutoff / self.resolution)
 
     @property
+    def direct_forces(self) -> bool:
+        """A head of its own gives the forces."""
+        return True
+
+    @property
     def inversion(self) -> bool:
         """Turned into the frame of each edge, features know left from right."""
         return False
@@ -132,7 +137,7 @@ class EscnArchitecture(Architecture):
         return sides.pop() if len(sides) == 1 else None
 
 
-def escn(
+def escn(  # noqa: PLR0913 (upstream's own arguments)
     *,
     lmax: int,
     mmax: int = 2,

@@ -61,7 +61,7 @@ def recognised(path: Path) -> bool:
     return isinstance(entry(content, "state_dict"), dict) and "escn" in (model, entry(model, "name"))
 
 
-def read(source: str | Path, *, trust: bool) -> Checkpoint:
+def read(source: str | Path, *, trust: bool = False) -> Checkpoint:
     """Open a file. Raises `CheckpointError`, naming what this adapter does not read."""
     path = Path(source)
     try:

@@ -13,7 +13,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.adapters.base import Checkpoint, fill
+from equiprune.adapters.base import Checkpoint, load_weights
 from equiprune.adapters.escn import build, checkpoint_file, frames, upstream
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.checkpoint_file import PROVENANCE_KEY
@@ -23,6 +23,12 @@ from equiprune.structures.graph import AtomicGraph
 
 _PREFIX = "module."
 """Before every name in files of upstream's trainer, which wraps models for several processes."""
+
+
+def why_not(arch: EscnArchitecture) -> str:
+    """Why fairchem's constructor cannot be told what this model is; empty when it can."""
+    remedy = "Prune with `native_grids`, which is no longer exact but opens in fairchem"
+    return f"{arch.why_not_stock}. {remedy}" if arch.why_not_stock else ""
 
 
 def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
@@ -55,7 +61,7 @@ def content(checkpoint: Checkpoint) -> dict[str, Any]:
     """
     arch, weights = checkpoint.architecture, checkpoint.weights
     module = build.build(arch, checkpoint.dtype)
-    fill(module, weights)
+    load_weights(module, weights)
     config = training_config(arch)
     provenance = {
         "licence": checkpoint.licence,
@@ -142,7 +148,7 @@ _OPTIMISATION = {
 """Of the published L6-M2-Lay12 (configs/oc20/s2ef/2M/escn in fairchem's repository); 16 processes share the batches."""
 
 
-def stock_energies(path: Path, structures: Sequence[Atoms]) -> list[float]:
+def stock_energies(path: Path, structures: Sequence[Atoms], _head: str | None = None) -> list[float]:
     """Energies (eV) by upstream's own class and forward pass, in the precision of the file.
 
     Built from the file's config and loaded strictly. Two things of upstream's are replaced: its random turns of edges

@@ -15,24 +15,30 @@ import torch
 from torch import Tensor
 from torch.nn.functional import silu
 
-from equiprune.adapters.base import Taps
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.escn.frames import by_order, sphere, wigner_matrices
 from equiprune.adapters.escn.layouts import HEADS, SIDES
+from equiprune.adapters.evaluation import Outputs, Taps
 from equiprune.structures.graph import AtomicGraph
 
 _ENERGY_UNIT = 1e-3
 """Upstream's factor on the sum over atoms."""
 
 
-def energies_and_forces(model: Any, arch: EscnArchitecture, graph: AtomicGraph, taps: Taps) -> tuple[Tensor, Tensor]:
-    """Energies (structures,) in eV and forces (atoms, 3) in eV/Angstrom. Centres receive from their neighbours."""
+def evaluate(model: Any, arch: EscnArchitecture, graph: AtomicGraph, _head: str | None, taps: Taps) -> Outputs:
+    """Energies in eV and forces in eV/Angstrom. Centres receive from their neighbours.
+
+    An atom's share of the energy has its part of the mean energy of a structure.
+    """
     features = _features(model, arch, graph, taps)
     values = torch.einsum("nac,pa->pnc", features, model.sphharm_weights[0])
-    per_atom, along = (_head(model, head, values, taps) for head in HEADS)
-    total = torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_atom, per_atom.mean(0))
+    per_atom, along = (_read(model, head, values, taps) for head in HEADS)
+    shares = per_atom.mean(0)
+    total = torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_atom, shares)
     forces = torch.einsum("pn,px->nx", along, model.sphere_points) / len(model.sphere_points)
-    return total * (_ENERGY_UNIT * arch.energy_scale) + arch.energy_mean, forces * arch.forces_scale
+    unit = _ENERGY_UNIT * arch.energy_scale
+    mean = arch.energy_mean / graph.structure_of_atom.bincount(minlength=graph.n_structures)[graph.structure_of_atom]
+    return Outputs(total * unit + arch.energy_mean, shares * unit + mean, forces * arch.forces_scale)
 
 
 def _features(model: Any, arch: EscnArchitecture, graph: AtomicGraph, taps: Taps) -> Tensor:
@@ -41,9 +47,9 @@ def _features(model: Any, arch: EscnArchitecture, graph: AtomicGraph, taps: Taps
     order, sizes = by_order(arch.lmax, arch.mmax, vectors.device)
     wigner = wigner_matrices(vectors, arch.lmax)[:, order]
     edges = _Edges(graph.edge_index, graph.numbers, vectors.norm(dim=-1), wigner, order, sizes)
-    embedded = _tapped("node_feats.0", model.sphere_embedding(graph.numbers), taps)
+    embedded = taps("node_feats.0", model.sphere_embedding(graph.numbers))
     features = torch.nn.functional.pad(embedded[:, None], (0, 0, 0, (arch.lmax + 1) ** 2 - 1))
-    shares = _tapped("interactions", torch.ones_like(embedded[:, :1]).repeat(1, len(arch.layers)), taps)
+    shares = taps("interactions", torch.ones_like(embedded[:, :1]).repeat(1, len(arch.layers)))
     for position, (k, block) in enumerate(zip(arch.layers, model.layer_blocks, strict=True)):
         update = _layer(block, k, arch, features, edges, taps) * shares[:, position, None, None]
         features = _tapped_degrees("node_feats", features + update if position else update, taps)
@@ -104,14 +110,14 @@ def _edge(block: Any, k: int, edges: _Edges, taps: Taps) -> Tensor:
     centre, neighbour = edges.numbers[edges.index]
     first = block.fc1_dist(block.distance_expansion(edges.lengths))
     first = silu(first + block.source_embedding(neighbour) + block.target_embedding(centre))
-    first = _tapped(f"edge.{k}.0", first, taps)
-    return _tapped(f"edge.{k}.1", silu(block.fc1_edge_attr(first)), taps)
+    first = taps(f"edge.{k}.0", first)
+    return taps(f"edge.{k}.1", silu(block.fc1_edge_attr(first)))
 
 
 def _convolution(block: Any, name: str, edges: _Edges, features: Tensor, edge: Tensor, taps: Taps) -> Tensor:
     """Features of one end, turned into the frames and mixed order by order, (edges, coefficients, channels)."""
     zero, *others = torch.bmm(edges.wigner, features).split(edges.sizes, dim=1)
-    hidden = _tapped(f"{name}.m0", block.fc1_m0(zero.flatten(1)), taps) * silu(block.fc1_dist0(edge))
+    hidden = taps(f"{name}.m0", block.fc1_m0(zero.flatten(1))) * silu(block.fc1_dist0(edge))
     mixed = [block.fc2_m0(hidden).reshape(zero.shape)]
     for m, (plus, minus) in enumerate(zip(others[::2], others[1::2], strict=True), start=1):
         both = torch.stack([plus.flatten(1), minus.flatten(1)])
@@ -138,7 +144,7 @@ def _activated(arch: EscnArchitecture, mixed: Tensor, order: Tensor) -> Tensor:
     return torch.einsum("bai,ebac->eic", back[..., rank], values)
 
 
-def _head(model: Any, head: str, values: Tensor, taps: Taps) -> Tensor:
+def _read(model: Any, head: str, values: Tensor, taps: Taps) -> Tensor:
     """What a head reads at each point of the sphere for each atom, (points, atoms)."""
     block = getattr(model, f"{head}_block")
     for i, linear in enumerate((block.fc1, block.fc2)):
@@ -146,15 +152,11 @@ def _head(model: Any, head: str, values: Tensor, taps: Taps) -> Tensor:
     return block.fc3(values)[..., 0]
 
 
-def _tapped(space: str, feature: Tensor, taps: Taps) -> Tensor:
-    return taps[space](feature) if space in taps else feature
-
-
 def _tapped_rows(space: str, feature: Tensor, taps: Taps) -> Tensor:
     """(..., sites, channels): a block of sites for each of the leading dimensions."""
     if space not in taps:
         return feature
-    return taps[space](feature.reshape(-1, feature.shape[-1])).reshape(feature.shape)
+    return taps(space, feature.reshape(-1, feature.shape[-1])).reshape(feature.shape)
 
 
 def _tapped_degrees(space: str, feature: Tensor, taps: Taps) -> Tensor:
@@ -163,7 +165,7 @@ def _tapped_degrees(space: str, feature: Tensor, taps: Taps) -> Tensor:
         return feature
     degrees = _degrees(feature.shape[1])
     flat = torch.cat([part.transpose(1, 2).flatten(1) for part in feature.split(degrees, dim=1)], dim=1)
-    parts = taps[space](flat).split([size * feature.shape[2] for size in degrees], dim=1)
+    parts = taps(space, flat).split([size * feature.shape[2] for size in degrees], dim=1)
     shaped = [
         part.reshape(len(part), feature.shape[2], size).transpose(1, 2)
         for part, size in zip(parts, degrees, strict=True)

@@ -24,11 +24,11 @@ coordinates of crystals would lie between two steps, and rounding would choose.
 _PRIMES = (73_856_093, 19_349_663, 83_492_791)
 
 
-def turns(vectors: Tensor) -> Tensor:
-    """An angle from 0 to 2 pi for each edge (edges, 3): uniform as far as anyone can tell, and reproducible.
+def gauge_angles(vectors: Tensor) -> Tensor:
+    """An angle from 0 to 2 pi for each edge (edges, 3): a hash of its coordinates, spread evenly and always the same.
 
     >>> edges = torch.tensor([[1.0, 2.0, 3.0], [1.0, 2.0, 3.01], [1.0, 2.0, 3.0]])
-    >>> a, b, c = turns(edges).tolist()
+    >>> a, b, c = gauge_angles(edges).tolist()
     >>> a == c, a == b, 0 <= a < tau
     (True, False, True)
     """
@@ -50,7 +50,7 @@ def rotations(vectors: Tensor) -> Tensor:
     first = torch.linalg.cross(y, least)
     first = first / first.norm(dim=-1, keepdim=True)
     second = torch.linalg.cross(y, first)
-    angle = turns(vectors)[:, None]
+    angle = gauge_angles(vectors)[:, None]
     x = angle.cos() * first + angle.sin() * second
     return torch.stack([x, y, -torch.linalg.cross(y, x)], dim=1).detach()
 

@@ -14,23 +14,32 @@ from dataclasses import replace
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.blocks import (
     Axis,
-    ChannelTying,
+    Entries,
     FeatureSpace,
+    HighestL,
     Irrep,
     Irreps,
+    KeepsFirst,
+    KeepsOrder,
+    NumberOfChannels,
+    OneChannelSet,
     PruningPlan,
     Role,
+    SameCounts,
     Segment,
     Site,
+    SizeField,
+    TopDown,
     WeightLayout,
+    resized,
 )
 from equiprune.blocks.layout import EVERY_L
 
 _SCALAR = Irrep(0, 1)
 SIDES = ("source", "target")
 HEADS = ("energy", "force")
-CHANNELS = "sphere_channels"
-"""The group of everything that upstream gives one number of channels."""
+CHANNELS = SameCounts("sphere_channels")
+"""Everything that upstream gives one number of channels."""
 
 
 def irrep(l: int) -> Irrep:
@@ -55,38 +64,47 @@ def feature_spaces(arch: EscnArchitecture) -> tuple[FeatureSpace, ...]:
 
 def _spaces(arch: EscnArchitecture) -> Iterator[FeatureSpace]:
     channels, layers = Irreps.scalars(arch.sphere_channels), Irreps.scalars(len(arch.layers))
-    yield FeatureSpace("interactions", layers, Role.INTERACTIONS, always=1)
-    yield FeatureSpace("node_feats.0", channels, Role.NODE_FEATS, size_group=CHANNELS)
-    yield _degrees(arch, "node_feats", Role.NODE_FEATS, Site.ATOM)
+    number = (NumberOfChannels("sphere_channels"),)
+    yield FeatureSpace(
+        "interactions", layers, Role.INTERACTIONS, rules=(KeepsFirst(1), KeepsOrder()), size_in=(Entries("layers"),)
+    )
+    yield FeatureSpace("node_feats.0", channels, Role.NODE_FEATS, rules=(CHANNELS,), size_in=number)
+    yield _degrees(arch, "node_feats", Role.NODE_FEATS, Site.ATOM, HighestL("lmax"))
     for position, k in enumerate(arch.layers):
         layer = ("interactions", _SCALAR, position)
         yield from (replace(space, within=(layer, *space.within)) for space in _layer_spaces(arch, k))
     for head in HEADS:
         for i in range(2):
-            yield FeatureSpace(f"{head}.{i}", channels, Role.READOUT, size_group=CHANNELS)
+            yield FeatureSpace(f"{head}.{i}", channels, Role.READOUT, rules=(CHANNELS,))
 
 
 def _layer_spaces(arch: EscnArchitecture, k: int) -> Iterator[FeatureSpace]:
     width, hidden = Irreps.scalars(arch.edge_channels), Irreps.scalars(arch.hidden_channels)
+    first = k == arch.layers[0]  # which every plan keeps: it says how large the others are
+    edge_rules, edge_size = (SameCounts("edge_channels"),), (NumberOfChannels("edge_channels"),) if first else ()
     for i in range(2):
-        yield FeatureSpace(f"edge.{k}.{i}", width, Role.RADIAL_WIDTH, Site.EDGE, size_group="edge_channels")
+        yield FeatureSpace(f"edge.{k}.{i}", width, Role.RADIAL_WIDTH, Site.EDGE, edge_rules, size_in=edge_size)
     for side in SIDES:
         for part in parts(arch):
-            name, degree = f"hidden.{k}.{side}.{part}", ("node_feats", irrep(int(part.partition(".")[0][1:])), None)
             yield FeatureSpace(
-                name, hidden, Role.HIDDEN_CHANNELS, Site.EDGE, size_group="hidden_channels", within=(degree,)
+                f"hidden.{k}.{side}.{part}",
+                hidden,
+                Role.HIDDEN_CHANNELS,
+                Site.EDGE,
+                rules=(SameCounts("hidden_channels"),),
+                within=(("node_feats", irrep(int(part.partition(".")[0][1:])), None),),
+                size_in=(NumberOfChannels("hidden_channels"),) if first and part == "m0" else (),
             )
     yield _degrees(arch, f"messages.{k}", Role.A_BASIS, Site.EDGE)
     for i in range(2):
         channels = Irreps.scalars(arch.sphere_channels)
-        yield FeatureSpace(f"pointwise.{k}.{i}", channels, Role.POINTWISE, size_group=CHANNELS)
+        yield FeatureSpace(f"pointwise.{k}.{i}", channels, Role.POINTWISE, rules=(CHANNELS,))
 
 
-def _degrees(arch: EscnArchitecture, name: str, role: Role, site: Site) -> FeatureSpace:
+def _degrees(arch: EscnArchitecture, name: str, role: Role, site: Site, *size_in: SizeField) -> FeatureSpace:
     """Features of every l: one set of channels for all, because they are activated as values on a sphere."""
-    return FeatureSpace(
-        name, feature_irreps(arch), role, site, tying=ChannelTying.ACROSS_L, size_group=CHANNELS, top_down=True
-    )
+    rules = (OneChannelSet(), CHANNELS, TopDown())
+    return FeatureSpace(name, feature_irreps(arch), role, site, rules, size_in=size_in)
 
 
 def weight_layouts(arch: EscnArchitecture) -> Mapping[str, WeightLayout]:
@@ -194,15 +212,5 @@ def _points(arch: EscnArchitecture) -> Mapping[str, WeightLayout]:
 
 def shrink(arch: EscnArchitecture, plan: PruningPlan) -> EscnArchitecture:
     """The hyperparameters that a plan leaves; points on the sphere stay, so that nothing else changes."""
-    kept = {space.name: plan.mask(space).kept_irreps for space in feature_spaces(arch)}
-    layers = plan.kept("interactions", Irrep(0, 1), len(arch.layers))
-    lmax = kept["node_feats"].lmax
-    return replace(
-        arch,
-        lmax=lmax,
-        mmax=min(arch.mmax, lmax),
-        layers=tuple(arch.layers[i] for i in layers),
-        sphere_channels=kept["node_feats.0"].channels,
-        hidden_channels=kept["hidden.0.source.m0"].channels,
-        edge_channels=kept["edge.0.0"].channels,
-    )
+    smaller: EscnArchitecture = resized(arch, feature_spaces(arch), plan)
+    return replace(smaller, mmax=min(arch.mmax, smaller.lmax))

@@ -2,89 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
 import torch
-from ase import Atoms
-from torch import Tensor, nn
+from torch import nn
 
-from equiprune.adapters.base import Checkpoint, ModelAdapter, Taps, Weights
+from equiprune.adapters.base import ModelAdapter
 from equiprune.adapters.e3nn.fused_gradients import quicker_gradients
-from equiprune.adapters.growth import Growth
-from equiprune.adapters.mace import build, checkpoint_file, export, forward, layouts, references
-from equiprune.adapters.mace import growth as growing
+from equiprune.adapters.mace import build, checkpoint_file, export, forward, growth, layouts, references
 from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.adapters.mace.published import PUBLISHED
-from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout
-from equiprune.structures.graph import AtomicGraph
 
 
-class MaceAdapter(ModelAdapter):
-    """See the modules beside this one: architecture, layouts, growth, references, build, forward, checkpoint_file,
-    export.
-    """
+class MaceAdapter(ModelAdapter[MaceArchitecture]):
+    """MACE, whose parts are in the modules beside this one."""
 
     name = "mace"
     architecture_type = MaceArchitecture
     suffixes = (".model",)
     looks_for = "a pickled module of mace.modules.models (MACE)"
+    aliases = {alias: description for alias, (description, _) in PUBLISHED.items()}  # noqa: RUF012 (never changed)
 
-    def aliases(self) -> Mapping[str, str]:
-        return {alias: description for alias, (description, _) in PUBLISHED.items()}
+    recognises = staticmethod(checkpoint_file.recognised)
+    read = staticmethod(checkpoint_file.read)
+    build = staticmethod(build.build)
+    spaces = staticmethod(layouts.feature_spaces)
+    shrink = staticmethod(layouts.shrink)
+    layouts = staticmethod(layouts.weight_layouts)  # after what is taken from the module of that name
+    evaluate = staticmethod(forward.evaluate)
 
-    def recognises(self, path: Path) -> bool:
-        return checkpoint_file.recognised(path)
-
-    def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
-        return checkpoint_file.read(source)
-
-    def build(self, architecture: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
-        return build.build(architecture, dtype)
+    grow = staticmethod(growth.grow)
+    with_references = staticmethod(references.with_references)
+    with_scale = staticmethod(references.with_scale)
+    why_not_exported = staticmethod(export.why_not)
+    stock_energies = staticmethod(export.stock_energies)
+    export = staticmethod(export.write)
 
     def build_for_training(self, architecture: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
         with quicker_gradients():
-            return self.build(architecture, dtype)
-
-    def feature_spaces(self, architecture: MaceArchitecture) -> tuple[FeatureSpace, ...]:
-        return layouts.feature_spaces(architecture)
-
-    def weight_layouts(self, architecture: MaceArchitecture) -> Mapping[str, WeightLayout]:
-        return layouts.weight_layouts(architecture)
-
-    def shrink(self, architecture: MaceArchitecture, plan: PruningPlan) -> MaceArchitecture:
-        return layouts.shrink(architecture, plan)
-
-    def grow(
-        self, architecture: MaceArchitecture, weights: Weights, growth: Growth
-    ) -> tuple[MaceArchitecture, Weights]:
-        return growing.grow(architecture, weights, growth)
-
-    def energies(
-        self,
-        module: nn.Module,
-        architecture: MaceArchitecture,
-        graph: AtomicGraph,
-        head: str | None,
-        taps: Taps,
-    ) -> Tensor:
-        return forward.energies(module, architecture, graph, head, taps)
-
-    def with_references(
-        self, architecture: MaceArchitecture, weights: Weights, changes: Mapping[int, float], head: str | None
-    ) -> tuple[MaceArchitecture, Weights]:
-        return references.with_references(architecture, weights, changes, head)
-
-    def with_scale(
-        self, architecture: MaceArchitecture, weights: Weights, scale: float, head: str | None
-    ) -> tuple[MaceArchitecture, Weights]:
-        return references.with_scale(architecture, weights, scale, head)
-
-    def why_not_exported(self, architecture: MaceArchitecture) -> str:
-        return export.why_not()
-
-    def export(self, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
-        return export.write(checkpoint, path)
-
-    def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None) -> list[float]:
-        return export.stock_energies(path, structures, head)
+            return build.build(architecture, dtype)

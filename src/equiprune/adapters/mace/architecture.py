@@ -160,7 +160,7 @@ class MaceArchitecture(Architecture):
         """Irreps of the spherical harmonics up to lmax."""
         return Irreps.spherical_harmonics(lmax, 1 if self.use_so3 else -1)
 
-    def before(self, t: int) -> Irreps:
+    def input_irreps(self, t: int) -> Irreps:
         """Node features entering interaction t."""
         return Irreps.parse(self.steps[t - 1].hidden_irreps) if t else Irreps.scalars(self.channels)
 
@@ -209,8 +209,8 @@ class MaceArchitecture(Architecture):
 
     def _edge_irreps_are_stock(self) -> bool:
         first, rest = self.steps[0], self.steps[1:]
-        follow = all(Irreps.parse(s.edge_irreps) == self.before(t + 1) for t, s in enumerate(rest))
-        return Irreps.parse(first.edge_irreps) == self.before(0) and (
+        follow = all(Irreps.parse(s.edge_irreps) == self.input_irreps(t + 1) for t, s in enumerate(rest))
+        return Irreps.parse(first.edge_irreps) == self.input_irreps(0) and (
             follow or len({step.edge_irreps for step in rest}) == 1
         )
 
@@ -220,7 +220,7 @@ class MaceArchitecture(Architecture):
         return kinds[-1] is last and set(kinds[:-1]) in (set(), {ReadoutKind.LINEAR}, {ReadoutKind.NONE})
 
 
-def uniform(
+def uniform(  # noqa: PLR0913 (upstream's own arguments)
     channels: int,
     lmax: int,
     *,

@@ -125,7 +125,7 @@ def arguments(arch: MaceArchitecture) -> dict[str, Any]:
 
 def _follows(arch: MaceArchitecture, t: int) -> bool:
     """Whether the features entering a convolution have the irreps of the hidden ones, as without ``edge_irreps``."""
-    return Irreps.parse(arch.steps[t].edge_irreps) == arch.before(t)
+    return Irreps.parse(arch.steps[t].edge_irreps) == arch.input_irreps(t)
 
 
 def _assembled(arch: MaceArchitecture) -> nn.Module:
@@ -138,7 +138,7 @@ def _assembled(arch: MaceArchitecture) -> nn.Module:
         o3.Irreps(str(arch.edge_attrs(arch.edge_lmax))), normalize=True, normalization="component"
     )
     elements = o3.Irreps(f"{len(arch.elements)}x0e")
-    model.node_embedding = LinearNodeEmbeddingBlock(elements, o3.Irreps(str(arch.before(0))))
+    model.node_embedding = LinearNodeEmbeddingBlock(elements, o3.Irreps(str(arch.input_irreps(0))))
     model.interactions = nn.ModuleList(_interaction(arch, t, elements) for t in range(len(arch.steps)))
     model.products = nn.ModuleList(_product(arch, step) for step in arch.steps)
     model.readouts = nn.ModuleList(_readout(arch, s) for s in arch.steps if s.readout.kind is not ReadoutKind.NONE)
@@ -178,7 +178,7 @@ def _interaction(arch: MaceArchitecture, t: int, elements: Any) -> nn.Module:
     step = arch.steps[t]
     block: Any = interaction_classes[step.block](
         node_attrs_irreps=elements,
-        node_feats_irreps=o3.Irreps(str(arch.before(t))),
+        node_feats_irreps=o3.Irreps(str(arch.input_irreps(t))),
         edge_attrs_irreps=o3.Irreps(str(arch.edge_attrs(step.edge_lmax))),
         edge_feats_irreps=o3.Irreps(f"{arch.radial_basis}x0e"),
         target_irreps=o3.Irreps(step.messages or step.a_basis),

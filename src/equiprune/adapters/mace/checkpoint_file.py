@@ -54,7 +54,7 @@ def recognised(path: Path) -> bool:
     return isinstance(content, StandIn) and content.origin.startswith(_MODULES)
 
 
-def read(source: str | Path) -> Checkpoint:
+def read(source: str | Path, *, trust: bool = False) -> Checkpoint:
     """Open an alias or a file. Raises `CheckpointError` naming what this adapter cannot prune exactly."""
     alias = str(source).lower()
     path = fetch(PUBLISHED[alias][1]) if alias in PUBLISHED else Path(source)

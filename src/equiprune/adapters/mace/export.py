@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from equiprune.adapters.base import Checkpoint, fill
+from equiprune.adapters.base import Checkpoint, load_weights
 from equiprune.adapters.mace import build, checkpoint_file
+from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.adapters.mace.checkpoint_file import PROVENANCE
 from equiprune.adapters.precision import dtype_name
 
@@ -21,7 +22,7 @@ _E3NN = "0.4.4"
 """The release that mace-torch 0.3 pins; later ones pickle their modules differently."""
 
 
-def why_not() -> str:
+def why_not(_arch: MaceArchitecture | None = None) -> str:
     """Why the installed e3nn cannot pickle a module that stock MACE opens; empty when it can."""
     if version("e3nn") == _E3NN:
         return ""
@@ -34,7 +35,7 @@ def why_not() -> str:
 def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
     """A ``.model`` in the precision of the weights, for MACECalculator and the ``mace_*`` commands."""
     module: Any = build.build(checkpoint.architecture, checkpoint.dtype)
-    fill(module, checkpoint.weights)
+    load_weights(module, checkpoint.weights)
     record = {"licence": checkpoint.licence, "history": [dict(step) for step in checkpoint.history]}
     setattr(module, PROVENANCE, json.dumps(record))  # text, which TorchScript can carry
     buffer = BytesIO()

@@ -14,15 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
-from equiprune.adapters.base import Taps
+from equiprune.adapters.evaluation import Outputs, Taps
 from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
 from equiprune.adapters.precision import default_dtype
 from equiprune.blocks import Irreps
 from equiprune.structures.graph import AtomicGraph
 
 
-def energies(model: Any, arch: MaceArchitecture, graph: AtomicGraph, head: str | None, taps: Taps) -> Tensor:
-    """Energies (structures,) in eV. An edge's centre sends, its neighbour receives."""
+def evaluate(model: Any, arch: MaceArchitecture, graph: AtomicGraph, head: str | None, taps: Taps) -> Outputs:
+    """Energies of structures and atoms in eV. An edge's centre sends, its neighbour receives."""
     number = arch.heads.index(head or "") if arch.heads else 0
     heads = torch.full_like(graph.numbers, number)
     attrs = _one_hot(arch, graph)
@@ -30,11 +30,11 @@ def energies(model: Any, arch: MaceArchitecture, graph: AtomicGraph, head: str |
     lengths = vectors.norm(dim=-1, keepdim=True)
     harmonics = model.spherical_harmonics(vectors)
     basis, cutoff = model.radial_embedding(lengths, attrs, graph.edge_index, model.atomic_numbers)
-    basis = _tapped("radial_basis", basis, taps)
+    basis = taps("radial_basis", basis)
     per_atom = _repulsion(model, arch, graph, lengths, attrs)
-    shares = _tapped("interactions", attrs.new_ones(len(attrs), len(arch.steps)), taps)
+    shares = taps("interactions", attrs.new_ones(len(attrs), len(arch.steps)))
     with _inner_taps(model, arch, number, attrs, taps):
-        features = _tapped("node_feats.0", model.node_embedding(attrs), taps)
+        features = taps("node_feats.0", model.node_embedding(attrs))
         readouts = iter(model.readouts)
         for t, step in enumerate(arch.steps):
             a_basis, skip = model.interactions[t](
@@ -46,13 +46,14 @@ def energies(model: Any, arch: MaceArchitecture, graph: AtomicGraph, head: str |
                 cutoff=cutoff,
                 first_layer=t == 0,
             )
-            features = _tapped(f"node_feats.{t + 1}", model.products[t](a_basis, skip, attrs), taps)
+            features = taps(f"node_feats.{t + 1}", model.products[t](a_basis, skip, attrs))
             if step.readout.kind is not ReadoutKind.NONE:
                 per_atom = per_atom + next(readouts)(features, heads)[:, number] * shares[:, t]
     if arch.scale_shift:
         per_atom = model.scale_shift(per_atom, heads)
     per_atom = per_atom + model.atomic_energies_fn(attrs)[:, number]
-    return torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_atom, per_atom)
+    energies = torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_atom, per_atom)
+    return Outputs(energies, per_atom)
 
 
 def _one_hot(arch: MaceArchitecture, graph: AtomicGraph) -> Tensor:
@@ -68,16 +69,12 @@ def _repulsion(model: Any, arch: MaceArchitecture, graph: AtomicGraph, lengths: 
         return model.pair_repulsion_fn(lengths, attrs, graph.edge_index, model.atomic_numbers)
 
 
-def _tapped(space: str, feature: Tensor, taps: Taps) -> Tensor:
-    return taps[space](feature) if space in taps else feature
-
-
 def _tapped_harmonics(harmonics: Tensor, t: int, arch: MaceArchitecture, taps: Taps) -> Tensor:
     """What interaction t sees of the spherical harmonics; it may use fewer l than another one."""
     if f"edge_attrs.{t}" not in taps:
         return harmonics
     used = (arch.steps[t].edge_lmax + 1) ** 2
-    return torch.cat([taps[f"edge_attrs.{t}"](harmonics[:, :used]), harmonics[:, used:]], dim=-1)
+    return torch.cat([taps(f"edge_attrs.{t}", harmonics[:, :used]), harmonics[:, used:]], dim=-1)
 
 
 @contextmanager
@@ -89,7 +86,7 @@ def _inner_taps(model: Any, arch: MaceArchitecture, head: int, attrs: Tensor, ta
                 stack.callback(module.register_forward_hook(hook).remove)
         for t, step in enumerate(arch.steps):
             if f"correlation.{t}" in taps:
-                shares = taps[f"correlation.{t}"](attrs.new_ones(len(attrs), step.correlation))
+                shares = taps(f"correlation.{t}", attrs.new_ones(len(attrs), step.correlation))
                 for contraction in model.products[t].symmetric_contractions.contractions:
                     stack.enter_context(_weighted_orders(contraction, shares))
         yield
@@ -117,7 +114,7 @@ def _hooks(model: Any, arch: MaceArchitecture, head: int, taps: Taps) -> dict[st
 
 
 def _hook(space: str, taps: Taps) -> Hook:
-    return lambda _module, _inputs, output: taps[space](output)
+    return lambda _module, _inputs, output: taps(space, output)
 
 
 def _a_basis_hook(space: str, irreps: Irreps, taps: Taps) -> Hook:
@@ -126,7 +123,7 @@ def _a_basis_hook(space: str, irreps: Irreps, taps: Taps) -> Hook:
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         dims = [ir.dim for _, ir in irreps]
         flat = torch.cat([part.flatten(1) for part in output.split(dims, dim=-1)], dim=-1)
-        pieces = taps[space](flat).split([span.stop - span.start for _, _, span in irreps.slices()], dim=-1)
+        pieces = taps(space, flat).split([span.stop - span.start for _, _, span in irreps.slices()], dim=-1)
         shaped = [piece.reshape(len(output), -1, dim) for piece, dim in zip(pieces, dims, strict=True)]
         return torch.cat(shaped, dim=-1)
 
@@ -138,7 +135,7 @@ def _neurons_hook(space: str, width: int, head: int, taps: Taps) -> Hook:
 
     def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
         own = slice(head * width, (head + 1) * width)
-        return torch.cat([output[:, : own.start], taps[space](output[:, own]), output[:, own.stop :]], dim=-1)
+        return torch.cat([output[:, : own.start], taps(space, output[:, own]), output[:, own.stop :]], dim=-1)
 
     return hook
 

@@ -13,7 +13,7 @@ from math import pi
 import torch
 from torch import Tensor
 
-from equiprune.adapters.base import Weights
+from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
 from equiprune.adapters.mace.architecture import MaceArchitecture, Radial, Readout, ReadoutKind
 from equiprune.adapters.mace.layouts import weight_layouts
@@ -100,7 +100,7 @@ def _silu_constant(arch: MaceArchitecture) -> float:
     if arch.gate != "silu" or "silu" not in arch.activation_constants:
         raise TargetError(
             f"Only a readout with silu can stand in for a linear one exactly; this model's is '{arch.gate}'. Draw the "
-            "readout anew instead (--reinitialise)."
+            "readout anew instead (`reinitialise`)."
         )
     return arch.activation_constants["silu"]
 

@@ -18,22 +18,31 @@ from equiprune.adapters.mace.architecture import (
     Interaction,
     MaceArchitecture,
     Radial,
-    Readout,
     ReadoutKind,
     Transform,
 )
 from equiprune.adapters.mace.symmetric_contraction import coupling_paths
 from equiprune.blocks import (
     Axis,
-    ChannelTying,
+    Entries,
     FeatureSpace,
+    HighestL,
     Irrep,
     Irreps,
+    IrrepsText,
+    KeepsDegrees,
+    KeepsScalars,
+    NumberOfChannels,
+    OneChannelSet,
+    PrefixOnly,
     PruningPlan,
     Role,
+    Rule,
+    SameCountsUpstream,
     Segment,
     Site,
     WeightLayout,
+    resized,
 )
 from equiprune.blocks.layout import EVERY_L
 
@@ -41,8 +50,8 @@ _SCALAR = Irrep(0, 1)
 _ATOMIC_NUMBERS = 119
 """Length of upstream's tables of covalent radii, atomic numbers 0 to 118."""
 
-CHANNELS = "channels"
-"""The stock group of everything that upstream gives one number of channels."""
+CHANNELS = SameCountsUpstream("channels")
+"""Everything that upstream gives one number of channels."""
 
 
 def feature_spaces(arch: MaceArchitecture) -> tuple[FeatureSpace, ...]:
@@ -51,42 +60,73 @@ def feature_spaces(arch: MaceArchitecture) -> tuple[FeatureSpace, ...]:
 
 
 def _spaces(arch: MaceArchitecture) -> Iterator[FeatureSpace]:
-    yield FeatureSpace("elements", Irreps.scalars(len(arch.elements)), Role.ELEMENTS, Site.NONE)
+    elements, heads = Irreps.scalars(len(arch.elements)), Irreps.scalars(len(arch.heads))
+    yield FeatureSpace("elements", elements, Role.ELEMENTS, Site.NONE, size_in=(Entries("elements"),))
     if len(arch.heads) > 1:
-        yield FeatureSpace("heads", Irreps.scalars(len(arch.heads)), Role.HEADS, Site.NONE)
+        yield FeatureSpace("heads", heads, Role.HEADS, Site.NONE, size_in=(Entries("heads"),))
     least = 1 + next(t for t, step in enumerate(arch.steps) if step.readout.kind is not ReadoutKind.NONE)
-    yield FeatureSpace("interactions", Irreps.scalars(len(arch.steps)), Role.INTERACTIONS, minimum=least, ordered=True)
+    yield FeatureSpace(
+        "interactions",
+        Irreps.scalars(len(arch.steps)),
+        Role.INTERACTIONS,
+        rules=(KeepsScalars(least), PrefixOnly()),
+        size_in=(Entries("steps"),),
+    )
     if arch.radial is Radial.BESSEL:  # the others are defined by their number: no subset can be expressed
-        yield FeatureSpace("radial_basis", Irreps.scalars(arch.radial_basis), Role.RADIAL_BASIS, Site.EDGE)
-    yield FeatureSpace("node_feats.0", arch.before(0), Role.NODE_FEATS, stock_group=CHANNELS)
+        basis, number = Irreps.scalars(arch.radial_basis), (NumberOfChannels("radial_basis"),)
+        yield FeatureSpace("radial_basis", basis, Role.RADIAL_BASIS, Site.EDGE, size_in=number)
+    channels = (NumberOfChannels("channels"),)
+    yield FeatureSpace("node_feats.0", arch.input_irreps(0), Role.NODE_FEATS, rules=(CHANNELS,), size_in=channels)
     for t, step in enumerate(arch.steps):
-        yield from _interaction_spaces(arch, t, step)
+        yield from _edge_spaces(arch, t, step)
+        yield from _atom_spaces(arch, t, step)
 
 
-def _interaction_spaces(arch: MaceArchitecture, t: int, step: Interaction) -> Iterator[FeatureSpace]:
-    yield FeatureSpace(f"edge_attrs.{t}", arch.edge_attrs(step.edge_lmax), Role.EDGE_ATTRS, Site.EDGE, ordered=True)
+def _edge_spaces(arch: MaceArchitecture, t: int, step: Interaction) -> Iterator[FeatureSpace]:
+    yield FeatureSpace(
+        f"edge_attrs.{t}",
+        arch.edge_attrs(step.edge_lmax),
+        Role.EDGE_ATTRS,
+        Site.EDGE,
+        rules=(PrefixOnly(),),
+        size_in=(HighestL("steps", t, "edge_lmax"),),
+    )
     for i, width in enumerate(step.radial_widths):
         yield FeatureSpace(
-            f"radial.{t}.{i}", Irreps.scalars(width), Role.RADIAL_WIDTH, Site.EDGE, stock_group=f"radial.{i}"
+            f"radial.{t}.{i}",
+            Irreps.scalars(width),
+            Role.RADIAL_WIDTH,
+            Site.EDGE,
+            rules=(SameCountsUpstream(f"radial.{i}"),),
+            size_in=(NumberOfChannels("steps", t, "radial_widths", i),),
         )
-    yield FeatureSpace(f"edge_irreps.{t}", Irreps.parse(step.edge_irreps), Role.EDGE_IRREPS, stock_group=CHANNELS)
+
+
+def _atom_spaces(arch: MaceArchitecture, t: int, step: Interaction) -> Iterator[FeatureSpace]:
+    def features(name: str, irreps: str, role: Role, field: str, *rules: Rule) -> FeatureSpace:
+        size = (IrrepsText("steps", t, field),)
+        return FeatureSpace(name, Irreps.parse(irreps), role, rules=(CHANNELS, *rules), size_in=size)
+
+    yield features(f"edge_irreps.{t}", step.edge_irreps, Role.EDGE_IRREPS, "edge_irreps")
     if not step.block.residual:
-        messages = Irreps.parse(step.messages)
-        yield FeatureSpace(f"messages.{t}", messages, Role.A_BASIS, stock_group=CHANNELS)
+        yield features(f"messages.{t}", step.messages, Role.A_BASIS, "messages")
+    # Upstream's product of scalars alone cannot be built.
+    yield features(f"a_basis.{t}", step.a_basis, Role.A_BASIS, "a_basis", OneChannelSet(), KeepsDegrees(1))
     yield FeatureSpace(
-        f"a_basis.{t}",
-        Irreps.parse(step.a_basis),
-        Role.A_BASIS,
-        tying=ChannelTying.ACROSS_L,
-        stock_group=CHANNELS,
-        least_lmax=1,  # upstream's product of scalars alone cannot be built
+        f"correlation.{t}",
+        Irreps.scalars(step.correlation),
+        Role.CORRELATION,
+        rules=(PrefixOnly(),),
+        size_in=(NumberOfChannels("steps", t, "correlation"),),
     )
-    yield FeatureSpace(f"correlation.{t}", Irreps.scalars(step.correlation), Role.CORRELATION, ordered=True)
-    hidden = Irreps.parse(step.hidden_irreps)
-    yield FeatureSpace(f"node_feats.{t + 1}", hidden, Role.NODE_FEATS, stock_group=CHANNELS)
+    yield features(f"node_feats.{t + 1}", step.hidden_irreps, Role.NODE_FEATS, "hidden_irreps")
     if step.readout.kind is ReadoutKind.NONLINEAR:
         yield FeatureSpace(
-            f"readout.{t}", Irreps.scalars(step.readout.width), Role.READOUT, zero_preserving=arch.gate != "None"
+            f"readout.{t}",
+            Irreps.scalars(step.readout.width),
+            Role.READOUT,
+            size_in=(NumberOfChannels("steps", t, "readout", "width"),),
+            zero_preserving=arch.gate != "None",
         )
 
 
@@ -209,37 +249,10 @@ def _constants(arch: MaceArchitecture, space: Mapping[str, Labelled]) -> dict[st
 
 
 def shrink(arch: MaceArchitecture, plan: PruningPlan) -> MaceArchitecture:
-    """The hyperparameters that a plan leaves."""
-    kept = {space.name: plan.mask(space).kept_irreps for space in feature_spaces(arch)}
-    elements = plan.kept("elements", _SCALAR, len(arch.elements))
-    heads = [arch.heads[i] for i in plan.kept("heads", _SCALAR, len(arch.heads))]
-    steps = tuple(_step(step, t, kept) for t, step in enumerate(arch.steps[: kept["interactions"].channels]))
-    gate = arch.gate if any(step.readout.kind is ReadoutKind.NONLINEAR for step in steps) else GATE_OF_LINEAR
+    """The hyperparameters that a plan leaves; a single head is only a name, and a gate is one of what is left."""
+    smaller: MaceArchitecture = resized(arch, feature_spaces(arch), plan)
+    nonlinear = any(step.readout.kind is ReadoutKind.NONLINEAR for step in smaller.steps)
+    gate = arch.gate if nonlinear else GATE_OF_LINEAR
     constants = {name: constant for name, constant in arch.activation_constants.items() if name in (gate, "silu")}
-    return replace(
-        arch,
-        elements=tuple(arch.elements[i] for i in elements),
-        heads=tuple(heads) if len(heads) > 1 else (),
-        head_name=heads[0] if len(heads) == 1 else arch.head_name,
-        channels=kept["node_feats.0"].channels,
-        radial_basis=kept["radial_basis"].channels if "radial_basis" in kept else arch.radial_basis,
-        steps=steps,
-        gate=gate,
-        activation_constants=constants,
-    )
-
-
-def _step(step: Interaction, t: int, kept: dict[str, Irreps]) -> Interaction:
-    widths = range(len(step.radial_widths))
-    nonlinear = step.readout.kind is ReadoutKind.NONLINEAR
-    return replace(
-        step,
-        edge_irreps=str(kept[f"edge_irreps.{t}"]),
-        edge_lmax=kept[f"edge_attrs.{t}"].lmax,
-        messages=str(kept.get(f"messages.{t}", "")),
-        a_basis=str(kept[f"a_basis.{t}"]),
-        hidden_irreps=str(kept[f"node_feats.{t + 1}"]),
-        correlation=kept[f"correlation.{t}"].channels,
-        radial_widths=tuple(kept[f"radial.{t}.{i}"].channels for i in widths),
-        readout=Readout(step.readout.kind, kept[f"readout.{t}"].channels) if nonlinear else step.readout,
-    )
+    smaller = replace(smaller, gate=gate, activation_constants=constants)
+    return smaller if len(smaller.heads) != 1 else replace(smaller, heads=(), head_name=smaller.heads[0])

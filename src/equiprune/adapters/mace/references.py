@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from equiprune.adapters.base import Weights, per_element
+from equiprune.adapters.base import per_element
+from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.errors import TargetError
 

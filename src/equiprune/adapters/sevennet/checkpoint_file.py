@@ -54,7 +54,7 @@ def recognised(path: Path) -> bool:
     return isinstance(weights, dict) and isinstance(config, dict) and {"version", "chemical_species"} <= config.keys()
 
 
-def read(source: str | Path, *, trust: bool) -> Checkpoint:
+def read(source: str | Path, *, trust: bool = False) -> Checkpoint:
     """Open an alias or a file. Raises `CheckpointError`."""
     path = _shipped(str(source).lower()) if str(source).lower() in _SHIPPED else Path(source)
     content = read_torch_file(path, trust=trust, what="SevenNet checkpoint", advice=_ADVICE)

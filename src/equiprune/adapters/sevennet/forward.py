@@ -6,14 +6,14 @@ here, so that one `torch.autograd.grad` outside gives forces, stress and feature
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from equiprune.adapters.base import Taps
+from equiprune.adapters.evaluation import Outputs, Taps
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 from equiprune.structures.graph import AtomicGraph
 
@@ -21,8 +21,10 @@ _FEATURES = "x"
 _NODE_ATTRS = "node_attr"
 
 
-def energies(module: nn.Module, arch: SevenNetArchitecture, graph: AtomicGraph, head: str | None, taps: Taps) -> Tensor:
-    """Energies (structures,) in eV. Dictionary keys are those of sevenn/_keys.py."""
+def evaluate(
+    module: nn.Module, arch: SevenNetArchitecture, graph: AtomicGraph, head: str | None, taps: Taps
+) -> Outputs:
+    """Energies of structures and atoms in eV. Dictionary keys are those of sevenn/_keys.py."""
     data: dict[str, Any] = {
         _FEATURES: _species(arch, graph),
         "edge_vec": graph.edge_vectors(),
@@ -39,7 +41,7 @@ def energies(module: nn.Module, arch: SevenNetArchitecture, graph: AtomicGraph, 
                 break
             data = layer(data)
             _after(name, data, taps, graph.positions.dtype)
-    return data["inferred_total_energy"]
+    return Outputs(data["inferred_total_energy"], data["atomic_energy"][:, 0])
 
 
 def _species(arch: SevenNetArchitecture, graph: AtomicGraph) -> Tensor:
@@ -56,19 +58,14 @@ def _after(name: str, data: dict[str, Any], taps: Taps, dtype: torch.dtype) -> N
             # Upstream casts the one-hot to float32 whatever the model's precision is.
             data[_FEATURES], data[_NODE_ATTRS] = data[_FEATURES].to(dtype), data[_NODE_ATTRS].to(dtype)
         case ("edge_embedding", _):
-            _tap(data, "edge_attr", "edge_attrs", taps)
-            _tap(data, "edge_embedding", "radial_basis", taps)
+            data["edge_attr"] = taps("edge_attrs", data["edge_attr"])
+            data["edge_embedding"] = taps("radial_basis", data["edge_embedding"])
         case ("onehot_to_feature_x", _):
-            _tap(data, _FEATURES, "node_feats.0", taps)
+            data[_FEATURES] = taps("node_feats.0", data[_FEATURES])
         case (_, "self_interaction_1"):
-            _tap(data, _FEATURES, f"edge_irreps.{number}", taps)
+            data[_FEATURES] = taps(f"edge_irreps.{number}", data[_FEATURES])
         case (_, "equivariant_gate"):
-            _tap(data, _FEATURES, f"node_feats.{int(number) + 1}", taps)
-
-
-def _tap(data: dict[str, Any], key: str, space: str, taps: Taps) -> None:
-    if space in taps:
-        data[key] = taps[space](data[key])
+            data[_FEATURES] = taps(f"node_feats.{int(number) + 1}", data[_FEATURES])
 
 
 @contextmanager
@@ -81,11 +78,9 @@ def _inner_taps(module: nn.Module, arch: SevenNetArchitecture, taps: Taps) -> It
     }
     layers |= {f"readout.{i}": f"readout_FCN.fcn.layer{i}" for i in range(len(arch.readout_hidden))}
     with ExitStack() as hooks:
-        for space in taps.keys() & layers.keys():
-            handle = module.get_submodule(layers[space]).register_forward_hook(_hook(taps[space]))
+        for space in filter(taps.__contains__, layers):
+            handle = module.get_submodule(layers[space]).register_forward_hook(
+                lambda _module, _inputs, output, space=space: taps(space, output)
+            )
             hooks.callback(handle.remove)
         yield
-
-
-def _hook(tap: Callable[[Tensor], Tensor]) -> Callable[[nn.Module, Any, Tensor], Tensor]:
-    return lambda _module, _inputs, output: tap(output)

@@ -13,17 +13,25 @@ from equiprune.adapters.e3nn.layouts import Labelled
 from equiprune.adapters.sevennet.architecture import HeadUse, Rescale, SelfConnection, SevenNetArchitecture
 from equiprune.blocks import (
     Axis,
+    Entries,
     FeatureSpace,
+    HighestL,
     Irrep,
     Irreps,
+    IrrepsText,
+    KeepsScalars,
+    NumberOfChannels,
+    PrefixOnly,
     PruningPlan,
     Role,
+    Rule,
+    SameCounts,
     Segment,
     Site,
     WeightLayout,
+    resized,
 )
 
-_SCALAR = Irrep(0, 1)
 _ZERO_AT_ZERO = {"silu", "tanh", "ssp", "abs", "relu", "elu"}
 
 
@@ -33,40 +41,53 @@ def feature_spaces(arch: SevenNetArchitecture) -> tuple[FeatureSpace, ...]:
 
 
 def _spaces(arch: SevenNetArchitecture) -> Iterator[FeatureSpace]:
-    yield FeatureSpace("elements", Irreps.scalars(len(arch.elements)), Role.ELEMENTS, Site.NONE)
+    elements, heads = Irreps.scalars(len(arch.elements)), Irreps.scalars(len(arch.heads))
+    yield FeatureSpace("elements", elements, Role.ELEMENTS, Site.NONE, size_in=(Entries("elements"),))
     if arch.heads:
-        yield FeatureSpace("heads", Irreps.scalars(len(arch.heads)), Role.HEADS, Site.NONE)
-    yield FeatureSpace("edge_attrs", arch.edge_attrs, Role.EDGE_ATTRS, Site.EDGE, ordered=True)
+        yield FeatureSpace("heads", heads, Role.HEADS, Site.NONE, size_in=(Entries("heads"),))
+    degrees = (HighestL("edge_lmax"),)
+    yield FeatureSpace("edge_attrs", arch.edge_attrs, Role.EDGE_ATTRS, Site.EDGE, (PrefixOnly(),), size_in=degrees)
     if arch.radial_basis_trainable:  # fixed frequencies follow from their number: no subset can be expressed
-        yield FeatureSpace("radial_basis", Irreps.scalars(arch.radial_basis), Role.RADIAL_BASIS, Site.EDGE)
-    radial_zero = arch.act_radial in _ZERO_AT_ZERO
-    gate_zero = {*arch.act_scalar.values(), *arch.act_gate.values()} <= _ZERO_AT_ZERO
-    for t, irreps in enumerate(arch.irreps):
-        last = t == arch.interactions
-        group = "" if last else f"hidden.{t}"
-        least = 2 if last and not arch.readout_hidden else 1
-        yield FeatureSpace(
-            f"node_feats.{t}",
-            irreps,
-            Role.NODE_FEATS,
-            size_group=group,
-            minimum=least,
-            zero_preserving=t == 0 or gate_zero,
-        )
-        if not last:
-            yield FeatureSpace(f"edge_irreps.{t}", irreps, Role.EDGE_IRREPS, size_group=group)
-            for i, width in enumerate(arch.radial_widths):
-                yield FeatureSpace(
-                    f"radial.{t}.{i}",
-                    Irreps.scalars(width),
-                    Role.RADIAL_WIDTH,
-                    Site.EDGE,
-                    size_group=f"radial.{i}",
-                    zero_preserving=radial_zero,
-                )
+        basis, number = Irreps.scalars(arch.radial_basis), (NumberOfChannels("radial_basis"),)
+        yield FeatureSpace("radial_basis", basis, Role.RADIAL_BASIS, Site.EDGE, size_in=number)
+    for t in range(arch.interactions + 1):
+        yield from _hidden_spaces(arch, t)
     for i, width in enumerate(arch.readout_hidden):
-        zero = arch.readout_activation in _ZERO_AT_ZERO
-        yield FeatureSpace(f"readout.{i}", Irreps.scalars(width), Role.READOUT, zero_preserving=zero)
+        yield FeatureSpace(
+            f"readout.{i}",
+            Irreps.scalars(width),
+            Role.READOUT,
+            size_in=(NumberOfChannels("readout_hidden", i),),
+            zero_preserving=arch.readout_activation in _ZERO_AT_ZERO,
+        )
+
+
+def _hidden_spaces(arch: SevenNetArchitecture, t: int) -> Iterator[FeatureSpace]:
+    """The features after t interactions, and what the next one makes of them."""
+    irreps, last = arch.irreps[t], t == arch.interactions
+    fewest: tuple[Rule, ...] = (KeepsScalars(2),) if not arch.readout_hidden else ()
+    together = (SameCounts(f"hidden.{t}"),)
+    yield FeatureSpace(
+        f"node_feats.{t}",
+        irreps,
+        Role.NODE_FEATS,
+        rules=fewest if last else together,
+        size_in=(IrrepsText("hidden_irreps", t),),
+        zero_preserving=t == 0 or {*arch.act_scalar.values(), *arch.act_gate.values()} <= _ZERO_AT_ZERO,
+    )
+    if last:
+        return
+    yield FeatureSpace(f"edge_irreps.{t}", irreps, Role.EDGE_IRREPS, rules=together)
+    for i, width in enumerate(arch.radial_widths):
+        yield FeatureSpace(
+            f"radial.{t}.{i}",
+            Irreps.scalars(width),
+            Role.RADIAL_WIDTH,
+            Site.EDGE,
+            rules=(SameCounts(f"radial.{i}"),),
+            size_in=(NumberOfChannels("radial_widths", i),),
+            zero_preserving=arch.act_radial in _ZERO_AT_ZERO,
+        )
 
 
 def weight_layouts(arch: SevenNetArchitecture) -> Mapping[str, WeightLayout]:
@@ -167,26 +188,14 @@ def _rescale(arch: SevenNetArchitecture, space: Mapping[str, Labelled]) -> dict[
 
 def shrink(arch: SevenNetArchitecture, plan: PruningPlan) -> SevenNetArchitecture:
     """The hyperparameters that a plan leaves."""
-    kept = {space.name: plan.mask(space).kept_irreps for space in feature_spaces(arch)}
-    hidden = tuple(kept[f"node_feats.{t}"] for t in range(arch.interactions + 1))
-    elements = plan.kept("elements", _SCALAR, len(arch.elements))
-    smaller = replace(
-        arch,
-        elements=tuple(arch.elements[i] for i in elements),
-        hidden_irreps=tuple(map(str, hidden)),
-        edge_lmax=kept["edge_attrs"].lmax,
-        radial_basis=kept["radial_basis"].channels if "radial_basis" in kept else arch.radial_basis,
-        radial_widths=tuple(kept[f"radial.0.{i}"].channels for i in range(len(arch.radial_widths))),
-        readout_hidden=tuple(kept[f"readout.{i}"].channels for i in range(len(arch.readout_hidden))),
-        readout_width=0 if arch.readout_hidden else hidden[-1].dim // 2,
-    )
-    heads = plan.kept("heads", _SCALAR, len(arch.heads))
-    if len(heads) == 1:
-        return single_head(smaller)
-    return replace(smaller, heads=tuple(arch.heads[i] for i in heads))
+    smaller: SevenNetArchitecture = resized(arch, feature_spaces(arch), plan)
+    width = 0 if arch.readout_hidden else smaller.irreps[-1].dim // 2
+    smaller = replace(smaller, readout_width=width)
+    return single_head(smaller) if len(smaller.heads) == 1 else smaller
 
 
 def single_head(arch: SevenNetArchitecture) -> SevenNetArchitecture:
+    """The same model without an axis of heads; what a head added to a linear map becomes its bias."""
     use = arch.head_use
     needs_bias = use.embedding or use.self_interaction_1 or use.self_interaction_2 or use.readout
     return replace(arch, heads=(), head_use=HeadUse(), bias=arch.bias or needs_bias, rescale=Rescale.PER_ELEMENT)

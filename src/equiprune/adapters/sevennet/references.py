@@ -12,7 +12,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from equiprune.adapters.base import Weights, per_element
+from equiprune.adapters.base import per_element
+from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.sevennet.architecture import Rescale, SevenNetArchitecture
 
 Constant = Literal["shift", "scale"]

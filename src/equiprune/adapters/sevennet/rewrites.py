@@ -13,7 +13,7 @@ from math import sqrt
 import torch
 from torch import Tensor
 
-from equiprune.adapters.base import Weights
+from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 from equiprune.adapters.sevennet.layouts import shrink, single_head, weight_layouts
 from equiprune.blocks import Irrep, Path, PruningPlan, kept_positions, slice_weight
@@ -23,7 +23,9 @@ from equiprune.errors import PlanError
 _SCALAR = Irrep(0, 1)
 
 
-def absorb(arch: SevenNetArchitecture, weights: Weights, plan: PruningPlan) -> tuple[SevenNetArchitecture, Weights]:
+def rewrite_for_plan(
+    arch: SevenNetArchitecture, weights: Weights, plan: PruningPlan
+) -> tuple[SevenNetArchitecture, Weights]:
     """The same function with the head turned into biases and with the readout width that the plan will leave."""
     heads = plan.kept("heads", _SCALAR, len(arch.heads))
     if len(heads) == 1:

@@ -81,7 +81,7 @@ class TargetOptions(Complete):
 
     def targets(self) -> list[t.Target]:
         """The same as values of the API; the plan is read."""
-        return [*([] if self.plan is None else [t.Exactly(_read_plan(self.plan))]), *self._typed()]
+        return [*([] if self.plan is None else [t.FromPlan(_read_plan(self.plan))]), *self._typed()]
 
     def _typed(self) -> list[t.Target]:
         """All but the plan."""

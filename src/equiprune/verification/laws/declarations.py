@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
 from torch import Tensor
 
-from equiprune.blocks import Site
+from equiprune.adapters import Taps
+from equiprune.blocks import FeatureSpace, Site, WeightLayout
 from equiprune.pruning.cost import count_parameters
 from equiprune.verification.laws.contract import Contract
 
@@ -22,19 +22,22 @@ class DeclarationLaws(Contract):
     def test_layouts_match_the_built_module(self) -> None:
         """Names, shapes and trainability of every parameter, known without building the module."""
         for checkpoint in self.checkpoints():
-            module = self.adapter.build(checkpoint.architecture, torch.float64)
+            architecture = checkpoint.architecture
+            module = self.adapter.build(architecture, torch.float64)
             built = {n: (tuple(p.shape), p.requires_grad) for n, p in module.named_parameters()}
-            layouts = self.adapter.weight_layouts(checkpoint.architecture)
+            layouts = self.adapter.layouts(architecture)
             declared = {n: (lay.shape, lay.trainable) for n, lay in layouts.items() if not lay.buffer}
             assert declared == built, f"declared parameters are not the built ones: {_unlike(declared, built)}"
             buffers = {n: tuple(b.shape) for n, b in module.named_buffers()}
             constants = {n: lay.shape for n, lay in layouts.items() if lay.buffer}
             there = {n: buffers.get(n) for n in constants}
             assert constants == there, f"declared constants are not the built ones: {_unlike(constants, there)}"
+            unknown = _unknown(layouts, self.adapter.spaces(architecture))
+            assert not unknown, f"layouts name blocks that no space has: {unknown}"
             names = [layout.identity or name for name, layout in layouts.items()]
             twice = sorted({name for name in names if names.count(name) > 1})
             assert not twice, f"two weights have one identity, and slicing would take one for the other: {twice}"
-            count = count_parameters(self.adapter, checkpoint.architecture)
+            count = count_parameters(self.adapter, architecture)
             every = sum(p.numel() for p in module.parameters())
             assert count.all == every, f"counted parameters: {count.all} instead of {every}"
             trained = sum(p.numel() for p in module.parameters() if p.requires_grad)
@@ -47,7 +50,7 @@ class DeclarationLaws(Contract):
             rows = {Site.ATOM: len(graph.numbers), Site.EDGE: graph.edge_index.shape[1]}
             seen: Seen = []
             spaces = [space for space in potential.spaces if space.site is not Site.NONE]
-            replace(potential, taps={s.name: _noted(s.name, seen) for s in spaces}).energies(graph)
+            potential.evaluate(graph, Taps(watched={s.name: _noted(s.name, seen) for s in spaces}))
             expected = {s.name: (rows[s.site], s.irreps.dim) for s in spaces}
             several = [(name, shape) for name, shape in seen if self.repeated and name.startswith(self.repeated)]
             for name, (sites, width) in several:
@@ -58,8 +61,18 @@ class DeclarationLaws(Contract):
             assert {name for name, _ in found} == once.keys(), (
                 f"spaces are not seen: {sorted(once.keys() - dict(found).keys())}"
             )
-            assert len(found) == len(once), f"spaces are seen more than once: {_twice(found)}"
+            assert len(found) == len(once), (
+                f"spaces are seen more than once, which only `repeated` ones may be: {_twice(found)}"
+            )
             assert dict(found) == once, f"spaces are seen in another shape: {_unlike(dict(found), once)}"
+
+
+def _unknown(layouts: Mapping[str, WeightLayout], spaces: Iterable[FeatureSpace]) -> list[str]:
+    """Stretches of weights that name channels which no space has; one alone may be of a space that has gone."""
+    there = {(space.name, ir, mul) for space in spaces for mul, ir in space.irreps}
+    axes = ((name, axis) for name, layout in layouts.items() for path in layout.paths for axis in path.axes)
+    named = {(name, s) for name, axis in axes for s in axis if s.space and s.mul > 1}
+    return sorted(f"{s.mul} channels {s} in {n}" for n, s in named if (s.space, s.irrep, s.mul) not in there)
 
 
 def _unlike(a: dict, b: dict) -> dict:

@@ -9,7 +9,8 @@ import torch
 from ase import Atoms
 from numpy.random import default_rng
 
-from equiprune.potentials.potential import Differentiated, Potential, Prediction
+from equiprune.potentials.derivatives import Derivatives
+from equiprune.potentials.potential import Potential, Prediction
 from equiprune.pruning.slicing import prune
 from equiprune.structures.graph import AtomicGraph
 from equiprune.verification.laws.agreement import (
@@ -40,14 +41,16 @@ class PhysicsLaws(Contract):
             for which, model in (("the parent", potential), ("the pruned model", pruned)):
                 structures = self.structures(model.elements)
                 assert_equivariant(model, structures, law=f"the frame shows in predictions of {which}")
-                if not self.adapter.direct_forces:
+                if not potential.direct_forces:
                     assert_forces_are_gradients(model, structures, law=f"forces are no gradients in {which}")
                 law = f"the rest of the batch shows in predictions of {which}"
                 assert_within_limits(batch_independence(model, structures), model, law=law)
 
     def test_second_derivatives_are_those_of_the_forces(self) -> None:
         """Hessian products, and their derivatives in the weights, against finite differences: they can be taught."""
-        for potential in self.potentials() if not self.adapter.direct_forces else ():
+        for potential in self.potentials():
+            if potential.direct_forces:
+                continue
             small = sorted(self.structures(potential.elements), key=len)[:2]  # third derivatives take their time
             assert_second_derivatives(potential, small, law="second derivatives are not those of the forces")
 
@@ -103,8 +106,18 @@ class PhysicsLaws(Contract):
                 assert prediction.forces.isfinite().all(), f"a single atom has no finite forces: {atoms}"
                 if potential.architecture.exact_rotations:
                     assert _largest(prediction.forces) < _ROUNDING, f"a single atom feels a force: {atoms}"
-                has_stress = atoms.pbc.all() and not self.adapter.direct_forces
+                has_stress = atoms.pbc.all() and not potential.direct_forces
                 assert prediction.stress.isfinite().all() == has_stress, f"a single atom has the wrong stress: {atoms}"
+
+    def test_energies_of_atoms_sum_to_the_energy(self) -> None:
+        """Every atom has its share of the energy, whatever else is in the batch."""
+        for potential in self.potentials():
+            structures = self.structures(potential.elements)
+            for atoms, prediction in zip(structures, potential.predict(structures), strict=True):
+                shares = prediction.atom_energies
+                assert shares.shape == (len(atoms),), f"not every atom has a share of the energy: {tuple(shares.shape)}"
+                apart = _largest(shares.sum() - prediction.energy)
+                assert apart < _ROUNDING, f"energies of atoms do not sum to the energy: {apart} eV for {atoms.symbols}"
 
     def test_vacuum_is_the_same_as_no_periodicity(self) -> None:
         """A slab periodic in two directions is the slab with more than a cutoff of vacuum."""
@@ -121,7 +134,7 @@ def _largest(difference: torch.Tensor) -> float:
     return float(difference.abs().max())
 
 
-def _predicted(result: Differentiated) -> dict[str, torch.Tensor]:
+def _predicted(result: Derivatives) -> dict[str, torch.Tensor]:
     """The predicted tensors."""
     return {"energies": result.energies, "forces": result.forces, "stress": result.stress}
 

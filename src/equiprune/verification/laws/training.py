@@ -8,7 +8,6 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.potentials.derivatives import Predictor
 from equiprune.potentials.potential import Potential
 from equiprune.verification.laws.agreement import assert_same_predictions
 from equiprune.verification.laws.contract import Contract
@@ -36,7 +35,7 @@ class TrainingLaws(Contract):
 def _taught(potential: Potential, structures: Sequence[Atoms]) -> dict[str, Tensor]:
     """The gradient of the squares of energies and forces in the weights."""
     graph = potential.graph(structures)
-    predicted = Predictor(potential).train()(graph, graph.positions.new_empty(0, *graph.positions.shape))
+    predicted = potential.for_training().train()(graph, graph.positions.new_empty(0, *graph.positions.shape))
     loss = predicted["energy"].square().sum() + predicted["forces"].square().sum()
     weights = {name: weight for name, weight in potential.module.named_parameters() if weight.requires_grad}
     gradients = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)

@@ -1,0 +1,80 @@
+"""What some architectures can do and others cannot: an adapter with the methods of a protocol has that capability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from ase import Atoms
+from torch import Tensor, nn
+
+from equiprune.adapters.growth import Growth
+from equiprune.blocks import PruningPlan
+
+Weights = Mapping[str, Tensor]
+"""Every parameter by its upstream name."""
+
+
+@runtime_checkable
+class Exports(Protocol):
+    """Upstream's own tools open what it writes."""
+
+    def why_not_exported(self, architecture: Any, /) -> str:
+        """Why an upstream file cannot hold this model, as a sentence with what helps; empty when it can."""
+
+    def export(self, checkpoint: Any, path: Path, /) -> tuple[Path, ...]:
+        """Write an upstream checkpoint to ``path`` and companions beside it; the paths written."""
+
+    def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None, /) -> list[float]:
+        """Energies (eV) that the stock upstream calculator gives after opening a written file."""
+
+
+@runtime_checkable
+class Grows(Protocol):
+    """Models can become larger, with the function unchanged where that is asked for."""
+
+    def grow(self, architecture: Any, weights: Weights, growth: Growth, /) -> tuple[Any, Weights]:
+        """The larger architecture and its weights, all float64. Raises `TargetError` for what it does not know."""
+
+
+@runtime_checkable
+class Rewrites(Protocol):
+    """Some plans are a slice only after the parent was written in another form."""
+
+    def rewrite_for_plan(self, architecture: Any, weights: Weights, plan: PruningPlan, /) -> tuple[Any, Weights]:
+        """The parent with the same function, in a form of which the plan is a slice."""
+
+
+@runtime_checkable
+class HasAtomicEnergies(Protocol):
+    """The model adds a constant energy to every atom of an element."""
+
+    def with_references(
+        self, architecture: Any, weights: Weights, changes: Mapping[int, float], head: str | None, /
+    ) -> tuple[Any, Weights]:
+        """Add ``changes[Z]`` (eV) to the energy of every atom of element Z, exactly; other heads stay as they are.
+
+        Weights come and go in float64. See `equiprune.adapters.base.per_element`. Raises `TargetError` for an element
+        that the model does not know.
+        """
+
+
+@runtime_checkable
+class HasEnergyScale(Protocol):
+    """The model multiplies what the network gives for an atom."""
+
+    def with_scale(self, architecture: Any, weights: Weights, scale: float, head: str | None, /) -> tuple[Any, Weights]:
+        """Set the factor (eV) on what the network gives for an atom, before atomic reference energies are added.
+
+        Weights come and go in float64; other heads stay as they are. Raises `TargetError` for a model without one.
+        """
+
+
+@runtime_checkable
+class BuildsForTraining(Protocol):
+    """Modules can be arranged so that their gradients cost less."""
+
+    def build_for_training(self, architecture: Any, dtype: torch.dtype, /) -> nn.Module:
+        """What `ModelAdapter.build` gives, of the same weights, predictions and gradients; never written to a file."""
