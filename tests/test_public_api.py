@@ -18,7 +18,7 @@ MODULES = sorted(
 def test_importing_loads_no_backend_and_says_nothing() -> None:
     script = """
 import sys
-import equiprune
+import equiprune.api
 from equiprune.adapters import aliases
 aliases()
 backends = {"e3nn", "sevenn", "mace", "fairchem", "matplotlib"} & sys.modules.keys()
@@ -31,7 +31,13 @@ sys.exit(f"imported {backends}" if backends else 0)
 def test_importing_leaves_alone_what_is_slow_and_rarely_needed() -> None:
     """Together these take half as long as torch."""
     slow = "scipy rich matplotlib lightning lightning_fabric ase.constraints ase.io ase.db cyclopts yaml filelock"
-    script = f"import sys, equiprune; print(*sorted(set('{slow}'.split()) & sys.modules.keys()))"
+    script = f"import sys, equiprune.api; print(*sorted(set('{slow}'.split()) & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_names_are_imported_when_they_are_used() -> None:
+    script = "import sys, equiprune; print(*sorted({'torch', 'numpy', 'ase', 'equiprune.api'} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
@@ -39,6 +45,27 @@ def test_importing_leaves_alone_what_is_slow_and_rarely_needed() -> None:
 def test_every_public_name_resolves_and_is_documented() -> None:
     for name in ep.__all__:
         assert getattr(ep, name).__doc__, name
+
+
+def test_names_are_those_of_the_interface_and_of_the_folders() -> None:
+    assert {*ep.__all__, "commands", "train", "load"} <= set(dir(ep))
+    namespace: dict[str, object] = {}
+    exec("from equiprune import *; from equiprune import load as opened", namespace)
+    assert namespace["opened"] is namespace["load"] is ep.load
+    assert namespace["commands"] is importlib.import_module("equiprune.commands")
+    assert ep.structures is importlib.import_module("equiprune.structures")
+    for name in ("lode", "_private"):
+        with pytest.raises(AttributeError, match=f"module 'equiprune' has no attribute '{name}'"):
+            getattr(ep, name)
+
+
+def test_a_record_is_read_whatever_has_been_imported_before() -> None:
+    script = """
+from equiprune.files.settings import from_json
+print(from_json({"kind": "huber", "delta": 0.01}))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "Huber(delta=0.01)\n"
 
 
 @pytest.mark.parametrize("name", MODULES)

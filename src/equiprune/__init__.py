@@ -17,168 +17,22 @@ call each (`commands`).
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from equiprune.adapters import Architecture, Checkpoint, ModelAdapter
-from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
-from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
-from equiprune.errors import EquipruneError
-from equiprune.evaluation.accuracy import Accuracy, evaluate
-from equiprune.evaluation.benchmark import Timing, benchmark
-from equiprune.labelling.augmentation import Augmentation, augmented
-from equiprune.labelling.dynamics import Dynamics, simulated
-from equiprune.labelling.hessian_labels import with_products
-from equiprune.labelling.label import label
-from equiprune.potentials.checkpoint import load, read_checkpoint, save
-from equiprune.potentials.hessian import RandomProbes, Rows, hessian
-from equiprune.potentials.masking import masked
-from equiprune.potentials.potential import Potential, Prediction
-from equiprune.pruning.allocation import allocate
-from equiprune.pruning.calibration import Resume, calibrate
-from equiprune.pruning.cost import count_parameters
-from equiprune.pruning.criteria import Activation, Magnitude, Random, Taylor, TaylorEnergy, TaylorForces
-from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
-from equiprune.pruning.figure import plot_importance
-from equiprune.pruning.growing import grow
-from equiprune.pruning.importance import ImportanceScores, data_free_scores
-from equiprune.pruning.slicing import prune
-from equiprune.pruning.stability import Stability, stability
-from equiprune.pruning.targets import (
-    BasisLmax,
-    Channels,
-    Correlation,
-    EdgeLmax,
-    Elements,
-    FromPlan,
-    Heads,
-    HiddenChannels,
-    HiddenIrreps,
-    Interactions,
-    Lmax,
-    Lossless,
-    Parameters,
-    RadialBasis,
-    RadialWidth,
-)
-from equiprune.structures.graph import AtomicGraph
-from equiprune.structures.labels import Labels
-from equiprune.structures.probes import probe_structures
-from equiprune.structures.reading import open_structures, read_structures
-from equiprune.structures.sampling import held_out_frames, sample_frames, structure_ids
-from equiprune.training.arguments import Resources, TrainingData, Watchers
-from equiprune.training.from_scratch import from_scratch
-from equiprune.training.objective import Objective, Term
-from equiprune.training.observers import Observer
-from equiprune.training.optimisation import Optimisation
-from equiprune.training.recipe import PRESETS, Recipe
-from equiprune.training.references import GivenReferences, KeepReferences, RefitReferences
-from equiprune.training.replay import Replay, relabelled
-from equiprune.training.trainer import train
-from equiprune.verification.certificate import Certificate, certify
-from equiprune.verification.physics import equivariance
-
 if TYPE_CHECKING:
-    from equiprune import commands
+    from equiprune import commands as commands
+    from equiprune.api import *  # noqa: F403
 else:
 
     def __getattr__(name: str) -> Any:
-        """`commands`, which needs what is slow to import and only the command line needs otherwise."""
-        if name != "commands":
-            raise AttributeError(f"module 'equiprune' has no attribute '{name}'")
-        return import_module("equiprune.commands")
+        """Import what is asked for: `commands`, or all the rest, whose parts know each other's records."""
+        if name == "commands":
+            return import_module("equiprune.commands")
+        if name == "__all__" or not name.startswith("_"):
+            api = import_module("equiprune.api")
+            public = {public: getattr(api, public) for public in api.__all__} | {"__all__": [*api.__all__, "commands"]}
+            found = globals() | public  # the folders are there, too, once they are imported
+            if name in found:
+                return found[name]
+        raise AttributeError(f"module 'equiprune' has no attribute '{name}'")
 
-
-__all__ = [
-    "PRESETS",
-    "Accuracy",
-    "Activation",
-    "Architecture",
-    "AtomicGraph",
-    "Augmentation",
-    "BasisLmax",
-    "BlockMask",
-    "Certificate",
-    "Channels",
-    "Checkpoint",
-    "Correlation",
-    "Dynamics",
-    "EdgeLmax",
-    "Elements",
-    "EquipruneError",
-    "FeatureSpace",
-    "FromPlan",
-    "GivenReferences",
-    "GrowRadialBasis",
-    "Heads",
-    "HiddenChannels",
-    "HiddenIrreps",
-    "ImportanceScores",
-    "Interactions",
-    "Irrep",
-    "Irreps",
-    "KeepReferences",
-    "Labels",
-    "Lmax",
-    "Lossless",
-    "Magnitude",
-    "ModelAdapter",
-    "NativeGrids",
-    "NonlinearReadout",
-    "Objective",
-    "Observer",
-    "Optimisation",
-    "Parameters",
-    "Potential",
-    "Prediction",
-    "PruningPlan",
-    "RadialBasis",
-    "RadialWidth",
-    "Random",
-    "RandomProbes",
-    "Recipe",
-    "RefitReferences",
-    "Replay",
-    "Resources",
-    "Resume",
-    "Rows",
-    "Stability",
-    "Taylor",
-    "TaylorEnergy",
-    "TaylorForces",
-    "Term",
-    "Timing",
-    "TrainingData",
-    "Watchers",
-    "WeightLayout",
-    "allocate",
-    "augmented",
-    "benchmark",
-    "calibrate",
-    "certify",
-    "commands",
-    "count_parameters",
-    "data_free_scores",
-    "dead_blocks",
-    "equivariance",
-    "evaluate",
-    "from_scratch",
-    "grow",
-    "held_out_frames",
-    "hessian",
-    "label",
-    "load",
-    "lossless_plan",
-    "masked",
-    "open_structures",
-    "plot_importance",
-    "probe_structures",
-    "prune",
-    "read_checkpoint",
-    "read_structures",
-    "relabelled",
-    "sample_frames",
-    "save",
-    "simulated",
-    "stability",
-    "structure_ids",
-    "train",
-    "with_products",
-]
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__getattr__("__all__")})

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from equiprune import cli
-from equiprune.cli import words as command_line
+from equiprune.cli import commands
 from equiprune.progress import Progress, Task
 
 
@@ -20,6 +20,6 @@ def fatal(*tasks: Task) -> Iterator[list[Progress]]:
 
 
 if __name__ == "__main__":
-    command_line.progresses = fatal
+    commands.progresses = fatal
     words = ["train", "toy", "--data", sys.argv[1], "-o", sys.argv[2], "--workers", "1", "--batch-size", "1"]
     sys.exit(cli.main([*words, "--epochs", "50"]))

@@ -9,68 +9,84 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
-import torch
 from cyclopts import App, CycloptsError
 
 from equiprune.cli.display import note
-from equiprune.cli.pipeline.run import run_command
-from equiprune.cli.results import SHOWN
-from equiprune.cli.words import command, flags_of, in_flags
-from equiprune.commands.request import remarks
+from equiprune.cli.words import flags_of, in_flags
 from equiprune.errors import EquipruneError
+
+COMMANDS: Mapping[str, str] = {
+    "info": "Show what a model is: architecture, spaces, parameters, elements, licence, dead blocks.",
+    "calibrate": "Score every block of every feature space on structures. Interrupted, the same command goes on.",
+    "prune": "Write the smaller model that the targets ask for. The suffix of the output chooses the format.",
+    "certify": (
+        "Check a model in float64: exactly its pruned parent, equivariant, conservative, smooth. Exit code 1 if not."
+    ),
+    "evaluate": "Errors of one or more models against labelled structures, side by side.",
+    "benchmark": "Time models side by side, taking turns on the same structure.",
+    "export": (
+        "Write a model in another format, chosen by the suffix, and compare it with the stock tool before saying done."
+    ),
+    "label": (
+        "Write structures with labels of a model: energy, forces, stress. Interrupted, the same command goes on."
+    ),
+    "train": (
+        "Train a model on labelled structures: retraining and fine-tuning. Interrupted, the same command goes on."
+    ),
+    "stability": (
+        "Did training change what matters? Rank correlation and overlap of Taylor importance before and after."
+    ),
+    "demo": (
+        "The main job on a real model that comes with pip install: calibrate, prune, certify, evaluate, time, save."
+    ),
+    "run": "Run the stages of a recipe. Interrupted or changed, the same command goes on with what is not done.",
+}
+"""What each command is, as its docstring begins: a command is imported, and torch with it, only when it is needed."""
 
 app = App(
     name="equiprune",
     help="Make equivariant interatomic potentials smaller and faster, with the numbers right.",
     suppress_keyboard_interrupt=False,
 )
-for _request, _shown in SHOWN.items():
-    app.command(command(_request, _shown))
-
-
-@app.command
-def demo(output: Path = Path("demo_output"), /) -> int:
-    """The main job on a real model that comes with pip install: calibrate, prune, certify, evaluate, time, save.
-
-    Args:
-        output: folder for what the demo writes; must not exist yet.
-    """
-    from equiprune.cli.demo import run_demo
-
-    run_demo(output)
-    return 0
-
-
-app.command(run_command(app, {request.command(): request for request in SHOWN}))
+for _name, _help in COMMANDS.items():
+    app.command(f"equiprune.cli.commands:{_name}", name=_name, help=_help)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code instead of raising for anything a user can mend."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    flags = flags_of(app, words[0]) if words and words[0] in _OWN_FLAGS else {}
+
+    def said(message: str) -> str:
+        """A message in words of the command line; a recipe has keys."""
+        own = words and words[0] in COMMANDS and words[0] != "run"
+        return in_flags(message, flags_of(app, words[0])) if own else message
+
     try:
-        with _remarks_shown(flags):
+        with _remarks_shown(said):
             return app(words, exit_on_error=False, print_error=False, result_action="return_value") or 0
     except EquipruneError as error:
-        return _complain(in_flags(str(error), flags))
+        return _complain(said(str(error)))
     except CycloptsError as error:
         return _complain(f"{' '.join(str(error).split())} See 'equiprune --help'.")
     except KeyboardInterrupt:
         return _complain("Interrupted before the end. Repeat the command to start again.")
-    except (MemoryError, torch.OutOfMemoryError):
+    except OSError as error:
+        return _complain(f"{error.strerror or error} ({error.filename or 'no file named'}).")
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
         return _complain(
             "Out of memory. Evaluate fewer atoms at once (--batch-atoms; for train --batch-size) or smaller structures."
         )
-    except OSError as error:
-        return _complain(f"{error.strerror or error} ({error.filename or 'no file named'}).")
 
 
-_OWN_FLAGS = frozenset(request.command() for request in SHOWN)
-"""Commands whose arguments messages call by their flags; a recipe has keys."""
+def _out_of_memory(error: Exception) -> bool:
+    import torch  # which has been imported if there is such an error, and is slow to import if not
+
+    return isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def _complain(message: str) -> int:
@@ -79,11 +95,11 @@ def _complain(message: str) -> int:
 
 
 @contextmanager
-def _remarks_shown(flags: Mapping[str, str]) -> Iterator[None]:
+def _remarks_shown(said: Callable[[str], str]) -> Iterator[None]:
     """Show the remarks of commands on stderr, one line each."""
-    handler = _Notes(flags)
+    remarks = logging.getLogger("equiprune")
     before = {name: getattr(remarks, name) for name in ("handlers", "level", "propagate")}
-    remarks.handlers, remarks.propagate = [handler], False
+    remarks.handlers, remarks.propagate = [_Notes(said)], False
     remarks.setLevel(logging.INFO)
     try:
         yield
@@ -93,11 +109,11 @@ def _remarks_shown(flags: Mapping[str, str]) -> Iterator[None]:
 
 
 class _Notes(logging.Handler):
-    """Writes what is logged as notes."""
+    """Writes what is logged as notes, in words of the command line."""
 
-    def __init__(self, flags: Mapping[str, str]) -> None:
+    def __init__(self, said: Callable[[str], str]) -> None:
         super().__init__()
-        self.flags = flags
+        self.said = said
 
     def emit(self, record: logging.LogRecord) -> None:
-        note(in_flags(record.getMessage(), self.flags))
+        note(self.said(record.getMessage()))

@@ -1,58 +1,18 @@
-"""From words to a request, and from its result to what is shown: every command of the command line is made here."""
+"""Words of a command line: the request that they make, those that make it, and messages in them."""
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from inspect import Parameter as Argument
-from inspect import Signature
-from typing import Annotated, Any, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-from cyclopts import App, Parameter
+from cyclopts import App
 
-from equiprune.cli.display import progresses, show_json
-from equiprune.commands.keys import Key
-from equiprune.commands.options.panels import panel
-from equiprune.commands.options.values import Switch, hints_of
-from equiprune.commands.request import Request
 from equiprune.errors import RecipeError
 
-JSON = Annotated[Switch, Parameter(group=panel("Common"), help="print one JSON document on stdout instead of text.")]
-
-
-def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callable[..., int]:
-    """A function that takes what a request takes, and ``json``; runs it, shows the result and gives the exit code.
-
-    Args:
-        request: its fields are the arguments: those that are not for keywords only have their place.
-        shown: writes the result for people.
-    """
-
-    def run(*given: Any, json: bool = False, **named: Any) -> int:
-        result = request(*given, **named).run(progresses)
-        if result is None:  # another process has it
-            return 0
-        show_json(result.to_json()) if json else shown(result)
-        return 0 if getattr(result, "passed", True) else 1
-
-    run.__name__ = request.command()
-    run.__doc__ = cast(str, inspect.getdoc(request)).replace("Attributes:", "Args:")
-    arguments = list(_arguments(request))
-    json = Argument("json", Argument.KEYWORD_ONLY, default=False, annotation=JSON)
-    signature = Signature([*arguments[:-1], json, arguments[-1]], return_annotation=int)
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {a.name: a.annotation for a in signature.parameters.values()}
-    return run
-
-
-def _arguments(request: type[Request[Any]]) -> Iterator[Argument]:
-    defaults = inspect.signature(request).parameters
-    for field in fields(cast(Any, request)):
-        kind = Argument.KEYWORD_ONLY if field.kw_only else Argument.POSITIONAL_ONLY
-        hint = hints_of(request)[field.name]
-        yield Argument(field.name, kind, default=defaults[field.name].default, annotation=hint)
+if TYPE_CHECKING:
+    from equiprune.commands.keys import Key
+    from equiprune.commands.request import Request
 
 
 def request_of(app: App, words: Sequence[str], request: type[Request[Any]]) -> Request[Any]:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
+from importlib import import_module
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -133,6 +134,8 @@ def _value_of(node: ast.expr) -> Any:
 
 
 def _known(name: Any) -> _Kind:
+    if name not in _NAMED:
+        import_module("equiprune.api")  # where a record is read, not all that may be recorded has been imported
     if not isinstance(name, str) or name not in _NAMED:
         raise ValueError(f"'{name}' is of no kind that this version knows.{closest(str(name), _NAMED)}")
     return _NAMED[name]

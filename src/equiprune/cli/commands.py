@@ -1,0 +1,81 @@
+"""The commands as functions: from words to a request, and from its result to what is shown."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from inspect import Parameter as Argument
+from inspect import Signature
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+from cyclopts import Parameter
+
+from equiprune.cli import app
+from equiprune.cli.display import progresses, show_json
+from equiprune.cli.pipeline.run import run_command
+from equiprune.cli.results import SHOWN
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Switch, hints_of
+from equiprune.commands.request import Request
+
+JSON = Annotated[Switch, Parameter(group=panel("Common"), help="print one JSON document on stdout instead of text.")]
+
+
+def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callable[..., int]:
+    """A function that takes what a request takes, and ``json``; runs it, shows the result and gives the exit code.
+
+    Args:
+        request: its fields are the arguments: those that are not for keywords only have their place.
+        shown: writes the result for people.
+    """
+
+    def run(*given: Any, json: bool = False, **named: Any) -> int:
+        result = request(*given, **named).run(progresses)
+        if result is None:  # another process has it
+            return 0
+        show_json(result.to_json()) if json else shown(result)
+        return 0 if getattr(result, "passed", True) else 1
+
+    run.__name__ = request.command()
+    run.__doc__ = cast(str, inspect.getdoc(request)).replace("Attributes:", "Args:")
+    arguments = list(_arguments(request))
+    json = Argument("json", Argument.KEYWORD_ONLY, default=False, annotation=JSON)
+    signature = Signature([*arguments[:-1], json, arguments[-1]], return_annotation=int)
+    run.__signature__ = signature  # type: ignore[attr-defined]
+    run.__annotations__ = {a.name: a.annotation for a in signature.parameters.values()}
+    return run
+
+
+def _arguments(request: type[Request[Any]]) -> Iterator[Argument]:
+    defaults = inspect.signature(request).parameters
+    for field in fields(cast(Any, request)):
+        kind = Argument.KEYWORD_ONLY if field.kw_only else Argument.POSITIONAL_ONLY
+        hint = hints_of(request)[field.name]
+        yield Argument(field.name, kind, default=defaults[field.name].default, annotation=hint)
+
+
+def demo(output: Path = Path("demo_output"), /) -> int:
+    """The main job on a real model that comes with pip install: calibrate, prune, certify, evaluate, time, save.
+
+    Args:
+        output: folder for what the demo writes; must not exist yet.
+    """
+    from equiprune.cli.demo import run_demo
+
+    run_demo(output)
+    return 0
+
+
+REQUESTS = {request.command(): request for request in SHOWN}
+"""Commands by name, which can be stages of a pipeline."""
+
+run = run_command(app, REQUESTS)
+
+
+def __getattr__(name: str) -> Callable[..., int]:
+    """The function of a command, by its name."""
+    if name not in REQUESTS:
+        raise AttributeError(f"There is no command '{name}'.")
+    return command(REQUESTS[name], SHOWN[REQUESTS[name]])
