@@ -11,7 +11,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.sessions = ["lint", "types", "core", "sevennet", "mace", "mace_tools", "escn", "escn_tools"]
 
 # The structures of the tests are small: several threads in one process would only wait for each other.
-_TWO_WORKERS = ("-n", "2", "--dist", "loadscope")
+_TWO_WORKERS = ("-n", "2", "--dist", "worksteal")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
@@ -60,7 +60,7 @@ def mace_tools(session: nox.Session) -> None:
     """Pruned MACE models in MACE's own tools, cuEquivariance and torch-sim."""
     more = ("cuequivariance>=0.13,<0.14", "cuequivariance-torch>=0.13,<0.14", "torch-sim-atomistic>=0.3,<0.4")
     session.install("-e", ".[test,mace]", *more)
-    session.run("pytest", "tests/adapters/mace/test_stock_tools.py", *session.posargs, env=_ONE_THREAD)
+    session.run("pytest", *_TWO_WORKERS, "tests/adapters/mace/test_stock_tools.py", *session.posargs, env=_ONE_THREAD)
 
 
 @nox.session

@@ -374,19 +374,22 @@ def test_the_last_model_is_kept_beside_the_best(cli: Run, model: Path, labelled:
 # Several processes.
 
 
-def test_two_processes_train_together_and_say_everything_once(model: Path, labelled: Path, tmp_path: Path) -> None:
+def test_two_processes_train_together_and_say_everything_once(
+    cli: Run, model: Path, labelled: Path, tmp_path: Path
+) -> None:
     """Batches of 2 in two processes are batches of 4 in one."""
     common = ["train", str(model), "--data", str(labelled), "--dtype", "float64", "--epochs", "2", "--json"]
-    found = {}
-    for devices, size in ((1, 4), (2, 2)):
-        output = str(tmp_path / f"on_{devices}")
-        words = [*common, "--devices", str(devices), "--batch-size", str(size), "-o", output]
-        ran = subprocess.run([sys.executable, "-m", "equiprune", *words], capture_output=True, text=True, check=False)
-        assert ran.returncode == 0, ran.stderr
-        assert ran.stderr.count("Preset mace-universal") == 1
-        found[devices] = json.loads(ran.stdout)["accuracy"][1]["forces_mae"]
-        assert [row["step"] for row in rows(tmp_path / f"on_{devices}")] == ["1", "2", "3", "4"]
-    assert found[2] == pytest.approx(found[1], rel=1e-6)
+    one, two = tmp_path / "on_1", tmp_path / "on_2"
+    alone = cli(*common, "--devices", 1, "--batch-size", 4, "-o", one)
+    words = [*common, "--devices", "2", "--batch-size", "2", "-o", str(two)]
+    ran = subprocess.run([sys.executable, "-m", "equiprune", *words], capture_output=True, text=True, check=False)
+    assert (alone.code, ran.returncode) == (0, 0), alone.err + ran.stderr
+    for notes in (alone.err, ran.stderr):
+        assert notes.count("Preset mace-universal") == 1
+    for folder in (one, two):
+        assert [row["step"] for row in rows(folder)] == ["1", "2", "3", "4"]
+    maes = [said["accuracy"][1]["forces_mae"] for said in (alone.json, json.loads(ran.stdout))]
+    assert maes[1] == pytest.approx(maes[0], rel=1e-6)
 
 
 def test_gpus_that_are_not_there_are_refused(
