@@ -1,4 +1,4 @@
-"""What an architecture is: adapters over upstream models, found by entry points and loaded lazily."""
+"""Adapters: one architecture each, over upstream models, found by entry points and loaded lazily."""
 
 from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, load_weights
 from equiprune.adapters.evaluation import NO_TAPS, Outputs, Taps

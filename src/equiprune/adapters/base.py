@@ -51,27 +51,27 @@ class Architecture:
 
     @property
     def inversion(self) -> bool:
-        """Whether the energy is also invariant under inversion (O(3)); False claims rotations only (SO(3))."""
+        """True if the energy is also invariant under inversion (O(3)); False claims rotations only (SO(3))."""
         return True
 
     @property
     def exact_rotations(self) -> bool:
-        """Whether rotations change predictions by rounding only; False where features are activated on a grid."""
+        """True if rotations change predictions by rounding only; False where features are activated on a grid."""
         return True
 
     @property
     def assembled(self) -> bool:
-        """Whether a model must be put together by hand, because upstream's constructor cannot be told what it is."""
+        """True if a model must be put together by hand, because upstream's constructor cannot be told of it."""
         return bool(self.why_not_stock)
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a certificate should say of a model beside its numbers, in sentences."""
+        """Sentences that a certificate shows beside the numbers of a model."""
         return ()
 
     @property
     def why_not_stock(self) -> str:
-        """What keeps upstream's own constructor from building this model, empty when it can.
+        """The reason why upstream's own constructor cannot build this model, empty when it can.
 
         A model may be put together from upstream's blocks in ways that its constructor has no arguments for. It runs
         in the calculator; tools that rebuild a model from its hyperparameters cannot open it.

@@ -1,4 +1,4 @@
-"""What some architectures can do and others cannot: an adapter with the methods of a protocol has that capability."""
+"""Capabilities of some architectures: an adapter with the methods of a protocol has that capability."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Exports(Protocol):
     """Upstream's own tools open what it writes."""
 
     def why_not_exported(self, architecture: Any, /) -> str:
-        """Why an upstream file cannot hold this model, as a sentence with what helps; empty when it can."""
+        """The reason why an upstream file cannot hold this model, with what helps; empty when it can."""
 
     def export(self, checkpoint: Any, path: Path, /) -> tuple[Path, ...]:
         """Write an upstream checkpoint to ``path`` and companions beside it; the paths written."""
@@ -77,4 +77,4 @@ class BuildsForTraining(Protocol):
     """Modules can be arranged so that their gradients cost less."""
 
     def build_for_training(self, architecture: Any, dtype: torch.dtype, /) -> nn.Module:
-        """What `ModelAdapter.build` gives, of the same weights, predictions and gradients; never written to a file."""
+        """The module of `ModelAdapter.build` with cheaper gradients and the same predictions; never in a file."""

@@ -1,4 +1,4 @@
-"""What passes between the core and the evaluation of a model: taps go in, outputs come out."""
+"""Inputs and outputs of an evaluation: taps go in, outputs come out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Watch = Callable[[Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Taps:
-    """What is done to features where they are produced: removed blocks become zero, and what is left is watched.
+    """Masks and watchers of features, applied where they are produced: removed blocks become zero.
 
     An adapter calls it with the name of a space and its feature tensor, and goes on with what comes back. The tensor of
     a layer that normalises over channels is not enough: such a layer needs the statistics of the kept channels, which
@@ -74,7 +74,7 @@ NO_TAPS = Taps()
 
 @dataclass(frozen=True)
 class Outputs:
-    """What an evaluation gives.
+    """Energies of an evaluation, and forces where they are an output of their own.
 
     ==============  ========================  =============  ===================================================
     field           shape                     unit           meaning

@@ -1,4 +1,4 @@
-"""What a feature is: pure data, without a model and without a backend.
+"""Features as pure data: blocks, spaces, masks, plans and layouts, without a model and without a backend.
 
 Every architecture is a set of *feature spaces* and a table that says which axis of which weight each space indexes.
 A *block* is one channel of one irrep in one space: 2l + 1 numbers that rotate among themselves. Removing blocks is

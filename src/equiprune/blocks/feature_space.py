@@ -15,7 +15,7 @@ from equiprune.blocks.size_fields import SizeField
 
 @dataclass(frozen=True)
 class Role:
-    """What a space is for. Targets name roles, never architectures; an architecture may have roles of its own.
+    """Purpose of a space. Targets name roles, never architectures; an architecture may have roles of its own.
 
     Attributes:
         name: what reports call it.
@@ -76,7 +76,7 @@ Role.HEADS = Role("heads", scored=False)
 
 
 class Site(StrEnum):
-    """Where one row of the feature tensor sits."""
+    """Place of one row of the feature tensor."""
 
     ATOM = "atom"
     EDGE = "edge"
@@ -123,7 +123,7 @@ class FeatureSpace:
 
     @property
     def size_group(self) -> str:
-        """What tells the spaces that must keep equally many channels of each irrep as this one; empty if none must."""
+        """Name of the group of spaces that keep equally many channels of each irrep as this one; empty if none must."""
         return next((rule.group for rule in self.rules if isinstance(rule, SameCounts)), "")
 
     @property

@@ -1,4 +1,4 @@
-"""Which blocks index which axis of a weight, and the constant it is multiplied by upstream.
+"""Weight layouts: the blocks that index each axis of a weight, and the constant it is multiplied by upstream.
 
 A weight is one or more dense *paths*. e3nn stores the paths of a Linear or tensor product one after another in a flat
 vector; a plain matrix is a single path. Each path axis is a concatenation of *segments*, and each segment is all
@@ -66,7 +66,7 @@ class Segment:
 
     @property
     def is_filler(self) -> bool:
-        """Whether nothing belongs here."""
+        """True if nothing belongs here."""
         return self.use == _FILLER
 
 
@@ -136,7 +136,7 @@ class Path:
                 )
 
     def produces(self, dimension: int) -> bool:
-        """Whether a dimension is what the weight produces; the others are what it reads."""
+        """True if the weight produces this dimension; the others it reads."""
         return dimension == self.output % len(self.axes)
 
     @property

@@ -103,7 +103,7 @@ class BlockMask:
         )
 
     def within(self, outer: BlockMask) -> BlockMask:
-        """What is left of this mask inside a space that ``outer`` has already pruned."""
+        """The rest of this mask inside a space that ``outer`` has already pruned."""
         position = {ir: {c: i for i, c in enumerate(outer.of(ir))} for _, ir in outer.irreps}
         return BlockMask.keep(
             outer.kept_irreps,

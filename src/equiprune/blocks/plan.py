@@ -93,7 +93,7 @@ class PruningPlan:
                 raise PlanError(f"These spaces must keep equally many channels of each irrep: {counts}.")
 
     def _keeps(self, space: str, irrep: Irrep, channel: int | None) -> bool:
-        """Whether a channel of a space is kept, or any."""
+        """True if a channel of a space is kept, or any."""
         kept = self.masks[space].of(irrep) if space in self.masks else None
         return kept is None or (bool(kept) if channel is None else channel in kept)
 

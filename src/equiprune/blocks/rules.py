@@ -25,7 +25,7 @@ _SCALAR = Irrep(0, 1)
 
 
 class Rule(ABC):
-    """What every mask of a space obeys."""
+    """Restriction of the masks of a space."""
 
     leaves_a_choice: ClassVar[bool] = True
     """False where the number of channels already says which are kept, so that no score is asked."""
@@ -34,7 +34,7 @@ class Rule(ABC):
 
     @abstractmethod
     def broken_by(self, mask: BlockMask) -> str:
-        """Why a mask is not allowed, as the rest of a sentence that begins with the space; empty when it is."""
+        """The reason why a mask is not allowed, as the rest of a sentence after the space's name; empty when it is."""
 
     def widened(self, mask: BlockMask) -> BlockMask:
         """The smallest allowed mask that keeps what this one does; where several are, any of them."""
@@ -179,7 +179,7 @@ class KeepsFirst(Rule):
 
 @dataclass(frozen=True)
 class KeepsOrder(Rule):
-    """What is kept stays in the order of the model, because the order is part of the function (layers)."""
+    """Kept channels stay in the order of the model, because the order is part of the function (layers)."""
 
     def broken_by(self, mask: BlockMask) -> str:
         return "" if mask == self.widened(mask) else f"cannot be put in another order {[list(k) for k in mask.kept]}"

@@ -44,7 +44,7 @@ class SizeField(ABC):
 
     @abstractmethod
     def value(self, before: Any, mask: BlockMask) -> Any:
-        """What the field holds when the mask is kept of what it held before."""
+        """The content of the field when the mask is kept of what it held before."""
 
     def written(self, architecture: Any, mask: BlockMask) -> Any:
         """The architecture with this field as the mask leaves it."""
@@ -62,7 +62,7 @@ class SizeField(ABC):
 
 
 class NumberOfChannels(SizeField):
-    """How many channels there are, of one irrep or of all together.
+    """Number of channels, of one irrep or of all together.
 
     Args:
         path: as of every size field.
@@ -78,7 +78,7 @@ class NumberOfChannels(SizeField):
 
 
 class NumberOfChannelsPerL(SizeField):
-    """How many channels there are of every irrep, the same of each."""
+    """Number of channels of every irrep, the same for each."""
 
     def value(self, before: Any, mask: BlockMask) -> int:
         return max(map(len, mask.kept))

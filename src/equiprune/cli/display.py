@@ -1,4 +1,4 @@
-"""What people and programs read: results on stdout, progress and notes on stderr."""
+"""Output for people and programs: results on stdout, progress and notes on stderr."""
 
 from __future__ import annotations
 

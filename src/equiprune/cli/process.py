@@ -18,7 +18,7 @@ from equiprune.training.signals import handling
 
 @dataclass(frozen=True)
 class Ended:
-    """How a process ended: its exit code, what it said on stdout, and whether it was asked to stop."""
+    """End of a process: its exit code, its stdout, and whether it was asked to stop."""
 
     code: int
     said: str

@@ -27,7 +27,7 @@ _COLUMNS = {
 
 
 def show_reports(stages: Sequence[Mapping[str, Any]]) -> None:
-    """What happened, and the tables of the stages that compare models."""
+    """Show the stages that were run, and the tables of those that compare models."""
     rows = [[stage["name"], stage["command"], stage["status"], stage["product"] or ""] for stage in stages]
     show_table("", [["stage", "command", "", "gives"], *rows])
     names = {stage["product"]: stage["name"] for stage in stages}
@@ -63,7 +63,7 @@ def _script(call: Call, state: State) -> Iterator[str]:
 
 
 def show_plan(plan: Sequence[tuple[Call, State]], *, as_json: bool) -> None:
-    """What a run would do, as a script."""
+    """Show the stages that would be run, as a script."""
     if as_json:
         show_json({"stages": [_foreseen(*item) for item in plan]})
         return

@@ -40,7 +40,7 @@ def _label(key: str) -> str:
 
 
 def labelled(made: Labelled) -> None:
-    """How many structures were labelled, and where they are."""
+    """Number of labelled structures, and their file."""
     show(f"Labelled {made.structures} structures: {made.path}")
 
 

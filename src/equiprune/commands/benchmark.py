@@ -1,4 +1,4 @@
-"""How fast models are."""
+"""Speed of models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How accurate models are."""
+"""Accuracy of models."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from equiprune.progress import Display, unseen
 
 @dataclass(frozen=True)
 class Description:
-    """What a model is, by the names of `to_json`."""
+    """Facts of a model, by the names of `to_json`."""
 
     model: str
     facts: Mapping[str, Any]

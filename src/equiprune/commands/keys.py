@@ -1,4 +1,4 @@
-"""What a command takes, by key, read from the fields of its request: those of its options are keys like its own."""
+"""Keys of a command, read from the fields of its request: those of its options are keys like its own."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class Key:
 
     @property
     def model(self) -> bool:
-        """Whether it names models."""
+        """True if it names models."""
         return Product.MODEL in self.takes.products
 
     @property
     def written(self) -> bool:
-        """Whether it names what the command writes."""
+        """True if it names what the command writes."""
         return Mark.WRITTEN in self.marks
 
     @property
     def reads(self) -> bool:
-        """Whether it names what the result depends on: models, files, or stages that give them."""
+        """True if it names what the result depends on: models, files, or stages that give them."""
         return (self.model or Path in self.types) and not self.marks
 
     def is_word(self, value: str, folder: Path) -> bool:
-        """Whether a value, in a folder, is neither a file nor a model."""
+        """True if a value, in a folder, is neither a file nor a model."""
         return value in self.types or self.takes.other(value, folder)
 
 

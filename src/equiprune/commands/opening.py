@@ -75,7 +75,7 @@ def model_at(text: str, folder: Path) -> str:
 
 
 def is_missing(text: str) -> bool:
-    """Whether it is a file, and there is none; what is no alias is absolute."""
+    """True if it is a file, and there is none; what is no alias is absolute."""
     return Path(text).is_absolute() and not Path(text).exists()
 
 

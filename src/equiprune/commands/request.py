@@ -20,7 +20,7 @@ remarks = logging.getLogger("equiprune")
 
 
 class Result(Protocol):
-    """What a command found or made."""
+    """Outcome of a command."""
 
     def to_json(self) -> Any:
         """The same as JSON: what ``--json`` prints."""

@@ -1,4 +1,4 @@
-"""What a command says of the partial results that an interruption leaves."""
+"""Remarks on the partial results that an interruption leaves."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ After = Annotated[str, Takes.of(*_KINDS, rule=newest_model)]
 
 @dataclass(frozen=True)
 class Compared:
-    """How alike the importance before and after is."""
+    """Agreement of the importance before and after."""
 
     before: str
     after: str

@@ -1,4 +1,4 @@
-"""What a command is as a stage of a pipeline, said beside its fields: what they take, write and leave unrecorded.
+"""Commands as stages of a pipeline, said beside their fields: what they take, write and leave unrecorded.
 
 A field that says nothing is a setting, or a file that is read, by its type. What a stage does not say it takes from
 the stages before it, by the rule of the field (`Takes`).
@@ -17,7 +17,7 @@ PARENT = "parent"
 
 
 class Product(Enum):
-    """What a stage gives to later ones."""
+    """Products that a stage gives to later ones."""
 
     MODEL = "a model"
     SCORES = "scores"
@@ -26,7 +26,7 @@ class Product(Enum):
 
 @dataclass(frozen=True)
 class From:
-    """What an earlier stage gave; from `PARENT`, the model that everything starts from."""
+    """Reference to what an earlier stage gave; from `PARENT`, to the model that everything starts from."""
 
     stage: str
 
@@ -37,7 +37,7 @@ Value = tuple[str | From, ...]
 
 @dataclass(frozen=True)
 class Kind:
-    """What a command is as a stage.
+    """A command as a stage.
 
     Attributes:
         output: name of what it writes, unless it says.
@@ -68,12 +68,12 @@ class Step:
 
     @property
     def product(self) -> str | None:
-        """What later stages take, below the folder of the stage."""
+        """Path that later stages take, below the folder of the stage."""
         return self._named(self.kind.product) if self.kind.gives else None
 
     @property
     def keeps(self) -> str | None:
-        """What an interrupted stage goes on from, below the folder of the stage."""
+        """Path that an interrupted stage goes on from, below the folder of the stage."""
         return self._named(self.kind.keeps) if self.kind.keeps else None
 
     @property
@@ -90,7 +90,7 @@ Rule = Callable[[Mapping[str, Value], Sequence[Step]], Value]
 
 
 def nothing(_: Mapping[str, Value], __: Sequence[Step]) -> Value:
-    """What is not said is not there."""
+    """The default of a key that takes nothing from earlier stages."""
     return ()
 
 
@@ -123,12 +123,12 @@ def scores_of_the_model(values: Mapping[str, Value], before: Sequence[Step]) -> 
 
 
 def pruned_from(values: Mapping[str, Value], before: Sequence[Step]) -> Value:
-    """What the model was pruned from, if nothing has happened to it since."""
+    """The model that was pruned, if nothing has happened to it since."""
     return _starts("prune", before).get(values["model"], ())
 
 
 def trained_from(values: Mapping[str, Value], before: Sequence[Step]) -> Value:
-    """What the model was before all its training."""
+    """The model before all its training."""
     starts, after = _starts("train", before), values.get("after") or newest_model(values, before)
     model = after
     while model in starts:
@@ -137,7 +137,7 @@ def trained_from(values: Mapping[str, Value], before: Sequence[Step]) -> Value:
 
 
 def _starts(command: str, before: Sequence[Step]) -> dict[Value, Value]:
-    """What each stage of a command started from, by what it gave."""
+    """Start of each stage of a command, by what it gave."""
     return {(From(step.name),): step.values["model"] for step in before if step.command == command}
 
 

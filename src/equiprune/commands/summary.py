@@ -13,7 +13,7 @@ from equiprune.pruning.dead_blocks import dead_blocks, describe
 
 
 def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, Any]:
-    """What `equiprune info` shows; nothing is built, so it is quick."""
+    """Facts of a model for `equiprune info`; nothing is built, so it is quick."""
     architecture = checkpoint.architecture
     spaces = adapter.spaces(architecture)
     count = count_parameters(adapter, architecture)

@@ -172,7 +172,7 @@ class Train(Request[Trained | None]):
         return _Sets(drawn.training, held_out, drawn.facts)
 
     def _start(self, structures: Sequence[Atoms], device: str, say: Say) -> tuple[ep.Potential, Replay]:
-        """Where training starts, with its energies of elements looked after, and what is replayed."""
+        """The model where training starts, with its atomic reference energies adjusted, and what is replayed."""
         start = open_model(self.model, self.dtype, self.opening, device=device)
         start = initialised(start, self.seed) if self.from_scratch else start
         return _prepared(start, structures, self.theory, self.labels.keys, say)
@@ -186,7 +186,7 @@ class Train(Request[Trained | None]):
 
 
 def _possible_keys(data: Path) -> str:
-    """What the key may be; the data of a later stage of a pipeline is not there yet."""
+    """Possible keys, as a phrase; the data of a later stage of a pipeline is not there yet."""
     try:
         first = next(ep.read_structures(data))
     except EquipruneError:
@@ -195,7 +195,7 @@ def _possible_keys(data: Path) -> str:
 
 
 def _nothing(_: str) -> None:
-    """What the other processes say."""
+    """Say nothing, as all processes but the first."""
 
 
 def _drawn(structures: Sequence[Atoms], sample: SampleOptions, seed: int, say: Say) -> _Sets:

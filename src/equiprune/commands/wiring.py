@@ -1,4 +1,4 @@
-"""What the stages of a pipeline take from those before them: a stage that is named, or by the rule of a field."""
+"""Wiring of a pipeline: each stage takes from stages before it, by name or by the rule of a field."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Requests = Mapping[str, type[Request[Any]]]
 
 
 def resolve(stages: Sequence[Stage], requests: Requests) -> list[Step]:
-    """What every stage is given, its own words first, then what stages before it gave.
+    """Values of every stage, its own words first, then what stages before it gave.
 
     Raises:
         RecipeError: a key that the command does not have, or a stage that comes later or gives something else.
@@ -46,7 +46,7 @@ def resolve(stages: Sequence[Stage], requests: Requests) -> list[Step]:
 
 
 def _given(stage: Stage, name: str, keys: Mapping[str, Key], before: Sequence[Step], names: Set[str]) -> Value:
-    """What a stage gives a key."""
+    """Values that a stage gives a key."""
     if name == "json":
         raise RecipeError(f"Stage '{stage.name}': leave out 'json'; every stage writes result.json.")
     if name not in keys:

@@ -1,1 +1,1 @@
-"""How accurate and how fast a model is."""
+"""Accuracy and speed of a model."""

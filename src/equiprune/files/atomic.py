@@ -158,7 +158,7 @@ def make_folder(path: Path, what: str) -> None:
 
 
 def spare(folder: Path) -> Path:
-    """Where `set_aside` would move things: the first name of ``folder.1``, ``folder.2``, ... that is free."""
+    """The place where `set_aside` would move things: the first of ``folder.1``, ``folder.2``, ... that is free."""
     taken = (folder.with_name(f"{folder.name}.{i}") for i in range(1, 1_000_000))
     return next(path for path in taken if not path.exists())
 

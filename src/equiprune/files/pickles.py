@@ -110,7 +110,7 @@ def read_pickled_module(path: Path, packages: Collection[str]) -> StandIn:
 
 
 def read_pickle(content: bytes, packages: Collection[str]) -> Any:
-    """What an ordinary pickle of plain containers, numbers, tensors and objects of these packages holds.
+    """Content of an ordinary pickle of plain containers, numbers, tensors and objects of these packages.
 
     Objects are stand-ins, as in `read_pickled_module`.
 
@@ -222,7 +222,7 @@ _INERT = {("numpy", "ndarray"), ("numpy.core.multiarray", "_reconstruct"), ("num
 
 @cache
 def _reader(packages: frozenset[str]) -> Any:
-    """What `torch.load` takes as ``pickle_module``."""
+    """A ``pickle_module`` for `torch.load`."""
 
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:

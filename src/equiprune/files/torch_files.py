@@ -50,7 +50,7 @@ def read_torch_file(path: Path, *, trust: bool, what: str, advice: str) -> dict[
 
 
 def _allowed() -> list[Any]:
-    """What numpy's arrays and numbers are made of, under the names that numpy 1 and 2 give it."""
+    """Globals of numpy's arrays and numbers, under the names that numpy 1 and 2 give them."""
     allowed: list[Any] = [np.ndarray, np.dtype, *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool"))]
     for value in (np.empty(0), np.float64(0)):
         make: Any = value.__reduce__()[0]

@@ -25,7 +25,7 @@ from equiprune.files.settings import VERSION, current, from_text, to_json
 
 @dataclass(frozen=True)
 class Written:
-    """How much of a file is whole."""
+    """The whole part of a file."""
 
     structures: int = 0
     bytes: int = 0
@@ -75,7 +75,7 @@ class LabelFile:
         return self.partial / "record.json"
 
     def written(self) -> Written:
-        """What an interrupted attempt by the same settings has finished, and the file ends there.
+        """The part that an interrupted attempt by the same settings has finished; the file ends there.
 
         Raises:
             OutputError: it was another model, other data or other settings, or is damaged.

@@ -1,4 +1,4 @@
-"""Who can label structures: a potential of any adapter, or whatever calculator ASE can call."""
+"""Teachers: a potential of any adapter, or whatever calculator ASE can call."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Results = Mapping[str, Any]
 
 
 def names_calculator(text: str, folder: Path = Path()) -> bool:
-    """Whether a word means a calculator: it is ``module:callable``, and no file in the folder is called so.
+    """True if a word means a calculator: it is ``module:callable``, and no file in the folder is called so.
 
     >>> names_calculator("ase.calculators.emt:EMT"), names_calculator("7net-0")
     (True, False)
@@ -81,7 +81,7 @@ class CalculatorTeacher:
         return hashlib.sha256(json.dumps(known, sort_keys=True, default=repr).encode()).hexdigest()
 
     def results(self, structures: Sequence[Atoms], origins: Sequence[Origin]) -> list[Results]:
-        """What the calculator says, one structure after another; ``origins`` say where they are from, for errors."""
+        """Results of the calculator, one structure after another; ``origins`` name them in errors."""
         return [self._of(*pair) for pair in zip(structures, origins, strict=True)]
 
     def _of(self, atoms: Atoms, place: Origin) -> Results:

@@ -224,7 +224,7 @@ def _native_sha256(path: Path) -> str:
 
 
 def _check_same_weights(potential: Potential, reread: Checkpoint) -> None:
-    """What is in the file is what was meant, rounded to the precision of the file."""
+    """Raise `OutputError` unless the file holds the weights, rounded to its precision."""
     for name, weight in potential.checkpoint.weights.items():
         if not weight.isfinite().all():
             raise OutputError(f"Weight {name} holds NaN or infinity; such a model is not written. Nothing was saved.")

@@ -29,7 +29,7 @@ from equiprune.structures.sequences import Origin
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a potential says of one structure.
+    """Prediction for one structure.
 
     =============  ============  =============  ================================
     field          shape         unit           convention
@@ -120,12 +120,12 @@ class Potential:
 
     @property
     def quantities(self) -> tuple[str, ...]:
-        """What it predicts; there is no stress where forces are an output of their own."""
+        """Predicted quantities; there is no stress where forces are an output of their own."""
         return ("energy", "forces") if self.direct_forces else ("energy", "forces", "stress")
 
     @property
     def device(self) -> torch.device:
-        """Where the module lives."""
+        """The device of the module."""
         return next(self.module.parameters()).device
 
     def with_dtype(self, dtype: torch.dtype) -> Potential:

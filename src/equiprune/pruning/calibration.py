@@ -28,7 +28,7 @@ from equiprune.structures.sequences import Origin, origin
 
 @dataclass(frozen=True)
 class Resume:
-    """Where an interrupted calibration left its sums, and how often it does (structures)."""
+    """File of the sums of an interrupted calibration, and how often it is written (structures)."""
 
     path: Path
     every: int = 64

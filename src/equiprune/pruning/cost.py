@@ -1,4 +1,4 @@
-"""What a plan costs, counted on layouts without building a model."""
+"""Cost of a plan, counted on layouts without building a model."""
 
 from dataclasses import dataclass
 from typing import Any

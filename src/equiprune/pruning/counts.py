@@ -1,4 +1,4 @@
-"""How many channels of each irrep each group of spaces keeps; which ones is decided elsewhere."""
+"""Numbers of channels of each irrep that groups of spaces keep; which ones is decided elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def group_of(space: FeatureSpace) -> str:
 
 @dataclass(frozen=True)
 class PruningProblem:
-    """What allocation looks at: the spaces and the cost, never the weights.
+    """A model as allocation sees it: the spaces and the cost, never the weights.
 
     ``heterogeneous`` allows models that upstream's constructor cannot build.
     """
@@ -52,7 +52,7 @@ class PruningProblem:
         return {(group_of(space), ir): mul for space in self.spaces for mul, ir in space.irreps}
 
     def tied(self, space: FeatureSpace) -> str:
-        """What a target gives one number: upstream's own ties too, unless they may be broken."""
+        """The group that a target gives one number: upstream's own ties too, unless they may be broken."""
         return (not self.heterogeneous and space.upstream_group) or group_of(space)
 
 

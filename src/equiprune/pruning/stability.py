@@ -19,7 +19,7 @@ from equiprune.pruning.importance import ImportanceScores
 
 @dataclass(frozen=True)
 class Agreement:
-    """How alike two rankings of the same channels are.
+    """Agreement of two rankings of the same channels.
 
     Attributes:
         channels: how many were ranked.

@@ -115,7 +115,7 @@ class AtomicGraph:
 
     @property
     def structure_of_edge(self) -> Tensor:
-        """Which structure an edge belongs to, shape (edges,)."""
+        """Number of the structure of each edge, shape (edges,)."""
         return self.structure_of_atom[self.edge_index[0]]
 
     def with_leaves(self) -> AtomicGraph:
@@ -164,7 +164,7 @@ between two steps.
 
 
 def _nearest(centre: np.ndarray, distances: np.ndarray, vectors: np.ndarray, count: int) -> np.ndarray:
-    """Which edges lead to one of the ``count`` nearest neighbours of their centre, in their order.
+    """Numbers of the edges to the ``count`` nearest neighbours of each centre, in their order.
 
     Of neighbours at the same distance the direction decides, which neither translation nor the order of atoms changes.
 

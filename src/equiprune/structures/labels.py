@@ -31,7 +31,7 @@ VECTORS, PRODUCTS = "hessian_vectors", "hessian_products"
 
 @dataclass(frozen=True)
 class HessianProducts:
-    """What the Hessian H = d2E/dr2 makes of some vectors; a row of H is its product with a vector of one 1.
+    """Products of the Hessian H = d2E/dr2 with some vectors; a row of H is its product with a vector of one 1.
 
     vectors: (n, atoms, 3); products: H v, (n, atoms, 3) eV/Angstrom^2 for vectors without a unit.
     """
@@ -180,7 +180,7 @@ class LabelKeys:
 
 
 def _keys(atoms: Atoms) -> set[str]:
-    """What a label can be called: not what every structure has."""
+    """Names that a label can have: not those that every structure has."""
     return (atoms.info.keys() | atoms.arrays.keys() | (atoms.calc.results if atoms.calc else {}).keys()) - {
         "numbers",
         "positions",
@@ -194,7 +194,7 @@ def _value(atoms: Atoms, key: str) -> Any:
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """How many structures have which label, by where it came from."""
+    """Numbers of structures with each label, by where it came from."""
 
     structures: int = 0
     found: Mapping[tuple[str, str], int] = field(default_factory=dict)
@@ -226,7 +226,7 @@ class LabelCounts:
 
 
 def label_sources(atoms: Atoms, labels: Labels) -> dict[str, str]:
-    """Where each of a structure's labels comes from; a quantity without one is missing."""
+    """Sources of a structure's labels by quantity; one without a label is missing."""
     chosen = atoms.info.get(_CHOSEN, {})
     there = [quantity for quantity in QUANTITIES if not labels.lacks(quantity, atoms)]
     return {quantity: chosen.get(quantity) or _source(atoms, quantity) for quantity in there}
@@ -255,7 +255,7 @@ def _label(
 
 
 def _results(atoms: Atoms) -> Mapping[str, Any]:
-    """What the calculator of a structure already knows of it as it is now."""
+    """Results that the calculator of a structure already has for it as it is now."""
     if atoms.calc is None:
         return {}
     if isinstance(atoms.calc, SinglePointCalculator):  # compared once: its get_property does that for each quantity

@@ -68,7 +68,7 @@ def _transaction(path: Path) -> Iterator[Any]:
 
 
 def _fields(graph: Any) -> Mapping[str, Any]:
-    """What a pickled ``Data`` holds, before PyTorch Geometric 2 and since."""
+    """Fields of a pickled ``Data``, before PyTorch Geometric 2 and since."""
     if not isinstance(graph, StandIn):
         raise ValueError(f"it holds a {type(graph).__name__}, not a graph of the Open Catalyst project")
     store = graph.state.get("_store")

@@ -24,7 +24,7 @@ def geometry(atoms: Atoms) -> int:
 
 
 class Overlap:
-    """Which of the structures that are held out are met again. Of those they are compared with, nothing is kept.
+    """Held-out structures that are met again. Of those they are compared with, nothing is kept.
 
     >>> held_out = array("q", map(geometry, [Atoms("H"), Atoms("C"), Atoms("O"), Atoms("C")]))
     >>> overlap = Overlap(held_out)
@@ -47,7 +47,7 @@ class Overlap:
 
     @property
     def places(self) -> list[int]:
-        """Of those that were met, among the structures that are held out."""
+        """Numbers of the structures that were met, among those that are held out."""
         return np.flatnonzero(self._met[self._which]).tolist()
 
 

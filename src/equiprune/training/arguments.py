@@ -1,4 +1,4 @@
-"""What training is given besides the model and the recipe: data, resources, and who is told."""
+"""Arguments of training besides the model and the recipe: data, resources, and who is told."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Resources:
 
 @dataclass(frozen=True)
 class Watchers:
-    """Who is told how far training is.
+    """Callbacks that are told how far training is.
 
     Attributes:
         note: which labels the structures have, and which validation structures are also learnt from.

@@ -33,12 +33,12 @@ class Processes:
 
     @property
     def first(self) -> bool:
-        """Whether this is the one that writes and reports."""
+        """True if this is the one that writes and reports."""
         return self.fabric.is_global_zero
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """Number of processes."""
         return self.fabric.world_size
 
     def totals(self, counts: Sequence[int], error: Exception | None = None) -> list[int]:
@@ -83,7 +83,7 @@ class Processes:
 
     @contextmanager
     def stopping_with_the_others(self) -> Iterator[None]:
-        """When all end with an error, wait until all have tidied up: Lightning kills the first soon after others."""
+        """Wait, when all end with an error, until all have tidied up: Lightning kills the first soon after others."""
         try:
             yield
         except Exception:

@@ -1,4 +1,4 @@
-"""Where training starts when it does not start from a checkpoint's weights."""
+"""Models with upstream's random initialisation: the start of baselines."""
 
 from __future__ import annotations
 

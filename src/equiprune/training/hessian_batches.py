@@ -14,7 +14,7 @@ from equiprune.structures.labels import HessianProducts, Labels
 
 @dataclass(frozen=True)
 class ProbeSubset:
-    """Which of the vectors stored for a structure take part in an epoch: all in turn, in an order of their own.
+    """The stored vectors of a structure that take part in an epoch: all in turn, in an order of their own.
 
     It depends on nothing else, so a resumed run, and one on more processes, takes the same ones.
 

@@ -1,4 +1,4 @@
-"""What training minimises: a weighted sum of distances in energy per atom, forces, stress and Hessian products.
+"""Objectives of training: weighted sums of distances in energy per atom, forces, stress and Hessian products.
 
 The distances are those of upstream recipes: mace/modules/loss.py (``WeightedEnergyForcesStressLoss``,
 ``UniversalLoss``) and sevenn/train/loss.py. A label that a structure lacks (NaN) takes no part.
@@ -54,7 +54,7 @@ class LabelBatch:
 
 
 class Distance(ABC):
-    """How far predictions are from labels; one number per component, or per vector, averaged later."""
+    """Distance of predictions from labels; one number per component, or per vector, averaged later."""
 
     @abstractmethod
     def __call__(self, predicted: Tensor, label: Tensor) -> Tensor:
@@ -195,7 +195,7 @@ class Objective:
         return [name for name in QUANTITIES if name != "hessian" or self.hessian.weight > 0]
 
     def fields(self) -> dict[str, Any]:
-        """What a run records and compares: without a weight, nothing depends on how Hessians would be compared."""
+        """Fields that a run records and compares; without a weight, nothing depends on those of the Hessian."""
         terms = {name: to_json(getattr(self, name)) for name in self.recorded()}
         return terms | ({"hessian_samples": self.hessian_samples} if "hessian" in terms else {})
 

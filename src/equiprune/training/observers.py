@@ -25,7 +25,7 @@ Row = Mapping[str, float]
 
 
 class Observer(ABC):
-    """What is told about a run, in the first process only."""
+    """A listener to a run, in the first process only."""
 
     @abstractmethod
     def begin(self, rows: Iterable[Row]) -> None:
@@ -42,7 +42,7 @@ class Observer(ABC):
 
 @contextmanager
 def watching(observers: Sequence[Observer], folder: RunFolder) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """What to call with every line recorded; on leaving, also by an error, the observers are closed."""
+    """A callback for every recorded line; on leaving, also by an error, the observers are closed."""
     with ExitStack() as ending:
         for observer in observers:
             observer.begin(map(numbers, folder.rows()))
@@ -135,7 +135,7 @@ class Wandb(Observer):
 
 
 def _measured(row: Row) -> dict[str, float]:
-    """What a dashboard draws against the step, grouped: ``train/energy``."""
+    """Values that a dashboard draws against the step, grouped: ``train/energy``."""
     losses = {k.replace("_", "/", 1): v for k, v in row.items() if k.startswith(("train_", "validation_"))}
     return {**losses, "epoch": row["epoch"], "learning_rate": row["learning_rate"]}
 

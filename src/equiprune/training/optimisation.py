@@ -1,4 +1,4 @@
-"""How weights move: optimizer, learning-rate schedule, averaging."""
+"""Optimisation: optimizer, learning-rate schedule, averaging."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How to train, and named choices: where each value comes from is said beside it. Every value can be changed."""
+"""Recipes of training, and named choices: where each value comes from is said beside it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from equiprune.training.optimisation import Cosine, Linear, Optimisation, Platea
 @kind("recipe")
 @dataclass(frozen=True)
 class Recipe:
-    """How to train.
+    """A recipe of training.
 
     Attributes:
         objective: what is minimised.

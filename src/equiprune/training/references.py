@@ -61,7 +61,7 @@ class Referenced:
 
 
 class References(ABC):
-    """What to do about the energies of elements before training starts."""
+    """Treatment of atomic reference energies before training starts."""
 
     @abstractmethod
     def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
@@ -143,7 +143,7 @@ class GivenReferences(References):
 
 @dataclass(frozen=True)
 class Offsets:
-    """How far labels are from a model.
+    """Differences between labels and the energies of a model.
 
     Of many structures only a triangle is kept that has the same least squares (QR), so memory does not grow.
 
@@ -163,7 +163,7 @@ class Offsets:
 
     @classmethod
     def of(cls, potential: Potential, structures: Sequence[Atoms], use: str = "training") -> Offsets | None:
-        """Of the structures that have an energy, in the potential's own precision; None when there is none.
+        """Offsets of the structures that have an energy, in the potential's own precision; None when there is none.
 
         Raises:
             StructureError: one of the structures, which are for this ``use``, cannot be evaluated.

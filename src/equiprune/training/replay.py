@@ -37,7 +37,7 @@ class Replay:
             raise TargetError(f"`replay_share` {self.share} is not possible: give a fraction between 0 and 1.")
 
     def per_epoch(self, own: int) -> int:
-        """How many are replayed beside ``own`` structures, at least one.
+        """Number of structures replayed beside ``own`` structures, at least one.
 
         >>> Replay([Atoms("Cu")] * 9, share=0.25).per_epoch(30)
         10
@@ -60,7 +60,7 @@ NO_REPLAY = Replay()
 
 
 def replay_said(replay: Replay, referenced: Referenced, own: int) -> str:
-    """What is replayed beside ``own`` structures, in a line; labels that the model is far from are pointed out."""
+    """A line on what is replayed beside ``own`` structures; labels that the model is far from are pointed out."""
     count = replay.per_epoch(own)
     moved = "moved with the references" if referenced.changes else "as they are"
     said = (

@@ -35,16 +35,16 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """Where the result goes."""
+        """The path of the result."""
         return self.path / "model"
 
     @property
     def last(self) -> Path:
-        """Where the last model goes when the result is the best one."""
+        """The path of the last model when the result is the best one."""
         return self.path / "last"
 
     def begun(self, described: Mapping[str, Any]) -> bool:
-        """Whether the run was begun before.
+        """True if the run was begun before.
 
         Raises:
             OutputError: it was, but as a run of something else; the message names what differs.

@@ -23,7 +23,7 @@ from equiprune.training.objective import Objective
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """What one pass over structures found.
+    """Findings of one pass over structures.
 
     Attributes:
         labels: how many structures have which.
@@ -47,7 +47,7 @@ def check_labels(
     every: bool = True,
     each: Callable[[Atoms], None] = lambda _: None,
 ) -> DatasetSummary:
-    """What the structures hold, once it is sure that they can be evaluated and weighted terms see labels.
+    """Content of the structures, once it is sure that they can be evaluated and weighted terms see labels.
 
     ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time, and
     ``each`` is called with every one.
@@ -115,7 +115,7 @@ def _said(use: str, structures: Sequence[Atoms], found: DatasetSummary, objectiv
 def _hashed(
     structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms], None]
 ) -> Iterator[dict[str, str]]:
-    """Where the labels of each structure come from, while all of it goes into a hash."""
+    """Sources of the labels of each structure, while all of it goes into a hash."""
     for place, atoms in structures:
         labels = labels_of(atoms, place)
         _add(seen(atoms, labels), found)

@@ -203,7 +203,7 @@ class _Loop:
                 self.folder.rewind(self.state.recorded)
 
     def _described(self, digests: Mapping[str, str]) -> dict[str, Any]:
-        """What a run is compared by before it goes on."""
+        """Description that a run is compared by before it goes on."""
         return {
             "recipe": self.recipe.to_json(),
             "model": self.start.checkpoint.source,
@@ -254,7 +254,7 @@ class _Loop:
     def _end_step(
         self, losses: Mapping[str, float], validated: Mapping[str, float], *, ended: bool, stop: bool
     ) -> None:
-        """What is written after a step, and then saved; only the first process writes."""
+        """Write and save what is due after a step; only the first process writes."""
         state = self.state
         if self.processes.first:
             self._record(losses, validated)
@@ -265,7 +265,7 @@ class _Loop:
         self.progress(1)
 
     def _due(self) -> bool:
-        """Whether so much would be lost by a kill that it is time to save."""
+        """True if so much would be lost by a kill that it is time to save."""
         return self.state.step % self.recipe.save_every == 0 or time.monotonic() - self.saved > _LONGEST_UNSAVED
 
     def _out_of_patience(self) -> bool:
@@ -278,7 +278,7 @@ class _Loop:
         return groups(len(structures), size, epoch, seed, replayed=replayed, rank=rank, ranks=ranks)
 
     def _batches(self, use: str, groups: Sequence[Sequence[int]], epoch: int = 0) -> Iterator[TrainingBatch]:
-        """Of these indices, with the Hessian products whose turn it is in an epoch, if the objective weighs them."""
+        """Batches of these indices, with the Hessian products whose turn it is in an epoch, if they are weighed."""
         objective = self.recipe.objective
         weighed = "hessian" in objective.weighted()
         probes = ProbeSchedule(objective.hessian_samples, self.recipe.seed, epoch) if weighed else None
@@ -316,7 +316,7 @@ class _Loop:
         return dict(zip(losses, means.tolist(), strict=True))
 
     def _loss(self, predicted: Mapping[str, Tensor], data: TrainingBatch) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is minimised, and its part in each quantity."""
+        """The loss, and its part in each quantity."""
         sums = self.recipe.objective.sums(predicted, data.targets, data.graph)
         losses = self._means(sums, not_finite(predicted, data))
         # 0 * energy: every weight takes part, as DDP expects, also those that no force depends on.

@@ -1,4 +1,4 @@
-"""What is exact, what was measured, on structures anyone can rebuild.
+"""Certificates: what is exact and what was measured, on structures anyone can rebuild.
 
 Two different claims are kept apart. *Exactness*: the pruned model equals the masked parent, in float64, to rounding;
 and the file holds that model, rounded once to the precision it is stored in. *Physics*: the pruned model is still an
@@ -152,7 +152,7 @@ CHECKS = 1 + len(PHYSICS)
 def _approximate_rotations(
     child64: Potential, parent: Potential | None, structures: Sequence[Atoms]
 ) -> tuple[dict[str, float], str]:
-    """How much rotations change forces, beside the parent: pruning must not make that worse."""
+    """Change of the forces by rotations, beside the parent's: pruning must not make it worse."""
     own = rotation_error(child64, structures)
     note = f"Rotations change forces by {own:.2g} of their size (values on a grid are activated)"
     if parent is None:
@@ -206,7 +206,7 @@ _DRAWN = (GrowRadialBasis, NonlinearReadout)
 
 
 def deviation(before: Potential, after: Potential, structures: Sequence[Atoms]) -> str:
-    """How far other points on the sphere take a model, in a sentence; both in float64."""
+    """A sentence on how far other points on the sphere take a model; both in float64."""
     found = compare(before, after, structures, "change")
     sizes = torch.cat([prediction.forces for prediction in before.predict(structures)])
     return (

@@ -1,4 +1,4 @@
-"""What the laws of the adapter contract are tried on: plans, structures and weights, changed as each law needs."""
+"""Test cases of the adapter contract: plans, structures and weights, changed as each law needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a model came from its parent: the recorded steps as values, and the same steps done again."""
+"""Lineage of a model: the recorded steps from its parent as values, and the same steps done again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Step = PruningPlan | Growth
 
 
 def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.dtype]] | None:
-    """What leads from parent to child, and the precision each step was rounded to; None when trained since.
+    """Steps from parent to child, and the precision each was rounded to; None when trained since.
 
     Raises:
         PlanError: the history does not start at this parent, or is damaged.
@@ -66,7 +66,7 @@ def merged(steps: Iterable[Step]) -> list[Step]:
 
 
 def repeated(parent: Potential, steps: Iterable[tuple[Step, torch.dtype]]) -> Checkpoint:
-    """What the steps make of the parent, each rounded to its own precision."""
+    """The parent after the steps, each rounded to its own precision."""
     made = parent.checkpoint
     for step, dtype in steps:
         if isinstance(step, PruningPlan):

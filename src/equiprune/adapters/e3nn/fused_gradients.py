@@ -61,7 +61,7 @@ class _Cut(NamedTuple):
 
 
 def _cut(node: fx.Node) -> _Cut | None:
-    """What ``x[:, start:stop]`` or ``x.narrow(dim, start, length)`` takes, where the code has the numbers."""
+    """Dimension, start and length of ``x[:, start:stop]`` or ``x.narrow(...)``, where the code has the numbers."""
     match node.target, node.args:
         case operator.getitem, (_, (slice(start=None, stop=None, step=None), slice(step=None) as of)):
             dim, start, stop = 1, of.start or 0, of.stop
@@ -74,13 +74,13 @@ def _cut(node: fx.Node) -> _Cut | None:
 
 
 def _separate(cuts: Sequence[_Cut]) -> bool:
-    """Whether they cut the same dimension and any two are one or apart."""
+    """True if they cut the same dimension and any two are one or apart."""
     ordered = sorted(set(cuts))
     return all(a.dim == b.dim and a.stop <= b.start for a, b in pairwise(ordered))
 
 
 def _written_to(node: fx.Node) -> bool:
-    """Whether a method changes it in place: pieces of a split must not be."""
+    """True if a method changes it in place: pieces of a split must not be."""
     names = (str(user.target) for user in node.users if user.op == "call_method" and user.args[0] is node)
     return any(name.endswith("_") and not name.endswith("__") for name in names)
 

@@ -118,7 +118,7 @@ class EscnArchitecture(Architecture):
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """Which points on the sphere it has."""
+        """A sentence on its points on the sphere."""
         own = (self.message_grid, self.node_grid) == self.native_grids
         points = " and ".join(f"{g.latitudes} x {g.longitudes}" for g in (self.message_grid, self.node_grid))
         whose = "those that upstream derives from lmax" if own else "not those that upstream derives from lmax"

@@ -22,7 +22,7 @@ def build(arch: EscnArchitecture, dtype: torch.dtype) -> nn.Module:
 
 
 def arguments(arch: EscnArchitecture) -> dict[str, Any]:
-    """Of upstream's constructor."""
+    """Keyword arguments of fairchem's ``eSCN``."""
     return {
         "use_pbc": True,
         "regress_forces": True,
@@ -45,5 +45,5 @@ def arguments(arch: EscnArchitecture) -> dict[str, Any]:
 
 
 def _set_points(grid: Any, points: Grid) -> None:
-    """Where lmax is mmax, upstream has one grid for both uses, and the one set last holds; `forward` has each."""
+    """Points on the sphere: where lmax is mmax, upstream has one grid for both uses, and `forward` has each."""
     grid.lat_resolution, grid.long_resolution, grid.initialized = points.latitudes, points.longitudes, False

@@ -215,7 +215,7 @@ _TARGETS = {"target": "energy", "grad_target": "forces"}
 
 
 def _mean_and_scale(state: Mapping[str, Any] | None) -> tuple[float, float]:
-    """Of a normalizer: ``mean``, and ``rmsd`` or, in older files, ``std`` (modules/normalization/normalizer.py)."""
+    """``mean`` of a normalizer, and ``rmsd`` or, in older files, ``std`` (modules/normalization/normalizer.py)."""
     if state is None:
         return 0.0, 1.0
     return float(state["mean"]), float(state["std"] if "std" in state else state["rmsd"])

@@ -26,7 +26,7 @@ _PREFIX = "module."
 
 
 def why_not(arch: EscnArchitecture) -> str:
-    """Why fairchem's constructor cannot be told what this model is; empty when it can."""
+    """The reason why fairchem's constructor cannot be told of this model; empty when it can."""
     remedy = "Prune with `native_grids`, which is no longer exact but opens in fairchem"
     return f"{arch.why_not_stock}. {remedy}" if arch.why_not_stock else ""
 
@@ -55,7 +55,7 @@ def write(checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
 
 
 def content(checkpoint: Checkpoint) -> dict[str, Any]:
-    """What upstream's trainer would save (``save`` in trainers/base_trainer.py), without its optimiser; plain data.
+    """The dictionary that upstream's trainer saves (trainers/base_trainer.py), without its optimiser; plain data.
 
     The calculator takes its normalizers from here, the trainer those of its config first (``load_checkpoint`` there).
     """
@@ -85,7 +85,7 @@ def content(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _normalizers(arch: EscnArchitecture) -> dict[str, dict[str, float]]:
-    """What outputs are multiplied by (``rmsd``) and added to, in eV and eV/Angstrom."""
+    """Factor (``rmsd``) and mean of the outputs, in eV and eV/Angstrom."""
     return {
         "energy": {"mean": arch.energy_mean, "rmsd": arch.energy_scale},
         "forces": {"mean": 0.0, "rmsd": arch.forces_scale},
@@ -167,7 +167,7 @@ def stock_energies(path: Path, structures: Sequence[Atoms], _head: str | None = 
 
 
 def _energy(model: Any, atoms: Atoms, dtype: torch.dtype) -> Tensor:
-    """What upstream's forward pass gives for a structure, (1,), before normalizers are undone."""
+    """Energy of a structure by upstream's forward pass, (1,), before normalizers are undone."""
     graph = AtomicGraph.from_structures([atoms], model.cutoff, dtype, max_neighbors=model.max_neighbors)
     vectors = graph.edge_vectors()
     edges = SimpleNamespace(

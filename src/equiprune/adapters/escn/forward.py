@@ -42,7 +42,7 @@ def evaluate(model: Any, arch: EscnArchitecture, graph: AtomicGraph, _head: str 
 
 
 def _features(model: Any, arch: EscnArchitecture, graph: AtomicGraph, taps: Taps) -> Tensor:
-    """Of atoms after the last layer, (atoms, (lmax + 1)^2, channels)."""
+    """Features of atoms after the last layer, (atoms, (lmax + 1)^2, channels)."""
     vectors = graph.edge_vectors()
     order, sizes = by_order(arch.lmax, arch.mmax, vectors.device)
     wigner = wigner_matrices(vectors, arch.lmax)[:, order]
@@ -58,7 +58,7 @@ def _features(model: Any, arch: EscnArchitecture, graph: AtomicGraph, taps: Taps
 
 @dataclass(frozen=True)
 class _Edges:
-    """What every layer knows of the edges.
+    """Edges of a batch, as every layer needs them.
 
     Attributes:
         index: centre and neighbour, (2, edges).
@@ -78,7 +78,7 @@ class _Edges:
 
 
 def _layer(block: Any, k: int, arch: EscnArchitecture, features: Tensor, edges: _Edges, taps: Taps) -> Tensor:
-    """What a layer adds to the features."""
+    """Update of the features by a layer, (atoms, (lmax + 1)^2, channels)."""
     messages = torch.zeros_like(features).index_add(
         0, edges.index[0], _messages(block.message_block, k, arch, features, edges, taps)
     )
@@ -145,7 +145,7 @@ def _activated(arch: EscnArchitecture, mixed: Tensor, order: Tensor) -> Tensor:
 
 
 def _read(model: Any, head: str, values: Tensor, taps: Taps) -> Tensor:
-    """What a head reads at each point of the sphere for each atom, (points, atoms)."""
+    """Values that a head reads at each point of the sphere for each atom, (points, atoms)."""
     block = getattr(model, f"{head}_block")
     for i, linear in enumerate((block.fc1, block.fc2)):
         values = _tapped_rows(f"{head}.{i}", silu(linear(values)), taps)

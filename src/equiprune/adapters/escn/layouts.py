@@ -48,7 +48,7 @@ def irrep(l: int) -> Irrep:
 
 
 def feature_irreps(arch: EscnArchitecture) -> Irreps:
-    """Of features and messages."""
+    """Irreps of features and messages."""
     return Irreps(tuple((arch.sphere_channels, irrep(l)) for l in range(arch.lmax + 1)))
 
 
@@ -131,7 +131,7 @@ def _channels(arch: EscnArchitecture, space: str, use: str = EVERY_L) -> Segment
 
 
 def _inputs(arch: EscnArchitecture, k: int, lowest: int) -> Axis:
-    """What layer k reads, from degree ``lowest`` up. The first layer finds zeros above l = 0."""
+    """Axis of the features that layer k reads, from degree ``lowest`` up. The first layer finds zeros above l = 0."""
     degrees = range(lowest, arch.lmax + 1)
     if k == 0:
         return tuple(_channels(arch, "node_feats.0", f"l{l}" if l else "") for l in degrees)
@@ -201,7 +201,7 @@ def _head(arch: EscnArchitecture, head: str) -> Mapping[str, WeightLayout]:
 
 
 def _points(arch: EscnArchitecture) -> Mapping[str, WeightLayout]:
-    """Where heads read the features: upstream keeps points and spherical harmonics as parameters."""
+    """Layouts of the points where heads read the features: upstream keeps them and their harmonics as parameters."""
     points: Axis = (Segment.fixed(arch.sphere_samples),)
     harmonics = tuple(Segment("", irrep(l), 2 * l + 1) for l in range(arch.lmax + 1))
     return {

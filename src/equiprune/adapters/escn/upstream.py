@@ -44,7 +44,7 @@ def classes() -> SimpleNamespace:
 
 
 def _folder() -> Path:
-    """Of the installed package ``fairchem/core``."""
+    """Folder of the installed package ``fairchem/core``."""
     try:
         found = distribution("fairchem-core")
         import e3nn  # noqa: F401

@@ -55,7 +55,7 @@ class Transform(StrEnum):
 
 
 class ReadoutKind(StrEnum):
-    """How the energy is read from the features after an interaction."""
+    """Kinds of readout of the energy from the features after an interaction."""
 
     NONE = "none"
     LINEAR = "linear"
@@ -166,7 +166,7 @@ class MaceArchitecture(Architecture):
 
     @property
     def stock(self) -> bool:
-        """Whether upstream's constructor, called with single numbers, builds exactly this model."""
+        """True if upstream's constructor, called with single numbers, builds exactly this model."""
         return not self.why_not_stock
 
     @property

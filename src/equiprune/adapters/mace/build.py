@@ -124,7 +124,7 @@ def arguments(arch: MaceArchitecture) -> dict[str, Any]:
 
 
 def _follows(arch: MaceArchitecture, t: int) -> bool:
-    """Whether the features entering a convolution have the irreps of the hidden ones, as without ``edge_irreps``."""
+    """True if the features entering a convolution have the irreps of the hidden ones, as without ``edge_irreps``."""
     return Irreps.parse(arch.steps[t].edge_irreps) == arch.input_irreps(t)
 
 

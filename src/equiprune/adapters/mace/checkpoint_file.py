@@ -189,7 +189,7 @@ def irreps_of(pickled: Any) -> Irreps:
 
 
 def _fields(pickled: Any) -> tuple[Any, ...]:
-    """What a pickled subclass of tuple holds; it is made from its fields, or from one tuple of them."""
+    """Fields of a pickled subclass of tuple, which is made from its fields or from one tuple of them."""
     [only, *others] = pickled.args or ((),)
     return pickled.args if others else tuple(only)
 
@@ -225,7 +225,7 @@ def _activations(model: StandIn) -> list[Any]:
 
 
 def _per_head(tensors: Mapping[str, Tensor]) -> tuple[str, ...]:
-    """Which constants have an axis for heads; files of one head have been written with and without."""
+    """Constants with an axis for heads; files of one head have been written with and without."""
     usual = {"atomic_energies_fn.atomic_energies": 1, "scale_shift.scale": 0, "scale_shift.shift": 0}
     return tuple(name.rpartition(".")[2] for name, d in usual.items() if name in tensors and tensors[name].dim() > d)
 

@@ -23,7 +23,7 @@ _E3NN = "0.4.4"
 
 
 def why_not(_arch: MaceArchitecture | None = None) -> str:
-    """Why the installed e3nn cannot pickle a module that stock MACE opens; empty when it can."""
+    """The reason why the installed e3nn cannot pickle a module that stock MACE opens; empty when it can."""
     if version("e3nn") == _E3NN:
         return ""
     return (

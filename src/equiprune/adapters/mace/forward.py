@@ -70,7 +70,7 @@ def _repulsion(model: Any, arch: MaceArchitecture, graph: AtomicGraph, lengths: 
 
 
 def _tapped_harmonics(harmonics: Tensor, t: int, arch: MaceArchitecture, taps: Taps) -> Tensor:
-    """What interaction t sees of the spherical harmonics; it may use fewer l than another one."""
+    """Spherical harmonics as interaction t sees them; it may use fewer l than another one."""
     if f"edge_attrs.{t}" not in taps:
         return harmonics
     used = (arch.steps[t].edge_lmax + 1) ** 2

@@ -1,4 +1,4 @@
-"""Where MACE keeps energies of elements and its energy scale: ``atomic_energies`` and ``scale_shift``, per head."""
+"""Atomic reference energies and energy scale of MACE: ``atomic_energies`` and ``scale_shift``, per head."""
 
 from __future__ import annotations
 

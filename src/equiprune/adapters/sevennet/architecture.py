@@ -28,7 +28,7 @@ _USUAL_POWER = 6
 
 
 class SelfConnection(StrEnum):
-    """How the old node features are added after the convolution."""
+    """Ways to add the old node features after the convolution."""
 
     LINEAR = "linear"
     NEQUIP = "nequip"
@@ -45,7 +45,7 @@ class Rescale(StrEnum):
 
 @dataclass(frozen=True)
 class HeadUse:
-    """Where a multi-head (multi-modal) model feeds the one-hot head, and which constants are per head."""
+    """Places where a multi-head (multi-modal) model feeds the one-hot head, and constants that are per head."""
 
     embedding: bool = False
     self_interaction_1: bool = False
@@ -124,7 +124,7 @@ class SevenNetArchitecture(Architecture):
         return Irreps.spherical_harmonics(self.edge_lmax, -1 if self.parity else 1)
 
     def message_allowed(self, t: int, ir: Irrep) -> bool:
-        """Whether upstream builds tensor-product paths into ``ir`` in interaction t (sevenn/model_build.py)."""
+        """True if upstream builds tensor-product paths into ``ir`` in interaction t (sevenn/model_build.py)."""
         last = t == self.interactions - 1
         return ir.l <= self.irreps[t + 1].lmax and (not last or ir.p == 1)
 

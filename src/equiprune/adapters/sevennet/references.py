@@ -1,4 +1,4 @@
-"""Where SevenNet keeps energies of elements and its energy scale: ``rescale_atomic_energy`` (sevenn/nn/scale.py).
+"""Atomic reference energies and energy scale of SevenNet: ``rescale_atomic_energy`` (sevenn/nn/scale.py).
 
 Both are one number, one per element, or one per head and element. Where they are fewer than what changes, each first
 gets numbers of its own; upstream builds such models too.

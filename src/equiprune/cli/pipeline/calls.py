@@ -45,12 +45,12 @@ class Call:
 
     @cached_property
     def texts(self) -> dict[str, tuple[str, ...]]:
-        """What each key is on the command line."""
+        """Words of each key on the command line."""
         return {name: tuple(self._text(self.keys[name], v) for v in vs) for name, vs in self.step.values.items()}
 
     @cached_property
     def line(self) -> tuple[str, ...]:
-        """What follows ``equiprune``."""
+        """Words after ``equiprune``."""
         return (self.step.command, *line_of(self.keys, self.texts), "--json")
 
     @property
@@ -60,13 +60,13 @@ class Call:
 
     @property
     def outputs(self) -> list[str]:
-        """What must stay for the stage to count as done, below its folder."""
+        """Files that must stay for the stage to count as done, below its folder."""
         written = {Path(text).name for name, texts in self.texts.items() if self.keys[name].written for text in texts}
         product = {self.step.product} if self.step.product else set()
         return ["result.json", *sorted(written - {self.step.keeps} | product)]
 
     def described(self) -> dict[str, Any]:
-        """What a finished stage is compared by: settings, sha256 of everything that it reads, the code."""
+        """Description that a finished stage is compared by: settings, sha256 of all that it reads, the code."""
         recorded = [n for n in self.texts if n not in self.inputs and Mark.UNRECORDED not in self.keys[n].marks]
         settings = {name: list(self.step.values[name]) for name in recorded}
         prints = {name: list(map(sha256_at, texts)) for name, texts in self.inputs.items()}
@@ -122,7 +122,7 @@ def planned(recipe: Path, folder: Path, requests: Requests) -> list[Call]:
 
 
 def foreseen(calls: Sequence[Call]) -> list[tuple[Call, State]]:
-    """What a run would find; what a stage will give is not known before it has run."""
+    """States of the stages that a run would find; what a stage will give is not known before it has run."""
     found: list[tuple[Call, State]] = []
     for call in calls:
         runs = [before.name for before, state in found if state.status is not Status.DONE]

@@ -21,7 +21,7 @@ _FORMAT = "equiprune-stage-1"
 
 
 class Status(Enum):
-    """How far a stage has got."""
+    """Progress of a stage."""
 
     NEW = "new"
     BEGUN = "begun"
@@ -31,7 +31,7 @@ class Status(Enum):
 
 @dataclass(frozen=True)
 class State:
-    """How far a stage has got, why it is done again, and what is set aside before that."""
+    """Progress of a stage, why it is done again, and what is set aside before that."""
 
     status: Status
     why: str = ""
@@ -46,7 +46,7 @@ class StageFolder:
 
     @property
     def result(self) -> Path:
-        """What the command said, as JSON."""
+        """Result of the command, as JSON."""
         return self.path / "result.json"
 
     @property
@@ -54,7 +54,7 @@ class StageFolder:
         return self.path / "stage.json"
 
     def state(self, described: Mapping[str, Any], keeps: str | None) -> State:
-        """How far this very stage has got, and what has changed if it is another one.
+        """Progress of this very stage, and what has changed if it is another one.
 
         A command overwrites nothing, so what an attempt without an end has left would stop the next one.
 

@@ -1,4 +1,4 @@
-"""How a model is opened."""
+"""Options for opening a model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from equiprune.commands.options.values import Complete, Switch
 @Parameter(name="*", group=panel("Common"))
 @dataclass(frozen=True)
 class OpeningOptions(Complete):
-    """How models are opened, of every command.
+    """Options for opening models, of every command.
 
     Attributes:
         head: level of theory, for a multi-head model.

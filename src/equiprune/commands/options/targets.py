@@ -20,7 +20,7 @@ from equiprune.pruning import targets as t
 @Parameter(name="*", group=panel("What to reach"))
 @dataclass(frozen=True)
 class TargetOptions(Complete):
-    """What to reach; options combine.
+    """Targets of pruning; options combine.
 
     Attributes:
         irreps: hidden irreps for every space, e.g. 64x0e+32x1e+16x2e, or a comma-separated list, one per space.

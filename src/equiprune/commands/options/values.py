@@ -114,7 +114,7 @@ class Complete:
 
 
 def _settled(name: str, given: Any, hint: Any) -> Any:
-    """What is given to a field, as its type says."""
+    """A value in the type of its field."""
     types = types_of(hint)
     words = [word for word in types if isinstance(word, str)]
     if isinstance(given, str) and Path in types:

@@ -1,4 +1,4 @@
-"""What to reach: one frozen value per choice. Targets combine; each can only remove.
+"""Targets of pruning: one frozen value per choice. Targets combine; each can only remove.
 
 Parsing of command-line words is here too, beside the value it makes.
 """

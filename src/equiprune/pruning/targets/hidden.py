@@ -105,7 +105,7 @@ def _one_per_space(spaces: Sequence[FeatureSpace], wanted_irreps: tuple[Irreps, 
 
 
 def _tied_channels(model: PruningProblem, spaces: Sequence[FeatureSpace], wanted_irreps: Sequence[Irreps]) -> Counts:
-    """Where upstream has one number of channels for the whole model, everything else follows the hidden irreps."""
+    """Counts of everything that follows the hidden irreps where upstream has one number of channels."""
     if model.heterogeneous or not spaces[0].upstream_group:
         return {}
     numbers = {mul for irreps in wanted_irreps for mul, _ in irreps}

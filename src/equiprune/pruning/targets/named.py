@@ -22,11 +22,11 @@ class Named(Target):
 
     @abstractmethod
     def wanted(self) -> Sequence[str]:
-        """What is kept."""
+        """Names of what is kept."""
 
     @abstractmethod
     def known(self, model: PruningProblem) -> Sequence[str]:
-        """What the model has, in its order."""
+        """Names of what the model has, in its order."""
 
     def keeps(self, model: PruningProblem) -> PruningPlan:
         names, known, what = list(self.wanted()), list(self.known(model)), self.role.name

@@ -1,4 +1,4 @@
-"""What every target is: a value that says how much is kept, and of what."""
+"""The base of all targets: a value that says how much is kept, and of what."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from equiprune.pruning.importance import ImportanceScores
 
 @dataclass(frozen=True)
 class Draft:
-    """What all targets together leave so far.
+    """Numbers of channels that all targets together leave so far.
 
     Attributes:
         model: what is pruned.
@@ -32,7 +32,7 @@ class Draft:
 
 
 class Target:
-    """What to reach. A target only removes, and says nothing of spaces that it does not concern.
+    """Goal of pruning. A target only removes, and says nothing of spaces that it does not concern.
 
     `equiprune.allocate` asks all targets for `counts` and `keeps`, takes the fewest channels of each, then lets targets
     that depend on the others have their say: `spent` on numbers of channels, `finished` on the plan. A target of your
@@ -47,7 +47,7 @@ class Target:
         return {}
 
     def keeps(self, model: PruningProblem) -> PruningPlan:
-        """What is kept by name, in its order."""
+        """The plan of what is kept by name, in its order."""
         return PruningPlan.nothing()
 
     def check(self, model: PruningProblem, explicit: PruningPlan) -> None:

@@ -42,7 +42,7 @@ class FileLaws(Contract):
                 assert not changed, f"a saved model has other weights: {changed}"
 
     def test_exporting_and_reading_gives_the_same_model(self, tmp_path: Path) -> None:
-        """Where the adapter writes upstream's format: the same weights, bit by bit, and upstream's own energies."""
+        """Upstream's format, where the adapter writes it: the same weights, bit by bit, and upstream's own energies."""
         for i, parent in enumerate(self.potentials()):
             child = prune(parent, random_plan(parent, default_rng(10)))
             for name, model in ((f"parent-{i}", parent), (f"child-{i}", child)):

@@ -96,7 +96,7 @@ class PhysicsLaws(Contract):
             assert felt < _ROUNDING, f"what is far apart feels each other: by {felt} eV/Angstrom"
 
     def test_an_isolated_atom_and_a_single_atom_cell_feel_no_force(self) -> None:
-        """Where there are no edges at all, and where an atom sees only its own images."""
+        """Zero forces where there are no edges at all, and where an atom sees only its own images."""
         for potential in self.potentials():
             number, length = min(potential.elements), 0.7 * potential.architecture.cutoff
             alone = Atoms(numbers=[number], positions=[[0.1, 0.2, 0.3]])
