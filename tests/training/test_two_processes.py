@@ -116,14 +116,16 @@ def test_a_signal_to_one_process_stops_all_after_the_same_step(two: list[Found])
 
 def test_gradients_that_are_not_shared_are_found_out_before_training(two: list[Found]) -> None:
     for process in two:
-        assert process["unsynchronised"].startswith("ParityError: The gradient of 2 processes differs from the mean")
+        assert process["unsynchronised"].startswith(
+            "GradientMismatchError: The gradient of 2 processes differs from the mean"
+        )
     assert not (two[0].folder / "unsynchronised" / "state.pt").exists()
 
 
 @pytest.mark.parametrize("setting", ["static_graph", "find_unused_parameters"])
 def test_settings_that_give_wrong_gradients_are_refused(setting: str, two: list[Found]) -> None:
     for process in two:
-        assert process[setting].startswith("ParityError: static_graph and find_unused_parameters")
+        assert process[setting].startswith("GradientMismatchError: static_graph and find_unused_parameters")
 
 
 def test_a_process_without_a_batch_is_refused(two: list[Found]) -> None:
@@ -163,7 +165,7 @@ def test_an_error_of_one_process_ends_all(what: str, rank: int | None, says: str
     found = [bool(re.match(says, message)) for message in messages]
     assert sum(found) == 1, messages
     assert rank is None or found[rank], messages
-    assert messages[found.index(False)].startswith("ElsewhereError: Another process found an error")
+    assert messages[found.index(False)].startswith("PeerProcessError: Another process found an error")
 
 
 def test_the_exit_code_is_2_in_every_process(tmp_path: Path) -> None:
