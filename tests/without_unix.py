@@ -32,7 +32,7 @@ def main(folder: Path) -> None:
 
     import equiprune as ep
     from equiprune.cli import main as command_line
-    from equiprune.cli.pipeline.run import launch
+    from equiprune.cli.process import launch
     from equiprune.errors import OutputError
     from equiprune.files.atomic import holding
     from equiprune.labelling.label import label
