@@ -27,11 +27,13 @@ settings.load_profile("equiprune")
 
 @pytest.fixture(scope="session", autouse=True)
 def heard() -> Iterator[None]:
-    """Ctrl-C is heard here and in the processes that tests start, also where pytest itself was started without it."""
-    before = signal.getsignal(signal.SIGINT)  # ignored in the background of a script, and that is inherited
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Ctrl-C and the end of a terminal are heard here and in processes that tests start, whoever started pytest."""
+    # Ctrl-C is ignored in the background of a script, the end of a terminal under nohup, and both are inherited.
+    heard = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -196,7 +196,7 @@ def test_kept_references_change_nothing_and_say_when_that_is_hardly_meant() -> N
     assert done.said == "References kept. Labels minus model: +0.000 eV/atom, mean over 7 structures."
     far = KeepReferences().apply(parent(), relabelled(labelled(), dict.fromkeys(TRUE, -0.6)))
     assert "Labels minus model: -0.600 eV/atom" in far.said
-    assert "--references refit is probably what you want" in far.said
+    assert "`references` refit is probably what you want" in far.said
     assert KeepReferences().apply(parent(), without_energies(labelled())).said == "References kept."
 
 

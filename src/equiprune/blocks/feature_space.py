@@ -147,8 +147,11 @@ class FeatureSpace:
         return self.role.scored and self.leaves_a_choice
 
     def ranked(self, scores: Scores) -> Scores:
-        """Scores by which the best channels, as many of each irrep as there may be, obey the rules."""
-        for rule in self.rules:
+        """Scores by which the best channels, as many of each irrep as there may be, obey the rules.
+
+        Rules that join irreps have the last word, so that what others say of one irrep counts for all.
+        """
+        for rule in sorted(self.rules, key=lambda rule: rule.joins_irreps):
             scores = rule.ranked(scores)
         return scores
 
