@@ -1,7 +1,7 @@
 """Blocks proven to contribute nothing: exactly those that were silenced, and what falls silent with them."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,8 @@ from ase import Atoms
 
 import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter
-from equiprune.pruning.dead_blocks import describe
+from equiprune.blocks import Role, Segment, WeightLayout
+from equiprune.pruning.dead_blocks import dead_blocks, describe
 from equiprune.testing import assert_same_predictions
 
 SCALAR, VECTOR = ep.Irrep(0, 1), ep.Irrep(1, -1)
@@ -114,3 +115,32 @@ def test_the_minimum_stays_even_when_all_is_dead(toy: ep.Potential) -> None:
 )
 def test_description(dead: Mapping[str, Mapping[ep.Irrep, tuple[int, ...]]], text: dict[str, str]) -> None:
     assert describe(dead) == text
+
+
+@dataclass(frozen=True)
+class TwoMaps:
+    """An adapter of two linear maps: one makes three channels twice over, the other reads them."""
+
+    uses: tuple[str, str]
+
+    def spaces(self, _: object) -> tuple[ep.FeatureSpace, ...]:
+        return (ep.FeatureSpace("x", ep.Irreps.scalars(3), Role.NODE_FEATS),)
+
+    def layouts(self, _: object) -> dict[str, WeightLayout]:
+        made = tuple(Segment("x", SCALAR, 3, use) for use in self.uses)
+        read = (Segment("x", SCALAR, 3),)
+        return {
+            "make": WeightLayout.dense((Segment.fixed(2),), made),
+            "read": WeightLayout.dense(read, (Segment.fixed(1),)),
+        }
+
+
+@pytest.mark.parametrize(
+    ("uses", "dead"), [(("+first", "+second"), (1,)), (("", "gate"), (0, 1))], ids=["added", "gated"]
+)
+def test_what_is_added_to_a_block_is_the_block(uses: tuple[str, str], dead: tuple[int, ...]) -> None:
+    """Of channel 0 one of two stretches is zero, of channel 1 both: where they are added, only the latter is dead."""
+    make = torch.tensor([[0.0, 0, 1, 1, 0, 1], [0.0, 0, 1, 1, 0, 1]])
+    weights = {"make": make, "read": torch.ones(3, 1)}
+    found = dead_blocks(TwoMaps(uses), ep.Checkpoint(None, weights, licence="MIT"))  # type: ignore[arg-type]
+    assert found == {"x": {SCALAR: dead}}
