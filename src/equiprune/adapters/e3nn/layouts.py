@@ -31,6 +31,11 @@ def simplified(entries: Labelled) -> Labelled:
     return tuple((kind, tuple(s for ir, axis in entries if ir == kind for s in axis)) for kind in kinds)
 
 
+def axis(entries: Labelled) -> Axis:
+    """All segments of labelled entries, one after another."""
+    return tuple(segment for _, segments in entries for segment in segments)
+
+
 def linear(
     prefix: str, inputs: Labelled, outputs: Labelled, *, biases: bool = False, apart: bool = False
 ) -> dict[str, WeightLayout]:

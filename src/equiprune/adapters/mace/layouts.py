@@ -141,12 +141,8 @@ def weight_layouts(arch: MaceArchitecture) -> Mapping[str, WeightLayout]:
     return layouts | _constants(arch, space)
 
 
-def _axis(entries: Labelled) -> Axis:
-    return tuple(segment for _, axis in entries for segment in axis)
-
-
 def _radial_axis(arch: MaceArchitecture, space: Mapping[str, Labelled]) -> Axis:
-    return _axis(space["radial_basis"]) if "radial_basis" in space else (Segment.fixed(arch.radial_basis),)
+    return e3nn.axis(space["radial_basis"]) if "radial_basis" in space else (Segment.fixed(arch.radial_basis),)
 
 
 def _heads(arch: MaceArchitecture) -> Axis:
@@ -157,12 +153,12 @@ def _heads(arch: MaceArchitecture) -> Axis:
 def _interaction(
     arch: MaceArchitecture, t: int, step: Interaction, space: Mapping[str, Labelled]
 ) -> dict[str, WeightLayout]:
-    name, before, elements = f"interactions.{t}", space[f"node_feats.{t}"], _axis(space["elements"])
+    name, before, elements = f"interactions.{t}", space[f"node_feats.{t}"], e3nn.axis(space["elements"])
     target = space[f"a_basis.{t}" if step.block.residual else f"messages.{t}"]
     allowed = {ir for ir, _ in target}
     paths = e3nn.uvu_paths(space[f"edge_irreps.{t}"], arch.edge_attrs(step.edge_lmax), allowed.__contains__)
     basis = _radial_axis(arch, space)
-    hidden = [_axis(space[f"radial.{t}.{i}"]) for i in range(len(step.radial_widths))]
+    hidden = [e3nn.axis(space[f"radial.{t}.{i}"]) for i in range(len(step.radial_widths))]
     if step.block.residual:
         skip = e3nn.fully_connected_tensor_product(f"{name}.skip_tp", before, elements, space[f"node_feats.{t + 1}"])
     else:
@@ -170,7 +166,7 @@ def _interaction(
     density = e3nn.fully_connected_net(f"{name}.density_fn", [basis, (Segment.fixed(1),)]) if step.block.density else {}
     return {
         **e3nn.linear(f"{name}.linear_up", before, space[f"edge_irreps.{t}"]),
-        **e3nn.fully_connected_net(f"{name}.conv_tp_weights", [basis, *hidden, _axis(paths)]),
+        **e3nn.fully_connected_net(f"{name}.conv_tp_weights", [basis, *hidden, e3nn.axis(paths)]),
         **e3nn.linear(f"{name}.linear", e3nn.simplified(paths), target),
         **skip,
         **density,
@@ -184,7 +180,7 @@ def _product(
     a_basis = Irreps.parse(step.a_basis)
     inputs = [ir for _, ir in a_basis]
     channels = (Segment(f"a_basis.{t}", _SCALAR, a_basis.mul(_SCALAR), EVERY_L),)
-    elements = (Segment.fixed(1),) if arch.agnostic_product else _axis(space["elements"])
+    elements = (Segment.fixed(1),) if arch.agnostic_product else e3nn.axis(space["elements"])
     layouts: dict[str, WeightLayout] = {}
     for k, (ir, _) in enumerate(space[f"node_feats.{t + 1}"]):
         for nu in range(step.correlation, 0, -1):
@@ -204,16 +200,16 @@ def _readout(arch: MaceArchitecture, number: int, t: int, space: Mapping[str, La
     heads, name = _heads(arch), f"readouts.{number}"
     if arch.steps[t].readout.kind is ReadoutKind.LINEAR:
         return e3nn.linear(f"{name}.linear", features, ((_SCALAR, heads),))
-    neurons = _axis(space[f"readout.{t}"])
+    neurons = e3nn.axis(space[f"readout.{t}"])
     return {
-        **e3nn.linear_to_product(f"{name}.linear_1", _axis(features), (heads, neurons)),
+        **e3nn.linear_to_product(f"{name}.linear_1", e3nn.axis(features), (heads, neurons)),
         **e3nn.linear_from_product(f"{name}.linear_2", (heads, neurons), heads),
     }
 
 
 def _constants(arch: MaceArchitecture, space: Mapping[str, Labelled]) -> dict[str, WeightLayout]:
     """Floating-point buffers that upstream saves; the coupling constants U are not among them, they are derived."""
-    heads, elements = _heads(arch), _axis(space["elements"])
+    heads, elements = _heads(arch), e3nn.axis(space["elements"])
     per_head = {name: (heads,) if name in arch.per_head else () for name in ("atomic_energies", "scale", "shift")}
     energies = WeightLayout.constant(*per_head["atomic_energies"], elements)
     number = WeightLayout.constant()
@@ -226,7 +222,7 @@ def _constants(arch: MaceArchitecture, space: Mapping[str, Labelled]) -> dict[st
     match arch.radial:
         case Radial.BESSEL:
             constants |= {f"{radial}.bessel_fn.{name}": number for name in ("r_max", "prefactor")}
-            constants[f"{radial}.bessel_fn.bessel_weights"] = WeightLayout.constant(_axis(space["radial_basis"]))
+            constants[f"{radial}.bessel_fn.bessel_weights"] = WeightLayout.constant(e3nn.axis(space["radial_basis"]))
         case Radial.GAUSSIAN:
             fixed = (Segment.fixed(arch.radial_basis),)
             constants[f"{radial}.bessel_fn.gaussian_weights"] = WeightLayout.constant(fixed)

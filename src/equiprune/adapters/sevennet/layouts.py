@@ -97,7 +97,7 @@ def weight_layouts(arch: SevenNetArchitecture) -> Mapping[str, WeightLayout]:
     use = arch.head_use
     layouts: dict[str, WeightLayout] = {}
     if arch.radial_basis_trainable:
-        layouts["edge_embedding.basis_function.coeffs"] = WeightLayout.dense(_axis(space["radial_basis"]))
+        layouts["edge_embedding.basis_function.coeffs"] = WeightLayout.dense(e3nn.axis(space["radial_basis"]))
     layouts |= e3nn.linear(
         "onehot_to_feature_x.linear",
         space["elements"] + (head if use.embedding else ()),
@@ -109,27 +109,23 @@ def weight_layouts(arch: SevenNetArchitecture) -> Mapping[str, WeightLayout]:
     return layouts | _readout(arch, space) | _rescale(arch, space)
 
 
-def _axis(entries: Labelled) -> Axis:
-    return tuple(segment for _, axis in entries for segment in axis)
-
-
 def _interaction(arch: SevenNetArchitecture, t: int, space: Mapping[str, Labelled]) -> dict[str, WeightLayout]:
     before, edge_irreps = space[f"node_feats.{t}"], space[f"edge_irreps.{t}"]
     head, use = space.get("heads", ()), arch.head_use
     gate_in = e3nn.gate_inputs(f"node_feats.{t + 1}", arch.irreps[t + 1])
     paths = e3nn.uvu_paths(edge_irreps, arch.edge_attrs, lambda ir: arch.message_allowed(t, ir))
-    basis = _axis(space["radial_basis"]) if "radial_basis" in space else (Segment.fixed(arch.radial_basis),)
-    hidden = [_axis(space[f"radial.{t}.{i}"]) for i in range(len(arch.radial_widths))]
+    basis = e3nn.axis(space["radial_basis"]) if "radial_basis" in space else (Segment.fixed(arch.radial_basis),)
+    hidden = [e3nn.axis(space[f"radial.{t}.{i}"]) for i in range(len(arch.radial_widths))]
     denominator = WeightLayout.dense((Segment.fixed(1),), trainable=arch.train_denominator)
     return {
-        **_self_connection(arch, t, before, _axis(space["elements"]), gate_in),
+        **_self_connection(arch, t, before, e3nn.axis(space["elements"]), gate_in),
         **e3nn.linear(
             f"{t}_self_interaction_1.linear",
             before + (head if use.self_interaction_1 else ()),
             edge_irreps,
             biases=arch.bias,
         ),
-        **e3nn.fully_connected_net(f"{t}_convolution.weight_nn", [basis, *hidden, _axis(paths)]),
+        **e3nn.fully_connected_net(f"{t}_convolution.weight_nn", [basis, *hidden, e3nn.axis(paths)]),
         **e3nn.linear(
             f"{t}_self_interaction_2.linear",
             e3nn.simplified(paths) + (head if use.self_interaction_2 else ()),
@@ -156,8 +152,8 @@ def _readout(arch: SevenNetArchitecture, space: Mapping[str, Labelled]) -> dict[
     last = space[f"node_feats.{arch.interactions}"]
     energy = (Segment.fixed(1),)
     if arch.readout_hidden:
-        hidden = [_axis(space[f"readout.{i}"]) for i in range(len(arch.readout_hidden))]
-        return e3nn.fully_connected_net("readout_FCN.fcn", [_axis(last), *hidden, energy])
+        hidden = [e3nn.axis(space[f"readout.{i}"]) for i in range(len(arch.readout_hidden))]
+        return e3nn.fully_connected_net("readout_FCN.fcn", [e3nn.axis(last), *hidden, energy])
     scalar = Irrep(0, 1)
     inner: Labelled = ((scalar, (Segment.fixed(arch.readout_width),)),)
     head = space.get("heads", ()) if arch.head_use.readout else ()
@@ -168,7 +164,7 @@ def _readout(arch: SevenNetArchitecture, space: Mapping[str, Labelled]) -> dict[
 
 
 def _rescale(arch: SevenNetArchitecture, space: Mapping[str, Labelled]) -> dict[str, WeightLayout]:
-    elements = _axis(space["elements"])
+    elements = e3nn.axis(space["elements"])
 
     def layout(per_head: bool) -> WeightLayout:
         match arch.rescale:
@@ -177,7 +173,7 @@ def _rescale(arch: SevenNetArchitecture, space: Mapping[str, Labelled]) -> dict[
             case Rescale.PER_ELEMENT:
                 axes = (elements,)
             case Rescale.PER_HEAD:
-                axes = (_axis(space["heads"]), elements) if per_head else (elements,)
+                axes = (e3nn.axis(space["heads"]), elements) if per_head else (elements,)
         return WeightLayout.dense(*axes, trainable=arch.train_rescale)
 
     return {
