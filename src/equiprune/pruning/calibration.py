@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -73,21 +74,28 @@ def calibrate(
     if running.structures:
         progress(running.structures)
     stream = read_structures(structures) if isinstance(structures, str | Path) else structures
-    rest = islice(stream, running.structures, limit)
-    located = located_batches(rest, batch_atoms, (origin(stream, i) for i in count(running.structures)))
+    located = _located(stream, running.structures, limit, batch_atoms)
     scored = (score_batch(potential, batch, criterion, places) for places, batch in located)
-
-    def keep(sums: RunningScores) -> None:
-        if resume and sums.structures:
-            _save(resume, provenance, sums)
-
     every = resume.every if resume else math.inf
-    running = _accumulate(running, scored, keep, every, progress)
+    running = _accumulate(running, scored, partial(_keep, resume, provenance), every, progress)
     if not running.structures:
         raise StructureError("There are no structures to calibrate on. Give at least one.")
     if resume:
         resume.path.unlink(missing_ok=True)
     return running.scores(provenance)
+
+
+def _keep(resume: Resume | None, provenance: Mapping[str, Any], sums: RunningScores) -> None:
+    if resume and sums.structures:
+        _save(resume, provenance, sums)
+
+
+def _located(
+    stream: Iterable[Atoms], first: int, limit: int | None, batch_atoms: int
+) -> Iterator[tuple[Sequence[Origin], list[Atoms]]]:
+    """Batches of the structures from the ``first`` on, each structure with its origin."""
+    origins = (origin(stream, i) for i in count(first))
+    return located_batches(islice(stream, first, limit), batch_atoms, origins)
 
 
 def _check_outputs(potential: Potential, criterion: DataCriterion) -> None:
@@ -184,5 +192,5 @@ def _is_of(stored: Any, provenance: dict[str, Any]) -> bool:
         return False
 
 
-def _save(resume: Resume, provenance: dict[str, Any], running: RunningScores) -> None:
+def _save(resume: Resume, provenance: Mapping[str, Any], running: RunningScores) -> None:
     write_json(resume.path, {"provenance": provenance, "sums": running.to_json()})
