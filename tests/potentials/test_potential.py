@@ -22,6 +22,7 @@ def test_the_calculator_gives_the_prediction(toy: ep.Potential, structures: list
         atoms.calc = toy.calculator()
         assert atoms.get_potential_energy() == prediction.energy.item()
         np.testing.assert_array_equal(atoms.get_forces(), prediction.forces)
+        np.testing.assert_array_equal(atoms.get_potential_energies(), prediction.atom_energies)
         full = voigt_6_to_full_3x3_stress(atoms.get_stress())
         np.testing.assert_allclose(full, prediction.stress, atol=1e-15)
 

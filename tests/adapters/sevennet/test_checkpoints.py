@@ -50,6 +50,8 @@ def test_predictions_are_those_of_the_stock_calculator(name: str, head: str | No
         atoms.calc = stock
         assert abs(atoms.get_potential_energy() - ours.energy.item()) < 2e-5 * len(atoms)
         torch.testing.assert_close(torch.tensor(atoms.get_forces()), ours.forces, atol=5e-5, rtol=1e-4)
+        shares = torch.tensor(stock.results["energies"])
+        torch.testing.assert_close(shares, ours.atom_energies, atol=2e-5, rtol=1e-5, check_dtype=False)
         torch.testing.assert_close(
             torch.tensor(atoms.get_stress(voigt=False)), ours.stress, atol=5e-6, rtol=1e-4, check_dtype=False
         )
