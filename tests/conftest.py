@@ -29,8 +29,9 @@ settings.load_profile("equiprune")
 def heard() -> Iterator[None]:
     """Ctrl-C and the end of a terminal are heard here and in processes that tests start, whoever started pytest."""
     # Ctrl-C is ignored in the background of a script, the end of a terminal under nohup, and both are inherited.
-    heard = {signal.SIGINT: signal.default_int_handler, signal.SIGHUP: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in heard.items()}
+    heard = {"SIGINT": signal.default_int_handler, "SIGHUP": signal.SIG_DFL}
+    here = {signal.Signals[name]: handler for name, handler in heard.items() if name in signal.Signals.__members__}
+    before = {number: signal.signal(number, handler) for number, handler in here.items()}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -20,14 +20,14 @@ STOCK = (
 
 @contextmanager
 def plain() -> Iterator[None]:
-    """What is built meanwhile is plain Python."""
+    """Build modules as plain Python meanwhile."""
     _defaults()
     yield from _set(jit_script_fx=False, optimize_einsums=False)
 
 
 @contextmanager
 def stock() -> Iterator[None]:
-    """What is built meanwhile, inside of `plain`, is as anybody builds it."""
+    """Build modules meanwhile, inside of `plain`, as anybody does."""
     yield from _set(**_defaults())
 
 

@@ -1,4 +1,4 @@
-"""How the command line starts: at once, where it has nothing to compute."""
+"""Start of the command line: at once, where it has nothing to compute."""
 
 import subprocess
 import sys

@@ -139,7 +139,7 @@ class TwoMaps:
     ("uses", "dead"), [(("+first", "+second"), (1,)), (("", "gate"), (0, 1))], ids=["added", "gated"]
 )
 def test_what_is_added_to_a_block_is_the_block(uses: tuple[str, str], dead: tuple[int, ...]) -> None:
-    """Of channel 0 one of two stretches is zero, of channel 1 both: where they are added, only the latter is dead."""
+    """Channel 0 has one of two stretches zero, channel 1 both: where they are added, only the latter is dead."""
     make = torch.tensor([[0.0, 0, 1, 1, 0, 1], [0.0, 0, 1, 1, 0, 1]])
     weights = {"make": make, "read": torch.ones(3, 1)}
     found = dead_blocks(TwoMaps(uses), ep.Checkpoint(None, weights, licence="MIT"))  # type: ignore[arg-type]

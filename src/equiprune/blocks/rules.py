@@ -46,11 +46,8 @@ class Rule(ABC):
 
 
 @dataclass(frozen=True)
-class SameCounts(Rule):
-    """Spaces of one group keep equally many channels of each irrep that they have in common, whichever they are.
-
-    A constructor with a single argument for two layers makes such a group. It is a rule between spaces, which
-    `PruningPlan.check` and `widened_together` look at.
+class GroupRule(Rule):
+    """A rule between the spaces of one group; it says nothing of one mask alone.
 
     Attributes:
         group: name, unique in the model.
@@ -62,21 +59,20 @@ class SameCounts(Rule):
         return ""
 
 
-@dataclass(frozen=True)
-class SameCountsUpstream(Rule):
+class SameCounts(GroupRule):
+    """Spaces of one group keep equally many channels of each irrep that they have in common, whichever they are.
+
+    A constructor with a single argument for two layers makes such a group. `PruningPlan.check` and `widened_together`
+    look at it.
+    """
+
+
+class SameCountsUpstream(GroupRule):
     """Spaces of one group keep one number of channels, the same for every irrep, in what upstream's constructor builds.
 
     A plan may break it where the adapter can assemble the model all the same; what is lost are tools that call the
     constructor.
-
-    Attributes:
-        group: name, unique in the model.
     """
-
-    group: str
-
-    def broken_by(self, mask: BlockMask) -> str:
-        return ""
 
 
 @dataclass(frozen=True)

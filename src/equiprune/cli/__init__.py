@@ -44,7 +44,7 @@ COMMANDS: Mapping[str, str] = {
     ),
     "run": "Run the stages of a recipe. Interrupted or changed, the same command goes on with what is not done.",
 }
-"""What each command is, as its docstring begins: a command is imported, and torch with it, only when it is needed."""
+"""Help of each command, as its docstring begins: a command is imported, and torch with it, only when needed."""
 
 app = App(
     name="equiprune",

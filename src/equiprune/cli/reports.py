@@ -23,7 +23,7 @@ _COLUMNS = {
     "seconds_median": "median (s)",
     "peak_memory_bytes": "peak memory (bytes)",
 }
-"""What is shown of stages that compare models; result.json has everything."""
+"""Columns of stages that compare models; result.json has everything."""
 
 
 def show_reports(stages: Sequence[Mapping[str, Any]]) -> None:

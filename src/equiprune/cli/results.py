@@ -146,4 +146,4 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Train: trained,
     commands.Stability: compared,
 }
-"""How the result of each command is shown."""
+"""The function that shows the result of each command."""

@@ -16,7 +16,7 @@ from equiprune.commands.stages import Kind
 from equiprune.progress import Display, unseen
 
 remarks = logging.getLogger("equiprune")
-"""What a command says besides its result."""
+"""Remarks of a command besides its result."""
 
 
 class Result(Protocol):
@@ -33,7 +33,7 @@ class Request(Complete, ABC, Generic[R]):
     """Base of all commands: frozen dataclasses, whose fields are the arguments."""
 
     stage: ClassVar[Kind] = Kind()
-    """What the command is in a pipeline."""
+    """The command as a stage of a pipeline."""
 
     @classmethod
     def command(cls) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 PARENT = "parent"
-"""How a stage calls the model that everything starts from."""
+"""Name of the model that everything starts from."""
 
 
 class Product(Enum):
@@ -32,7 +32,7 @@ class From:
 
 
 Value = tuple[str | From, ...]
-"""What a key is given: words, and stages."""
+"""Words and stages that a key is given."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Step:
 
 
 Rule = Callable[[Mapping[str, Value], Sequence[Step]], Value]
-"""What a field takes when its stage does not say, from the values so far and the stages before it."""
+"""Rule for a field that its stage does not give, from the values so far and the stages before it."""
 
 
 def nothing(_: Mapping[str, Value], __: Sequence[Step]) -> Value:

@@ -11,7 +11,7 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.counts import group_of
 
 _DROPPED = 0.2
-"""How often an irrep is dropped entirely, where the rules allow it."""
+"""Probability that an irrep is dropped entirely, where the rules allow it."""
 
 
 def random_plan(

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
-from equiprune.adapters.base import ModelAdapter
-from equiprune.adapters.e3nn.fused_gradients import quicker_gradients
+from equiprune.adapters.e3nn.adapter import E3nnAdapter
 from equiprune.adapters.mace import build, checkpoint_file, export, forward, growth, layouts, references
 from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.adapters.mace.published import PUBLISHED
 
 
-class MaceAdapter(ModelAdapter[MaceArchitecture]):
+class MaceAdapter(E3nnAdapter[MaceArchitecture]):
     """MACE, whose parts are in the modules beside this one."""
 
     name = "mace"
@@ -35,7 +31,3 @@ class MaceAdapter(ModelAdapter[MaceArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
-
-    def build_for_training(self, architecture: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
-        with quicker_gradients():
-            return build.build(architecture, dtype)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-
-from equiprune.adapters.base import ModelAdapter
-from equiprune.adapters.e3nn.fused_gradients import quicker_gradients
+from equiprune.adapters.e3nn.adapter import E3nnAdapter
 from equiprune.adapters.sevennet import build, checkpoint_file, export, forward, layouts, references, rewrites
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 
 
-class SevenNetAdapter(ModelAdapter[SevenNetArchitecture]):
+class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
     """SevenNet, whose parts are in the modules beside this one."""
 
     name = "sevennet"
@@ -34,7 +30,3 @@ class SevenNetAdapter(ModelAdapter[SevenNetArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
-
-    def build_for_training(self, architecture: SevenNetArchitecture, dtype: torch.dtype) -> nn.Module:
-        with quicker_gradients():
-            return build.build(architecture, dtype)

@@ -21,7 +21,7 @@ PANELS = (
     "Dashboards",
     "Common",
 )
-"""Of a help page, in their order."""
+"""Panels of a help page, in their order."""
 
 
 def panel(name: str) -> Group:

@@ -9,72 +9,60 @@ from equiprune.blocks import FeatureSpace, Irrep, Role
 from equiprune.errors import TargetError
 from equiprune.files.settings import kind
 from equiprune.pruning.counts import Counts, PruningProblem, check_at_most, group_of, without_l_above
-from equiprune.pruning.targets.target import PerInteraction, Target, integers, per_interaction
+from equiprune.pruning.targets.target import PerInteraction, PerInteractionTarget, Target, integers
 
 
 @kind("edge_lmax", "EdgeLmax")
 @dataclass(frozen=True)
-class EdgeLmax(Target):
+class EdgeLmax(PerInteractionTarget):
     """Spherical harmonics of the edges up to this l, and messages of that l at most where they are multiplied (MACE).
 
     >>> EdgeLmax.parse("3,2").lmax
     (3, 2)
     """
 
+    argument = "`edge_lmax`"
     lmax: PerInteraction
-
-    @classmethod
-    def parse(cls, text: str) -> EdgeLmax:
-        """Read ``"2"`` or ``"3,2"``."""
-        return cls(per_interaction(text, "`edge_lmax`"))
 
     def counts(self, model: PruningProblem) -> Counts:
         counts: dict[tuple[str, Irrep], int] = {}
-        for space, most in _each(model.some(Role.EDGE_ATTRS), self.lmax, "`edge_lmax`"):
-            check_at_most(most, space.irreps.lmax, "`edge_lmax`", 0)
+        for space, most in _each(model.some(Role.EDGE_ATTRS), self.lmax, self.argument):
+            check_at_most(most, space.irreps.lmax, self.argument, 0)
             counts |= without_l_above(most, [space])
-        for spaces, most in _each_basis(model, self.lmax, "`edge_lmax`"):
+        for spaces, most in _each_basis(model, self.lmax, self.argument):
             counts |= without_l_above(max(most, _least_lmax(spaces)), spaces)
         return counts
 
 
 @kind("basis_lmax", "BasisLmax")
 @dataclass(frozen=True)
-class BasisLmax(Target):
+class BasisLmax(PerInteractionTarget):
     """Messages entering the product basis up to this l (MACE's A-basis)."""
 
+    argument = "`basis_lmax`"
     lmax: PerInteraction
-
-    @classmethod
-    def parse(cls, text: str) -> BasisLmax:
-        """Read ``"2"`` or ``"3,1"``."""
-        return cls(per_interaction(text, "`basis_lmax`"))
 
     def counts(self, model: PruningProblem) -> Counts:
         model.some(Role.A_BASIS)
         counts: dict[tuple[str, Irrep], int] = {}
-        for spaces, most in _each_basis(model, self.lmax, "`basis_lmax`"):
-            check_at_most(most, min(s.irreps.lmax for s in spaces), "`basis_lmax`", _least_lmax(spaces))
+        for spaces, most in _each_basis(model, self.lmax, self.argument):
+            check_at_most(most, min(s.irreps.lmax for s in spaces), self.argument, _least_lmax(spaces))
             counts |= without_l_above(most, spaces)
         return counts
 
 
 @kind("correlation", "Correlation")
 @dataclass(frozen=True)
-class Correlation(Target):
+class Correlation(PerInteractionTarget):
     """Products of at most this many messages (MACE's ``correlation``)."""
 
+    argument = "`correlation`"
     order: PerInteraction
-
-    @classmethod
-    def parse(cls, text: str) -> Correlation:
-        """Read ``"2"`` or ``"3,2"``."""
-        return cls(per_interaction(text, "`correlation`"))
 
     def counts(self, model: PruningProblem) -> Counts:
         counts = {}
-        for space, most in _each(model.some(Role.CORRELATION), self.order, "`correlation`"):
-            check_at_most(most, space.irreps.channels, "`correlation`", 1)
+        for space, most in _each(model.some(Role.CORRELATION), self.order, self.argument):
+            check_at_most(most, space.irreps.channels, self.argument, 1)
             counts[group_of(space), space.irreps.entries[0][1]] = most
         return counts
 

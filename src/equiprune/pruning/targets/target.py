@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from equiprune.blocks import PruningPlan
 from equiprune.errors import TargetError
@@ -67,15 +67,22 @@ PerInteraction = int | tuple[int, ...]
 """One number for every interaction, or one for each."""
 
 
+class PerInteractionTarget(Target):
+    """A target with one number for every interaction, or one for each, as its only field."""
+
+    argument: ClassVar[str]
+    """In messages."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read ``"2"`` or ``"3,2"``; raises `TargetError` naming the argument."""
+        numbers = integers(text, cls.argument)
+        return cls(numbers[0] if len(numbers) == 1 else tuple(numbers))  # type: ignore[call-arg]
+
+
 def integers(text: str, argument: str) -> list[int]:
     """Read ``"40,24"``; raises `TargetError` naming the argument."""
     try:
         return [int(word) for word in text.split(",")]
     except ValueError as error:
         raise TargetError(f"{argument} takes whole numbers separated by commas, not '{text}'.") from error
-
-
-def per_interaction(text: str, argument: str) -> PerInteraction:
-    """Read ``"2"`` or ``"3,2"``."""
-    numbers = integers(text, argument)
-    return numbers[0] if len(numbers) == 1 else tuple(numbers)
