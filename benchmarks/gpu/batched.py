@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -12,6 +13,7 @@ from ase import Atoms
 from torch import Tensor
 
 from equiprune import AtomicGraph
+from equiprune.adapters.e3nn.fused_gradients import quicker_gradients
 from equiprune.adapters.sevennet import SevenNetAdapter
 from equiprune.potentials.derivatives import differentiated
 from equiprune.potentials.potential import Potential
@@ -96,6 +98,42 @@ def graph(crystals: Crystals, cutoff: float) -> AtomicGraph:
     )
 
 
+@dataclass(frozen=True)
+class Edges:
+    """Edges of structures one after another, in seven bytes each.
+
+    ``pairs`` (2, edges) int16, numbers of the two atoms within their structure; ``images`` (edges, 3) int8, steps to
+    the neighbour's cell; ``counts`` (structures,).
+    """
+
+    pairs: Tensor
+    images: Tensor
+    counts: Tensor
+
+    def to(self, device: torch.device | str) -> Edges:
+        """The same elsewhere."""
+        return Edges(*(getattr(self, field.name).to(device) for field in fields(self)))
+
+    @classmethod
+    def of(cls, found: AtomicGraph, cells: Tensor, which: Tensor) -> Edges:
+        """Those of the chosen structures of a graph; ``which`` (structures,) is true for these."""
+        atoms = torch.bincount(found.structure_of_atom, minlength=len(cells))
+        owner = found.structure_of_edge
+        order = owner.argsort(stable=True)
+        order = order[which[owner[order]]]
+        owner = owner[order]
+        steps = torch.einsum("ei,eij->ej", found.shifts[order], torch.linalg.inv(cells)[owner]).round()
+        pairs = found.edge_index[:, order] - (atoms.cumsum(0) - atoms)[owner]
+        counts = torch.bincount(owner, minlength=len(cells))[which]
+        return cls(pairs.to(torch.int16), steps.to(torch.int8), counts)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Edges]) -> Edges:
+        """All in one."""
+        pairs, images, counts = ([getattr(part, field.name) for part in parts] for field in fields(cls))
+        return cls(torch.cat(pairs, 1), torch.cat(images), torch.cat(counts))
+
+
 def _image_counts(cells: Tensor, cutoff: float) -> Tensor:
     """Cells to look at on either side, (structures, 3), for positions inside the home cell."""
     heights = 1 / torch.linalg.inv(cells).norm(dim=1)
@@ -112,10 +150,14 @@ def _image(number: Tensor, counts: Tensor) -> Tensor:
 
 
 class EngineAdapter(SevenNetAdapter):
-    """SevenNet with the convolution of one of `ENGINES`; weights are those of the stock model."""
+    """SevenNet with the convolution of one of `ENGINES`; weights are those of the stock model.
 
-    def __init__(self, engine: str) -> None:
-        self.engine = engine
+    ``plain`` modules are Python without TorchScript, with e3nn's code rearranged for gradients: what a recorded
+    training step needs, for which Python's time does not count.
+    """
+
+    def __init__(self, engine: str, *, plain: bool = False) -> None:
+        self.engine, self.plain = engine, plain
 
     def build(self, architecture: Any, dtype: torch.dtype) -> torch.nn.Module:
         from sevenn.model_build import build_E3_equivariant_model
@@ -125,7 +167,7 @@ class EngineAdapter(SevenNetAdapter):
 
         config = dict(to_config(architecture))
         config |= {"use_oeq": self.engine == "oeq", "cuequivariance_config": {"use": self.engine == "cueq"}}
-        with upstream_defaults(dtype):
+        with upstream_defaults(dtype), _plain() if self.plain else nullcontext():
             module = build_E3_equivariant_model(config)
         convolution = type(module.get_submodule("1_convolution")).__name__
         if (convolution == "IrrepsConvolution") != (self.engine == "e3nn"):
@@ -133,9 +175,24 @@ class EngineAdapter(SevenNetAdapter):
         return module.to(dtype)
 
 
-def with_engine(potential: Potential, engine: str, device: torch.device | str, dtype: torch.dtype) -> Potential:
+@contextmanager
+def _plain() -> Iterator[None]:
+    from e3nn import get_optimization_defaults, set_optimization_defaults
+
+    before = get_optimization_defaults()
+    set_optimization_defaults(jit_script_fx=False)
+    try:
+        with quicker_gradients():
+            yield
+    finally:
+        set_optimization_defaults(**before)
+
+
+def with_engine(
+    potential: Potential, engine: str, device: torch.device | str, dtype: torch.dtype, *, plain: bool = False
+) -> Potential:
     """The same weights in modules of an engine, for evaluation and for training."""
-    return Potential.create(EngineAdapter(engine), potential.checkpoint, dtype, potential.head, device)
+    return Potential.create(EngineAdapter(engine, plain=plain), potential.checkpoint, dtype, potential.head, device)
 
 
 @dataclass(frozen=True)

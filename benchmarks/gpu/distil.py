@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import huber_loss
 
-from benchmarks.gpu.batched import Crystals, Outputs, evaluate, graph
-from benchmarks.gpu.explore import Labelled
+from benchmarks.gpu.batched import evaluate
+from benchmarks.gpu.pool import Batch, Pool
+from benchmarks.gpu.replay import Step
 from equiprune.potentials.checkpoint import save
+from equiprune.potentials.derivatives import Derivatives
 from equiprune.potentials.potential import Potential
 from equiprune.training.objective import KBAR
+
+_SIX = (0, 4, 8, 5, 6, 1)
+"""Components of a stress that is written as nine numbers: xx, yy, zz, yz, zx, xy."""
+_CALM = 0.3
+"""eV/Angstrom: structures whose forces are smaller on average are reported by themselves."""
 
 
 @dataclass(frozen=True)
@@ -31,134 +39,158 @@ class Distillation:
 
     Attributes:
         seconds: of training.
-        learning_rate: of Adam, after a warm-up over the first 3 % of the time and before a cosine to a thousandth.
+        learning_rate: of Adam, after a warm-up over the first 2 % of the time and before a cosine to a thousandth.
         batch_atoms: atoms of a step.
         average: decay of the moving average of the weights, which is the result.
-        atomic_energy: weight of the per-atom energies; total energy per atom and forces weigh 1, stress in kbar 0.01.
+        atomic_energy: weight of the per-atom energies; forces weigh 1, stress in kbar 0.01.
+        energy: weight of the total energy per atom, at first and, over the last third of the time, at the end.
         delta: of Huber's loss, in eV, eV/Angstrom and kbar.
         seed: of the order of the structures.
     """
 
     seconds: float
     learning_rate: float = 3e-3
-    batch_atoms: int = 2000
-    average: float = 0.998
+    batch_atoms: int = 1024
+    average: float = 0.999
     atomic_energy: float = 0.5
+    energy: tuple[float, float] = (1.0, 5.0)
     delta: float = 0.01
     seed: int = 0
 
 
-class Pool:
-    """Labelled structures on a device, any of which make a batch."""
+class Losses:
+    """The parts of the objective, each with its weight; structures count by the batch's weights."""
 
-    def __init__(self, labelled: Labelled, device: torch.device | str) -> None:
-        crystals = labelled.crystals
-        self.crystals = crystals.to(device)
-        self.labels = [
-            t.to(device) for t in (labelled.energy, labelled.atomic_energy, labelled.forces, labelled.stress)
+    names = ("energy", "atomic_energy", "forces", "stress")
+
+    def __init__(self, recipe: Distillation, device: torch.device) -> None:
+        self.recipe = recipe
+        self.energy_weight = torch.tensor(recipe.energy[0], device=device)
+        self.six = torch.tensor(_SIX, device=device)
+
+    def __call__(self, predicted: Derivatives, batch: Batch) -> list[Tensor]:
+        label, structures, atoms = batch.label, batch.structure_weight, batch.atom_weight
+
+        def part(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
+            every = huber_loss(a, b, reduction="none", delta=self.recipe.delta).flatten(1).mean(1)
+            return (every * weight).sum() / weight.sum()
+
+        def of(energies: Tensor) -> Tensor:
+            return (energies / batch.sizes)[:, None]
+
+        stress = (s.flatten(1).index_select(1, self.six) * KBAR for s in (predicted.stress, label.stress))
+        return [
+            self.energy_weight * part(of(predicted.energies), of(label.energy), structures),
+            self.recipe.atomic_energy * part(predicted.atom_energies[:, None], label.atomic_energy[:, None], atoms),
+            part(predicted.forces, label.forces, atoms),
+            0.01 * part(*stress, structures),
         ]
-        self.first = (self.crystals.sizes.cumsum(0) - self.crystals.sizes).to(device)
-        self.sizes = crystals.sizes.tolist()
 
-    def __len__(self) -> int:
-        return len(self.sizes)
-
-    def batch(self, which: list[int]) -> tuple[Crystals, Outputs]:
-        """Some structures and their labels."""
-        device = self.first.device
-        chosen = torch.tensor(which, device=device)
-        sizes = self.crystals.sizes[chosen]
-        within = torch.arange(int(sum(self.sizes[i] for i in which)), device=device)
-        within = within - torch.repeat_interleave(sizes.cumsum(0) - sizes, sizes)
-        atoms = torch.repeat_interleave(self.first[chosen], sizes) + within
-        energy, atomic, forces, stress = self.labels
-        of = Crystals(self.crystals.numbers[atoms], self.crystals.positions[atoms], self.crystals.cells[chosen], sizes)
-        return of, Outputs(energy[chosen], atomic[atoms], forces[atoms], stress[chosen])
-
-    def epochs(self, batch_atoms: int, seed: int) -> Iterator[list[int]]:
-        """Batches of about so many atoms, epoch after epoch, for ever."""
-        generator = torch.Generator().manual_seed(seed)
-        while True:
-            batch, atoms = [], 0
-            for i in torch.randperm(len(self), generator=generator).tolist():
-                batch.append(i)
-                atoms += self.sizes[i]
-                if atoms >= batch_atoms:
-                    yield batch
-                    batch, atoms = [], 0
-
-
-def losses(predicted: Outputs, label: Outputs, sizes: Tensor, recipe: Distillation) -> dict[str, Tensor]:
-    """The parts of the objective, each with its weight."""
-
-    def part(weight: float, a: Tensor, b: Tensor) -> Tensor:
-        return weight * huber_loss(a, b, delta=recipe.delta)
-
-    six = [[0, 1, 2, 1, 2, 0], [0, 1, 2, 2, 0, 1]]
-    return {
-        "energy": part(1.0, predicted.energy / sizes, label.energy / sizes),
-        "atomic_energy": part(recipe.atomic_energy, predicted.atomic_energy, label.atomic_energy),
-        "forces": part(1.0, predicted.forces, label.forces),
-        "stress": part(0.01, predicted.stress[:, six[0], six[1]] * KBAR, label.stress[:, six[0], six[1]] * KBAR),
-    }
+    def set_progress(self, done: float) -> None:
+        """The weight of energies after a fraction of the time."""
+        first, last = self.recipe.energy
+        self.energy_weight.fill_(first + (last - first) * min(1.0, max(0.0, (done - 2 / 3) * 6)))
 
 
 def learning_rate(recipe: Distillation, done: float) -> float:
     """After a fraction of the time."""
-    warm = min(1.0, (done + 1e-3) / 0.03)
+    warm = min(1.0, (done + 1e-3) / 0.02)
     return recipe.learning_rate * warm * (1e-3 + (1 - 1e-3) * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+@dataclass
+class _State:
+    """What a run goes on from."""
+
+    adam: torch.optim.Adam
+    weights: list[Tensor]
+    average: list[Tensor]
+    step: int = 0
+    spent: float = 0.0
+
+    def read(self, path: Path) -> None:
+        stored = torch.load(path, map_location=self.weights[0].device, weights_only=True)
+        self.adam.load_state_dict(stored["adam"])
+        for p, w in zip(self.weights, stored["weights"], strict=True):
+            p.data.copy_(w)
+        self.average, self.step, self.spent = stored["average"], stored["step"], stored["spent"]
+
+    def write(self, path: Path) -> None:
+        weights = [p.detach() for p in self.weights]
+        stored = {"adam": self.adam.state_dict(), "weights": weights, "average": self.average}
+        partial = path.with_name("partial.pt")
+        torch.save(stored | {"step": self.step, "spent": self.spent}, partial)
+        partial.rename(path)
+
+
+def quickest(child: Potential, pool: Pool, sizes: Sequence[int], allowed: float = 1.45) -> int:
+    """The largest batch whose step takes little longer than that of the smallest: below it, most of the GPU waits."""
+    weights = _trainable(child)
+    first = math.inf
+    chosen = sizes[0]
+    for atoms in sizes:
+        step, shape = Step(child, weights, Losses(Distillation(0), child.device)), pool.shape(atoms)
+        recorded = step.record(pool.batch(next(pool.epochs(shape, 0)), shape))
+        print(shape, recorded, flush=True)
+        first = min(first, recorded.milliseconds)
+        chosen = atoms if recorded.milliseconds < allowed * first else chosen
+    return chosen
+
+
+def _trainable(child: Potential) -> list[Tensor]:
+    """Weights that are trained; no other collects gradients."""
+    trainable = {n: layout.trainable for n, layout in child.adapter.layouts(child.architecture).items()}
+    for name, parameter in child.module.named_parameters():
+        parameter.requires_grad_(trainable[name])
+    return [p for p in child.module.parameters() if p.requires_grad]
 
 
 def distil(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, folder: Path) -> Potential:
     """Train until the time is up; writes ``curve.jsonl``, ``state.pt`` and ``model`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    module = child.module
-    trainable = {n: layout.trainable for n, layout in child.adapter.layouts(child.architecture).items()}
-    for name, parameter in module.named_parameters():
-        parameter.requires_grad_(trainable[name])
-    weights = [p for p in module.parameters() if p.requires_grad]
+    weights = _trainable(child)
     adam = torch.optim.Adam(weights, lr=recipe.learning_rate, fused=weights[0].is_cuda)
-    average, step, spent = [p.detach().clone() for p in weights], 0, 0.0
+    state = _State(adam, weights, [p.detach().clone() for p in weights])
     if (folder / "state.pt").exists():
-        stored = torch.load(folder / "state.pt", map_location=child.device, weights_only=True)
-        adam.load_state_dict(stored["adam"])
-        for p, w in zip(weights, stored["weights"], strict=True):
-            p.data.copy_(w)
-        average, step, spent = stored["average"], stored["step"], stored["spent"]
-    begun, shown, cutoff = time.monotonic(), time.monotonic(), child.architecture.cutoff
-    batches = pool.epochs(recipe.batch_atoms, recipe.seed + step)
-    atoms_seen = 0
-    while (elapsed := spent + time.monotonic() - begun) < recipe.seconds:
-        for group in adam.param_groups:
-            group["lr"] = learning_rate(recipe, elapsed / recipe.seconds)
-        crystals, label = pool.batch(next(batches))
-        adam.zero_grad(set_to_none=True)
-        try:
-            predicted = evaluate(child, graph(crystals, cutoff), training=True)
-            parts = losses(predicted, label, crystals.sizes, recipe)
-            sum(parts.values()).backward()
-        except torch.OutOfMemoryError:  # a batch of very dense structures
-            torch.cuda.empty_cache()
-            continue
-        norm = torch.nn.utils.clip_grad_norm_(weights, 10.0)
-        if bool(norm.isfinite()):
-            adam.step()
-        step, atoms_seen = step + 1, atoms_seen + len(crystals.numbers)
-        decay = min(recipe.average, (1 + step) / (10 + step))
-        torch._foreach_lerp_(average, [p.detach() for p in weights], 1 - decay)
-        if time.monotonic() - shown > 20:
-            shown = time.monotonic()
-            state = {"adam": adam.state_dict(), "weights": [p.detach() for p in weights], "average": average}
-            torch.save(state | {"step": step, "spent": elapsed}, folder / "partial.pt")
-            (folder / "partial.pt").rename(folder / "state.pt")
-            row = {"step": step, "seconds": round(elapsed, 1), "atoms_per_second": round(atoms_seen / (shown - begun))}
-            row |= {name: round(part.item(), 6) for name, part in parts.items()}
-            _record(folder, row | errors(_with(child, weights, average), held_out, recipe.batch_atoms))
-    trained = _with(child, weights, average)
-    _record(folder, {"step": step, "seconds": recipe.seconds} | errors(trained, held_out, recipe.batch_atoms))
-    result = _saved(child, trained, recipe, step)
+        state.read(folder / "state.pt")
+    _train(child, pool, held_out, recipe, folder, state)
+    with _averaged(state):
+        _record(folder, {"step": state.step, "seconds": recipe.seconds} | errors(child, held_out, recipe.batch_atoms))
+    result = _saved(child, state, recipe)
     save(result, folder / "model")
     return result
+
+
+def _train(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, folder: Path, state: _State) -> None:
+    losses, shape = Losses(recipe, child.device), pool.shape(recipe.batch_atoms)
+    step = Step(child, state.weights, losses)
+    batches = pool.epochs(shape, recipe.seed + state.step)
+    if child.device.type == "cuda":
+        print(f"{folder.name}: {shape}, {step.record(pool.batch(next(batches), shape))}", flush=True)
+    begun = shown = time.monotonic() - state.spent
+    atoms = 0
+    while (elapsed := time.monotonic() - begun) < recipe.seconds:
+        which = next(batches)
+        for group in state.adam.param_groups:
+            group["lr"] = learning_rate(recipe, elapsed / recipe.seconds)
+        losses.set_progress(elapsed / recipe.seconds)
+        step(pool.batch(which, shape))
+        for p, g in zip(state.weights, step.gradients, strict=True):
+            p.grad = g
+        state.adam.step()
+        state.step, state.spent, atoms = state.step + 1, elapsed, atoms + sum(pool.atom_counts[i] for i in which)
+        decay = min(recipe.average, (1 + state.step) / (10 + state.step))
+        torch._foreach_lerp_(state.average, [p.detach() for p in state.weights], 1 - decay)
+        if child.device.type == "cuda" and state.step % 8 == 0:
+            torch.cuda.synchronize()  # or many steps would wait in the queue, and time would pass unseen
+        if time.monotonic() - shown > 20 + state.spent / 20:
+            state.write(folder / "state.pt")
+            row = {"step": state.step, "seconds": round(elapsed, 1)}
+            row |= {"atoms_per_second": round(atoms / (time.monotonic() - shown))}
+            row |= {name: round(float(part), 6) for name, part in zip(losses.names, step.parts, strict=True)}
+            with _averaged(state):
+                _record(folder, row | errors(child, held_out, recipe.batch_atoms))
+            shown, atoms = time.monotonic(), 0
 
 
 def _record(folder: Path, row: Mapping[str, Any]) -> None:
@@ -167,41 +199,55 @@ def _record(folder: Path, row: Mapping[str, Any]) -> None:
         file.write(json.dumps(row) + "\n")
 
 
-def _with(child: Potential, weights: list[Tensor], average: list[Tensor]) -> Potential:
-    """A model of its own with the averaged weights."""
-    names = {id(p): name for name, p in child.module.named_parameters()}
-    changed = {names[id(p)]: a.detach().cpu() for p, a in zip(weights, average, strict=True)}
-    checkpoint = replace(child.checkpoint, weights={**child.checkpoint.weights, **changed})
-    return Potential.create(child.adapter, checkpoint, child.dtype, child.head, child.device)
+@contextmanager
+def _averaged(state: _State) -> Iterator[None]:
+    """The child has the averaged weights meanwhile, in the tensors that a recorded step reads."""
+    now = [p.detach().clone() for p in state.weights]
+    torch._foreach_copy_([p.data for p in state.weights], state.average)
+    try:
+        yield
+    finally:
+        torch._foreach_copy_([p.data for p in state.weights], now)
 
 
 def errors(model: Potential, pool: Pool, batch_atoms: int) -> dict[str, float]:
-    """Mean absolute errors against the labels: energy meV/atom, forces meV/Angstrom, stress meV/Angstrom^3."""
-    sums, counts = torch.zeros(3), torch.zeros(3)
-    for start in range(0, len(pool), 64):
-        crystals, label = pool.batch(list(range(start, min(start + 64, len(pool)))))
-        found = evaluate(model, graph(crystals, model.architecture.cutoff))
-        parts = (
-            (found.energy - label.energy) / crystals.sizes,
-            found.forces - label.forces,
-            found.stress - label.stress,
+    """Mean absolute errors against the labels: energy meV/atom, forces meV/Angstrom, stress meV/Angstrom^3.
+
+    ``calm_forces_mae`` is of the structures whose forces are below 0.3 eV/Angstrom on average.
+    """
+    shape, sums, counts = pool.shape(4 * batch_atoms), torch.zeros(4), torch.zeros(4)
+    for which in pool.batches(shape, range(len(pool))):
+        batch = pool.batch(which, shape)
+        found = evaluate(model, batch.graph)
+        structures, atoms = batch.structure_weight > 0, batch.atom_weight > 0
+        forces, true = (found.forces - batch.label.forces)[atoms], batch.label.forces[atoms]
+        calm = _mean_over_structures(true.abs().mean(1), batch.graph.structure_of_atom[atoms]) < _CALM
+        parts: Sequence[Tensor] = (
+            ((found.energy - batch.label.energy) / batch.sizes)[structures],
+            forces,
+            (found.stress - batch.label.stress)[structures],
+            forces[calm],
         )
         sums += torch.stack([part.detach().abs().sum().cpu() for part in parts]) * 1e3
         counts += torch.tensor([part.numel() for part in parts])
-    named = zip(("energy", "forces", "stress"), (sums / counts).tolist(), strict=True)
+    named = zip(("energy", "forces", "stress", "calm_forces"), (sums / counts).tolist(), strict=True)
     return {f"{name}_mae": round(error, 2) for name, error in named}
 
 
-def _saved(child: Potential, trained: Potential, recipe: Distillation, steps: int) -> Potential:
-    """The trained model with its training in its history, in stock modules."""
-    step = {
-        "step": "train",
-        "parent": child.checkpoint.source,
-        "parent_sha256": child.checkpoint.sha256,
-        "recipe": vars(recipe),
-        "steps": steps,
-    }
-    checkpoint = replace(trained.checkpoint, sha256="", history=(*child.checkpoint.history, step))
+def _mean_over_structures(values: Tensor, owner: Tensor) -> Tensor:
+    """Of each atom, the mean over its structure, (atoms,)."""
+    sums = values.new_zeros(int(owner.max()) + 1).index_add(0, owner, values)
+    return (sums / torch.bincount(owner))[owner]
+
+
+def _saved(child: Potential, state: _State, recipe: Distillation) -> Potential:
+    """The averaged model with its training in its history, in stock modules."""
     from equiprune.adapters.sevennet import SevenNetAdapter
 
-    return Potential.create(SevenNetAdapter(), checkpoint, child.dtype, child.head)
+    names = {id(p): name for name, p in child.module.named_parameters()}
+    changed = {names[id(p)]: a.detach().cpu() for p, a in zip(state.weights, state.average, strict=True)}
+    of = child.checkpoint
+    step = {"step": "train", "parent": of.source, "parent_sha256": of.sha256}
+    step |= {"recipe": vars(recipe), "steps": state.step}
+    trained = replace(of, weights={**of.weights, **changed}, sha256="", history=(*of.history, step))
+    return Potential.create(SevenNetAdapter(), trained, child.dtype, child.head)

@@ -1,46 +1,58 @@
-"""Labelled structures from a teacher: descents along its forces and stress, with kicks in between.
+"""Labelled structures from a teacher: descents along its forces and stress, then kicks and descents in turn.
 
-Every evaluation of the teacher is a labelled structure. A descent that starts from a displaced crystal goes through the
-kinds of structures that relaxations and molecular dynamics visit; a kick sends it elsewhere. What no simulation should
-visit (very large forces or stress) is left out.
+Every evaluation of the teacher is a labelled structure. A descent goes through the kinds of structures that relaxations
+visit, a small kick and a step down those of molecular dynamics. What no simulation should visit (very large forces or
+stress) is left out.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
 
-from benchmarks.gpu.batched import Crystals, Outputs, evaluate, graph
+from benchmarks.gpu.batched import Crystals, Edges, Outputs, evaluate, graph
+from equiprune import AtomicGraph
 from equiprune.potentials.potential import Potential
 
 LARGEST_FORCE = 20.0
 """eV/Angstrom: structures with larger forces are left out."""
 LARGEST_STRESS = 0.5
 """eV/Angstrom^3 (80 GPa): likewise."""
-_STEPS = 10
-_SETTLING = 2
+_STEPS = 16
+_SETTLING = 3
 """Steps of a descent before its structures are kept: starting volumes are guesses."""
+KEPT_STEPS = _STEPS - _SETTLING
+"""Parts that a descent yields where no step loses all of its structures."""
+_SMALLEST_KICK, _LARGEST_KICK = 0.004, 0.25
+"""Angstrom, standard deviation of each coordinate; log-uniform in between."""
+_KICKED = 0.3
+"""Probability of a kick after a step; the first structure is kicked too, since crystals at rest teach little."""
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Structures of one batch with the teacher's labels, on the CPU.
+    """Structures with the teacher's labels.
 
-    ``crystals``; ``energy`` (structures,) eV; ``atomic_energy`` (atoms,) eV; ``forces`` (atoms, 3) eV/Angstrom;
-    ``stress`` (structures, 3, 3) eV/Angstrom^3.
+    ``crystals``, positions within their cells; ``edges`` within the teacher's cutoff; ``energy`` (structures,) eV;
+    ``atomic_energy`` (atoms,) eV; ``forces`` (atoms, 3) eV/Angstrom; ``stress`` (structures, 3, 3) eV/Angstrom^3.
     """
 
     crystals: Crystals
+    edges: Edges
     energy: Tensor
     atomic_energy: Tensor
     forces: Tensor
     stress: Tensor
+
+    def to(self, device: torch.device | str) -> Labelled:
+        """The same elsewhere."""
+        return Labelled(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def explore(
@@ -63,21 +75,21 @@ def explore(
 
 def _descent(teacher: Potential, structures: Sequence[Atoms]) -> Iterator[Labelled]:
     crystals = Crystals.of(structures, teacher.device, teacher.dtype)
-    every = torch.ones(len(structures), dtype=torch.bool, device=teacher.device)
-    crystals = _kicked(crystals, every)
+    crystals = _kicked(crystals, torch.ones(len(structures), dtype=torch.bool, device=teacher.device))
     for step in range(_STEPS):
-        outputs = evaluate(teacher, graph(crystals, teacher.architecture.cutoff))
+        found = graph(crystals, teacher.architecture.cutoff)
+        outputs = evaluate(teacher, found)
         sound = _sound(crystals, outputs)
         if step >= _SETTLING and sound.any():
-            yield _selected(crystals, outputs, sound)
+            yield _selected(crystals, found, outputs, sound)
         crystals = _downhill(crystals, outputs)
-        crystals = _kicked(crystals, torch.rand(len(structures), device=teacher.device) < 0.3)
+        crystals = _kicked(crystals, torch.rand(len(structures), device=teacher.device) < _KICKED)
 
 
 def _downhill(crystals: Crystals, outputs: Outputs) -> Crystals:
     """A step along forces of at most 0.15 Angstrom, and against stress of at most 4 % in each direction."""
     owner, sizes = crystals.owner, crystals.sizes[:, None, None]
-    steps = (outputs.forces.nan_to_num() * 0.03).clamp(-0.15, 0.15)
+    steps = (outputs.forces.nan_to_num() * 0.02).clamp(-0.15, 0.15)
     volume = torch.linalg.det(crystals.cells).abs()[:, None, None]
     strain = -(outputs.stress.nan_to_num() * volume / sizes / 20).clamp(-0.04, 0.04)
     # Structures in vacuum keep their box: their stress per atom says nothing about it.
@@ -88,11 +100,12 @@ def _downhill(crystals: Crystals, outputs: Outputs) -> Crystals:
 
 
 def _kicked(crystals: Crystals, which: Tensor) -> Crystals:
-    """Random displacements (0.01 to 0.4 Angstrom, by structure) and strains (2 %) of some structures."""
+    """Random displacements, and strains of up to some percent that grow with them, of some structures."""
     device, owner, count = crystals.positions.device, crystals.owner, len(crystals.sizes)
-    size = 0.01 * 40 ** torch.rand(count, device=device)
+    size = _SMALLEST_KICK * (_LARGEST_KICK / _SMALLEST_KICK) ** torch.rand(count, device=device)
     noise = torch.randn_like(crystals.positions) * (size * which)[owner, None]
-    strain = torch.randn(count, 3, 3, device=device, dtype=crystals.cells.dtype) * 0.02 * which[:, None, None]
+    strain = torch.randn(count, 3, 3, device=device, dtype=crystals.cells.dtype)
+    strain = strain * (0.003 + size * 0.12)[:, None, None] * which[:, None, None]
     moved = Crystals(crystals.numbers, crystals.positions + noise, crystals.cells, crystals.sizes)
     return _strained(moved, (strain + strain.transpose(1, 2)) / 2, owner)
 
@@ -112,11 +125,11 @@ def _sound(crystals: Crystals, outputs: Outputs) -> Tensor:
     return (largest < LARGEST_FORCE) & (stress < LARGEST_STRESS) & outputs.energy.isfinite()
 
 
-def _selected(crystals: Crystals, outputs: Outputs, which: Tensor) -> Labelled:
+def _selected(crystals: Crystals, found: AtomicGraph, outputs: Outputs, which: Tensor) -> Labelled:
     atoms = which[crystals.owner]
-    chosen = Crystals(crystals.numbers[atoms], crystals.positions[atoms], crystals.cells[which], crystals.sizes[which])
+    chosen = Crystals(crystals.numbers[atoms], found.positions[atoms], crystals.cells[which], crystals.sizes[which])
     labels = (outputs.energy[which], outputs.atomic_energy[atoms], outputs.forces[atoms], outputs.stress[which])
-    return Labelled(chosen.to("cpu"), *(label.detach().cpu() for label in labels))
+    return Labelled(chosen, Edges.of(found, crystals.cells, which), *(label.detach() for label in labels))
 
 
 def joined(parts: Sequence[Labelled]) -> Labelled:
@@ -128,4 +141,5 @@ def joined(parts: Sequence[Labelled]) -> Labelled:
         )
     )
     names = ("energy", "atomic_energy", "forces", "stress")
-    return Labelled(crystals, *(torch.cat([getattr(part, name) for part in parts]) for name in names))
+    labels = (torch.cat([getattr(part, name) for part in parts]) for name in names)
+    return Labelled(crystals, Edges.joined([part.edges for part in parts]), *labels)

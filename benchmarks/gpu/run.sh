@@ -32,7 +32,7 @@ for stage in "$@"; do
       timeout 150 python3 -m benchmarks.gpu.speed "${models[@]}" --engines "${engines[@]}" --sizes 64 512 4096 32768 -o "$out/speed.json" ;;
     speed64) timeout 100 python3 -m benchmarks.gpu.speed "${models[@]}" --dtypes float64 --sizes 64 512 4096 -o "$out/speed64.json" ;;
     flagship)
-      setsid nohup python3 -m benchmarks.gpu.flagship --data "$carried/data" --models "$carried" --output "$work/flagship" \
+      setsid nohup python3 -m benchmarks.gpu.flagship --models "$carried" --output "$work/flagship" \
         --labelling-engine "$(engine_of l3i5 evaluation_seconds)" --training-engine "$(engine_of compact-start training_seconds)" \
         ${FLAGSHIP:-} >"$work/flagship.log" 2>&1 </dev/null &
       sleep 20; tail -5 "$work/flagship.log" ;;

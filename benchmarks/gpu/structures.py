@@ -60,17 +60,41 @@ def kept_aside(data: Path) -> list[Atoms]:
 
 
 def starting_structures(data: Path, elements: frozenset[int], neighbours: int, seed: int) -> Iterator[Atoms]:
-    """Real compositions once each, ``neighbours`` decorations of them with other elements, and elements alone."""
+    """Real crystals several times, ``neighbours`` decorations of them with other elements, and elements alone."""
     random = np.random.default_rng(seed)
     real = list(_real(data, elements))
-    yield from (enlarged(atoms, random) for atoms in real)
+    for atoms, visits in real:
+        yield from (enlarged(atoms, random) for _ in range(visits))
     yield from _elemental(sorted(elements), random)
     yield from _pairs(sorted(elements), random)
-    ternary = [atoms for atoms in real if len(set(atoms.numbers)) > 2]
+    crystals = [atoms for atoms, _ in real]
+    rich = [atoms for atoms in crystals if len(set(atoms.numbers)) > 2]
     for number in range(neighbours):
-        family = ternary if number % 3 else real
+        family = rich if number % 4 else crystals
         chosen = family[random.integers(len(family))]
-        yield enlarged(decorated(chosen, sorted(elements), random, wild=number % 5 == 0), random)
+        yield enlarged(decorated(chosen, sorted(elements), random, wild=number % 10 == 0), random)
+
+
+def write_starting(structures: Sequence[Atoms], path: Path) -> None:
+    """All in one compressed file of arrays."""
+    np.savez_compressed(
+        path,
+        numbers=np.concatenate([atoms.numbers for atoms in structures]).astype(np.uint8),
+        positions=np.concatenate([atoms.positions for atoms in structures]).astype(np.float32),
+        cells=np.stack([atoms.cell.array for atoms in structures]).astype(np.float32),
+        sizes=np.array([len(atoms) for atoms in structures]),
+    )
+
+
+def read_starting(path: Path) -> list[Atoms]:
+    """What `write_starting` wrote."""
+    with np.load(path) as stored:
+        numbers, positions, cells, sizes = (stored[name] for name in ("numbers", "positions", "cells", "sizes"))
+    ends = sizes.cumsum()
+    return [
+        Atoms(numbers[end - size : end].astype(int), positions[end - size : end], cell=cell, pbc=True)
+        for size, end, cell in zip(sizes, ends, cells.astype(float), strict=True)
+    ]
 
 
 def enlarged(atoms: Atoms, random: np.random.Generator, most: int = 24) -> Atoms:
@@ -82,16 +106,27 @@ def enlarged(atoms: Atoms, random: np.random.Generator, most: int = 24) -> Atoms
     return atoms
 
 
-def _real(data: Path, elements: frozenset[int]) -> Iterator[Atoms]:
-    aside = {atoms.symbols.formula.reduce()[0].format("hill") for atoms in kept_aside(data)}
+_VISITS = {"mptrj": 12, "alexandria": 6, "binary": 2}
+"""Starts from each real crystal, by where it is from: rich compositions more often than binaries."""
+
+
+def _real(data: Path, elements: frozenset[int]) -> Iterator[tuple[Atoms, int]]:
+    aside = {_formula(atoms) for atoms in kept_aside(data)}
     mptrj = read_compressed(data / "mptrj_sample" / "mptrj-random-1k.extxyz.xz")
-    training = [atoms for number, atoms in enumerate(mptrj) if number % 5]
-    alexandria = read_compressed(data / "mptrj_sample" / "alexandria-random-1k.extxyz.xz")
-    binaries = read_compressed(data / "mp_elasticity" / "mp_binary_pbe_elasticity.extxyz.xz")
-    for atoms in (*training, *alexandria, *binaries):
-        known = elements.issuperset(atoms.numbers.tolist())
-        if known and len(atoms) <= MAX_ATOMS and atoms.symbols.formula.reduce()[0].format("hill") not in aside:
-            yield Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
+    sources = {
+        "mptrj": [atoms for number, atoms in enumerate(mptrj) if number % 5],
+        "alexandria": read_compressed(data / "mptrj_sample" / "alexandria-random-1k.extxyz.xz"),
+        "binary": read_compressed(data / "mp_elasticity" / "mp_binary_pbe_elasticity.extxyz.xz"),
+    }
+    for source, structures in sources.items():
+        for atoms in structures:
+            known = elements.issuperset(atoms.numbers.tolist())
+            if known and len(atoms) <= MAX_ATOMS and _formula(atoms) not in aside:
+                yield Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True), _VISITS[source]
+
+
+def _formula(atoms: Atoms) -> str:
+    return str(atoms.symbols.formula.reduce()[0].format("hill"))
 
 
 def decorated(atoms: Atoms, elements: Sequence[int], random: np.random.Generator, *, wild: bool) -> Atoms:

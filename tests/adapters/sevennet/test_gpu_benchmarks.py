@@ -45,15 +45,41 @@ def test_batches_of_crystals_give_what_predict_gives(small: ep.Potential) -> Non
 
 
 def test_a_child_is_distilled_for_a_moment_and_goes_on(small: ep.Potential, tmp_path: Path) -> None:
-    from benchmarks.gpu.distil import Distillation, Pool, distil
+    from benchmarks.gpu.distil import Distillation, distil
     from benchmarks.gpu.explore import explore, joined
+    from benchmarks.gpu.pool import Pool
 
     crystals = [atoms for atoms in ep.probe_structures(small.elements).values() if atoms.pbc.all()]
     labelled = joined(list(explore(small, crystals, seconds=5.0, batch_atoms=30, seed=0)))
-    pool = Pool(labelled, "cpu")
+    pool = Pool(labelled, small.architecture.cutoff)
     student = ep.from_scratch(small)
     trained = distil(student, pool, pool, Distillation(seconds=3.0, batch_atoms=20), tmp_path / "run")
     [*_, last] = map(json.loads, (tmp_path / "run" / "curve.jsonl").read_text().splitlines())
     assert last["step"] > 0
     assert trained.checkpoint.history[-1]["step"] == "train"
     assert ep.load(tmp_path / "run" / "model").architecture == small.architecture
+
+
+def test_a_batch_filled_up_to_a_shape_says_the_same(small: ep.Potential) -> None:
+    from benchmarks.gpu.explore import explore, joined
+    from benchmarks.gpu.pool import Pool
+    from benchmarks.gpu.replay import fixed_evaluation
+    from equiprune.potentials.derivatives import differentiated
+
+    exact = small.with_dtype(torch.float64)
+    crystals = [atoms for atoms in ep.probe_structures(small.elements).values() if atoms.pbc.all()]
+    pool = Pool(joined(list(explore(exact, crystals, seconds=5.0, batch_atoms=30, seed=0))), exact.architecture.cutoff)
+    shape = pool.shape(60)
+    [which, *_] = pool.batches(shape, range(len(pool)))
+    batch = pool.batch(which, shape)
+    found = differentiated(fixed_evaluation(exact), batch.graph)
+    atoms, structures = batch.atom_weight > 0, batch.structure_weight > 0
+    assert shape.atoms > atoms.sum() > 0
+    assert not batch.label.forces[~atoms].any()
+    for value, label, kept in (
+        (found.energies, batch.label.energy, structures),
+        (found.atom_energies, batch.label.atomic_energy, atoms),
+        (found.forces, batch.label.forces, atoms),
+        (found.stress, batch.label.stress, structures),
+    ):
+        np.testing.assert_allclose(value[kept].detach().numpy(), label[kept].numpy(), atol=1e-9)
