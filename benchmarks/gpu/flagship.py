@@ -44,6 +44,8 @@ def main() -> None:
     print(f"{len(training.energy)} training and {len(held_out.energy)} validation structures", flush=True)
     cutoff = load(str(chosen.models / "l3i5")).architecture.cutoff
     pools = Pool(training, cutoff), Pool(held_out, cutoff)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
     for child in chosen.children:
         name, seconds, rate = child.split("=")
         start = load(str(chosen.models / f"{name}-start"))

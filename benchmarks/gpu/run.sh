@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Everything that a GPU must show, on a bare machine: run.sh CARRIED OUTPUT [STAGE...]
-# CARRIED holds models (l3i5, 7net-0, compact-start, mini-start), data/, site/ and oeq/ (see README.md beside this file).
+# CARRIED holds models (l3i5, 7net-0, compact-start, mini-start), starting-structures.npz, site/ and oeq/ (see README.md beside this file).
 set -uo pipefail
 carried=$1 out=$2
 shift 2
@@ -32,7 +32,7 @@ for stage in "$@"; do
       timeout 150 python3 -m benchmarks.gpu.speed "${models[@]}" --engines "${engines[@]}" --sizes 64 512 4096 32768 -o "$out/speed.json" ;;
     speed64) timeout 100 python3 -m benchmarks.gpu.speed "${models[@]}" --dtypes float64 --sizes 64 512 4096 -o "$out/speed64.json" ;;
     flagship)
-      setsid nohup python3 -m benchmarks.gpu.flagship --models "$carried" --output "$work/flagship" \
+      env -u PYTORCH_ALLOC_CONF setsid nohup python3 -m benchmarks.gpu.flagship --models "$carried" --output "$work/flagship" \
         --labelling-engine "$(engine_of l3i5 evaluation_seconds)" --training-engine "$(engine_of compact-start training_seconds)" \
         ${FLAGSHIP:-} >"$work/flagship.log" 2>&1 </dev/null &
       sleep 20; tail -5 "$work/flagship.log" ;;
