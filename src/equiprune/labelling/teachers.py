@@ -22,7 +22,9 @@ from equiprune.potentials.potential import Potential
 from equiprune.structures.sequences import Origin
 
 Results = Mapping[str, Any]
-"""``energy`` eV; ``forces`` (atoms, 3) eV/Angstrom; ``stress`` (6,) eV/Angstrom^3, where there is one."""
+"""``energy`` eV; ``forces`` (atoms, 3) eV/Angstrom; where there are any, ``stress`` (6,) eV/Angstrom^3 and
+``energies`` (atoms,) eV, each atom's share.
+"""
 
 
 def names_calculator(text: str, folder: Path = Path()) -> bool:
@@ -86,7 +88,7 @@ class CalculatorTeacher:
 
     def _of(self, atoms: Atoms, place: Origin) -> Results:
         unlabelled = atoms.copy()  # charges, magnetic moments and ``info`` may be part of the question
-        wanted = ["energy", "forces", *(["stress"] if atoms.pbc.all() else [])]
+        wanted = ["energy", "forces", *(["stress"] if atoms.pbc.all() else []), *self._shares]
         try:
             self._forget()
             found = {name: self._property(name, unlabelled) for name in wanted}
@@ -94,6 +96,11 @@ class CalculatorTeacher:
             reason = f"{type(error).__name__}: {error}"
             raise StructureError(f"{place.of(atoms)}: {self.name} failed ({reason}).") from error
         return {name: value for name, value in found.items() if value is not None}
+
+    @property
+    def _shares(self) -> list[str]:
+        """Energies of atoms, of a calculator that says it has them: others may take long to find that they do not."""
+        return [name for name in ("energies",) if name in getattr(self.calculator, "implemented_properties", ())]
 
     def _forget(self) -> None:
         """ASE takes structures that differ only in ``info`` for the same, and would give the last results again."""
@@ -104,7 +111,7 @@ class CalculatorTeacher:
         try:
             return self.calculator.get_property(name, atoms)
         except PropertyNotImplementedError:
-            if name == "stress":
+            if name in ("stress", "energies"):
                 return None
             raise
 
@@ -149,6 +156,7 @@ class PotentialTeacher:
 
     def _of(self, atoms: Atoms, prediction: Any) -> Results:
         results = {"energy": prediction.energy.item(), "forces": prediction.forces.double().cpu().numpy()}
+        results["energies"] = prediction.atom_energies.double().cpu().numpy()
         if atoms.pbc.all() and "stress" in self.potential.quantities:
             results["stress"] = prediction.stress.double().cpu().numpy()[[0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1]]
         return results

@@ -212,10 +212,11 @@ class Predictor(nn.Module):
         self._chosen = (adapter, architecture, head)
 
     def forward(self, graph: AtomicGraph, vectors: Tensor) -> dict[str, Tensor]:
-        """Energy (structures,) eV, forces (atoms, 3) eV/Angstrom, stress (structures, 3, 3) eV/Angstrom^3.
+        """Energy (structures,) and atom_energies (atoms,) eV, forces (atoms, 3) eV/Angstrom, stress in eV/Angstrom^3.
 
-        Stress is zero for a structure that is not periodic in 3-D, and where forces are an output of their own. With
-        ``vectors``, (vectors, atoms, 3), also the products of the Hessian with them, in eV/Angstrom^2.
+        Stress, (structures, 3, 3), is zero for a structure that is not periodic in 3-D, and where forces are an output
+        of their own. With ``vectors``, (vectors, atoms, 3), also the products of the Hessian with them, in
+        eV/Angstrom^2.
         """
         adapter, architecture, head = self._chosen
         found = differentiated(
@@ -225,4 +226,10 @@ class Predictor(nn.Module):
             create_graph=self.training,
             direct_forces=self.direct_forces,
         )
-        return {"energy": found.energies, "forces": found.forces, "stress": found.stress, "hessian": found.hessian}
+        return {
+            "energy": found.energies,
+            "forces": found.forces,
+            "stress": found.stress,
+            "hessian": found.hessian,
+            "atom_energies": found.atom_energies,
+        }

@@ -259,12 +259,12 @@ def devices() -> list[str]:
 
 
 def check_predicted(potential: Potential, wanted: Iterable[str]) -> None:
-    """Raise `TargetError` for a quantity (energy, forces, stress, hessian) that the potential does not have."""
-    known = (*potential.quantities, *(() if potential.direct_forces else ("hessian",)))
+    """Raise `TargetError` for a quantity of `structures.labels.QUANTITIES` that the potential does not have."""
+    known = (*potential.quantities, *(() if potential.direct_forces else ("hessian",)), "atom_energies")
     if lacking := [quantity for quantity in wanted if quantity not in known]:
         raise TargetError(
             f"{potential.adapter.name} models have no {' and no '.join(lacking)}: their forces are an output of their "
-            f"own. Leave that out; give it the weight 0 in training. They have {' and '.join(known)}."
+            f"own. Leave that out; give it the weight 0 in training. They have {' and '.join(potential.quantities)}."
         )
 
 

@@ -1,4 +1,4 @@
-"""Reference values of structures: energy, forces, stress, products of the Hessian.
+"""Reference values of structures: energy, forces, stress, products of the Hessian, energies of atoms.
 
 A label that a structure lacks is None, never zero. A label that is there but not finite is an error that names the
 structure. Which key of a file holds a label is chosen once, where the file is read: `LabelKeys` gives each structure
@@ -21,7 +21,11 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from equiprune.errors import StructureError, closest
 from equiprune.structures.sequences import Mapped, Origin
 
-QUANTITIES = ("energy", "forces", "stress", "hessian")
+QUANTITIES = ("energy", "forces", "stress", "hessian", "atom_energies")
+_OF_TEACHERS = ("hessian", "atom_energies")
+"""Labels that no calculation of electrons gives; where there are none, nobody misses them."""
+_RESULTS = {"atom_energies": "energies"}
+"""What ASE calls a quantity, where that is another name."""
 _CHOSEN = "equiprune_label_keys"
 """Where a structure remembers which keys its labels had."""
 
@@ -86,30 +90,33 @@ class Labels:
     """Reference values of one structure, None where it has none.
 
     energy: eV, total; forces: (atoms, 3) eV/Angstrom; stress: (3, 3) eV/Angstrom^3, ASE's sign; hessian: products
-    with vectors.
+    with vectors; atom_energies: (atoms,) eV, each atom's share of the energy as a teacher has it.
     """
 
     energy: float | None
     forces: np.ndarray | None
     stress: np.ndarray | None
     hessian: HessianProducts | None = None
+    atom_energies: np.ndarray | None = None
 
     @classmethod
     def of(cls, atoms: Atoms) -> Labels:
         """From the calculator results, or from ``REF_energy``, ``REF_forces``, ``REF_stress`` where those are given.
 
-        A stress is 6 numbers (xx, yy, zz, yz, xz, xy), 9, or 3 x 3.
+        A stress is 6 numbers (xx, yy, zz, yz, xz, xy), 9, or 3 x 3. Energies of atoms are the result that ASE calls
+        ``energies``, or ``REF_atom_energies``.
 
         Raises:
             StructureError: a label that is present has another shape, or is not finite.
         """
-        results = _results(atoms)
+        results, arrays = _results(atoms), {**atoms.info, **atoms.arrays}
         energy = _label(atoms, "energy", atoms.info, results, ())
         return cls(
             energy=None if energy is None else float(energy),
-            forces=_label(atoms, "forces", {**atoms.info, **atoms.arrays}, results, (len(atoms), 3)),
+            forces=_label(atoms, "forces", arrays, results, (len(atoms), 3)),
             stress=_label(atoms, "stress", atoms.info, results, (3, 3)),
             hessian=HessianProducts.of(atoms),
+            atom_energies=_label(atoms, "atom_energies", arrays, results, (len(atoms),)),
         )
 
     def lacks(self, quantity: str, atoms: Atoms) -> bool:
@@ -139,6 +146,7 @@ class LabelKeys:
     energy: str | None = None
     forces: str | None = None
     stress: str | None = None
+    atom_energies: str | None = None
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -151,7 +159,8 @@ class LabelKeys:
             return atoms
         found = {quantity: _value(atoms, key) for quantity, key in self.chosen.items()}
         relabelled = atoms.copy()
-        results = {k: v for k, v in (atoms.calc.results if atoms.calc else {}).items() if k not in found}
+        ours = {_RESULTS.get(quantity, quantity) for quantity in found}
+        results = {k: v for k, v in (atoms.calc.results if atoms.calc else {}).items() if k not in ours}
         for quantity, value in found.items():
             relabelled.arrays.pop(f"REF_{quantity}", None)
             relabelled.info[f"REF_{quantity}"] = value
@@ -213,7 +222,7 @@ class LabelCounts:
 
     def __str__(self) -> str:
         """One line: ``Labels: energy from REF_energy (3 of 3), no forces, ...``."""
-        told = [q for q in QUANTITIES if q != "hessian" or self.of_quantity(q)]
+        told = [q for q in QUANTITIES if q not in _OF_TEACHERS or self.of_quantity(q)]
         return "Labels: " + ", ".join(self._of(quantity) for quantity in told) + "."
 
     def of_quantity(self, quantity: str) -> dict[str, int]:
@@ -222,7 +231,8 @@ class LabelCounts:
 
     def _of(self, quantity: str) -> str:
         sources = [f"{source} ({n} of {self.structures})" for source, n in self.of_quantity(quantity).items()]
-        return f"{quantity} from {' and '.join(sources)}" if sources else f"no {quantity}"
+        name = quantity.replace("_", " ")
+        return f"{name} from {' and '.join(sources)}" if sources else f"no {name}"
 
 
 def label_sources(atoms: Atoms, labels: Labels) -> dict[str, str]:
@@ -234,23 +244,25 @@ def label_sources(atoms: Atoms, labels: Labels) -> dict[str, str]:
 
 def _source(atoms: Atoms, quantity: str) -> str:
     key = PRODUCTS if quantity == "hessian" else f"REF_{quantity}"
-    return key if key in atoms.info or key in atoms.arrays else f"calculator result {quantity}"
+    there = key in atoms.info or key in atoms.arrays
+    return key if there else f"calculator result {_RESULTS.get(quantity, quantity)}"
 
 
 def _label(
     atoms: Atoms, name: str, reference: Mapping[str, Any], results: Mapping[str, Any], shape: tuple[int, ...]
 ) -> np.ndarray | None:
-    value = reference.get(f"REF_{name}", results.get(name))
+    value = reference.get(f"REF_{name}", results.get(_RESULTS.get(name, name)))
     if value is None:
         return None
+    said = name.replace("_", " ")
     try:
         array = np.array(value, dtype=float)
         array = voigt_6_to_full_3x3_stress(array) if name == "stress" and array.shape == (6,) else array.reshape(shape)
     except (TypeError, ValueError) as error:
         expected = " x ".join(map(str, shape)) + " numbers" if shape else "a number"
-        raise StructureError(f"The {name} label of {atoms.get_chemical_formula()} is not {expected}.") from error
+        raise StructureError(f"The {said} label of {atoms.get_chemical_formula()} is not {expected}.") from error
     if not np.isfinite(array).all():
-        raise StructureError(f"The {name} label of {atoms.get_chemical_formula()} is not finite. Remove or mend it.")
+        raise StructureError(f"The {said} label of {atoms.get_chemical_formula()} is not finite. Remove or mend it.")
     return array
 
 
@@ -260,7 +272,7 @@ def _results(atoms: Atoms) -> Mapping[str, Any]:
         return {}
     if isinstance(atoms.calc, SinglePointCalculator):  # compared once: its get_property does that for each quantity
         return {} if atoms.calc.check_state(atoms) else atoms.calc.results
-    return {name: _result(atoms, name) for name in ("energy", "forces", "stress")}
+    return {name: _result(atoms, name) for name in ("energy", "forces", "stress", "energies")}
 
 
 def _result(atoms: Atoms, name: str) -> Any:

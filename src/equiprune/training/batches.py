@@ -61,6 +61,7 @@ def with_labels(
     energy = [np.nan if label.energy is None else label.energy for label in labels]
     forces = [np.full((len(a), 3), np.nan) if label.forces is None else label.forces for label, a in pairs]
     stress = [_stress(label, a) for label, a in pairs]
+    of_atoms = [np.full(len(a), np.nan) if label.atom_energies is None else label.atom_energies for label, a in pairs]
 
     def real(values: np.ndarray) -> torch.Tensor:
         return torch.as_tensor(values, dtype=graph.positions.dtype, device=graph.positions.device)
@@ -68,7 +69,7 @@ def with_labels(
     hessian, vectors = map(real, stacked(labels, structures, probes))
     held = torch.as_tensor(np.concatenate([fixed(atoms) for atoms in structures]), device=graph.positions.device)
     labelled = (real(np.array(energy)), real(np.concatenate(forces)), real(np.stack(stress)))
-    targets = LabelBatch(*labelled, hessian, vectors, held)
+    targets = LabelBatch(*labelled, hessian, vectors, held, real(np.concatenate(of_atoms)))
     return TrainingBatch(graph, targets, tuple(atoms.get_chemical_formula() for atoms in structures), tuple(places))
 
 

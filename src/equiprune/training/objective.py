@@ -1,4 +1,4 @@
-"""Objectives of training: weighted sums of distances in energy per atom, forces, stress and Hessian products.
+"""Objectives of training: weighted sums of distances in energy per atom, forces, stress and what teachers have.
 
 The distances are those of upstream recipes: mace/modules/loss.py (``WeightedEnergyForcesStressLoss``,
 ``UniversalLoss``) and sevenn/train/loss.py. A label that a structure lacks (NaN) takes no part.
@@ -21,6 +21,7 @@ from equiprune.files.settings import kind, to_json
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.labels import QUANTITIES
 
+_OF_ALL_RUNS = ("energy", "forces", "stress")
 KBAR = 1602.1766208
 """kbar in one eV/Angstrom^3; SevenNet's stress loss is in kbar."""
 
@@ -29,16 +30,17 @@ KBAR = 1602.1766208
 class LabelBatch:
     """Labels of a batch, NaN where there is none.
 
-    ========  ====================  ===================================================
-    field     shape                 unit
-    ========  ====================  ===================================================
-    energy    (structures,)         eV
-    forces    (atoms, 3)            eV/Angstrom
-    stress    (structures, 3, 3)    eV/Angstrom^3, ASE's sign
-    hessian   (vectors, atoms, 3)   eV/Angstrom^2: products of the Hessian with vectors
-    vectors   (vectors, atoms, 3)   none; zero where a structure has fewer than others
-    fixed     (atoms,)              whether an atom is held where it is (ASE's FixAtoms)
-    ========  ====================  ===================================================
+    =============  ====================  ===================================================
+    field          shape                 unit
+    =============  ====================  ===================================================
+    energy         (structures,)         eV
+    forces         (atoms, 3)            eV/Angstrom
+    stress         (structures, 3, 3)    eV/Angstrom^3, ASE's sign
+    hessian        (vectors, atoms, 3)   eV/Angstrom^2: products of the Hessian with vectors
+    vectors        (vectors, atoms, 3)   none; zero where a structure has fewer than others
+    fixed          (atoms,)              whether an atom is held where it is (ASE's FixAtoms)
+    atom_energies  (atoms,)              eV, each atom's share of the energy
+    =============  ====================  ===================================================
     """
 
     energy: Tensor
@@ -47,6 +49,7 @@ class LabelBatch:
     hessian: Tensor = field(default_factory=lambda: torch.empty(0, 0, 3))
     vectors: Tensor = field(default_factory=lambda: torch.empty(0, 0, 3))
     fixed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    atom_energies: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def to(self, device: torch.device | str) -> LabelBatch:
         """The same labels elsewhere."""
@@ -170,7 +173,9 @@ class Objective:
     ``| (H v)_atom - (H_label v)_atom |``, the length of a difference in x, y and z.
 
     Attributes:
-        energy, forces, stress, hessian: the terms.
+        energy, forces, stress, hessian, atom_energies: the terms. A pruned model shares its parent's way to divide an
+            energy among atoms, so that each atom's share is a label of its own; a model trained by itself divides it
+            in another way.
         hessian_samples: how many of a structure's vectors take part in a step; one more backward pass each.
     """
 
@@ -179,6 +184,7 @@ class Objective:
     stress: Term = field(default_factory=lambda: Term(0.0, Square()))
     hessian: Term = field(default_factory=lambda: Term(0.0, Norm()))
     hessian_samples: int = 1
+    atom_energies: Term = field(default_factory=lambda: Term(0.0, Huber()))
 
     def __post_init__(self) -> None:
         if not self.weighted():
@@ -191,8 +197,8 @@ class Objective:
         return [name for name in QUANTITIES if getattr(self, name).weight > 0]
 
     def recorded(self) -> list[str]:
-        """Quantities that a run's files mention; the Hessian only where it takes part."""
-        return [name for name in QUANTITIES if name != "hessian" or self.hessian.weight > 0]
+        """Quantities that a run's files mention; those of teachers only where they take part."""
+        return [name for name in QUANTITIES if name in _OF_ALL_RUNS or getattr(self, name).weight > 0]
 
     def fields(self) -> dict[str, Any]:
         """Fields that a run records and compares; without a weight, nothing depends on those of the Hessian."""
@@ -208,6 +214,8 @@ class Objective:
             "forces": (predicted["forces"], self._forces(targets)),
             "stress": (predicted["stress"], targets.stress),
         }
+        if self.atom_energies.weight > 0:
+            pairs["atom_energies"] = (predicted["atom_energies"], targets.atom_energies)
         if self.hessian.weight > 0:  # atom by atom, since a structure may lack some of the vectors
             pairs["hessian"] = (predicted["hessian"].reshape(-1, 3), targets.hessian.reshape(-1, 3))
         return {name: self._sum(getattr(self, name), *pairs[name]) for name in self.weighted()}

@@ -74,20 +74,28 @@ def replay_said(replay: Replay, referenced: Referenced, own: int) -> str:
 
 
 def relabelled(structures: Sequence[Atoms], changes: Mapping[int, float]) -> Sequence[Atoms]:
-    """Structures whose energies move by ``changes[Z]`` eV for every atom of element Z, when they are asked for."""
+    """Structures whose energies move by ``changes[Z]`` eV for every atom of element Z, when they are asked for.
+
+    Energies of atoms move along.
+    """
     return Mapped(structures, partial(_relabelled, changes=dict(changes))) if changes else structures
 
 
 def _relabelled(atoms: Atoms, changes: Mapping[int, float]) -> Atoms:
     try:
-        energy = Labels.of(atoms).energy
+        labels = Labels.of(atoms)
     except StructureError:  # whoever looks at the structures in turn says which one it is
         return atoms
-    if energy is None:
+    if labels.energy is None:
         return atoms
     moved = atoms.copy()
     moved.info.pop("REF_energy", None)
     results = dict(atoms.calc.results) if atoms.calc else {}
-    results["energy"] = energy + sum(changes.get(int(z), 0.0) for z in atoms.numbers)
+    shares = np.array([changes.get(int(z), 0.0) for z in atoms.numbers])
+    results["energy"] = labels.energy + shares.sum()
+    if labels.atom_energies is not None:
+        moved.arrays.pop("REF_atom_energies", None)
+        moved.info.pop("REF_atom_energies", None)
+        results["energies"] = labels.atom_energies + shares
     moved.calc = SinglePointCalculator(moved, **results)
     return moved

@@ -38,6 +38,15 @@ class DatasetSummary:
         return [quantity for quantity in objective.weighted() if not self.labels.of_quantity(quantity)]
 
 
+_HOW = {
+    "hessian": "with 'equiprune label --hessian-rows'",
+    "atom_energies": "with 'equiprune label', by a teacher that divides its energy among atoms",
+}
+"""Ways to labels that only teachers have."""
+_SAME = 1e-3
+"""eV/atom: energies of atoms that add up to another energy than the label are of another teacher."""
+
+
 def check_labels(
     structures: Sequence[Atoms],
     objective: Objective,
@@ -57,8 +66,8 @@ def check_labels(
     """
     if not structures:
         raise StructureError(f"There are no structures for {use}. Give at least one.")
-    found = hashlib.sha256()
-    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, each))
+    found, shares = hashlib.sha256(), objective.atom_energies.weight > 0
+    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, each, shares=shares))
     scan_dataset = DatasetSummary(labels, found.hexdigest())
     lacking = scan_dataset.lacking(objective)
     if lacking and (every or len(lacking) == len(objective.weighted())):
@@ -67,11 +76,11 @@ def check_labels(
 
 
 def _unlabelled(use: str, quantity: str) -> StructureError:
-    how = "with 'equiprune label --hessian-rows'"
-    how = how if quantity == "hessian" else f"as ASE calculator results, or REF_{quantity}"
+    name = quantity.replace("_", " ")
+    how = _HOW.get(quantity, f"as ASE calculator results, or REF_{quantity}")
     return StructureError(
-        f"No structure for {use} has a label of its {quantity}, which the objective gives a weight. Label them "
-        f"({how}), or set the weight of {quantity} to 0."
+        f"No structure for {use} has a label of its {name}, which the objective gives a weight. Label them "
+        f"({how}), or set the weight of {name} to 0."
     )
 
 
@@ -113,14 +122,29 @@ def _said(use: str, structures: Sequence[Atoms], found: DatasetSummary, objectiv
 
 
 def _hashed(
-    structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms], None]
+    structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms], None], *, shares: bool
 ) -> Iterator[dict[str, str]]:
-    """Sources of the labels of each structure, while all of it goes into a hash."""
+    """Sources of the labels of each structure, while all of it goes into a hash; ``shares``: energies of atoms too."""
     for place, atoms in structures:
         labels = labels_of(atoms, place)
         _add(seen(atoms, labels), found)
+        if shares and labels.atom_energies is not None:
+            _check_sum(atoms, labels, place)
+            _add([labels.atom_energies], found)
         each(atoms)
         yield label_sources(atoms, labels)
+
+
+def _check_sum(atoms: Atoms, labels: Labels, place: Origin) -> None:
+    """Raise `StructureError` where energy and energies of atoms cannot both be learnt."""
+    if labels.energy is None or labels.atom_energies is None:
+        return
+    total = float(labels.atom_energies.sum())
+    if abs(total - labels.energy) > _SAME * len(atoms):
+        raise StructureError(
+            f"{place.of(atoms)}: energies of its atoms add up to {total:.4f} eV, its energy is {labels.energy:.4f} eV. "
+            "They are of two teachers or levels of theory. Label both with one, or give `atom_energies_weight` 0."
+        )
 
 
 def digest(arrays: Iterable[np.ndarray]) -> str:
@@ -136,7 +160,7 @@ def _add(arrays: Iterable[np.ndarray], found: Any) -> None:
 
 
 def seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:
-    """All that training sees of a structure."""
+    """All that training sees of a structure, but energies of atoms."""
     yield from (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))
     if labels.hessian is not None:

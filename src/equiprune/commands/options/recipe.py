@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Complete, NotNegative, Patterns, Positive
 from equiprune.errors import TargetError
+from equiprune.structures.labels import QUANTITIES
 from equiprune.training.objective import Objective
 from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
 from equiprune.training.recipe import PRESETS, Recipe
@@ -34,6 +35,7 @@ class WeightOptions(Complete):
         energy_weight: of the energy per atom.
         forces_weight: of the forces.
         stress_weight: of the stress.
+        atom_energies_weight: of each atom's share of the energy, which 'equiprune label' wrote; no preset has one.
         hessian_weight: of the Hessian products that 'equiprune label' wrote; no preset has one.
         hessian_samples: how many of a structure's products a step compares; each makes it dearer. 1 unless given.
     """
@@ -41,6 +43,7 @@ class WeightOptions(Complete):
     energy_weight: float | None = None
     forces_weight: float | None = None
     stress_weight: float | None = None
+    atom_energies_weight: float | None = None
     hessian_weight: float | None = None
     hessian_samples: Positive | None = None
 
@@ -59,8 +62,7 @@ class WeightOptions(Complete):
         return replace(objective, **terms, hessian_samples=self.hessian_samples)
 
     def _given(self) -> dict[str, float]:
-        weights = {"energy": self.energy_weight, "forces": self.forces_weight, "stress": self.stress_weight}
-        weights["hessian"] = self.hessian_weight
+        weights = {quantity: getattr(self, f"{quantity}_weight") for quantity in QUANTITIES}
         return {quantity: weight for quantity, weight in weights.items() if weight is not None}
 
 
