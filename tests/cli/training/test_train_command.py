@@ -374,6 +374,7 @@ def test_the_last_model_is_kept_beside_the_best(cli: Run, model: Path, labelled:
 # Several processes.
 
 
+@pytest.mark.slow
 def test_two_processes_train_together_and_say_everything_once(
     cli: Run, model: Path, labelled: Path, tmp_path: Path
 ) -> None:
