@@ -86,6 +86,7 @@ def test_float64_is_float64_all_the_way(parent: ep.Potential, probes: list[Atoms
     assert values["equivariance.forces"] < 1e-12
 
 
+@pytest.mark.usefixtures("plain_code")
 def test_a_single_element_keeps_its_kind_of_energy_shift(tmp_path: Path) -> None:
     """Global and per-element constants have one shape then; a certificate must not trip over the difference."""
     for rescale in (Rescale.GLOBAL, Rescale.PER_ELEMENT):

@@ -17,6 +17,8 @@ from conftest import EXPORTS
 
 import equiprune as ep
 
+pytestmark = pytest.mark.usefixtures("plain_code")  # in this process alone: files hold no code
+
 Export = Callable[[str], Path]
 NAMES = pytest.mark.parametrize("name", EXPORTS)
 
