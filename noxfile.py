@@ -13,7 +13,7 @@ nox.options.sessions = ["lint", "types", "core", "slow", "sevennet", "mace", "ma
 # The structures of the tests are small: several threads in one process would only wait for each other.
 _TWO_WORKERS = ("-n", "2", "--dist", "worksteal")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-_ELSEWHERE = [f"--ignore=tests/adapters/{architecture}" for architecture in ("sevennet", "mace", "escn")]
+_ELSEWHERE = [f"--ignore=tests/{folder}" for folder in ("adapters/sevennet", "adapters/mace", "adapters/escn", "docs")]
 
 
 @nox.session
@@ -42,7 +42,7 @@ def core(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """What takes longer on the toy model: processes that are started, signals to them, training to the end."""
+    """What takes longer on the toy model: processes that are started and killed, long training, other devices."""
     session.install("-e", ".[test]")
     session.run("pytest", *_TWO_WORKERS, *_ELSEWHERE, "-m", "slow", *session.posargs, env=_ONE_THREAD)
 

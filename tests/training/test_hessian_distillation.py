@@ -216,6 +216,7 @@ def trained_module(monkeypatch: pytest.MonkeyPatch) -> Callable[[], nn.Module]:
     return lambda: seen[-1]
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_step_is_that_of_finite_differences(
     trained_module: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
@@ -283,6 +284,7 @@ def test_a_student_learns_the_curvature_of_its_teacher(tmp_path: Path) -> None:
 # Stopping and going on.
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
     recipe = replace(RECIPE, objective=HESSIAN)
     given_ = {"recipe": recipe, "structures": probed(), "validation": probed(1)[:4]}

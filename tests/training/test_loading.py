@@ -111,7 +111,7 @@ def test_two_workers_train_to_the_same_bits_as_none(tmp_path: Path) -> None:
     assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == len(data) + len(held_out)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_error_in_a_worker_is_the_same_message(workers: int) -> None:
     broken = Atoms("HO", positions=np.zeros((2, 3)))
     found = Loader(batches({"training": [labelled()[0], broken]}), workers)(asked("training", [[0], [1]]))
@@ -192,6 +192,7 @@ def tidy(atoms: Atoms) -> Atoms:
     return atoms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["xyz", "aselmdb"])
 def test_memory_does_not_grow_with_the_number_of_structures(suffix: str, tmp_path: Path) -> None:
     """Kept, these structures would be 4700 bytes each; where each begins is 8, its place in an epoch's order 36."""

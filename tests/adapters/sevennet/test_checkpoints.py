@@ -13,6 +13,8 @@ import equiprune as ep
 from equiprune.adapters.sevennet import SevenNetAdapter, checkpoint_file, export
 from equiprune.adapters.sevennet.architecture import Rescale
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 TRAINABLE = {"7net-0": 842_440, "7net-0_22may2024": 842_440, "7net-l3i5": 1_171_144, "7net-mf-0": 845_896}
 
 
@@ -86,7 +88,6 @@ def test_float64_is_float64_all_the_way(parent: ep.Potential, probes: list[Atoms
     assert values["equivariance.forces"] < 1e-12
 
 
-@pytest.mark.usefixtures("plain_code")
 def test_a_single_element_keeps_its_kind_of_energy_shift(tmp_path: Path) -> None:
     """Global and per-element constants have one shape then; a certificate must not trip over the difference."""
     for rescale in (Rescale.GLOBAL, Rescale.PER_ELEMENT):

@@ -37,6 +37,7 @@ def test_magnitude_needs_no_structures(cli: Run, tmp_path: Path, data: Path) -> 
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_plot_is_a_png_or_an_svg(cli: Run, tmp_path: Path, data: Path) -> None:
     for i, suffix in enumerate((".png", ".svg")):
         plot = tmp_path / f"importance{suffix}"

@@ -220,7 +220,9 @@ def test_a_finished_folder_may_be_moved(cli: Run, launched: list, recipe: Path, 
     assert launched == []
 
 
-@pytest.mark.parametrize("more", ["cache: lists", "workers: 1", "tensorboard: true"])
+@pytest.mark.parametrize(
+    "more", ["cache: lists", pytest.param("workers: 1", marks=pytest.mark.slow), "tensorboard: true"]
+)
 def test_what_changes_nothing_of_the_result_is_no_other_stage(
     more: str, cli: Run, launched: list, recipe: Path, tmp_path: Path
 ) -> None:
@@ -236,6 +238,7 @@ def test_what_changes_nothing_of_the_result_is_no_other_stage(
     assert launched == []
 
 
+@pytest.mark.slow
 def test_a_file_of_references_is_an_input_as_any_other(
     cli: Run, refused: Run, launched: list, recipe: Path, tmp_path: Path
 ) -> None:
@@ -465,6 +468,7 @@ def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, recipe: Path, tmp
     assert (out / "train.1" / "run" / "state.pt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
 def test_labelling_goes_on_in_the_next_run(
     cli: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

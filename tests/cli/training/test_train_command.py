@@ -121,6 +121,7 @@ def test_a_trained_model_can_be_used_everywhere(cli: Run, model: Path, labelled:
     assert steps == ["prune", "train", "train"]
 
 
+@pytest.mark.slow
 def test_train_interrupted_says_so_and_goes_on(
     cli: Run,
     refused: Run,
