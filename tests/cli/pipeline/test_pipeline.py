@@ -647,8 +647,14 @@ def test_what_a_command_would_refuse_at_once_is_refused_before_any_stage(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     changed(recipe, old, new)
     refused("run", recipe, "-o", tmp_path / "out", says=("Stage ", *says))
-    refused("run", recipe, "-o", tmp_path / "out", "--dry-run", says=("Stage ", *says))
     assert launched == []
+
+
+def test_a_dry_run_refuses_it_too(refused: Run, recipe: Path, tmp_path: Path) -> None:
+    """One of those above: both check a recipe before anything else."""
+    changed(recipe, "epochs: 2", "epochs: 2, learning_rate: -1")
+    says = ("Stage 'retrain' (train)", "learning rate -1.0")
+    refused("run", recipe, "-o", tmp_path / "out", "--dry-run", says=says)
 
 
 def test_a_stage_that_is_done_needs_nothing_of_this_machine(
