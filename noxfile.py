@@ -8,11 +8,12 @@ import nox
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
-nox.options.sessions = ["lint", "types", "core", "sevennet", "mace", "mace_tools", "escn", "escn_tools"]
+nox.options.sessions = ["lint", "types", "core", "slow", "sevennet", "mace", "mace_tools", "escn", "escn_tools"]
 
 # The structures of the tests are small: several threads in one process would only wait for each other.
 _TWO_WORKERS = ("-n", "2", "--dist", "worksteal")
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+_ELSEWHERE = [f"--ignore=tests/{folder}" for folder in ("adapters/sevennet", "adapters/mace", "adapters/escn", "docs")]
 
 
 @nox.session
@@ -36,8 +37,14 @@ def types(session: nox.Session) -> None:
 def core(session: nox.Session) -> None:
     """Every law, on the toy model; no backend installed."""
     session.install("-e", ".[test]")
-    elsewhere = [f"--ignore=tests/adapters/{architecture}" for architecture in ("sevennet", "mace", "escn")]
-    session.run("pytest", *_TWO_WORKERS, *elsewhere, *session.posargs, env=_ONE_THREAD)
+    session.run("pytest", *_TWO_WORKERS, *_ELSEWHERE, "-m", "not slow", *session.posargs, env=_ONE_THREAD)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """What takes longer on the toy model: processes that are started and killed, long training, other devices."""
+    session.install("-e", ".[test]")
+    session.run("pytest", *_TWO_WORKERS, *_ELSEWHERE, "-m", "slow", *session.posargs, env=_ONE_THREAD)
 
 
 @nox.session

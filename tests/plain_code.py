@@ -1,21 +1,22 @@
 """e3nn's modules without TorchScript and without reordered contractions: the same functions, built much faster.
 
-Small models spend most of a test on that. Tests of upstream's files and tools and of training keep stock code.
+Small models spend most of a test on that. Tests of upstream's files and tools and of training keep stock code. What
+depends on nothing that a test changes, such as coupling tensors, is the same bits in either, and worked out once.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from functools import cache
+from pkgutil import resolve_name
 from typing import Any
 
-from equiprune.verification.laws.files import FileLaws
+import pytest
+
 from equiprune.verification.laws.training import TrainingLaws
 
-STOCK = (
-    FileLaws.test_exporting_and_reading_gives_the_same_model,
-    TrainingLaws.test_what_is_built_for_training_is_the_same_function,
-)
-"""Laws that look at the code itself: it is in upstream's files, and is rearranged for training."""
+STOCK = TrainingLaws.test_what_is_built_for_training_is_the_same_function
+"""The law that looks at the code itself, which is rearranged for training."""
 
 
 @contextmanager
@@ -23,6 +24,19 @@ def plain() -> Iterator[None]:
     """Build modules as plain Python meanwhile."""
     _defaults()
     yield from _set(jit_script_fx=False, optimize_einsums=False)
+
+
+@contextmanager
+def known(*functions: str) -> Iterator[None]:
+    """Let functions, by their full names, keep what they have worked out meanwhile; who asks again gets a copy."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in (*functions, "e3nn.math._normalize_activation.moment", "inspect.getsource"):  # TorchScript asks
+            patched.setattr(name, _copied(cache(resolve_name(name))))
+        yield
+
+
+def _copied(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *given, **named: deepcopy(function(*given, **named))
 
 
 @contextmanager
@@ -52,8 +66,8 @@ def _set(**settings: Any) -> Iterator[None]:
 
 @contextmanager
 def code_for(test: Callable[..., None]) -> Iterator[str]:
-    """Stock code for the laws of `STOCK`, plain code for any other test; says which."""
-    if test.__name__ in {law.__name__ for law in STOCK}:
+    """Stock code for the law of `STOCK`, plain code for any other test; says which."""
+    if test.__name__ == STOCK.__name__:
         yield "stock"
     else:
         with plain():

@@ -10,6 +10,7 @@ import without_unix
 from equiprune.evaluation import memory
 
 
+@pytest.mark.slow
 def test_the_core_works_without_what_windows_lacks(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", without_unix.__file__, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=600)

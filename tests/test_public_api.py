@@ -15,25 +15,38 @@ MODULES = sorted(
 )
 
 
-def test_importing_loads_no_backend_and_says_nothing() -> None:
-    script = """
+FRESH = """
 import sys
+from equiprune.files.settings import from_json
+print(from_json({"kind": "huber", "delta": 0.01}))
 import equiprune.api
+slow = "scipy rich matplotlib lightning lightning_fabric ase.constraints ase.io ase.db cyclopts yaml filelock"
+print("slow", *sorted({*slow.split()} & sys.modules.keys()))
 from equiprune.adapters import aliases
 aliases()
-backends = {"e3nn", "sevenn", "mace", "fairchem", "matplotlib"} & sys.modules.keys()
-sys.exit(f"imported {backends}" if backends else 0)
+print("backends", *sorted({"e3nn", "sevenn", "mace", "fairchem", "matplotlib"} & sys.modules.keys()))
 """
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_importing_leaves_alone_what_is_slow_and_rarely_needed() -> None:
+@pytest.fixture(scope="module")
+def said() -> list[str]:
+    """What `FRESH` prints in a new process; it takes seconds to import torch, so there is one."""
+    done = subprocess.run([sys.executable, "-W", "error", "-c", FRESH], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+def test_a_record_is_read_whatever_has_been_imported_before(said: list[str]) -> None:
+    assert said[0] == "Huber(delta=0.01)"
+
+
+def test_importing_leaves_alone_what_is_slow_and_rarely_needed(said: list[str]) -> None:
     """Together these take half as long as torch."""
-    slow = "scipy rich matplotlib lightning lightning_fabric ase.constraints ase.io ase.db cyclopts yaml filelock"
-    script = f"import sys, equiprune.api; print(*sorted(set('{slow}'.split()) & sys.modules.keys()))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    assert said[1] == "slow"
+
+
+def test_importing_loads_no_backend_and_says_nothing(said: list[str]) -> None:
+    assert said[2:] == ["backends"]
 
 
 def test_names_are_imported_when_they_are_used() -> None:
@@ -57,15 +70,6 @@ def test_names_are_those_of_the_interface_and_of_the_folders() -> None:
     for name in ("lode", "_private"):
         with pytest.raises(AttributeError, match=f"module 'equiprune' has no attribute '{name}'"):
             getattr(ep, name)
-
-
-def test_a_record_is_read_whatever_has_been_imported_before() -> None:
-    script = """
-from equiprune.files.settings import from_json
-print(from_json({"kind": "huber", "delta": 0.01}))
-"""
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout == "Huber(delta=0.01)\n"
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -105,6 +105,7 @@ def test_a_name_that_two_packages_declare_is_neither(plug_ins: Path) -> None:
         adapter_named("toy")
 
 
+@pytest.mark.slow
 def test_a_package_that_is_installed_and_broken_leaves_commands_alone(plug_ins: Path) -> None:
     command = [sys.executable, "-m", "equiprune"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(plug_ins.parent), *sys.path])}

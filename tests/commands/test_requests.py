@@ -48,6 +48,7 @@ def labelled(data: str, tmp_path: Path) -> str:
     return str(commands.Label("toy", data, output=tmp_path / "labelled.extxyz").run().path)
 
 
+@pytest.mark.slow
 def test_label_prune_and_train_are_one_call_each(
     data: str, tmp_path: Path, cli: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -83,6 +84,7 @@ def like(value: Any) -> Any:
     return [like(item) for item in value] if isinstance(value, list | tuple) else value
 
 
+@pytest.mark.slow
 def test_every_other_command_says_what_its_json_says(labelled: str, tmp_path: Path, cli: Run) -> None:
     scores, child = str(tmp_path / "scores.json"), str(tmp_path / "child")
     commands.Prune("toy", output=child, **SMALL).run()

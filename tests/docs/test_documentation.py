@@ -2,7 +2,7 @@
 
 The Python blocks of one page share a namespace and run in order, in a folder of their own that holds a file
 ``structures.extxyz``: labelled structures of H, C, O and Si, as a reader would have. Pages under ``docs`` use the toy
-model only and run in the core environment; the README uses SevenNet.
+model only, the README uses SevenNet: all run in the session of SevenNet.
 """
 
 import doctest

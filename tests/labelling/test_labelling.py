@@ -272,6 +272,7 @@ def test_dynamics_of_what_is_skipped_is_not_run() -> None:
     assert len(list(simulated(crystals, _Failing(), Dynamics(2), skip=3))) == 3
 
 
+@pytest.mark.slow
 def test_dynamics_has_the_temperature_that_was_asked_for() -> None:
     """Equipartition: half of the kinetic energy that the atoms get goes into the potential of a crystal."""
     crystal = bulk("Cu") * (3, 3, 3)

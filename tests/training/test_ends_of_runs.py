@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import pytest
 from runs import RECIPE, parent, run, signalled, student
 
 import equiprune as ep
-from equiprune.errors import OutputError, StructureError
+from equiprune.errors import StructureError
 from equiprune.training import trainer
 from equiprune.training.objective import mace_weighted
 from equiprune.training.optimisation import Optimisation
@@ -75,13 +73,3 @@ def test_a_run_goes_on_where_it_was_moved_to(tmp_path: Path) -> None:
     (tmp_path / "run").rename(tmp_path / "elsewhere")
     run(tmp_path / "elsewhere", potential=ep.load(tmp_path / "moved", dtype=parent().dtype))
     assert (tmp_path / "elsewhere" / "model").exists()
-
-
-def test_the_folder_is_free_again_when_a_process_was_killed(tmp_path: Path) -> None:
-    script = Path(__file__).parents[1] / "runs.py"
-    killed = subprocess.run([sys.executable, script, tmp_path / "run", "5"], check=False)
-    assert killed.returncode == -signal.SIGKILL
-    with RunFolder(tmp_path / "run").held(), pytest.raises(OutputError, match="Another process trains in"):
-        run(tmp_path / "run")
-    run(tmp_path / "run")
-    assert (tmp_path / "run" / "model").exists()

@@ -95,6 +95,7 @@ def test_loading_draws_no_random_number() -> None:
     assert torch.equal(torch.get_rng_state(), before)
 
 
+@pytest.mark.slow
 def test_two_workers_train_to_the_same_bits_as_none(tmp_path: Path) -> None:
     """From a file that is read as it goes, with a cache, stopped and gone on with."""
     path = file_of(tmp_path / "data.xyz", labelled())
@@ -110,7 +111,7 @@ def test_two_workers_train_to_the_same_bits_as_none(tmp_path: Path) -> None:
     assert len([path for path in (tmp_path / "cache").rglob("*") if path.is_file()]) == len(data) + len(held_out)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_an_error_in_a_worker_is_the_same_message(workers: int) -> None:
     broken = Atoms("HO", positions=np.zeros((2, 3)))
     found = Loader(batches({"training": [labelled()[0], broken]}), workers)(asked("training", [[0], [1]]))
@@ -119,6 +120,7 @@ def test_an_error_in_a_worker_is_the_same_message(workers: int) -> None:
         next(found)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_a_message(tmp_path: Path) -> None:
     """In a process of its own: torch says it at every signal of any child for as long as the loader lives."""
     path = file_of(tmp_path / "data.xyz", labelled())
@@ -142,10 +144,11 @@ def ended(group: int, seconds: float = 60) -> bool:
     return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL], ids=lambda n: n.name)
 def test_a_signal_to_trainer_and_workers_leaves_the_trainer_in_charge(number: int, tmp_path: Path) -> None:
     """It finishes its step with their batches; where only it is killed, they end too."""
-    command = [sys.executable, runs.__file__, str(tmp_path / "run"), "3", str(int(number)), "2"]
+    command = [sys.executable, runs.__file__, str(tmp_path / "run"), "3", str(int(number)), "1"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True) as process:
         try:
@@ -189,6 +192,7 @@ def tidy(atoms: Atoms) -> Atoms:
     return atoms
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", ["xyz", "aselmdb"])
 def test_memory_does_not_grow_with_the_number_of_structures(suffix: str, tmp_path: Path) -> None:
     """Kept, these structures would be 4700 bytes each; where each begins is 8, its place in an epoch's order 36."""

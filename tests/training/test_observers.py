@@ -84,6 +84,7 @@ def test_watching_changes_no_weight(tmp_path: Path) -> None:
 # The picture.
 
 
+@pytest.mark.slow
 def test_a_picture_is_left_at_the_end_and_when_interrupted(tmp_path: Path) -> None:
     with pytest.raises(PowerCutError):
         run(tmp_path / "run", progress=cut(5), observers=[CurvePicture(tmp_path / "run")])

@@ -92,6 +92,7 @@ def test_labels_at_another_level_agree_after_the_references_moved() -> None:
     assert "far from them" in far
 
 
+@pytest.mark.slow
 def test_less_is_forgotten_with_replay(tmp_path: Path) -> None:
     """Of crystals that the parent knows, while it learns molecules of another level of theory."""
     objective = Objective(Term(1.0, Square()), Term(10.0, Square()))

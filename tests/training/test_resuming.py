@@ -23,6 +23,7 @@ from torch import Tensor
 import equiprune as ep
 from equiprune.errors import OutputError
 from equiprune.training.recipe import Recipe
+from equiprune.training.run_folder import RunFolder
 from equiprune.training.signals import StoppedError
 
 
@@ -71,8 +72,9 @@ def test_a_line_for_every_step_and_validations_at_the_end_of_epochs(uninterrupte
     assert seconds == sorted(seconds)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
-@pytest.mark.parametrize("after", [1, 3, 6, 11])
+@pytest.mark.parametrize(
+    ("after", "number"), [(1, signal.SIGTERM), (3, signal.SIGINT), (6, signal.SIGTERM), (11, signal.SIGINT)]
+)
 def test_a_run_that_was_stopped_ends_in_the_same_bits(
     after: int, number: int, tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]
 ) -> None:
@@ -109,9 +111,12 @@ def killed(folder: Path, after: int) -> None:
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_ends_in_the_same_bits(tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]) -> None:
     """Between two saves: what was recorded after the last one is done, and recorded, again."""
     killed(tmp_path / "run", 7)
+    with RunFolder(tmp_path / "run").held(), pytest.raises(OutputError, match="Another process trains in"):
+        run(tmp_path / "run")  # the folder is free again: another may hold it
     assert len(rows(tmp_path / "run")) == 7
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["state"]["step"] == 6
     copy = tmp_path / "copy"

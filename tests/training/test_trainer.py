@@ -105,6 +105,7 @@ def test_one_step_is_one_step_of_adam(trained_module: Callable[[], nn.Module], t
 # Learning.
 
 
+@pytest.mark.slow
 def test_a_pruned_model_learns_to_be_its_parent(tmp_path: Path) -> None:
     bare = [atoms for seed in range(2) for atoms in ep.probe_structures([1, 6, 8, 14], seed).values()]
     data = list(label(parent(), augmented(bare, Augmentation(copies=2))))

@@ -55,6 +55,7 @@ def trained(folder: Path, processes: Fabric | None, **more: Any) -> ep.Potential
     return runs.run(folder, RECIPE, structures=runs.probed(), validation=held_out, fabric=processes, **more)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")  # which torch does, here
 def test_training_and_going_on_with_it(device: torch.device, tmp_path: Path) -> None:
     expected = trained(tmp_path / "cpu", None)

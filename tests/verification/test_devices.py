@@ -69,6 +69,7 @@ def test_calibration(toy: ep.Potential, there: ep.Potential, structures: list[At
     assert_same_scores(expected, found)
 
 
+@pytest.mark.slow
 def test_masks_slices_and_certificates(toy_parent: ep.Potential, device: torch.device) -> None:
     parent = toy_parent.on(device)
     plan = ep.allocate(parent, [ep.Channels(4), ep.Elements((1, 6, 14))], ep.data_free_scores(parent, ep.Random(1)))
@@ -80,6 +81,7 @@ def test_masks_slices_and_certificates(toy_parent: ep.Potential, device: torch.d
     assert found.values == pytest.approx(expected.values, abs=CLOSE)
 
 
+@pytest.mark.slow
 def test_rotations(toy: ep.Potential, there: ep.Potential, structures: list[Atoms]) -> None:
     assert rotation_error(there, structures) == pytest.approx(rotation_error(toy, structures), abs=CLOSE)
 
@@ -100,6 +102,7 @@ def test_errors_against_labels(toy: ep.Potential, device: torch.device, structur
         assert found.mae(quantity) == pytest.approx(expected.mae(quantity), abs=CLOSE)
 
 
+@pytest.mark.slow
 def test_the_hessian(toy: ep.Potential, there: ep.Potential, structures: list[Atoms]) -> None:
     np.testing.assert_allclose(hessian(there, structures[1]), hessian(toy, structures[1]), rtol=0, atol=CLOSE)
     values = second_derivatives(there, structures[1:2])

@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 
 from cyclopts import App, CycloptsError
 
@@ -62,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def said(message: str) -> str:
         """A message in words of the command line; a recipe has keys."""
         own = words and words[0] in COMMANDS and words[0] != "run"
-        return in_flags(message, flags_of(app, words[0])) if own else message
+        return in_flags(message, _flags(words[0])) if own else message
 
     try:
         with _remarks_shown(said):
@@ -81,6 +82,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(
             "Out of memory. Evaluate fewer atoms at once (--batch-atoms; for train --batch-size) or smaller structures."
         )
+
+
+@cache
+def _flags(command: str) -> Mapping[str, str]:
+    """Listing them takes long enough to be noticed with every remark."""
+    return flags_of(app, command)
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -8,17 +8,36 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
-from plain_code import plain
+from plain_code import known, plain, stock
 
 import equiprune as ep
+from equiprune.adapters.mace import MaceAdapter
+from equiprune.adapters.mace.build import upstream
 
 if importlib.util.find_spec("mace") is None:
     collect_ignore_glob = ["test_*.py"]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def known_couplings() -> Iterator[None]:
+    """Coupling tensors take most of the time in which a small model is built."""
+    with upstream(torch.float64):
+        from mace.modules import symmetric_contraction
+    with known(f"{symmetric_contraction.__name__}.U_matrix_real"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def stock_files() -> Iterator[None]:
+    """Files hold code: that which anybody writes, whatever a test builds its models with."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(MaceAdapter, "export", staticmethod(stock()(MaceAdapter.export)))
+        yield
+
+
 @pytest.fixture(scope="module")
 def plain_code() -> Iterator[None]:
-    """Models are built in less time: for modules that look at numbers, and not at upstream's files and tools."""
+    """Models are built in less time; the code in files is stock all the same."""
     with plain():
         yield
 

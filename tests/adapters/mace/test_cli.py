@@ -19,6 +19,8 @@ import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.build import upstream
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 SYMBOLS = ["H", "O", "Na", "Si", "Cl", "Cu"]
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 from ase import Atoms
 from numpy.random import default_rng
-from plain_code import stock
 
 import equiprune as ep
 from equiprune.adapters.growth import Growth
@@ -251,8 +250,7 @@ def grandparent(small: ep.Potential, tmp_path_factory: pytest.TempPathFactory) -
 
 def written(potential: ep.Potential, path: Path) -> ep.Potential:
     """The model that a file gives; in single precision, since that is what is stored."""
-    with stock():
-        ep.save(potential.with_dtype(torch.float32), path)
+    ep.save(potential.with_dtype(torch.float32), path)
     return ep.load(path)
 
 

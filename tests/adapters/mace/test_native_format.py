@@ -1,6 +1,9 @@
 """Native files of this architecture."""
 
+import pytest
 from golden_files import GoldenModel, NativeFormat
+
+pytestmark = pytest.mark.usefixtures("plain_code")
 
 
 class TestNativeFormat(NativeFormat):

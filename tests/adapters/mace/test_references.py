@@ -14,6 +14,8 @@ from equiprune.labelling.label import label
 from equiprune.potentials.atomic_energies import isolated_energies, with_references
 from equiprune.training.references import with_scale_of_forces
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 CHANGES = {14: -1.5, 8: 2.25, 1: 0.5}
 SHAPES = {
     "single head": stock(max_ell=1, correlation=2),

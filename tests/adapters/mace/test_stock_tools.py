@@ -29,6 +29,8 @@ from equiprune.adapters.mace import MaceAdapter
 from equiprune.blocks import BlockMask
 from equiprune.pruning.targets import Target
 
+pytestmark = pytest.mark.usefixtures("plain_code")  # in this process; files and tools have stock code
+
 KEPT = (8, 14, 29)
 STRUCTURES = (14, 29)
 """Elements of the structures; mace_run_train drops oxygen, which its training data lack."""

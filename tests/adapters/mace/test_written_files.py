@@ -23,6 +23,8 @@ with upstream(torch.float64):
     from e3nn.util import jit
     from mace.calculators import LAMMPS_MACE
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 
 def created(arch: MaceArchitecture, head: str | None = None) -> ep.Potential:
     return ep.Potential.create(MaceAdapter(), random_checkpoint(arch), torch.float64, head)
@@ -35,8 +37,9 @@ def checkpoint_of(kind: str) -> Checkpoint:
     return replace(random_checkpoint(KINDS[kind]), licence="CC-BY-4.0", history=(step,))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "dtype"), [*((kind, torch.float64) for kind in KINDS), (next(iter(KINDS)), torch.float32)], ids=str
+)
 def test_an_exported_model_reads_back_bit_for_bit(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
     """Written, opened by the stock calculator, and read again; ``ep.save`` compares the energies."""
     checkpoint = checkpoint_of(kind)

@@ -7,13 +7,20 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
-from plain_code import plain
+from plain_code import known, plain
 
 import equiprune as ep
 from equiprune.structures.probes import probe_structures
 
 if importlib.util.find_spec("sevenn") is None:
     collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_moments() -> Iterator[None]:
+    """Second moments of the activations take long."""
+    with known():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,8 @@ import equiprune as ep
 from equiprune.adapters.sevennet import SevenNetAdapter, checkpoint_file, export
 from equiprune.adapters.sevennet.architecture import Rescale
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 TRAINABLE = {"7net-0": 842_440, "7net-0_22may2024": 842_440, "7net-l3i5": 1_171_144, "7net-mf-0": 845_896}
 
 

@@ -20,6 +20,8 @@ sevenn = pytest.importorskip("sevenn")
 
 import torch  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("plain_code")  # files hold weights and settings, no code
+
 L3I5 = Path(sevenn.__file__).parent / "pretrained_potentials/SevenNet_l3i5/checkpoint_l3i5.pth"
 
 

@@ -16,6 +16,8 @@ from equiprune.potentials.atomic_energies import with_references
 from equiprune.training.from_scratch import from_scratch
 from equiprune.training.references import with_scale_of_forces
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 SMALL = architecture(("4x0e", "3x0e+2x1e", "4x0e"), edge_lmax=1, radial_widths=(5,))
 HEADS = replace(SMALL, heads=("a", "b"), rescale=Rescale.PER_HEAD)
 SHAPES = {

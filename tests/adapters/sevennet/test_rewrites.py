@@ -12,6 +12,8 @@ from equiprune.adapters.sevennet import SevenNetAdapter
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 from equiprune.adapters.sevennet.layouts import weight_layouts
 
+pytestmark = pytest.mark.usefixtures("plain_code")
+
 FIRST, SECOND = "reduce_input_to_hidden.linear", "reduce_hidden_to_energy.linear"
 
 

@@ -4,7 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import ase.io
@@ -17,14 +17,17 @@ from conftest import EXPORTS
 
 import equiprune as ep
 
+pytestmark = pytest.mark.usefixtures("plain_code")  # in this process alone: files hold no code
+
 Export = Callable[[str], Path]
 NAMES = pytest.mark.parametrize("name", EXPORTS)
 
 STOCK_CALCULATOR = """
 import json, sys, ase.io
 from sevenn.calculator import SevenNetCalculator
-calculator = SevenNetCalculator(sys.argv[1], device="cpu")
-print(json.dumps([calculator.get_potential_energy(atoms) for atoms in ase.io.read(sys.argv[2], ":")]))
+structures, *files = sys.argv[1:]
+calculators = [SevenNetCalculator(file, device="cpu") for file in files]
+print(json.dumps([[c.get_potential_energy(atoms) for atoms in ase.io.read(structures, ":")] for c in calculators]))
 """
 
 
@@ -36,15 +39,24 @@ def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def stock_energies(exported: Export, structures: Path) -> Mapping[str, list[float]]:
+    """By the stock calculator in a fresh process, which has opened all files."""
+    files = [str(exported(name)) for name in EXPORTS]
+    command = [sys.executable, "-W", "ignore", "-c", STOCK_CALCULATOR, str(structures), *files]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return dict(zip(EXPORTS, json.loads(done.stdout.splitlines()[-1]), strict=True))
+
+
 @NAMES
-def test_the_stock_calculator_opens_it_in_a_fresh_process(name: str, exported: Export, structures: Path) -> None:
+def test_the_stock_calculator_opens_it_in_a_fresh_process(
+    name: str, exported: Export, structures: Path, stock_energies: Mapping[str, list[float]]
+) -> None:
     """Same energies to float32 rounding as the file re-opened by equiprune."""
-    path = exported(name)
-    command = [sys.executable, "-W", "ignore", "-c", STOCK_CALCULATOR, str(path), str(structures)]
-    stock = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()[-1])
     atoms = ase.io.read(structures, ":")
-    for theirs, ours, size in zip(stock, ep.load(path).predict(atoms), map(len, atoms), strict=True):
-        assert abs(theirs - ours.energy.item()) < 1e-5 * size
+    ours = ep.load(exported(name)).predict(atoms)
+    for theirs, our, size in zip(stock_energies[name], ours, map(len, atoms), strict=True):
+        assert abs(theirs - our.energy.item()) < 1e-5 * size
 
 
 @NAMES
@@ -66,14 +78,12 @@ def test_the_serial_torchscript_for_lammps_agrees(
         torch.testing.assert_close(forces, ours.forces, atol=2e-5, rtol=1e-4)
 
 
-@NAMES
-def test_the_parallel_torchscript_for_lammps_agrees(
-    name: str, exported: Export, structures: Path, tmp_path: Path
-) -> None:
+def test_the_parallel_torchscript_for_lammps_agrees(exported: Export, structures: Path, tmp_path: Path) -> None:
     """``sevenn get_model -p``: the segments one after another, on one process that has no ghost atoms."""
-    _sevenn("get_model", str(exported(name)), "-p", "-o", str(tmp_path / "parallel"))
+    path = exported("odd")
+    _sevenn("get_model", str(path), "-p", "-o", str(tmp_path / "parallel"))
     segments = [torch.jit.load(path) for path in sorted((tmp_path / "parallel").glob("*.pt"))]
-    potential = ep.load(exported(name))
+    potential = ep.load(path)
     assert len(segments) == potential.architecture.interactions
     for atoms in ase.io.read(structures, ":"):
         data = _lammps_input(potential, atoms)

@@ -37,6 +37,7 @@ def test_magnitude_needs_no_structures(cli: Run, tmp_path: Path, data: Path) -> 
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_plot_is_a_png_or_an_svg(cli: Run, tmp_path: Path, data: Path) -> None:
     for i, suffix in enumerate((".png", ".svg")):
         plot = tmp_path / f"importance{suffix}"
@@ -45,6 +46,7 @@ def test_plot_is_a_png_or_an_svg(cli: Run, tmp_path: Path, data: Path) -> None:
     assert ElementTree.parse(tmp_path / "importance.svg").getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_was_finished(tmp_path: Path, cli: Run) -> None:
     data = write(tmp_path / "many.xyz", toy_structures(300))
     interrupted, whole, partial = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "a.json.partial"

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,24 @@ def recipe(tmp_path: Path) -> Path:
     return folder / "recipe.yaml"
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the run that tests begin with is, and a copy that they leave alone."""
+    return tmp_path_factory.mktemp("kept")
+
+
+@pytest.fixture
+def out(cli: Run, launched: list[list[str]], recipe: Path, kept: Path) -> Path:
+    """The folder of a run of `SHORT`, to the end: run once, and as it was then for every test."""
+    folder, copy = kept / "out", kept / "copy"
+    if not copy.exists():
+        assert cli("run", recipe, "-o", folder).code == 0
+        launched.clear()
+        shutil.copytree(folder, copy)
+    shutil.rmtree(folder, ignore_errors=True)
+    return Path(shutil.copytree(copy, folder))
+
+
 def changed(recipe: Path, old: str, new: str) -> None:
     text = recipe.read_text()
     assert old in text
@@ -79,6 +98,7 @@ def commands(lines: list[list[str]]) -> list[str]:
 # The example.
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_a_second_time_does_nothing(cli: Run, launched: list, tmp_path: Path) -> None:
     ran = cli("run", EXAMPLE, "-o", tmp_path / "out", "--json")
     assert ran.code == 0, ran.err
@@ -130,19 +150,15 @@ def test_stages_are_the_commands_they_name(cli: Run, launched: list, recipe: Pat
     ],
 )
 def test_what_changed_is_done_again_and_what_depends_on_it(
-    old: str, new: str, again: list[str], cli: Run, launched: list, recipe: Path, tmp_path: Path
+    old: str, new: str, again: list[str], cli: Run, launched: list, recipe: Path, out: Path
 ) -> None:
-    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
-    launched.clear()
     changed(recipe, old, new)
-    ran = cli("run", recipe, "-o", tmp_path / "out")
+    ran = cli("run", recipe, "-o", out)
     assert ran.code == 0, ran.err
     assert commands(launched) == again
 
 
-def test_what_a_changed_stage_had_is_kept_and_said(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert cli("run", recipe, "-o", out).code == 0
+def test_what_a_changed_stage_had_is_kept_and_said(cli: Run, launched: list, recipe: Path, out: Path) -> None:
     before = list(contents(out / "retrain").values())
     for epochs, place in ((3, "retrain.1"), (4, "retrain.2")):
         changed(recipe, f"epochs: {epochs - 1}", f"epochs: {epochs}")
@@ -151,47 +167,36 @@ def test_what_a_changed_stage_had_is_kept_and_said(cli: Run, launched: list, rec
     assert list(contents(out / "retrain.1").values()) == before
 
 
-def test_other_structures_under_the_same_name_are_noticed(
-    cli: Run, launched: list, recipe: Path, tmp_path: Path
-) -> None:
-    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
-    launched.clear()
+def test_other_structures_under_the_same_name_are_noticed(cli: Run, launched: list, recipe: Path, out: Path) -> None:
     structures = list(probe_structures([1, 6, 8, 14], 1).values())
     ase.io.write(recipe.parent / "data.xyz", structures, format="extxyz")
-    assert "label: inputs.data changed" in cli("run", recipe, "-o", tmp_path / "out").err
+    assert "label: inputs.data changed" in cli("run", recipe, "-o", out).err
     assert commands(launched) == ["label", "train", "evaluate"]
 
 
 def test_another_version_of_equiprune_does_all_again(
-    cli: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Run, launched: list, recipe: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
-    launched.clear()
     monkeypatch.setattr("equiprune.cli.pipeline.calls.version", lambda _: "99.0")
-    assert "label: equiprune changed" in cli("run", recipe, "-o", tmp_path / "out").err
+    assert "label: equiprune changed" in cli("run", recipe, "-o", out).err
     assert len(launched) == 4
 
 
 def test_another_code_of_the_same_version_does_all_again(
-    cli: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Run, launched: list, recipe: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
-    launched.clear()
     monkeypatch.setattr("equiprune.cli.pipeline.calls.code_sha256", lambda: "0" * 64)
-    assert "label: code changed" in cli("run", recipe, "-o", tmp_path / "out").err
+    assert "label: code changed" in cli("run", recipe, "-o", out).err
     assert len(launched) == 4
 
 
-def test_a_folder_of_before_the_code_was_recorded_stays(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+def test_a_folder_of_before_the_code_was_recorded_stays(cli: Run, launched: list, recipe: Path, out: Path) -> None:
     """Finished stages are skipped, and one that was begun goes on."""
-    out = tmp_path / "out"
-    assert cli("run", recipe, "-o", out).code == 0
     not_ended(out / "retrain")
     for path in out.glob("*/stage.json"):
         record = json.loads(path.read_text())
         assert len(record["described"].pop("code")) == 64
         path.write_text(json.dumps(record))
-    launched.clear()
     ran = cli("run", recipe, "-o", out)
     assert (ran.code, commands(launched)) == (0, ["train"])
     assert "retrain: going on with equiprune train" in ran.err
@@ -202,25 +207,22 @@ def test_a_folder_of_before_the_code_was_recorded_stays(cli: Run, launched: list
     "spoil", [lambda path: path.unlink(), lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x")]
 )
 def test_an_output_that_is_gone_or_damaged_is_made_again(
-    spoil: Callable[[Path], object], cli: Run, launched: list, recipe: Path, tmp_path: Path
+    spoil: Callable[[Path], object], cli: Run, launched: list, recipe: Path, out: Path
 ) -> None:
-    out = tmp_path / "out"
-    assert cli("run", recipe, "-o", out).code == 0
-    launched.clear()
     spoil(out / "retrain" / "run" / "model" / "weights.safetensors")
     assert "retrain: its run/model is not as it was written" in cli("run", recipe, "-o", out).err
     assert commands(launched) == ["train"]  # the same bits again: what follows stays
 
 
-def test_a_finished_folder_may_be_moved(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
-    assert cli("run", recipe, "-o", tmp_path / "out").code == 0
-    launched.clear()
-    (tmp_path / "out").rename(tmp_path / "elsewhere")
-    assert cli("run", recipe, "-o", tmp_path / "elsewhere").code == 0
+def test_a_finished_folder_may_be_moved(cli: Run, launched: list, recipe: Path, out: Path) -> None:
+    moved = out.rename(out.with_name("elsewhere"))
+    assert cli("run", recipe, "-o", moved).code == 0
     assert launched == []
 
 
-@pytest.mark.parametrize("more", ["cache: lists", "workers: 1", "tensorboard: true"])
+@pytest.mark.parametrize(
+    "more", ["cache: lists", pytest.param("workers: 1", marks=pytest.mark.slow), "tensorboard: true"]
+)
 def test_what_changes_nothing_of_the_result_is_no_other_stage(
     more: str, cli: Run, launched: list, recipe: Path, tmp_path: Path
 ) -> None:
@@ -236,6 +238,7 @@ def test_what_changes_nothing_of_the_result_is_no_other_stage(
     assert launched == []
 
 
+@pytest.mark.slow
 def test_a_file_of_references_is_an_input_as_any_other(
     cli: Run, refused: Run, launched: list, recipe: Path, tmp_path: Path
 ) -> None:
@@ -271,6 +274,7 @@ def test_a_calculator_may_label(cli: Run, launched: list, recipe: Path, tmp_path
     assert "label: settings.options changed" in cli("run", recipe, "-o", tmp_path / "out").err
 
 
+@pytest.mark.slow
 def test_a_stage_finds_packages_before_files_of_the_working_directory(recipe: Path, tmp_path: Path) -> None:
     """In processes of their own, several for training: a calculator there is found, a torch.py there is not."""
     changed(recipe, SHORT[SHORT.index("  - prune") :], "  - train: {epochs: 1, devices: 2, batch_size: 2}\n")
@@ -328,10 +332,8 @@ def test_a_stage_that_is_refused_says_its_own_message(cli: Run, launched: list, 
     assert commands(launched) == ["train", "evaluate"]
 
 
-def test_beginning_again_removes_nothing(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+def test_beginning_again_removes_nothing(cli: Run, launched: list, recipe: Path, out: Path) -> None:
     """As after kill -9; somebody has put files of their own into the folder of the stage."""
-    out = tmp_path / "out"
-    assert cli("run", recipe, "-o", out).code == 0
     for name in ("prune", "retrain"):
         not_ended(out / name)
         (out / name / "notes").mkdir()
@@ -360,14 +362,11 @@ def not_ended(stage: Path) -> None:
     (stage / "stage.json").write_text(json.dumps(record))
 
 
-def test_an_attempt_without_an_end_is_made_again(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+def test_an_attempt_without_an_end_is_made_again(cli: Run, launched: list, recipe: Path, out: Path) -> None:
     """As after kill -9 between the output and the record of it: the command would refuse what is there."""
-    out = tmp_path / "out"
-    assert cli("run", recipe, "-o", out).code == 0
     for name in ("label", "retrain"):
         not_ended(out / name)
     state = (out / "retrain" / "run" / "state.pt").stat().st_mtime_ns
-    launched.clear()
     ran = cli("run", recipe, "-o", out)
     assert (ran.code, commands(launched)) == (0, ["label", "train"])
     assert "retrain: going on with equiprune train" in ran.err
@@ -398,6 +397,7 @@ def until(happened: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, recipe: Path, tmp_path: Path) -> None:
     """In processes of its own: SIGTERM to the run alone, exit code 2, and the bits of a run that was never stopped."""
     out = tmp_path / "out"
@@ -441,6 +441,7 @@ def test_two_runs_of_one_folder_do_not_meet(
     assert f"equiprune: Another process works in '{tmp_path / 'out'}'" in second.err
 
 
+@pytest.mark.slow
 def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, recipe: Path, tmp_path: Path) -> None:
     """The run is killed and its training is not: neither the same nor a changed recipe is begun beside it."""
     out = tmp_path / "out"
@@ -467,10 +468,12 @@ def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, recipe: Path, tmp
     assert (out / "train.1" / "run" / "state.pt").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_batches")
 def test_labelling_goes_on_in_the_next_run(
     cli: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    structures = [a for seed in range(30) for a in probe_structures([1, 6, 8, 14], seed).values()]
+    structures = [a for seed in range(6) for a in probe_structures([1, 6, 8, 14], seed).values()]
     ase.io.write(recipe.parent / "data.xyz", structures, format="extxyz")
     real, batches = ase.io.write, 0
 
@@ -529,6 +532,7 @@ def test_a_stage_that_ends_at_a_signal_ends_the_run_with_code_2(
 # A dry run.
 
 
+@pytest.mark.slow
 def test_a_dry_run_writes_nothing_and_its_lines_do_the_work(
     cli: Run, refused: Run, recipe: Path, tmp_path: Path
 ) -> None:
@@ -544,9 +548,7 @@ def test_a_dry_run_writes_nothing_and_its_lines_do_the_work(
     refused("run", recipe, "-o", tmp_path / "out", says="not the folder of a stage")
 
 
-def test_a_dry_run_says_what_would_be_skipped(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert cli("run", recipe, "-o", out).code == 0
+def test_a_dry_run_says_what_would_be_skipped(cli: Run, launched: list, recipe: Path, out: Path) -> None:
     changed(recipe, "epochs: 2", "epochs: 3")
     text = cli("run", recipe, "-o", out, "--dry-run").out
     assert "# prune: unchanged, skipped\n# mkdir -p" in text
@@ -645,8 +647,14 @@ def test_what_a_command_would_refuse_at_once_is_refused_before_any_stage(
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     changed(recipe, old, new)
     refused("run", recipe, "-o", tmp_path / "out", says=("Stage ", *says))
-    refused("run", recipe, "-o", tmp_path / "out", "--dry-run", says=("Stage ", *says))
     assert launched == []
+
+
+def test_a_dry_run_refuses_it_too(refused: Run, recipe: Path, tmp_path: Path) -> None:
+    """One of those above: both check a recipe before anything else."""
+    changed(recipe, "epochs: 2", "epochs: 2, learning_rate: -1")
+    says = ("Stage 'retrain' (train)", "learning rate -1.0")
+    refused("run", recipe, "-o", tmp_path / "out", "--dry-run", says=says)
 
 
 def test_a_stage_that_is_done_needs_nothing_of_this_machine(

@@ -165,8 +165,9 @@ def test_label_refuses_files_without_structures(content: bytes | None, says: str
     refused("label", "toy", tmp_path / "bad.xyz", "-o", tmp_path / "out.xyz", says=says)
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_label_keeps_what_was_finished_before_a_bad_structure(cli: Run, refused: Run, tmp_path: Path) -> None:
-    good = bare(200)
+    good = bare(24)
     data = write(tmp_path / "bad.xyz", [*good, Atoms("U", cell=[9.0] * 3, pbc=True)])
     command = ["label", "toy", data, "-o", tmp_path / "out.xyz"]
     ran = cli(*command)
@@ -180,16 +181,17 @@ def test_label_keeps_what_was_finished_before_a_bad_structure(cli: Run, refused:
 
 RESUMED: list[list[object]] = [
     ["--copies", 1],
-    ["--copies", 1, "--frames", 2, "--interval", 2, "--temperature", 100, "--limit", 30],
+    ["--copies", 1, "--frames", 2, "--interval", 2, "--temperature", 100, "--limit", 8],
     ["--copies", 1, "--hessian-rows", 1, "--seed", 3],
 ]
 
 
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("flags", RESUMED)
 def test_labelling_that_was_interrupted_goes_on_to_the_same_bytes(
     flags: list[object], cli: Run, tmp_path: Path, interrupting: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, partial = write(tmp_path / "data.xyz", bare(120)), tmp_path / "out.xyz.partial"
+    data, partial = write(tmp_path / "data.xyz", bare(24)), tmp_path / "out.xyz.partial"
     whole = cli("label", "toy", data, *flags, "-o", tmp_path / "whole.xyz", "--json").json
     command = ["label", "toy", data, *flags, "-o", tmp_path / "out.xyz", "--json"]
     interrupting(whole["structures"] * 3 // 4)
@@ -216,14 +218,15 @@ def test_labelling_that_was_interrupted_goes_on_to_the_same_bytes(
     assert sum(asked) <= labelled + dynamics
 
 
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize(
-    "other", [["--seed", 1], ["--copies", 2], ["--dtype", "float64"], ["--limit", 100], ["--hessian-rows", 1]]
+    "other", [["--seed", 1], ["--copies", 2], ["--dtype", "float64"], ["--limit", 20], ["--hessian-rows", 1]]
 )
 def test_labelling_is_not_gone_on_with_by_another_command(
     other: list[object], cli: Run, refused: Run, tmp_path: Path, interrupting: Callable[[int], None]
 ) -> None:
-    data = write(tmp_path / "data.xyz", bare(120))
-    interrupting(100)
+    data = write(tmp_path / "data.xyz", bare(24))
+    interrupting(20)
     assert cli("label", "toy", data, "-o", tmp_path / "out.xyz").code == 2
     says = ("out.xyz.partial", "another model, data or setting", "Remove it", "repeat the command")
     refused("label", "toy", data, *other, "-o", tmp_path / "out.xyz", says=says)
@@ -236,10 +239,11 @@ def test_labelling_interrupted_at_once_leaves_nothing(
     refused("label", "toy", data, "-o", tmp_path / "out.xyz", says="nothing was finished yet. Repeat the command")
 
 
+@pytest.mark.usefixtures("small_batches")
 def test_label_on_a_full_disk_keeps_what_was_finished(
     cli: Run, refused: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    data, real, written = write(tmp_path / "data.xyz", bare(120)), ase.io.write, 0
+    data, real, written = write(tmp_path / "data.xyz", bare(24)), ase.io.write, 0
     assert cli("label", "toy", data, "-o", tmp_path / "whole.xyz").code == 0
     last = 1
 

@@ -39,15 +39,15 @@ def infinite(atoms: Atoms) -> None:
 SAYS = {unknown: "Structure {} ({}) has U", infinite: "Structure {}: The energy label of"}
 
 
-def spoilt(spoil: Callable[[Atoms], None]) -> list[Atoms]:
+def spoilt(spoil: Callable[[Atoms], None], count: int = COUNT, bad: int = BAD) -> list[Atoms]:
     """Labelled structures of which one cannot be used; ``kind`` is the same for two that follow each other."""
-    found = list(label(ep.load("toy"), bare(COUNT)))
+    found = list(label(ep.load("toy"), bare(count)))
     for i, atoms in enumerate(found):
         atoms.info["kind"] = f"k{i // 2}"
-    results = found[BAD].calc.results
-    spoil(found[BAD])
-    found[BAD].calc.results = results  # a calculator forgets them when atoms change
-    found[BAD].calc.atoms = found[BAD].copy()
+    results = found[bad].calc.results
+    spoil(found[bad])
+    found[bad].calc.results = results  # a calculator forgets them when atoms change
+    found[bad].calc.atoms = found[bad].copy()
     return found
 
 
@@ -111,15 +111,15 @@ def test_calibrated_structures_are_named_also_when_it_goes_on(cli: Run, foreign:
     assert "Going on from" in ran.err
 
 
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("flags", [[], ["--copies", 2], ["--frames", 1, "--interval", 1]])
-def test_labelled_structures_are_named_also_when_it_goes_on(
-    flags: list[object], cli: Run, foreign: Path, tmp_path: Path
-) -> None:
-    command = ["label", "toy", foreign, "-o", tmp_path / "out.xyz", "--temperature", 50, *flags]
+def test_labelled_structures_are_named_also_when_it_goes_on(flags: list[object], cli: Run, tmp_path: Path) -> None:
+    data = write(tmp_path / "foreign.extxyz", spoilt(unknown, count=24, bad=21))
+    command = ["label", "toy", data, "-o", tmp_path / "out.xyz", "--temperature", 50, *flags]
     for _ in range(2):
         ran = cli(*command)
         assert ran.code == 2
-        assert f"equiprune: Structure {BAD} (" in ran.err
+        assert "equiprune: Structure 21 (" in ran.err
         assert (tmp_path / "out.xyz.partial").exists()
     assert "Going on from" in ran.err
 

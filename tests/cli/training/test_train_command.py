@@ -121,6 +121,7 @@ def test_a_trained_model_can_be_used_everywhere(cli: Run, model: Path, labelled:
     assert steps == ["prune", "train", "train"]
 
 
+@pytest.mark.slow
 def test_train_interrupted_says_so_and_goes_on(
     cli: Run,
     refused: Run,
@@ -374,6 +375,7 @@ def test_the_last_model_is_kept_beside_the_best(cli: Run, model: Path, labelled:
 # Several processes.
 
 
+@pytest.mark.slow
 def test_two_processes_train_together_and_say_everything_once(
     cli: Run, model: Path, labelled: Path, tmp_path: Path
 ) -> None:
