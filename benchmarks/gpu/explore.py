@@ -24,8 +24,8 @@ LARGEST_FORCE = 20.0
 """eV/Angstrom: structures with larger forces are left out."""
 LARGEST_STRESS = 0.5
 """eV/Angstrom^3 (80 GPa): likewise."""
-_STEPS = 16
-_SETTLING = 3
+_STEPS = 7
+_SETTLING = 2
 """Steps of a descent before its structures are kept: starting volumes are guesses."""
 KEPT_STEPS = _STEPS - _SETTLING
 """Parts that a descent yields where no step loses all of its structures."""

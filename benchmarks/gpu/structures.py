@@ -14,35 +14,13 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 from ase.build import bulk, surface
-from ase.data import atomic_numbers, covalent_radii
+from ase.data import covalent_radii
 from ase.io import read
+
+from equiprune.labelling.substitution import exchanged, similar
 
 MAX_ATOMS = 80
 """Larger structures are left out: a step of training holds about 2,000 atoms, and many compositions teach more."""
-
-FAMILIES = tuple(
-    tuple(atomic_numbers[symbol] for symbol in line.split())
-    for line in """
-    Li Na K Rb Cs Ag Tl
-    Be Mg Ca Sr Ba Zn Cd
-    Sc Y La Lu Al Ga In
-    La Ce Pr Nd Pm Sm Eu Gd Tb Dy Ho Er Tm Yb Lu Y Sc
-    Th Pa U Np Pu Ac Ce
-    Ti Zr Hf V Nb Ta Sn
-    Cr Mo W Mn Tc Re
-    Fe Co Ni Cu Mn Cr V
-    Ru Rh Pd Os Ir Pt Au Ag
-    Zn Cd Hg Cu Mg
-    B Al Ga In Tl
-    C Si Ge Sn Pb
-    N P As Sb Bi
-    O S Se Te
-    F Cl Br I
-    H F Cl Li
-    He Ne Ar Kr Xe
-    """.strip().splitlines()
-)
-"""Elements that often take each other's place in a crystal: groups of the periodic table, and neighbours in a row."""
 
 _LATTICES = ("fcc", "bcc", "hcp", "diamond", "sc")
 _PACKING = {"fcc": 1.0, "bcc": 1.02, "hcp": 1.0, "diamond": 1.5, "sc": 1.15}
@@ -132,17 +110,15 @@ def _formula(atoms: Atoms) -> str:
 def decorated(atoms: Atoms, elements: Sequence[int], random: np.random.Generator, *, wild: bool) -> Atoms:
     """The same crystal of other elements, at the volume their covalent radii ask for.
 
-    Each element is exchanged with a probability of 0.7: for one of its family, or, if ``wild``, for any.
+    Each element is exchanged with a probability of 0.7: for a similar one, or, if ``wild``, for any.
     """
     present = sorted(set(atoms.numbers.tolist()))
-    others = {z: _substitute(z, elements, random, wild=wild) if random.random() < 0.7 else z for z in present}
-    numbers = np.array([others[z] for z in atoms.numbers.tolist()])
-    before, after = ((covalent_radii[n] ** 3).sum() for n in (atoms.numbers, numbers))
-    return _scaled(Atoms(numbers, atoms.positions, cell=atoms.cell, pbc=True), (after / before) ** (1 / 3))
+    others = {z: _substitute(z, elements, random, wild=wild) for z in present if random.random() < 0.7}
+    return exchanged(atoms, others)
 
 
 def _substitute(z: int, elements: Sequence[int], random: np.random.Generator, *, wild: bool) -> int:
-    family = elements if wild else [other for line in FAMILIES if z in line for other in line if other in elements]
+    family = elements if wild else sorted(similar(z).intersection(elements))
     return int(random.choice(family)) if family else z
 
 

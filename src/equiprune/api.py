@@ -10,6 +10,7 @@ from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.dynamics import Dynamics, simulated
 from equiprune.labelling.hessian_labels import with_products
 from equiprune.labelling.label import label
+from equiprune.labelling.substitution import Substitution, substituted
 from equiprune.potentials.checkpoint import load, read_checkpoint, save
 from equiprune.potentials.hessian import RandomProbes, Rows, hessian
 from equiprune.potentials.masking import masked
@@ -112,6 +113,7 @@ __all__ = [
     "Resume",
     "Rows",
     "Stability",
+    "Substitution",
     "Taylor",
     "TaylorEnergy",
     "TaylorForces",
@@ -150,6 +152,7 @@ __all__ = [
     "simulated",
     "stability",
     "structure_ids",
+    "substituted",
     "train",
     "with_products",
 ]

@@ -20,7 +20,7 @@ from equiprune.commands.info import Info
 from equiprune.commands.label import Label
 from equiprune.commands.options.dashboards import WatchOptions
 from equiprune.commands.options.growth import GrowthOptions
-from equiprune.commands.options.labelling import CopyOptions, DynamicsOptions, ProbeOptions
+from equiprune.commands.options.labelling import CopyOptions, DynamicsOptions, ProbeOptions, SubstitutionOptions
 from equiprune.commands.options.labels import LabelOptions
 from equiprune.commands.options.loading import LoadingOptions
 from equiprune.commands.options.opening import OpeningOptions
@@ -58,6 +58,7 @@ __all__ = [
     "SampleOptions",
     "ScoreOptions",
     "Stability",
+    "SubstitutionOptions",
     "TargetOptions",
     "TheoryOptions",
     "Train",

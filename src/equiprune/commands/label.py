@@ -14,9 +14,11 @@ from equiprune.commands.options.labelling import (
     NO_COPIES,
     NO_DYNAMICS,
     NO_PROBES,
+    NO_SUBSTITUTIONS,
     CopyOptions,
     DynamicsOptions,
     ProbeOptions,
+    SubstitutionOptions,
 )
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.values import Data, Device, Dtype, NotNegative, Output, Positive
@@ -68,7 +70,7 @@ class Label(Request[Labelled]):
         data: structures; labels they have are left out, other text and numbers of their info are kept.
         output: labelled structures (.extxyz).
         options: what to call module:callable with, as JSON.
-        seed: of distortions and dynamics, and of the choice of rows and vectors.
+        seed: of distortions and dynamics, and of the choice of elements, rows and vectors.
         limit: use only the first this many structures.
         dtype: precision of a model; that of its file unless given.
     """
@@ -80,6 +82,7 @@ class Label(Request[Labelled]):
     _: KW_ONLY
     output: Output
     options: str = "{}"
+    other: SubstitutionOptions = NO_SUBSTITUTIONS
     copy: CopyOptions = NO_COPIES
     motion: DynamicsOptions = NO_DYNAMICS
     hessian: ProbeOptions = NO_PROBES
@@ -111,12 +114,14 @@ class Label(Request[Labelled]):
                 f"{self.model} gives no products of its Hessian, only a model does. Leave out `hessian_rows` and "
                 "`hessian_probes`."
             )
+        if self._job.substitution.copies and not self._job.substitution.elements:
+            raise TargetError(f"{self.model} does not say which elements it knows. Give `substitute_elements`.")
         _read_options(self.options)
 
     @property
     def _job(self) -> LabellingJob:
-        seed = self.seed
-        return LabellingJob(self.copy.augmentation(seed), self.motion.dynamics(seed), self.hessian.chosen(seed))
+        seed, other = self.seed, self.other.substitution(self.seed)
+        return LabellingJob(self.copy.augmentation(seed), self.motion.dynamics(seed), self.hessian.chosen(seed), other)
 
     def run(self, display: Display = unseen) -> Labelled:
         """Label; what an interrupted attempt has finished is kept.

@@ -1,4 +1,4 @@
-"""Labelling: copies, dynamics and Hessian products."""
+"""Labelling: copies, other elements, dynamics and Hessian products."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from equiprune.commands.options.values import Complete, NotNegative, Positive
 from equiprune.errors import TargetError
 from equiprune.labelling.augmentation import Augmentation
 from equiprune.labelling.dynamics import Dynamics
+from equiprune.labelling.substitution import Substitution
 from equiprune.potentials.hessian import Probes, RandomProbes, Rows
+from equiprune.pruning.targets.named import Elements
 
 
 @Parameter(name="*", group=panel("Distorted copies"))
@@ -35,6 +37,31 @@ class CopyOptions(Complete):
     def augmentation(self, seed: int) -> Augmentation:
         """The same as a value of the API."""
         return Augmentation(self.copies, self.rattle, self.strain, seed)
+
+
+@Parameter(name="*", group=panel("Other elements"))
+@dataclass(frozen=True)
+class SubstitutionOptions(Complete):
+    """The same structures with other elements.
+
+    Attributes:
+        substitutions: copies of each structure in which elements are exchanged for similar ones, at the volume that
+            covalent radii ask for; labelled, and distorted, as the structure itself.
+        substitute_elements: elements that may come in, e.g. Li,Na,K; all that the model knows unless given.
+    """
+
+    substitutions: NotNegative = 0
+    substitute_elements: str | None = None
+
+    def check(self) -> None:
+        if self.substitute_elements is not None and not self.substitutions:
+            raise TargetError("`substitute_elements` are for `substitutions`; give a number of those too.")
+        self.substitution(0)
+
+    def substitution(self, seed: int) -> Substitution:
+        """The same as a value of the API."""
+        named = Elements.parse(self.substitute_elements or "").numbers
+        return Substitution(self.substitutions, tuple(sorted(set(named))), seed=seed)
 
 
 @Parameter(name="*", group=panel("Molecular dynamics"))
@@ -87,4 +114,5 @@ class ProbeOptions(Complete):
 
 
 NO_COPIES, NO_DYNAMICS, NO_PROBES = CopyOptions(), DynamicsOptions(), ProbeOptions()
+NO_SUBSTITUTIONS = SubstitutionOptions()
 """Nothing said."""

@@ -8,6 +8,7 @@ PANELS = (
     "What to reach",
     "What to add",
     "Where importance comes from",
+    "Other elements",
     "Distorted copies",
     "Molecular dynamics",
     "Labels",
