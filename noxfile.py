@@ -42,7 +42,7 @@ def core(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """What takes longer on the toy model: processes that are started and killed, long training, other devices."""
+    """What takes longer on the toy model: pipelines, whole runs of training, processes that are killed."""
     session.install("-e", ".[test]")
     session.run("pytest", *_TWO_WORKERS, *_ELSEWHERE, "-m", "slow", *session.posargs, env=_ONE_THREAD)
 

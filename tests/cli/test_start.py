@@ -22,6 +22,13 @@ def test_help_and_version_import_no_torch(words: list[str], says: str) -> None:
     assert done.stderr.splitlines()[-1] == "0"
 
 
+def test_a_mistyped_command_imports_no_torch_either() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT, "trian"], capture_output=True, text=True, check=True)
+    message, codes = done.stderr.splitlines()
+    assert message.startswith("equiprune: There is no command 'trian'. Did you mean 'train'? There are info, calibrate")
+    assert codes == "2"
+
+
 def test_the_list_of_commands_says_what_they_say() -> None:
     assert set(COMMANDS) == {name for name in app if not name.startswith("-")}
     for name, says in COMMANDS.items():

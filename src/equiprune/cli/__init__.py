@@ -17,7 +17,7 @@ from cyclopts import App, CycloptsError
 
 from equiprune.cli.display import note
 from equiprune.cli.words import flags_of, in_flags
-from equiprune.errors import EquipruneError
+from equiprune.errors import EquipruneError, closest
 
 COMMANDS: Mapping[str, str] = {
     "info": "Show what a model is: architecture, spaces, parameters, elements, licence, dead blocks.",
@@ -65,6 +65,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         own = words and words[0] in COMMANDS and words[0] != "run"
         return in_flags(message, _flags(words[0])) if own else message
 
+    if words and words[0] not in COMMANDS and not words[0].startswith("-"):
+        known = ", ".join(COMMANDS)  # said here: cyclopts would import every command, and torch, to say it
+        return _complain(f"There is no command '{words[0]}'.{closest(words[0], COMMANDS)} There are {known}.")
     try:
         with _remarks_shown(said):
             return app(words, exit_on_error=False, print_error=False, result_action="return_value") or 0

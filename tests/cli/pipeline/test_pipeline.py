@@ -27,6 +27,8 @@ from equiprune.cli.pipeline.run import Ended
 from equiprune.files.atomic import holding
 from equiprune.structures.probes import probe_structures
 
+pytestmark = pytest.mark.slow
+
 EXAMPLE = Path(__file__).parents[3] / "examples" / "recipe.yaml"
 SHORT = """
 model: toy
@@ -98,7 +100,6 @@ def commands(lines: list[list[str]]) -> list[str]:
 # The example.
 
 
-@pytest.mark.slow
 def test_the_example_runs_and_a_second_time_does_nothing(cli: Run, launched: list, tmp_path: Path) -> None:
     ran = cli("run", EXAMPLE, "-o", tmp_path / "out", "--json")
     assert ran.code == 0, ran.err
@@ -238,7 +239,6 @@ def test_what_changes_nothing_of_the_result_is_no_other_stage(
     assert launched == []
 
 
-@pytest.mark.slow
 def test_a_file_of_references_is_an_input_as_any_other(
     cli: Run, refused: Run, launched: list, recipe: Path, tmp_path: Path
 ) -> None:
@@ -274,7 +274,6 @@ def test_a_calculator_may_label(cli: Run, launched: list, recipe: Path, tmp_path
     assert "label: settings.options changed" in cli("run", recipe, "-o", tmp_path / "out").err
 
 
-@pytest.mark.slow
 def test_a_stage_finds_packages_before_files_of_the_working_directory(recipe: Path, tmp_path: Path) -> None:
     """In processes of their own, several for training: a calculator there is found, a torch.py there is not."""
     changed(recipe, SHORT[SHORT.index("  - prune") :], "  - train: {epochs: 1, devices: 2, batch_size: 2}\n")
@@ -397,7 +396,6 @@ def until(happened: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, recipe: Path, tmp_path: Path) -> None:
     """In processes of its own: SIGTERM to the run alone, exit code 2, and the bits of a run that was never stopped."""
     out = tmp_path / "out"
@@ -441,7 +439,6 @@ def test_two_runs_of_one_folder_do_not_meet(
     assert f"equiprune: Another process works in '{tmp_path / 'out'}'" in second.err
 
 
-@pytest.mark.slow
 def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, recipe: Path, tmp_path: Path) -> None:
     """The run is killed and its training is not: neither the same nor a changed recipe is begun beside it."""
     out = tmp_path / "out"
@@ -468,7 +465,6 @@ def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, recipe: Path, tmp
     assert (out / "train.1" / "run" / "state.pt").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("small_batches")
 def test_labelling_goes_on_in_the_next_run(
     cli: Run, launched: list, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -532,7 +528,6 @@ def test_a_stage_that_ends_at_a_signal_ends_the_run_with_code_2(
 # A dry run.
 
 
-@pytest.mark.slow
 def test_a_dry_run_writes_nothing_and_its_lines_do_the_work(
     cli: Run, refused: Run, recipe: Path, tmp_path: Path
 ) -> None:

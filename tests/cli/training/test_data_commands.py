@@ -18,6 +18,8 @@ from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.label import label
 from equiprune.structures.sampling import held_out_frames, sample_frames
 
+pytestmark = pytest.mark.slow
+
 KEYS = ["--energy-key", "dft_energy", "--forces-key", "dft_forces", "--stress-key", "dft_stress"]
 
 

@@ -20,6 +20,8 @@ from equiprune.potentials.atomic_energies import isolated_energies
 from equiprune.structures.reading import fingerprint
 from equiprune.training.replay import relabelled
 
+pytestmark = pytest.mark.slow
+
 
 def train(model: Path | str, labelled: Path, folder: Path, *flags: object, epochs: object = 2) -> list[object]:
     return ["train", model, "--data", labelled, "-o", folder / "run", "--epochs", epochs, *flags]
@@ -121,7 +123,6 @@ def test_a_trained_model_can_be_used_everywhere(cli: Run, model: Path, labelled:
     assert steps == ["prune", "train", "train"]
 
 
-@pytest.mark.slow
 def test_train_interrupted_says_so_and_goes_on(
     cli: Run,
     refused: Run,
@@ -375,7 +376,6 @@ def test_the_last_model_is_kept_beside_the_best(cli: Run, model: Path, labelled:
 # Several processes.
 
 
-@pytest.mark.slow
 def test_two_processes_train_together_and_say_everything_once(
     cli: Run, model: Path, labelled: Path, tmp_path: Path
 ) -> None:
