@@ -41,7 +41,7 @@ RECIPE = Recipe(open_catalyst(), Optimisation(1e-3, clip=20.0, average=None), ep
 
 
 def test_a_teacher_without_stress_labels_none(labelled: list[Atoms]) -> None:
-    assert all(atoms.calc.results.keys() == {"energy", "forces"} for atoms in labelled)
+    assert all(atoms.calc.results.keys() == {"energy", "forces", "energies"} for atoms in labelled)
 
 
 def test_loss_and_gradient_are_those_of_upstreams_forward(parent: ep.Potential, labelled: list[Atoms]) -> None:
