@@ -49,6 +49,8 @@ def test_labels_written_by_a_command_train_by_a_command(
         (["--hessian-probes", 1.5], ("--hessian-probes", "whole number")),
     ],
 )
+
+pytestmark = pytest.mark.slow
 def test_label_refuses(flags: list[object], says: tuple[str, ...], refused: Run, data: Path, tmp_path: Path) -> None:
     refused("label", "toy", data, "-o", tmp_path / "out.xyz", *flags, says=says)
 

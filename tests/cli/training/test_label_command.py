@@ -27,6 +27,8 @@ from equiprune.labelling.label import label
 from equiprune.labelling.label_file import LabelFile
 from equiprune.structures.labels import Labels
 
+pytestmark = pytest.mark.slow
+
 
 def test_label_writes_the_labels_of_the_teacher(cli: Run, tmp_path: Path, data: Path) -> None:
     ran = cli("label", "toy", data, "-o", tmp_path / "out.extxyz")

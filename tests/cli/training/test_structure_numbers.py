@@ -24,6 +24,8 @@ from equiprune.training.recipe import Recipe
 from equiprune.training.references import KeepReferences, RefitReferences, with_scale_of_forces
 from equiprune.training.replay import Replay, relabelled
 
+pytestmark = pytest.mark.slow
+
 COUNT, BAD = 160, 147
 """147 is one of the structures that tell how far labels are from the model."""
 
