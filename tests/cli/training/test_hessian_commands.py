@@ -15,6 +15,9 @@ from equiprune.structures.labels import Labels
 from equiprune.training.objective import Norm, Term
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     ase.io.write(tmp_path / "data.xyz", list(ep.probe_structures([1, 6, 8, 14]).values()), format="extxyz")
@@ -49,8 +52,6 @@ def test_labels_written_by_a_command_train_by_a_command(
         (["--hessian-probes", 1.5], ("--hessian-probes", "whole number")),
     ],
 )
-
-pytestmark = pytest.mark.slow
 def test_label_refuses(flags: list[object], says: tuple[str, ...], refused: Run, data: Path, tmp_path: Path) -> None:
     refused("label", "toy", data, "-o", tmp_path / "out.xyz", *flags, says=says)
 
