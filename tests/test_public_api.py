@@ -36,15 +36,18 @@ def said() -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_a_record_is_read_whatever_has_been_imported_before(said: list[str]) -> None:
     assert said[0] == "Huber(delta=0.01)"
 
 
+@pytest.mark.slow
 def test_importing_leaves_alone_what_is_slow_and_rarely_needed(said: list[str]) -> None:
     """Together these take half as long as torch."""
     assert said[1] == "slow"
 
 
+@pytest.mark.slow
 def test_importing_loads_no_backend_and_says_nothing(said: list[str]) -> None:
     assert said[2:] == ["backends"]
 

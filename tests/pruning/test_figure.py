@@ -8,6 +8,7 @@ from ase import Atoms
 import equiprune as ep
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("suffix", "magic"), [(".png", b"\x89PNG"), (".svg", b"<?xml")])
 def test_the_suffix_chooses_the_format(
     toy: ep.Potential, structures: list[Atoms], tmp_path: Path, suffix: str, magic: bytes

@@ -14,7 +14,6 @@ from equiprune.potentials.hessian import Probes, RandomProbes, Rows
 from equiprune.structures.labels import Labels
 from equiprune.training.objective import Norm, Term
 
-
 pytestmark = pytest.mark.slow
 
 
