@@ -1,6 +1,6 @@
-"""Do energies of atoms teach more than the energy of the whole? One child, trained with and without that term.
+"""Do atom energies teach more than the energy of the whole? One child, trained with and without that term.
 
-The parent labels small crystals of other compositions than those that are tested on. All runs take the same steps; the
+The parent labels small binary crystals; others are tested on. All runs take the same steps; the
 term costs nothing that can be measured. Prints errors against the parent, mean and range over seeds.
 """
 
@@ -68,7 +68,7 @@ def main() -> None:
     targets = [ep.HiddenIrreps.parse(chosen.irreps), ep.EdgeLmax(chosen.edge_lmax)]
     child = ep.prune(parent, ep.allocate(parent, targets, ep.calibrate(parent, data[:24])))
     print(f"{chosen.model} at {chosen.irreps}; {len(data)} crystals, {chosen.steps} steps of 4, {chosen.seeds} seeds")
-    print("| weight of energies of atoms | CPU s | energy, meV/atom | forces, meV/Angstrom | stress, meV/Angstrom^3 |")
+    print("| weight of atom energies | CPU s | energy, meV/atom | forces, meV/Angstrom | stress, meV/Angstrom^3 |")
     print("|---|---|---|---|---|")
     print(f"| not trained | | {said([errors(child, tested)])} |", flush=True)
     for weight in chosen.weights:

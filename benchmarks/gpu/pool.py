@@ -82,14 +82,10 @@ class Pool:
         atoms, edges = sum(self.atom_counts[i] for i in which), sum(self.edge_counts[i] for i in which)
         chosen = torch.tensor(which).to(self.device, non_blocking=True)
         sizes = self.n_atoms[chosen]
-        owner = torch.repeat_interleave(torch.arange(len(which), device=self.device), sizes, output_size=atoms)
-        atom = self.first_atom[chosen][owner] + _within(owner, sizes, atoms)
-        counts = self.n_edges[chosen]
-        edge_owner = torch.repeat_interleave(torch.arange(len(which), device=self.device), counts, output_size=edges)
-        edge = self.first_edge[chosen][edge_owner] + _within(edge_owner, counts, edges)
-        shifts = torch.einsum(
-            "ei,eij->ej", self.edges.images[edge].to(self.cells.dtype), self.cells[chosen][edge_owner]
-        )
+        owner, atom = _rows(self.first_atom[chosen], sizes, atoms)
+        edge_owner, edge = _rows(self.first_edge[chosen], self.n_edges[chosen], edges)
+        steps = self.edges.images[edge].to(self.cells.dtype)
+        shifts = torch.einsum("ei,eij->ej", steps, self.cells[chosen][edge_owner])
         pairs = self.edges.pairs[:, edge].long() + (sizes.cumsum(0) - sizes)[edge_owner]
         energy, atomic, forces, stress = self.labels
         # Structures that fill up: the last one has all atoms that fill up; the others have none.
@@ -138,9 +134,11 @@ class Pool:
         yield batch
 
 
-def _within(owner: Tensor, counts: Tensor, total: int) -> Tensor:
-    """Number of each row within its structure."""
-    return torch.arange(total, device=owner.device) - (counts.cumsum(0) - counts)[owner]
+def _rows(first: Tensor, counts: Tensor, total: int) -> tuple[Tensor, Tensor]:
+    """Rows of structures that lie one after another from ``first`` on: whose each is, and its number among all."""
+    device = first.device
+    owner = torch.repeat_interleave(torch.arange(len(counts), device=device), counts, output_size=total)
+    return owner, torch.arange(total, device=device) + (first - (counts.cumsum(0) - counts))[owner]
 
 
 def _filled(values: Tensor, rows: int, with_value: float = 0) -> Tensor:

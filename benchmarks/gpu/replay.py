@@ -46,9 +46,7 @@ def fixed_evaluation(potential: Potential) -> Callable[[AtomicGraph, Taps], Outp
             "batch": graph.structure_of_atom,
         }
         for name, layer in module.named_children():
-            if (
-                name == "reduce_total_enegy"
-            ):  # upstream's spelling; it would ask the device for the number of structures
+            if name == "reduce_total_enegy":  # upstream's spelling; it waits for the number of structures
                 break
             data = layer(data)
             if name == "onehot_idx_to_onehot":  # in float32, whatever the model is in

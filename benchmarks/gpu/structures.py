@@ -43,7 +43,8 @@ def starting_structures(data: Path, elements: frozenset[int], neighbours: int, s
     real = list(_real(data, elements))
     for atoms, visits in real:
         yield from (enlarged(atoms, random) for _ in range(visits))
-    yield from _elemental(sorted(elements), random)
+    for _ in range(_ELEMENTAL_VISITS):
+        yield from _elemental(sorted(elements), random)
     yield from _pairs(sorted(elements), random)
     crystals = [atoms for atoms, _ in real]
     rich = [atoms for atoms in crystals if len(set(atoms.numbers)) > 2]
@@ -86,6 +87,8 @@ def enlarged(atoms: Atoms, random: np.random.Generator, most: int = 24) -> Atoms
 
 _VISITS = {"mptrj": 12, "alexandria": 6, "binary": 2}
 """Starts from each real crystal, by where it is from: rich compositions more often than binaries."""
+_ELEMENTAL_VISITS = 3
+"""Starts from each lattice of each element, with other vacancies and kicks."""
 
 
 def _real(data: Path, elements: frozenset[int]) -> Iterator[tuple[Atoms, int]]:

@@ -1,4 +1,4 @@
-"""Energies of atoms as labels and as a term of the objective: from every teacher, through files, moved, refused."""
+"""Atom energies as labels and as a term of the objective: from every teacher, through files, moved, refused."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ from equiprune.training.scan import check_labels
 
 NONE = Term(0.0, Square())
 SHARES = Objective(NONE, NONE, atom_energies=Term(2.0, Square()))
-"""Nothing but energies of atoms."""
+"""Nothing but atom energies."""
 
 
 def with_shares(energies: np.ndarray | list[float], energy: float) -> Atoms:
@@ -137,11 +137,12 @@ def test_a_teacher_without_them_is_refused() -> None:
 
 
 def test_two_teachers_are_refused_by_name() -> None:
-    """An energy of one and energies of atoms of another cannot both be learnt."""
+    """An energy of one and atom energies of another cannot both be learnt."""
     good, bad = with_shares([1.0, 2.0], 3.0), with_shares([1.0, 2.0], 3.1)
     check_labels([good], SHARES, {1}, "training")
     with pytest.raises(
-        StructureError, match=r"Structure 1 for training \(H2\).*add up to 3\.0000 eV, its energy is 3\.1000 eV"
+        StructureError,
+        match=r"Structure 1 for training \(H2\): its atom energies add up to 3\.0000 eV, its energy is 3\.1000 eV",
     ):
         check_labels([good, bad], SHARES, {1}, "training")
     check_labels([good, bad], mace_universal(stress=0.0), {1}, "training")

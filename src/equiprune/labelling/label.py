@@ -30,7 +30,7 @@ def label(
 ) -> Iterator[Atoms]:
     """Structures with the teacher's energy (eV), forces (eV/Angstrom) and stress (eV/Angstrom^3) as their only labels.
 
-    With them go energies of atoms (eV, ASE's ``energies``), which every model has and some calculators.
+    With them go atom energies (eV, ASE's ``energies``), which every model has and some calculators.
     ``info["teacher_sha256"]`` says whose they are, unless the teacher is a model that has not been saved. ``origins``
     are what errors say of where a structure is from; unless given, its place in ``structures``.
 

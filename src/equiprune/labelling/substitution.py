@@ -1,7 +1,7 @@
 """Copies of structures with other elements: a few crystals become many compositions that a teacher can label.
 
-What a child gets wrong after training is above all compositions that it has not met. An element is exchanged for one
-that often takes its place in a crystal, and the volume becomes the one that covalent radii ask for.
+An element is exchanged for one that often takes its place in a crystal, and the volume becomes the one that covalent
+radii ask for.
 """
 
 from __future__ import annotations

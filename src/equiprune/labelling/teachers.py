@@ -99,7 +99,7 @@ class CalculatorTeacher:
 
     @property
     def _shares(self) -> list[str]:
-        """Energies of atoms, of a calculator that says it has them: others may take long to find that they do not."""
+        """Atom energies, of a calculator that says it has them: others may take long to find that they do not."""
         return [name for name in ("energies",) if name in getattr(self.calculator, "implemented_properties", ())]
 
     def _forget(self) -> None:

@@ -1,4 +1,4 @@
-"""Reference values of structures: energy, forces, stress, products of the Hessian, energies of atoms.
+"""Reference values of structures: energy, forces, stress, products of the Hessian, atom energies.
 
 A label that a structure lacks is None, never zero. A label that is there but not finite is an error that names the
 structure. Which key of a file holds a label is chosen once, where the file is read: `LabelKeys` gives each structure
@@ -103,7 +103,7 @@ class Labels:
     def of(cls, atoms: Atoms) -> Labels:
         """From the calculator results, or from ``REF_energy``, ``REF_forces``, ``REF_stress`` where those are given.
 
-        A stress is 6 numbers (xx, yy, zz, yz, xz, xy), 9, or 3 x 3. Energies of atoms are the result that ASE calls
+        A stress is 6 numbers (xx, yy, zz, yz, xz, xy), 9, or 3 x 3. Atom energies are the result that ASE calls
         ``energies``, or ``REF_atom_energies``.
 
         Raises:

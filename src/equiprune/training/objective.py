@@ -1,4 +1,4 @@
-"""Objectives of training: weighted sums of distances in energy per atom, forces, stress and what teachers have.
+"""Objectives of training: weighted sums of distances in energy, forces, stress, Hessian products and atom energies.
 
 The distances are those of upstream recipes: mace/modules/loss.py (``WeightedEnergyForcesStressLoss``,
 ``UniversalLoss``) and sevenn/train/loss.py. A label that a structure lacks (NaN) takes no part.
@@ -22,6 +22,7 @@ from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.labels import QUANTITIES
 
 _OF_ALL_RUNS = ("energy", "forces", "stress")
+"""Quantities that the files of every run mention."""
 KBAR = 1602.1766208
 """kbar in one eV/Angstrom^3; SevenNet's stress loss is in kbar."""
 
@@ -201,7 +202,7 @@ class Objective:
         return [name for name in QUANTITIES if name in _OF_ALL_RUNS or getattr(self, name).weight > 0]
 
     def fields(self) -> dict[str, Any]:
-        """Fields that a run records and compares; without a weight, nothing depends on those of the Hessian."""
+        """Fields that a run records and compares; nothing depends on a teacher's term without a weight."""
         terms = {name: to_json(getattr(self, name)) for name in self.recorded()}
         return terms | ({"hessian_samples": self.hessian_samples} if "hessian" in terms else {})
 

@@ -76,7 +76,7 @@ def replay_said(replay: Replay, referenced: Referenced, own: int) -> str:
 def relabelled(structures: Sequence[Atoms], changes: Mapping[int, float]) -> Sequence[Atoms]:
     """Structures whose energies move by ``changes[Z]`` eV for every atom of element Z, when they are asked for.
 
-    Energies of atoms move along.
+    Atom energies move along.
     """
     return Mapped(structures, partial(_relabelled, changes=dict(changes))) if changes else structures
 

@@ -44,7 +44,7 @@ _HOW = {
 }
 """Ways to labels that only teachers have."""
 _SAME = 1e-3
-"""eV/atom: energies of atoms that add up to another energy than the label are of another teacher."""
+"""eV/atom: atom energies that add up to another energy than the label are of another teacher."""
 
 
 def check_labels(
@@ -124,7 +124,7 @@ def _said(use: str, structures: Sequence[Atoms], found: DatasetSummary, objectiv
 def _hashed(
     structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms], None], *, shares: bool
 ) -> Iterator[dict[str, str]]:
-    """Sources of the labels of each structure, while all of it goes into a hash; ``shares``: energies of atoms too."""
+    """Sources of the labels of each structure, while all of it goes into a hash; ``shares``: atom energies too."""
     for place, atoms in structures:
         labels = labels_of(atoms, place)
         _add(seen(atoms, labels), found)
@@ -136,13 +136,13 @@ def _hashed(
 
 
 def _check_sum(atoms: Atoms, labels: Labels, place: Origin) -> None:
-    """Raise `StructureError` where energy and energies of atoms cannot both be learnt."""
+    """Raise `StructureError` where energy and atom energies cannot both be learnt."""
     if labels.energy is None or labels.atom_energies is None:
         return
     total = float(labels.atom_energies.sum())
     if abs(total - labels.energy) > _SAME * len(atoms):
         raise StructureError(
-            f"{place.of(atoms)}: energies of its atoms add up to {total:.4f} eV, its energy is {labels.energy:.4f} eV. "
+            f"{place.of(atoms)}: its atom energies add up to {total:.4f} eV, its energy is {labels.energy:.4f} eV. "
             "They are of two teachers or levels of theory. Label both with one, or give `atom_energies_weight` 0."
         )
 
@@ -160,7 +160,7 @@ def _add(arrays: Iterable[np.ndarray], found: Any) -> None:
 
 
 def seen(atoms: Atoms, labels: Labels) -> Iterator[np.ndarray]:
-    """All that training sees of a structure, but energies of atoms."""
+    """All that training sees of a structure, but atom energies."""
     yield from (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
     yield from (np.array(np.nan if x is None else x) for x in (labels.energy, labels.forces, labels.stress))
     if labels.hessian is not None:
