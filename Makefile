@@ -7,7 +7,7 @@ demo: .venv/ready
 	.venv/bin/equiprune demo demo_output
 
 test: .venv-nox/ready
-	.venv-nox/bin/nox
+	.venv-nox/bin/nox --parallel 2
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -16,7 +16,7 @@ test: .venv-nox/ready
 
 .venv-nox/ready:
 	$(PYTHON) -m venv .venv-nox
-	.venv-nox/bin/pip install --quiet 'nox>=2024.10' 'virtualenv>=20.26'
+	.venv-nox/bin/pip install --quiet 'nox>=2026.10' 'virtualenv>=20.26'
 	touch $@
 
 clean:
