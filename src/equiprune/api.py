@@ -49,7 +49,7 @@ from equiprune.structures.reading import open_structures, read_structures
 from equiprune.structures.sampling import held_out_frames, sample_frames, structure_ids
 from equiprune.training.arguments import Resources, TrainingData, Watchers
 from equiprune.training.from_scratch import from_scratch
-from equiprune.training.objective import Objective, Term
+from equiprune.training.objective import FeatureTerm, Objective, Term
 from equiprune.training.observers import Observer
 from equiprune.training.optimisation import Optimisation
 from equiprune.training.recipe import PRESETS, Recipe
@@ -77,6 +77,7 @@ __all__ = [
     "Elements",
     "EquipruneError",
     "FeatureSpace",
+    "FeatureTerm",
     "FromPlan",
     "GivenReferences",
     "GrowRadialBasis",

@@ -15,16 +15,26 @@ from equiprune.labelling.dynamics import Dynamics
 from equiprune.labelling.substitution import Substitution
 from equiprune.potentials.hessian import RandomProbes, Rows
 from equiprune.pruning.criteria import TaylorEnergy, TaylorForces
-from equiprune.training.objective import Absolute, ConditionalHuber, Huber, Norm, Objective, Square, Term
+from equiprune.training.objective import (
+    Absolute,
+    ConditionalHuber,
+    FeatureTerm,
+    Huber,
+    Norm,
+    Objective,
+    Square,
+    Term,
+)
 from equiprune.training.optimisation import Constant, Cosine, Linear, Optimisation, Plateau
 from equiprune.training.recipe import PRESETS, Recipe
 
 PLAN = ep.PruningPlan({"x": ep.BlockMask(ep.Irreps.scalars(3), ((2, 0),))})
 OBJECTIVE = Objective(Term(1.0, Huber(0.1), total=True), Term(2.0, Norm(), free=True), hessian=Term(3.0, Square()))
 SHARES = Objective(Term(1.0, Square()), Term(2.0, Square()), atom_energies=Term(3.0, Huber(0.4)))
+FEATURES = Objective(Term(1.0, Square()), Term(2.0, Square()), features=FeatureTerm(0.5, block_by_block=True))
 VALUES: list[Any] = [
     *(Square(), Absolute(), Norm(), Huber(0.2), ConditionalHuber(0.3), Term(2.0, Norm(), unit=3.0, six=True)),
-    *(OBJECTIVE, SHARES, *(preset.objective for preset in PRESETS.values())),
+    *(OBJECTIVE, SHARES, FEATURES, FEATURES.features, *(preset.objective for preset in PRESETS.values())),
     *(Constant(), Linear(0.2), Cosine(0.3), Plateau(0.4, 7), *(preset.optimisation for preset in PRESETS.values())),
     *(Optimisation(clip=None, rates={"a*": 0.5}), Recipe(OBJECTIVE, epochs=3, patience=2)),
     *(Rows(2, 3), RandomProbes(4, 5), Augmentation(2, 0.3, 0.4, 5), Dynamics(3), Substitution(2, (3, 11))),
@@ -53,7 +63,8 @@ def test_every_kind_is_tried() -> None:
 OLD = [
     value
     for value in VALUES
-    if type(value) not in (Term, Objective, Optimisation, Recipe, Substitution, ep.HiddenIrreps, ep.FromPlan)
+    if type(value)
+    not in (Term, FeatureTerm, Objective, Optimisation, Recipe, Substitution, ep.HiddenIrreps, ep.FromPlan)
 ]
 
 

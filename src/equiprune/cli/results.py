@@ -101,7 +101,8 @@ def certified(certificate: ep.Certificate) -> None:
 def trained(made: Trained) -> None:
     """Errors before and after, and where the run is."""
     some = f"{made.looked_at} of {made.structures} training structures"
-    show_table(f"On {'the validation structures' if made.validated else some}", accuracy_table(made.accuracies))
+    if made.accuracies:
+        show_table(f"On {'the validation structures' if made.validated else some}", accuracy_table(made.accuracies))
     show_table("", [["", ""], *([key, plain(item)] for key, item in made.files.items())])
 
 

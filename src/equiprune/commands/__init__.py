@@ -19,6 +19,7 @@ from equiprune.commands.export import Export
 from equiprune.commands.info import Info
 from equiprune.commands.label import Label
 from equiprune.commands.options.dashboards import WatchOptions
+from equiprune.commands.options.features import FeatureOptions
 from equiprune.commands.options.growth import GrowthOptions
 from equiprune.commands.options.labelling import CopyOptions, DynamicsOptions, ProbeOptions, SubstitutionOptions
 from equiprune.commands.options.labels import LabelOptions
@@ -43,6 +44,7 @@ __all__ = [
     "DynamicsOptions",
     "Evaluate",
     "Export",
+    "FeatureOptions",
     "GrowthOptions",
     "Info",
     "Label",

@@ -14,6 +14,7 @@ from ase import Atoms
 import equiprune as ep
 from equiprune.commands.opening import open_model
 from equiprune.commands.options.dashboards import UNWATCHED, WatchOptions
+from equiprune.commands.options.features import NO_FEATURES, FeatureOptions
 from equiprune.commands.options.labels import NO_KEYS, LabelOptions
 from equiprune.commands.options.loading import IN_PROCESS, LoadingOptions
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
@@ -33,7 +34,7 @@ from equiprune.structures.sequences import Selection
 from equiprune.training.arguments import Resources, TrainingData, Watchers
 from equiprune.training.from_scratch import from_scratch as initialised
 from equiprune.training.optimisation import Plateau
-from equiprune.training.recipe import PRESETS, steps_of
+from equiprune.training.recipe import PRESETS, Recipe, steps_of
 from equiprune.training.references import evenly_spaced, with_scale_of_forces
 from equiprune.training.replay import NO_REPLAY, Replay, relabelled, replay_said
 from equiprune.training.trainer import train as run_training
@@ -47,7 +48,8 @@ class Trained:
 
     Attributes:
         run: its directory.
-        accuracies: of the model before and after, on what chose it or else on some of what it was trained on.
+        accuracies: of the model before and after, on what chose it or else on some of what it was trained on; none
+            where no label took part.
         validated: whether structures chose the model.
         looked_at, structures: how many the accuracies are of, and how many it was trained on.
     """
@@ -104,6 +106,7 @@ class Train(Request[Trained | None]):
     loading: LoadingOptions = IN_PROCESS
     recipe: RecipeOptions = DEFAULT_RECIPE
     weights: WeightOptions = NO_WEIGHTS
+    features: FeatureOptions = NO_FEATURES
     from_scratch: Switch = False
     theory: TheoryOptions = SAME_THEORY
     seed: NotNegative = 0
@@ -121,7 +124,7 @@ class Train(Request[Trained | None]):
                 "`patience` waits for a better validation loss: give `validation` or `validation_share`, or leave it "
                 "out."
             )
-        self.recipe.recipe(self.weights, self.seed)
+        self._recipe  # noqa: B018 (raises what is wrong with it)
         self._check_sample()
         self.watch.observers(self.output)
         self.processes.check_machine(os.environ)
@@ -142,17 +145,18 @@ class Train(Request[Trained | None]):
         self.theory.check_file()
         for written in (self.output, self.loading.cache):
             check_apart(written, [self.data, self.validation, *self.theory.files])
-        observers, recipe = self.watch.observers(self.output), self.recipe.recipe(self.weights, self.seed)
+        observers, recipe = self.watch.observers(self.output), self._recipe
         fabric = self.processes.launched()
         say: Say = remarks.info if fabric.is_global_zero else _nothing
         sets = self._sets(say)
         start, replay = self._start(sets.training, str(fabric.device), say)
+        parent = open_model(self.features.parent, self.dtype, self.opening) if self.features.parent else None
         say(f"Preset {self.recipe.preset}: {PRESETS[self.recipe.preset].source}.")
         if not sets.held_out and isinstance(recipe.optimisation.schedule, Plateau):
             say("Without `validation` the learning rate stays as it is, and the last model is the result.")
         own = len(sets.training)
         steps = steps_of(recipe, own, replay.per_epoch(own), fabric.world_size)
-        data = TrainingData(sets.training, sets.held_out, replay, self._prints() | sets.facts)
+        data = TrainingData(sets.training, sets.held_out, replay, self._prints() | sets.facts, parent)
         resources = Resources(fabric, self.loading.workers, self.loading.cache)
         looked_at = checking(own + len(sets.held_out) + len(replay.structures))
         shown = display if fabric.is_global_zero else unseen
@@ -160,6 +164,10 @@ class Train(Request[Trained | None]):
             watchers = Watchers(say, step, look, observers)
             run_training(start, data, recipe, self.output, resources=resources, watchers=watchers)
         return self._trained(start, sets) if fabric.is_global_zero else None
+
+    @property
+    def _recipe(self) -> Recipe:
+        return self.recipe.recipe(self.weights, self.seed, self.features.term)
 
     def _prints(self) -> dict[str, str]:
         files = {"data": self.data, "validation": self.validation, "replay": self.theory.replay}
@@ -181,7 +189,8 @@ class Train(Request[Trained | None]):
         how: dict[str, Any] = {"dtype": start.dtype, "head": start.head, "device": start.device}
         models = {"start": start, "trained": ep.load(self.output / "model", **how)}
         looked_at = sets.held_out or evenly_spaced(sets.training)
-        accuracies = tuple(ep.evaluate(models, looked_at))
+        labelled = self._recipe.objective.labelled()
+        accuracies = tuple(ep.evaluate(models, looked_at)) if labelled else ()
         return Trained(self.output, accuracies, bool(sets.held_out), len(looked_at), len(sets.training))
 
 

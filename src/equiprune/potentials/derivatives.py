@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
+from types import MappingProxyType
 
 import numpy as np
 import torch
@@ -203,28 +204,50 @@ class Predictor(nn.Module):
     """The module of a potential with energies, forces, stress and Hessian products as its output, for training.
 
     Derivatives are part of the forward pass, as distributed training needs: its hooks see one forward and one backward.
+
+    Attributes:
+        shown: feature spaces that are an output as well.
+        derived: without derivatives there are energies and features alone, at a third of the cost.
     """
 
-    def __init__(self, adapter: ModelAdapter, module: nn.Module, architecture: Architecture, head: str | None) -> None:
+    def __init__(
+        self,
+        adapter: ModelAdapter,
+        module: nn.Module,
+        architecture: Architecture,
+        head: str | None,
+        *,
+        shown: Sequence[str] = (),
+        derived: bool = True,
+    ) -> None:
         super().__init__()
         self.module = module
         self.direct_forces = architecture.direct_forces
+        self.shown, self.derived = tuple(shown), derived
         self._chosen = (adapter, architecture, head)
 
-    def forward(self, graph: AtomicGraph, vectors: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self, graph: AtomicGraph, vectors: Tensor, given: Mapping[str, Tensor] = MappingProxyType({})
+    ) -> dict[str, Tensor]:
         """Energy (structures,) and atom_energies (atoms,) eV, forces (atoms, 3) eV/Angstrom, stress in eV/Angstrom^3.
 
         Stress, (structures, 3, 3), is zero for a structure that is not periodic in 3-D, and where forces are an output
         of their own. With ``vectors``, (vectors, atoms, 3), also the products of the Hessian with them, in
-        eV/Angstrom^2.
+        eV/Angstrom^2. Of each shown space its features, (rows, irreps.dim), under its name. The model goes on with
+        ``given`` features, by space, instead of its own.
         """
+        taps = _Shown({name: [] for name in self.shown}, given)
+        outputs = self._outputs(graph, vectors, NO_TAPS.watching({name: partial(taps, name) for name in self.shown}))
+        return outputs | {name: torch.cat(features) for name, features in taps.seen.items() if features}
+
+    def _outputs(self, graph: AtomicGraph, vectors: Tensor, taps: Taps) -> dict[str, Tensor]:
         adapter, architecture, head = self._chosen
+        evaluate = evaluation(adapter, self.module, architecture, head)
+        if not self.derived:
+            outputs = evaluate(graph, taps)
+            return {"energy": outputs.energies, "atom_energies": outputs.atom_energies}
         found = differentiated(
-            evaluation(adapter, self.module, architecture, head),
-            graph,
-            vectors=vectors,
-            create_graph=self.training,
-            direct_forces=self.direct_forces,
+            evaluate, graph, taps, vectors=vectors, create_graph=self.training, direct_forces=self.direct_forces
         )
         return {
             "energy": found.energies,
@@ -233,3 +256,17 @@ class Predictor(nn.Module):
             "hessian": found.hessian,
             "atom_energies": found.atom_energies,
         }
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Features as the model makes them, differentiable, and what it goes on with."""
+
+    seen: Mapping[str, list[Tensor]]
+    given: Mapping[str, Tensor]
+
+    def __call__(self, name: str, feature: Tensor) -> Tensor:
+        seen = self.seen[name]
+        seen.append(feature)
+        rows = len(feature)
+        return self.given[name][rows * (len(seen) - 1) : rows * len(seen)] if name in self.given else feature

@@ -171,9 +171,12 @@ class Potential:
         """Energies (structures,) in eV, differentiable in the graph's leaves."""
         return self.evaluate(graph).energies
 
-    def for_training(self) -> Predictor:
-        """Its module with forces, stress and Hessian products as its output, differentiable in the weights."""
-        return Predictor(self.adapter, self.module, self.architecture, self.head)
+    def for_training(self, shown: Sequence[str] = (), *, derived: bool = True) -> Predictor:
+        """Its module with forces, stress and Hessian products as its output, differentiable in the weights.
+
+        Also with the features of the spaces that are ``shown``; without derivatives of the energy unless ``derived``.
+        """
+        return Predictor(self.adapter, self.module, self.architecture, self.head, shown=shown, derived=derived)
 
     def differentiate(
         self, graph: AtomicGraph, observe: Sequence[str] = (), vectors: Tensor | None = None

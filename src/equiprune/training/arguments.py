@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ase import Atoms
 
+from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 from equiprune.training.observers import Observer
 from equiprune.training.replay import NO_REPLAY, Replay
@@ -26,12 +27,19 @@ class TrainingData:
         validation: only choose the best model.
         replay: a second labelled set, some of which is seen in every epoch.
         fingerprints: of the files, recorded and compared when resuming.
+        parent: the model whose features are labels too, where the objective weighs features.
     """
 
     structures: Sequence[Atoms]
     validation: Sequence[Atoms] = ()
     replay: Replay = NO_REPLAY
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    parent: Potential | None = None
+
+    @property
+    def prints(self) -> dict[str, str]:
+        """Fingerprints of the files, and of the parent."""
+        return {**self.fingerprints, **({"parent": self.parent.checkpoint.sha256} if self.parent else {})}
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -25,11 +25,12 @@ class TrainingBatch:
     targets: LabelBatch
     names: tuple[str, ...]
     origins: tuple[Origin, ...]
+    given: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
     @property
-    def inputs(self) -> tuple[AtomicGraph, torch.Tensor]:
-        """Inputs of a `Predictor`: the graph, and the vectors whose Hessian products are asked for."""
-        return self.graph, self.targets.vectors
+    def inputs(self) -> tuple[AtomicGraph, torch.Tensor, Mapping[str, torch.Tensor]]:
+        """Inputs of a `Predictor`: the graph, vectors whose Hessian products are asked for, and given features."""
+        return self.graph, self.targets.vectors, self.given
 
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch elsewhere."""

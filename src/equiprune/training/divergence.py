@@ -13,7 +13,9 @@ from equiprune.training.batches import TrainingBatch
 
 def not_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> StructureError | None:
     """The error that energies, forces or Hessian products of a batch are, if one of them is not finite."""
-    bad_atoms = ~(predicted["forces"].isfinite().all(-1) & predicted["hessian"].isfinite().all(-1).all(0))
+    bad_atoms = ~predicted["atom_energies"].isfinite()
+    if "forces" in predicted:
+        bad_atoms |= ~(predicted["forces"].isfinite().all(-1) & predicted["hessian"].isfinite().all(-1).all(0))
     bad = set(data.graph.structure_of_atom[bad_atoms].tolist())
     bad |= set((~predicted["energy"].isfinite()).nonzero().flatten().tolist())
     return diverged(f"the predictions for {data.called(sorted(bad))} are") if bad else None

@@ -1,4 +1,4 @@
-"""Objectives of training: weighted sums of distances in energy, forces, stress, Hessian products and atom energies.
+"""Objectives of training: weighted sums of distances from labels, and from the features of a parent.
 
 The distances are those of upstream recipes: mace/modules/loss.py (``WeightedEnergyForcesStressLoss``,
 ``UniversalLoss``) and sevenn/train/loss.py. A label that a structure lacks (NaN) takes no part.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,10 +21,25 @@ from equiprune.files.settings import kind, to_json
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.labels import QUANTITIES
 
+TERMS = (*QUANTITIES, "features")
+"""All that an objective can weigh."""
 _OF_ALL_RUNS = ("energy", "forces", "stress")
 """Quantities that the files of every run mention."""
 KBAR = 1602.1766208
 """kbar in one eV/Angstrom^3; SevenNet's stress loss is in kbar."""
+
+
+@dataclass(frozen=True)
+class FeatureLabels:
+    """Features of a parent in the places of its child's.
+
+    Attributes:
+        values: by space, (rows, child's irreps.dim); a row per atom, or blocks of such rows one after another.
+        size: by space, how large they usually are.
+    """
+
+    values: Mapping[str, Tensor] = field(default_factory=dict)
+    size: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,7 @@ class LabelBatch:
     vectors        (vectors, atoms, 3)   none; zero where a structure has fewer than others
     fixed          (atoms,)              whether an atom is held where it is (ASE's FixAtoms)
     atom_energies  (atoms,)              eV, each atom's share of the energy
+    features       see `FeatureLabels`   none; those of a parent, which no structure brings along
     =============  ====================  ===================================================
     """
 
@@ -51,10 +67,12 @@ class LabelBatch:
     vectors: Tensor = field(default_factory=lambda: torch.empty(0, 0, 3))
     fixed: Tensor = field(default_factory=lambda: torch.empty(0, dtype=torch.bool))
     atom_energies: Tensor = field(default_factory=lambda: torch.empty(0))
+    features: FeatureLabels = field(default_factory=FeatureLabels)
 
     def to(self, device: torch.device | str) -> LabelBatch:
-        """The same labels elsewhere."""
-        return LabelBatch(**{name: label.to(device) for name, label in vars(self).items()})
+        """The same labels elsewhere; features of a parent are made where they are needed."""
+        tensors = {name: label for name, label in vars(self).items() if isinstance(label, Tensor)}
+        return LabelBatch(**{name: label.to(device) for name, label in tensors.items()}, features=self.features)
 
 
 class Distance(ABC):
@@ -156,6 +174,39 @@ class Term:
             raise TargetError(f"A weight of {self.weight} is not possible: give 0 or a positive number.")
 
 
+@kind("feature_term")
+@dataclass(frozen=True)
+class FeatureTerm:
+    """The part that a parent's features have in an objective.
+
+    It is the square of the difference relative to the square of what the parent's features are, on average over atoms,
+    components and spaces: 0.01 is an error of 10 %.
+
+    Attributes:
+        weight: zero leaves them out.
+        block_by_block: every interaction starts from the parent's features instead of the model's own, so that each
+            learns what its parent's does by itself.
+    """
+
+    weight: float = 0.0
+    block_by_block: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight < float("inf"):
+            raise TargetError(f"A weight of {self.weight} is not possible: give 0 or a positive number.")
+
+    def sum(self, predicted: Mapping[str, Tensor], labels: FeatureLabels, atoms: int) -> Sum:
+        """The weighted sum over atoms; ``predicted`` has the features of each space under its name."""
+        total = predicted["energy"].new_zeros(())
+        for name, values in labels.values.items():
+            total = total + ((predicted[name] - values) / labels.size[name]).square().mean()
+        return Sum(self.weight * atoms * total / max(len(labels.values), 1), atoms)
+
+
+NOT_WEIGHED = FeatureTerm()
+"""Features take no part."""
+
+
 @dataclass(frozen=True)
 class Sum:
     """A sum and how many numbers went in; means are taken over all processes, so that they equal those of one."""
@@ -178,6 +229,7 @@ class Objective:
             energy among atoms, so that each atom's share is a label of its own; a model trained by itself divides it
             in another way.
         hessian_samples: how many of a structure's vectors take part in a step; one more backward pass each.
+        features: the part of a parent's features, which a pruned model shares where it kept them.
     """
 
     energy: Term
@@ -186,6 +238,7 @@ class Objective:
     hessian: Term = field(default_factory=lambda: Term(0.0, Norm()))
     hessian_samples: int = 1
     atom_energies: Term = field(default_factory=lambda: Term(0.0, Huber()))
+    features: FeatureTerm = field(default_factory=FeatureTerm)
 
     def __post_init__(self) -> None:
         if not self.weighted():
@@ -194,12 +247,21 @@ class Objective:
             raise TargetError(f"{self.hessian_samples} Hessian vectors per step are not possible: give 1 or more.")
 
     def weighted(self) -> list[str]:
-        """Quantities that take part."""
-        return [name for name in QUANTITIES if getattr(self, name).weight > 0]
+        """Terms that take part."""
+        return [name for name in TERMS if getattr(self, name).weight > 0]
+
+    def labelled(self) -> list[str]:
+        """Quantities that take part, of which structures have labels."""
+        return [name for name in self.weighted() if name in QUANTITIES]
+
+    @property
+    def derived(self) -> bool:
+        """True where something that takes part is a derivative of the energy."""
+        return any(term.weight > 0 for term in (self.forces, self.stress, self.hessian))
 
     def recorded(self) -> list[str]:
-        """Quantities that a run's files mention; those of teachers only where they take part."""
-        return [name for name in QUANTITIES if name in _OF_ALL_RUNS or getattr(self, name).weight > 0]
+        """Terms that a run's files mention; those of teachers only where they take part."""
+        return [name for name in TERMS if name in _OF_ALL_RUNS or getattr(self, name).weight > 0]
 
     def fields(self) -> dict[str, Any]:
         """Fields that a run records and compares; nothing depends on a teacher's term without a weight."""
@@ -210,16 +272,18 @@ class Objective:
         """The weighted sum over labels of each quantity that takes part, and how many components went in."""
         atoms = torch.bincount(graph.structure_of_atom, minlength=graph.n_structures)
         size = torch.ones_like(atoms) if self.energy.total else atoms
-        pairs = {
-            "energy": (predicted["energy"] / size, targets.energy / size),
-            "forces": (predicted["forces"], self._forces(targets)),
-            "stress": (predicted["stress"], targets.stress),
+        pairs: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
+            "energy": lambda: (predicted["energy"] / size, targets.energy / size),
+            "forces": lambda: (predicted["forces"], self._forces(targets)),
+            "stress": lambda: (predicted["stress"], targets.stress),
+            "atom_energies": lambda: (predicted["atom_energies"], targets.atom_energies),
+            # atom by atom, since a structure may lack some of the vectors
+            "hessian": lambda: (predicted["hessian"].reshape(-1, 3), targets.hessian.reshape(-1, 3)),
         }
-        if self.atom_energies.weight > 0:
-            pairs["atom_energies"] = (predicted["atom_energies"], targets.atom_energies)
-        if self.hessian.weight > 0:  # atom by atom, since a structure may lack some of the vectors
-            pairs["hessian"] = (predicted["hessian"].reshape(-1, 3), targets.hessian.reshape(-1, 3))
-        return {name: self._sum(getattr(self, name), *pairs[name]) for name in self.weighted()}
+        sums = {name: self._sum(getattr(self, name), *pairs[name]()) for name in self.labelled()}
+        if self.features.weight > 0:
+            sums["features"] = self.features.sum(predicted, targets.features, len(graph.positions))
+        return sums
 
     def _forces(self, targets: LabelBatch) -> Tensor:
         return targets.forces.masked_fill(targets.fixed[:, None], math.nan) if self.forces.free else targets.forces

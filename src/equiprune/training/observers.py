@@ -17,7 +17,7 @@ from typing import Any
 
 from equiprune.errors import EquipruneError
 from equiprune.files.atomic import replacing, write_text
-from equiprune.training.objective import QUANTITIES
+from equiprune.training.objective import TERMS
 from equiprune.training.run_folder import RunFolder
 
 Row = Mapping[str, float]
@@ -181,7 +181,7 @@ def plot_curve(rows: Sequence[Row], path: Path) -> None:
     """One panel per quantity of the objective and one for the learning rate, against the step. PNG or SVG."""
     from matplotlib.figure import Figure  # slow to import, and only pictures need it
 
-    quantities = [q for q in QUANTITIES if any(f"train_{q}" in row for row in rows)]
+    quantities = [q for q in TERMS if any(f"train_{q}" in row for row in rows)]
     figure = Figure(figsize=(3.6 * (len(quantities) + 1), 3.2), layout="constrained")
     *panels, last = figure.subplots(1, len(quantities) + 1, squeeze=False)[0]
     for panel, quantity in zip(panels, quantities, strict=True):

@@ -35,7 +35,7 @@ class DatasetSummary:
 
     def lacking(self, objective: Objective) -> list[str]:
         """Weighted quantities that no structure has a label of."""
-        return [quantity for quantity in objective.weighted() if not self.labels.of_quantity(quantity)]
+        return [quantity for quantity in objective.labelled() if not self.labels.of_quantity(quantity)]
 
 
 _HOW = {
@@ -70,7 +70,7 @@ def check_labels(
     labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, each, shares=shares))
     scan_dataset = DatasetSummary(labels, found.hexdigest())
     lacking = scan_dataset.lacking(objective)
-    if lacking and (every or len(lacking) == len(objective.weighted())):
+    if lacking and (every or len(lacking) == len(objective.labelled())):
         raise _unlabelled(use, lacking[0])
     return scan_dataset
 

@@ -28,6 +28,7 @@ from equiprune.adapters.precision import dtype_name
 from equiprune.errors import EquipruneError, TargetError
 from equiprune.potentials.atomic_energies import reference_steps
 from equiprune.potentials.checkpoint import save
+from equiprune.potentials.derivatives import Predictor
 from equiprune.potentials.potential import Potential, check_predicted
 from equiprune.progress import Progress
 from equiprune.structures.sequences import Concatenation
@@ -35,9 +36,10 @@ from equiprune.training.arguments import ONE_CPU, UNWATCHED, Resources, Training
 from equiprune.training.batches import TrainingBatch, groups
 from equiprune.training.distributed import Processes, check_gradients_agree
 from equiprune.training.divergence import diverged, not_finite, overflowing
+from equiprune.training.feature_labels import FeatureTeacher
 from equiprune.training.hessian_batches import ProbeSchedule
 from equiprune.training.loading import Loader, Request, translated_worker_errors
-from equiprune.training.objective import QUANTITIES, Sum
+from equiprune.training.objective import TERMS, Sum
 from equiprune.training.observers import watching
 from equiprune.training.optimisation import (
     averaged,
@@ -46,7 +48,6 @@ from equiprune.training.optimisation import (
     set_learning_rate,
 )
 from equiprune.training.recipe import Recipe, steps_of
-from equiprune.training.replay import Replay
 from equiprune.training.run_folder import RunFolder, RunState
 from equiprune.training.scan import digest, scan_dataset
 from equiprune.training.signals import StoppedError, graceful_shutdown
@@ -92,7 +93,7 @@ def train(
     _check_can_be_trained(potential, data, recipe)
     processes = Processes(resources.fabric or Fabric(accelerator="cpu", devices=1))
     digests, loader = _opened(potential, data, recipe, processes, resources, watchers)
-    loop = _Loop(potential, recipe, Path(run), processes, loader, watchers.progress, data.replay)
+    loop = _Loop(potential, recipe, Path(run), processes, loader, watchers.progress, data)
     with (
         graceful_shutdown(loop.ask_to_stop),
         processes.stopping_with_the_others(),
@@ -100,7 +101,7 @@ def train(
         closing(loader),
         loop.holding,
     ):
-        loop.open(data.structures, digests, data.fingerprints)
+        loop.open(data.structures, digests, data.prints)
         with ExitStack() as ending:
             with processes.together():
                 watched = watching(watchers.observers if processes.first else (), loop.folder)
@@ -112,7 +113,9 @@ def train(
 def _check_can_be_trained(potential: Potential, data: TrainingData, recipe: Recipe) -> None:
     if potential.taps:
         raise TargetError("A masked potential cannot be trained, its masks would be lost. Prune the model instead.")
-    check_predicted(potential, recipe.objective.weighted())
+    check_predicted(potential, recipe.objective.labelled())
+    if (data.parent is None) == (recipe.objective.features.weight > 0):
+        raise TargetError("Features are labels of a `parent`: give that model and a weight of features, or neither.")
     if recipe.patience is not None and not data.validation:
         raise TargetError("Patience waits for a better validation loss: give validation structures, or no patience.")
 
@@ -137,6 +140,11 @@ def _opened(
         return digests, Loader.of(potential, learnt, resources.workers, resources.cache)
 
 
+def _feature_teacher(child: Potential, data: TrainingData, recipe: Recipe) -> FeatureTeacher | None:
+    """The parent whose features are labels, if they are."""
+    return None if data.parent is None else FeatureTeacher.of(data.parent, child, data.structures)
+
+
 class _Loop:
     """One run: the module, its optimizer and where they are."""
 
@@ -148,15 +156,16 @@ class _Loop:
         processes: Processes,
         loader: Loader,
         progress: Progress,
-        replay: Replay,
+        data: TrainingData,
     ) -> None:
         self.start, self.recipe, self.folder, self.loader = potential, recipe, RunFolder(run), loader
-        self.replay, self.processes, fabric = replay, processes, processes.fabric
+        self.replay, self.processes, fabric = data.replay, processes, processes.fabric
         self.fabric, self.progress, self.stop = fabric, progress, False
         like = (potential.adapter, potential.checkpoint, potential.dtype, potential.head)
         own = Potential.create(*like, fabric.device, for_training=True)
         self.potential = own
-        self.predictor = own.for_training()
+        self.teacher = _feature_teacher(own, data, recipe)
+        self.predictor = self._predictor(own)
         layouts = own.adapter.layouts(own.architecture)
         names = [n for n, p in own.module.named_parameters() if p.requires_grad and layouts[n].trainable]
         freeze(own.module, names, recipe.optimisation)
@@ -283,7 +292,19 @@ class _Loop:
         weighed = "hessian" in objective.weighted()
         probes = ProbeSchedule(objective.hessian_samples, self.recipe.seed, epoch) if weighed else None
         loaded = self.loader([Request(use, group, probes) for group in groups])
-        return (data.to(self.potential.device) for data in loaded)
+        return (self._with_features(data.to(self.potential.device)) for data in loaded)
+
+    def _with_features(self, data: TrainingBatch) -> TrainingBatch:
+        """The batch with features of the parent as labels, and as what the model goes on with if it shall."""
+        if self.teacher is None:
+            return data
+        labels = self.teacher.labels(data.graph)
+        given = labels.values if self.recipe.objective.features.block_by_block else {}
+        return replace(data, targets=replace(data.targets, features=labels), given=given)
+
+    def _predictor(self, potential: Potential) -> Predictor:
+        shown = tuple(self.teacher.columns) if self.teacher else ()
+        return potential.for_training(shown, derived=self.recipe.objective.derived)
 
     def _training_batches(self, groups: Sequence[Sequence[int]], epoch: int) -> Iterator[TrainingBatch]:
         """As many for every process, each once all have theirs."""
@@ -335,9 +356,9 @@ class _Loop:
             load_weights(self._second.module, {**self.start.checkpoint.weights, **weights})
             batches = [numbers[start : start + size] for start in numbers[::size]]
             own = self._batches("validation", batches[self.fabric.global_rank :: self.processes.count])
-            totals, counts = validation_sums(self._second, own, self.recipe.objective)
+            totals, counts = validation_sums(self._predictor(self._second).eval(), own, self.recipe.objective)
         totals, counts = self.processes.added(totals), self.processes.totals(counts)
-        found = zip(QUANTITIES, totals, counts, strict=True)
+        found = zip(TERMS, totals, counts, strict=True)
         losses = {name: total / count for name, total, count in found if count}
         self.state.validations.append(sum(losses.values()))
         if self.state.waited == 0:
@@ -382,7 +403,7 @@ class _Loop:
 
     def _check_finite(self, trained: Potential, group: Sequence[int]) -> None:
         [data] = self._batches("training", [group])
-        if error := not_finite(trained.for_training().eval()(*data.inputs), data):
+        if error := not_finite(self._predictor(trained).eval()(*data.inputs), data):
             raise error
 
     def _write(self, trained: Potential, path: Path) -> None:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from equiprune.potentials.potential import Potential
+from equiprune.potentials.derivatives import Predictor
 from equiprune.training.batches import TrainingBatch
 from equiprune.training.divergence import not_finite
-from equiprune.training.objective import QUANTITIES, Objective
+from equiprune.training.objective import TERMS, Objective
 
 
 def validation_sums(
-    potential: Potential, batches: Iterable[TrainingBatch], objective: Objective
+    predictor: Predictor, batches: Iterable[TrainingBatch], objective: Objective
 ) -> tuple[list[float], list[int]]:
-    """The weighted sum of each quantity over batches, and how many components went in.
+    """The weighted sum of each term over batches, and how many components went in.
 
     Raises:
         StructureError: a prediction is not finite.
     """
-    predictor = potential.for_training().eval()
-    totals, counts = dict.fromkeys(QUANTITIES, 0.0), dict.fromkeys(QUANTITIES, 0)
+    totals, counts = dict.fromkeys(TERMS, 0.0), dict.fromkeys(TERMS, 0)
     for data in batches:
         predicted = predictor(*data.inputs)
         if error := not_finite(predicted, data):

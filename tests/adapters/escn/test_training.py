@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from feature_loss import assert_features_are_learnt
 from random_escn import random_checkpoint, small
 from test_forward import upstream
 
@@ -116,3 +117,9 @@ def test_the_calculator_has_no_stress(parent: ep.Potential, labelled: list[Atoms
     assert "stress" not in atoms.calc.results
     with pytest.raises(Exception, match="stress"):
         atoms.get_stress()
+
+
+def test_features_of_the_parent_are_learnt(
+    parent: ep.Potential, student: ep.Potential, labelled: list[Atoms], tmp_path: Path
+) -> None:
+    assert_features_are_learnt(parent, student, labelled[:4], tmp_path)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from ase import Atoms
 from backward_pass import assert_quicker_and_the_same
+from feature_loss import assert_features_are_learnt
 from random_mace import random_checkpoint, stock
 
 import equiprune as ep
@@ -101,3 +102,8 @@ def test_a_trained_model_is_a_mace_model(tmp_path: Path, model: ep.Potential, st
 
 def test_training_has_a_quicker_backward_pass(model: ep.Potential, structures: list[Atoms]) -> None:
     assert_quicker_and_the_same(model.with_dtype(torch.float32), structures)
+
+
+def test_features_of_the_parent_are_learnt(model: ep.Potential, structures: list[Atoms], tmp_path: Path) -> None:
+    child = ep.prune(model, ep.allocate(model, [ep.Channels(2)], ep.data_free_scores(model, ep.Random(1))))
+    assert_features_are_learnt(model, child, structures[:4], tmp_path)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from backward_pass import assert_quicker_and_the_same
+from feature_loss import assert_features_are_learnt
 
 import equiprune as ep
 from equiprune.training.batches import with_labels
@@ -90,3 +91,9 @@ def test_a_trained_model_is_a_sevennet(tmp_path: Path, child: ep.Potential, stru
 
 def test_training_has_a_quicker_backward_pass(child: ep.Potential, structures: list[Atoms]) -> None:
     assert_quicker_and_the_same(child.with_dtype(torch.float32), structures)
+
+
+def test_features_of_the_parent_are_learnt(
+    parent: ep.Potential, child: ep.Potential, structures: list[Atoms], tmp_path: Path
+) -> None:
+    assert_features_are_learnt(parent, child, structures[:4], tmp_path)

@@ -15,6 +15,7 @@ PANELS = (
     "Which structures",
     "How to train",
     "What is minimised",
+    "Features of the parent",
     "Second derivatives",
     "Another level of theory",
     "Where it runs",

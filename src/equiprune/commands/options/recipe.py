@@ -12,7 +12,7 @@ from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Complete, NotNegative, Patterns, Positive
 from equiprune.errors import TargetError
 from equiprune.structures.labels import QUANTITIES
-from equiprune.training.objective import Objective
+from equiprune.training.objective import NOT_WEIGHED, FeatureTerm, Objective
 from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
 from equiprune.training.recipe import PRESETS, Recipe
 
@@ -54,12 +54,12 @@ class WeightOptions(Complete):
         if self.hessian_samples is not None and not self.hessian_weight:
             raise TargetError("`hessian_samples` counts what `hessian_weight` weighs; give it too.")
 
-    def on(self, objective: Objective) -> Objective:
-        """The objective with these weights; raises `TargetError` when nothing is left."""
+    def on(self, objective: Objective, features: FeatureTerm = NOT_WEIGHED) -> Objective:
+        """The objective with these weights and features; raises `TargetError` when nothing is left."""
         terms = {quantity: replace(getattr(objective, quantity), weight=w) for quantity, w in self._given().items()}
         if self.hessian_samples is None:
-            return replace(objective, **terms)
-        return replace(objective, **terms, hessian_samples=self.hessian_samples)
+            return replace(objective, features=features, **terms)
+        return replace(objective, features=features, **terms, hessian_samples=self.hessian_samples)
 
     def _given(self) -> dict[str, float]:
         weights = {quantity: getattr(self, f"{quantity}_weight") for quantity in QUANTITIES}
@@ -102,7 +102,7 @@ class RecipeOptions(Complete):
     def check(self) -> None:
         self.recipe(WeightOptions(), 0)
 
-    def recipe(self, weights: WeightOptions, seed: int) -> Recipe:
+    def recipe(self, weights: WeightOptions, seed: int, features: FeatureTerm = NOT_WEIGHED) -> Recipe:
         """The preset, with what is said instead."""
         chosen = PRESETS[self.preset]
         given: dict[str, Any] = {
@@ -115,7 +115,9 @@ class RecipeOptions(Complete):
         given = {name: value for name, value in given.items() if value is not None}
         given |= {name: getattr(self, name) or None for name in ("clip", "average") if getattr(self, name) is not None}
         optimisation = replace(chosen.optimisation, **given)
-        return Recipe(weights.on(chosen.objective), optimisation, self.epochs, self.batch_size, seed, self.patience)
+        return Recipe(
+            weights.on(chosen.objective, features), optimisation, self.epochs, self.batch_size, seed, self.patience
+        )
 
 
 def _rate(text: str) -> tuple[str, float]:

@@ -1,0 +1,122 @@
+"""Features of a parent as labels of its pruned child.
+
+Pruning keeps blocks of a parent's features, so the child's features have the same places and the same meaning: what the
+parent has there is a label for every number between two interactions, hundreds per atom where forces are three. No
+projection is needed between the two, as there is between models that were not cut out of one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial, reduce
+
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from equiprune.adapters import NO_TAPS
+from equiprune.adapters.history import Grown, Initialised, Pruned
+from equiprune.blocks import PruningPlan, Role, Site
+from equiprune.errors import TargetError
+from equiprune.potentials.potential import Potential
+from equiprune.structures.graph import AtomicGraph
+from equiprune.training.objective import FeatureLabels
+
+_MEASURED = 32
+"""Structures that say how large features are."""
+
+
+@dataclass(frozen=True)
+class FeatureTeacher:
+    """A parent, and where the features of its child are among its own.
+
+    Attributes:
+        parent: the model that the child was pruned from.
+        columns: of each feature space of the child, the columns of the parent's features, (child's irreps.dim,).
+        size: of each, the root mean square of the parent's features on some structures.
+    """
+
+    parent: Potential
+    columns: Mapping[str, Tensor]
+    size: Mapping[str, float]
+
+    @classmethod
+    def of(cls, parent: Potential, child: Potential, structures: Sequence[Atoms]) -> FeatureTeacher:
+        """The parent of a child, on the child's device and in its precision.
+
+        Some of ``structures`` are what the size of features is measured on.
+
+        Raises:
+            TargetError: the child was not pruned from this model, or its features have other places.
+        """
+        there = parent.with_dtype(child.dtype).on(child.device)
+        columns = {
+            name: torch.tensor(columns, device=child.device) for name, columns in kept_columns(parent, child).items()
+        }
+        unsized = cls(there, columns, dict.fromkeys(columns, 1.0))
+        some = [structures[i] for i in range(0, len(structures), -(-len(structures) // _MEASURED))]
+        found = [unsized.labels(there.graph([atoms])).values for atoms in some]
+        squares = {name: torch.cat([of[name].flatten() for of in found]).double().square().mean() for name in columns}
+        return cls(there, columns, {name: float(square.sqrt()) or 1.0 for name, square in squares.items()})
+
+    @torch.no_grad()
+    def labels(self, graph: AtomicGraph) -> FeatureLabels:
+        """Features of the parent where the child's are."""
+        seen: dict[str, list[Tensor]] = {name: [] for name in self.columns}
+
+        self.parent.evaluate(graph, NO_TAPS.watching({name: partial(_noted, into) for name, into in seen.items()}))
+        values = {name: torch.cat(of).index_select(1, self.columns[name]) for name, of in seen.items()}
+        return FeatureLabels(values, self.size)
+
+
+def _noted(into: list[Tensor], feature: Tensor) -> Tensor:
+    into.append(feature)
+    return feature
+
+
+def kept_columns(parent: Potential, child: Potential) -> dict[str, tuple[int, ...]]:
+    """By feature space of the child's atoms, the columns of the parent's features that it kept.
+
+    Raises:
+        TargetError: the child was not pruned from this model, or interactions were removed.
+    """
+    plan = _plan_between(parent, child)
+    theirs = {space.name: space for space in parent.spaces}
+    found = {}
+    for space in child.spaces:
+        if space.role != Role.NODE_FEATS or space.site is not Site.ATOM:
+            continue
+        mask = plan.mask(theirs[space.name]) if space.name in theirs else None
+        if mask is None or mask.kept_irreps != space.irreps:
+            raise TargetError(
+                f"'{child.checkpoint.source}' has {space.irreps} in {space.name}, where its parent kept "
+                f"{mask.kept_irreps if mask else 'nothing'}: whole interactions were removed, or the model has grown, "
+                "so its features are no longer the parent's. Give `features_weight` 0."
+            )
+        found[space.name] = mask.columns()
+    return found
+
+
+def _plan_between(parent: Potential, child: Potential) -> PruningPlan:
+    """All that was cut between two models of one history."""
+    before, after = parent.checkpoint, child.checkpoint
+    own = [dict(record) for record in after.history[len(before.history) :]]
+    same = [dict(record) for record in after.history[: len(before.history)]] == [dict(r) for r in before.history]
+    same &= child.adapter.name == parent.adapter.name and bool(own) and own[0]["parent_sha256"] == before.sha256
+    if not same:
+        pruned = [record["parent"] for record in after.history if record["step"] == Pruned.name]
+        of = f"it comes from '{pruned[0]}'" if pruned else "it was not pruned at all"
+        raise TargetError(
+            f"'{before.source}' is not the model that '{after.source}' was pruned from ({of}), so its features are not "
+            "labels of that one's. Give the model it was pruned from, or `features_weight` 0."
+        )
+    if any(record["step"] == Initialised.name for record in own):
+        raise TargetError(
+            f"The weights of '{after.source}' were drawn anew, so features of its parent are not labels of its own. "
+            "Give `features_weight` 0."
+        )
+    if any(record["step"] == Grown.name for record in own):
+        raise TargetError(f"'{after.source}' has grown since it was pruned. Give `features_weight` 0.")
+    plans = [PruningPlan.from_json(record["plan"]) for record in own if record["step"] == Pruned.name]
+    return reduce(PruningPlan.then, plans, PruningPlan.nothing())
