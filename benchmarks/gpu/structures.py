@@ -44,7 +44,7 @@ def starting_structures(data: Path, elements: frozenset[int], neighbours: int, s
     for atoms, visits in real:
         yield from (enlarged(atoms, random) for _ in range(visits))
     for _ in range(_ELEMENTAL_VISITS):
-        yield from _elemental(sorted(elements), random)
+        yield from elemental(sorted(elements), random)
     yield from _pairs(sorted(elements), random)
     crystals = [atoms for atoms, _ in real]
     rich = [atoms for atoms in crystals if len(set(atoms.numbers)) > 2]
@@ -130,7 +130,7 @@ def _scaled(atoms: Atoms, factor: float) -> Atoms:
     return atoms
 
 
-def _elemental(elements: Sequence[int], random: np.random.Generator) -> Iterator[Atoms]:
+def elemental(elements: Sequence[int], random: np.random.Generator) -> Iterator[Atoms]:
     """Lattices, supercells with vacancies, and slabs of every element."""
     for z in elements:
         for lattice in _LATTICES:

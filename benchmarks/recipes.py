@@ -1,0 +1,221 @@
+"""Which recipe distils best in the same time? ``python benchmarks/recipes.py labelled.extxyz --output recipes``.
+
+l3i5 at half width learns from crystals that l3i5 labelled (``benchmarks/crystals.py``, ``equiprune label``), by one
+recipe after another, each for the same CPU time on one thread and from the same weights. How many steps that is is
+measured first, so a learning rate falls to its end with every recipe. Tests are MPtrj frames of other compositions, at
+rest and displaced, labelled by l3i5. Results are kept one by one in the output folder: the same command goes on, and
+prints all there are, mean and range over seeds.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from reference_data import reference
+
+import equiprune as ep
+from equiprune.structures.sequences import Selection
+from equiprune.training.arguments import TrainingData
+from equiprune.training.objective import (
+    Absolute,
+    FeatureTerm,
+    Huber,
+    Objective,
+    Square,
+    Term,
+    mace_universal,
+    sevennet_huber,
+)
+from equiprune.training.optimisation import Constant, Cosine, Linear, Optimisation
+from equiprune.training.recipe import Recipe
+
+PLAIN = sevennet_huber()
+ADAM = Optimisation(2e-3, Linear(0.01), clip=None, average=None)
+_NONE = Term(0.0, Square())
+BLOCKS = Objective(_NONE, _NONE, features=FeatureTerm(1.0, block_by_block=True))
+TOGETHER = Objective(_NONE, _NONE, features=FeatureTerm(1.0), atom_energies=Term(0.5, Huber()))
+_TIMED = 6
+"""Steps by which the duration of one is measured."""
+_POINTS = 5
+"""Validations of a run."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe; what comes first takes a share of the time."""
+
+    objective: Objective = PLAIN
+    optimisation: Optimisation = ADAM
+    batch_size: int = 4
+    first: Objective | None = None
+    share: float = 0.3
+
+
+def features(weight: float) -> Candidate:
+    """The plain objective and features of the parent."""
+    return Candidate(replace(PLAIN, features=FeatureTerm(weight)))
+
+
+def adam(**changes: object) -> Candidate:
+    """Another optimisation."""
+    return Candidate(optimisation=replace(ADAM, **changes))  # type: ignore[arg-type]
+
+
+_L1 = Objective(Term(1.0, Absolute()), Term(1.0, Absolute()), Term(0.01, Absolute(), unit=PLAIN.stress.unit, six=True))
+CANDIDATES: Mapping[str, Candidate] = {
+    "energy, forces, stress (rate 2e-3, linear, 4 structures)": Candidate(),
+    "rate 5e-4": adam(learning_rate=5e-4),
+    "rate 1e-3": adam(learning_rate=1e-3),
+    "rate 4e-3": adam(learning_rate=4e-3),
+    "cosine": adam(schedule=Cosine(0.01)),
+    "constant": adam(schedule=Constant()),
+    "constant, average 0.99": adam(schedule=Constant(), average=0.99),
+    "average 0.99": adam(average=0.99),
+    "AMSGrad": adam(amsgrad=True),
+    "weight decay 1e-2": adam(weight_decay=1e-2),
+    "clipped at 1": adam(clip=1.0),
+    "2 structures": Candidate(batch_size=2),
+    "8 structures": Candidate(batch_size=8),
+    "forces weigh 10 (MACE's universal)": Candidate(mace_universal()),
+    "absolute errors": Candidate(_L1),
+    "atom energies 0.5": Candidate(replace(PLAIN, atom_energies=Term(0.5, Huber()))),
+    "features 0.01": features(0.01),
+    "features 0.1": features(0.1),
+    "features 1": features(1.0),
+    "first block by block, 30 %": Candidate(first=BLOCKS),
+    "first features and atom energies, 30 %": Candidate(first=TOGETHER),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all recipes share."""
+
+    parent: ep.Potential
+    child: ep.Potential
+    data: Sequence[Atoms]
+    validation: Sequence[Atoms]
+    tests: Mapping[str, Sequence[Atoms]] = field(default_factory=dict)
+
+    def errors(self, model: ep.Potential) -> dict[str, dict[str, float]]:
+        """Mean absolute errors by test, in meV/atom, meV/Angstrom and meV/Angstrom^3."""
+        found = {name: ep.evaluate({"": model}, structures)[0] for name, structures in self.tests.items()}
+        return {name: {q: one.mae(q) for q in ("energy", "forces", "stress")} for name, one in found.items()}
+
+
+def task(labelled: Path, structures: int) -> Task:
+    """The parent, its child at half width, what it learns from, and the tests."""
+    parent = ep.load("7net-l3i5")
+    every = ep.open_structures(labelled)
+    data = [every[i] for i in range(structures + 20)]
+    sane = [atoms for atoms in data if np.abs(atoms.get_forces()).max() < 30]
+    targets = [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)]
+    child = ep.prune(parent, ep.allocate(parent, targets, ep.calibrate(parent, sane[:40])))
+    frames = [a for a in reference("mptrj_sample/mptrj-random-1k.extxyz.xz")[::5] if len(a) <= 40]
+    aside = [frames[i] for i in np.random.default_rng(0).permutation(len(frames))[:30]]
+    displaced = [atoms.copy() for atoms in aside]
+    for seed, atoms in enumerate(displaced):
+        atoms.rattle(0.1, seed=seed)
+    tests = {"MPtrj": list(ep.label(parent, aside)), "displaced": list(ep.label(parent, displaced))}
+    return Task(parent, child, sane[20:], sane[:20], tests)
+
+
+def trained(start: ep.Potential, of: Task, how: Candidate, objective: Objective, steps: int, seed: int, run: Path):
+    """The model after so many steps, whatever an epoch of the data is."""
+    random = np.random.default_rng(seed)
+    needed = max(steps // _POINTS, 1) * how.batch_size
+    order = np.concatenate([random.permutation(len(of.data)) for _ in range(-(-needed // len(of.data)))])[:needed]
+    recipe = Recipe(objective, how.optimisation, min(_POINTS, steps), how.batch_size, seed)
+    parent = of.parent if objective.features.weight else None
+    held_out = of.validation if objective.labelled() else ()
+    return ep.train(start, TrainingData(Selection(of.data, order), held_out, parent=parent), recipe, run)
+
+
+def seconds_per_step(of: Task, how: Candidate, objective: Objective) -> float:
+    """CPU time of a step, without what a run begins and ends with."""
+    spent = []
+    for steps in (1, 1 + _TIMED):
+        with tempfile.TemporaryDirectory() as folder:
+            begun = time.process_time()
+            random = np.random.default_rng(0)
+            some = Selection(of.data, random.permutation(len(of.data))[: steps * how.batch_size])
+            parent = of.parent if objective.features.weight else None
+            recipe = Recipe(objective, how.optimisation, 1, how.batch_size, 0)
+            ep.train(of.child, TrainingData(some, parent=parent), recipe, Path(folder) / "run")
+            spent.append(time.process_time() - begun)
+    return (spent[1] - spent[0]) / _TIMED
+
+
+def result(of: Task, how: Candidate, seconds: float, seed: int) -> dict[str, object]:
+    """Errors, steps, CPU time and learning curve of one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        parts = [(how.first, how.share), (how.objective, 1 - how.share)] if how.first else [(how.objective, 1.0)]
+        steps = [max(int(seconds * share / seconds_per_step(of, how, part)), 1) for part, share in parts]
+        model, begun, curves = of.child, time.process_time(), []
+        for number, ((part, _), count) in enumerate(zip(parts, steps, strict=True)):
+            model = trained(model, of, how, part, count, seed, Path(folder) / f"{number}")
+            with (Path(folder) / f"{number}" / "curve.csv").open() as file:
+                rows = [row for row in csv.DictReader(file) if row.get("validation_forces")]
+            curves += [[float(row["seconds"]), float(row["validation_forces"])] for row in rows]
+        return {"steps": steps, "cpu": time.process_time() - begun, "curve": curves, "errors": of.errors(model)}
+
+
+def said(values: Sequence[float]) -> str:
+    """Mean and range over seeds."""
+    return f"{statistics.mean(values):.1f}" + (f" ({min(values):.1f}..{max(values):.1f})" if len(values) > 1 else "")
+
+
+def table(output: Path, start: Mapping[str, Mapping[str, float]]) -> str:
+    """A row for every recipe that has a result."""
+    tests = list(start)
+    rows = [["recipe", "runs", "steps", *(f"{test}: energy | forces | stress" for test in tests)]]
+    rows += [["not trained", "", "", *(" | ".join(f"{e:.1f}" for e in start[test].values()) for test in tests)]]
+    for name in CANDIDATES:
+        found = [json.loads(path.read_text()) for path in sorted(output.glob(f"{_file(name)}-*.json"))]
+        if found:
+            steps = "+".join(str(round(statistics.mean(s))) for s in zip(*(f["steps"] for f in found), strict=True))
+            cells = [" | ".join(said([f["errors"][t][q] for f in found]) for q in start[t]) for t in tests]
+            rows.append([name, str(len(found)), steps, *cells])
+    rule = "|---|---|---|" + "---|" * (3 * len(tests))
+    return "\n".join(["| " + " | ".join(rows[0]) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows[1:])])
+
+
+def _file(name: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in name)
+
+
+def main() -> None:
+    """Run what has no result yet, and print the table after each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("labelled", type=Path)
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--structures", type=int, default=1500)
+    parser.add_argument("--seconds", type=float, default=120, help="CPU time of each run")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", default=[], help="recipes whose names begin so")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    chosen.output.mkdir(parents=True, exist_ok=True)
+    of = task(chosen.labelled, chosen.structures)
+    start = of.errors(of.child)
+    for seed in range(chosen.seeds):
+        for name, how in CANDIDATES.items():
+            path = chosen.output / f"{_file(name)}-{seed}.json"
+            wanted = not chosen.only or any(name.startswith(word) for word in chosen.only)
+            if wanted and not path.exists():
+                path.write_text(json.dumps(result(of, how, chosen.seconds, seed)))
+                print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", flush=True)
+    print(table(chosen.output, start))
+
+
+if __name__ == "__main__":
+    main()
