@@ -21,10 +21,9 @@ import numpy as np
 import torch
 from ase import Atoms
 from reference_data import reference
+from timed import Teaching
 
 import equiprune as ep
-from equiprune.structures.sequences import Selection
-from equiprune.training.arguments import TrainingData
 from equiprune.training.objective import (
     Absolute,
     FeatureTerm,
@@ -43,8 +42,6 @@ ADAM = Optimisation(2e-3, Linear(0.01), clip=None, average=None)
 _NONE = Term(0.0, Square())
 BLOCKS = Objective(_NONE, _NONE, features=FeatureTerm(1.0, block_by_block=True))
 TOGETHER = Objective(_NONE, _NONE, features=FeatureTerm(1.0), atom_energies=Term(0.5, Huber()))
-_TIMED = 6
-"""Steps by which the duration of one is measured."""
 _POINTS = 5
 """Validations of a run."""
 
@@ -129,40 +126,22 @@ def task(labelled: Path, structures: int) -> Task:
     return Task(parent, child, sane[20:], sane[:20], tests)
 
 
-def trained(start: ep.Potential, of: Task, how: Candidate, objective: Objective, steps: int, seed: int, run: Path):
-    """The model after so many steps, whatever an epoch of the data is."""
-    random = np.random.default_rng(seed)
-    needed = max(steps // _POINTS, 1) * how.batch_size
-    order = np.concatenate([random.permutation(len(of.data)) for _ in range(-(-needed // len(of.data)))])[:needed]
-    recipe = Recipe(objective, how.optimisation, min(_POINTS, steps), how.batch_size, seed)
+def teaching(of: Task, how: Candidate, objective: Objective, seed: int) -> Teaching:
+    """One part of a recipe."""
+    recipe = Recipe(objective, how.optimisation, _POINTS, how.batch_size, seed)
     parent = of.parent if objective.features.weight else None
-    held_out = of.validation if objective.labelled() else ()
-    return ep.train(start, TrainingData(Selection(of.data, order), held_out, parent=parent), recipe, run)
-
-
-def seconds_per_step(of: Task, how: Candidate, objective: Objective) -> float:
-    """CPU time of a step, without what a run begins and ends with."""
-    spent = []
-    for steps in (1, 1 + _TIMED):
-        with tempfile.TemporaryDirectory() as folder:
-            begun = time.process_time()
-            random = np.random.default_rng(0)
-            some = Selection(of.data, random.permutation(len(of.data))[: steps * how.batch_size])
-            parent = of.parent if objective.features.weight else None
-            recipe = Recipe(objective, how.optimisation, 1, how.batch_size, 0)
-            ep.train(of.child, TrainingData(some, parent=parent), recipe, Path(folder) / "run")
-            spent.append(time.process_time() - begun)
-    return (spent[1] - spent[0]) / _TIMED
+    return Teaching(recipe, of.data, of.validation if objective.labelled() else (), parent)
 
 
 def result(of: Task, how: Candidate, seconds: float, seed: int) -> dict[str, object]:
     """Errors, steps, CPU time and learning curve of one run."""
     with tempfile.TemporaryDirectory() as folder:
-        parts = [(how.first, how.share), (how.objective, 1 - how.share)] if how.first else [(how.objective, 1.0)]
-        steps = [max(int(seconds * share / seconds_per_step(of, how, part)), 1) for part, share in parts]
+        shares = [(how.first, how.share), (how.objective, 1 - how.share)] if how.first else [(how.objective, 1.0)]
+        parts = [teaching(of, how, objective, seed) for objective, _ in shares]
+        steps = [part.steps(of.child, seconds * share) for part, (_, share) in zip(parts, shares, strict=True)]
         model, begun, curves = of.child, time.process_time(), []
-        for number, ((part, _), count) in enumerate(zip(parts, steps, strict=True)):
-            model = trained(model, of, how, part, count, seed, Path(folder) / f"{number}")
+        for number, (part, count) in enumerate(zip(parts, steps, strict=True)):
+            model = part.run(model, count, Path(folder) / f"{number}")
             with (Path(folder) / f"{number}" / "curve.csv").open() as file:
                 rows = [row for row in csv.DictReader(file) if row.get("validation_forces")]
             curves += [[float(row["seconds"]), float(row["validation_forces"])] for row in rows]
