@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from benchmarks.gpu.batched import evaluate
+from benchmarks.gpu.features import ParentFeatures
 from benchmarks.gpu.pool import Batch, Pool
 from benchmarks.gpu.replay import Step
 from equiprune.potentials.checkpoint import save
@@ -46,6 +47,7 @@ class Distillation:
         energy: weight of the total energy per atom, at first and, over the last third of the time, at the end.
         delta: of Huber's loss, in eV, eV/Angstrom and kbar.
         seed: of the order of the structures.
+        features: weight of the parent's features, relative to their size.
     """
 
     seconds: float
@@ -56,6 +58,7 @@ class Distillation:
     energy: tuple[float, float] = (1.0, 5.0)
     delta: float = 0.01
     seed: int = 0
+    features: float = 0.0
 
 
 class Losses:
@@ -145,7 +148,14 @@ def _trainable(child: Potential) -> list[Tensor]:
     return [p for p in child.module.parameters() if p.requires_grad]
 
 
-def distil(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, folder: Path) -> Potential:
+def distil(
+    child: Potential,
+    pool: Pool,
+    held_out: Pool,
+    recipe: Distillation,
+    folder: Path,
+    features: ParentFeatures | None = None,
+) -> Potential:
     """Train until the time is up; writes ``curve.jsonl``, ``state.pt`` and ``model`` in ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
     weights = _trainable(child)
@@ -153,7 +163,8 @@ def distil(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, f
     state = _State(adam, weights, [p.detach().clone() for p in weights])
     if (folder / "state.pt").exists():
         state.read(folder / "state.pt")
-    _train(child, pool, held_out, recipe, folder, state)
+    step = Step(child, weights, Losses(recipe, child.device), features)
+    _train(child, pool, held_out, recipe, folder, state, step)
     with _averaged(state):
         _record(folder, {"step": state.step, "seconds": recipe.seconds} | errors(child, held_out, recipe.batch_atoms))
     result = _saved(child, state, recipe)
@@ -161,9 +172,10 @@ def distil(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, f
     return result
 
 
-def _train(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, folder: Path, state: _State) -> None:
-    losses, shape = Losses(recipe, child.device), pool.shape(recipe.batch_atoms)
-    step = Step(child, state.weights, losses)
+def _train(
+    child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, folder: Path, state: _State, step: Step
+) -> None:
+    shape, names = pool.shape(recipe.batch_atoms), (*Losses.names, "features")
     batches = pool.epochs(shape, recipe.seed + state.step)
     if child.device.type == "cuda":
         print(f"{folder.name}: {shape}, {step.record(pool.batch(next(batches), shape))}", flush=True)
@@ -173,7 +185,7 @@ def _train(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, f
         which = next(batches)
         for group in state.adam.param_groups:
             group["lr"] = learning_rate(recipe, elapsed / recipe.seconds)
-        losses.set_progress(elapsed / recipe.seconds)
+        step.losses.set_progress(elapsed / recipe.seconds)
         step(pool.batch(which, shape))
         for p, g in zip(state.weights, step.gradients, strict=True):
             p.grad = g
@@ -187,7 +199,7 @@ def _train(child: Potential, pool: Pool, held_out: Pool, recipe: Distillation, f
             state.write(folder / "state.pt")
             row = {"step": state.step, "seconds": round(elapsed, 1)}
             row |= {"atoms_per_second": round(atoms / (time.monotonic() - shown))}
-            row |= {name: round(float(part), 6) for name, part in zip(losses.names, step.parts, strict=True)}
+            row |= {name: round(float(part), 6) for name, part in zip(names, step.parts, strict=False)}
             with _averaged(state):
                 _record(folder, row | errors(child, held_out, recipe.batch_atoms))
             shown, atoms = time.monotonic(), 0

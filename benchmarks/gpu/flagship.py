@@ -19,9 +19,11 @@ import torch
 from benchmarks.gpu.batched import Crystals, Edges, with_engine
 from benchmarks.gpu.distil import Distillation, distil, quickest
 from benchmarks.gpu.explore import KEPT_STEPS, Labelled, explore, joined
+from benchmarks.gpu.features import ParentFeatures
 from benchmarks.gpu.pool import Pool
 from benchmarks.gpu.structures import read_starting
 from equiprune.potentials.checkpoint import load
+from equiprune.potentials.potential import Potential
 
 
 def main() -> None:
@@ -47,13 +49,22 @@ def main() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     for child in chosen.children:
-        name, seconds, rate = child.split("=")
+        name, seconds, rate, weight = (*child.split("="), "0")[:4]
         start = load(str(chosen.models / f"{name}-start"))
         student = with_engine(start, chosen.training_engine, chosen.device, torch.float32, plain=True)
         sizes = chosen.batch_atoms
         atoms = quickest(student, pools[0], sizes) if len(sizes) > 1 else sizes[0]
-        recipe = Distillation(float(seconds), float(rate), atoms, seed=chosen.seed)
-        distil(student, *pools, recipe, chosen.output / name)
+        recipe = Distillation(float(seconds), float(rate), atoms, seed=chosen.seed, features=float(weight))
+        distil(student, *pools, recipe, chosen.output / name, _features(chosen, student, recipe))
+
+
+def _features(chosen: argparse.Namespace, student: Potential, recipe: Distillation) -> ParentFeatures | None:
+    """The parent's features where they have a weight; their size is that of some starting structures."""
+    if not recipe.features:
+        return None
+    parent = with_engine(load(str(chosen.models / "l3i5")), "e3nn", chosen.device, torch.float32, plain=True)
+    some = read_starting(chosen.models / "starting-structures.npz")[:64]
+    return ParentFeatures(parent, student, some, recipe.features)
 
 
 def _labelled(chosen: argparse.Namespace) -> tuple[Labelled, Labelled]:

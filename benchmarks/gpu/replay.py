@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.gpu.features import ParentFeatures
+from benchmarks.gpu.fixed import fixed_evaluation
 from benchmarks.gpu.pool import Batch
-from equiprune import AtomicGraph
-from equiprune.adapters import Outputs, Taps
+from equiprune.adapters import NO_TAPS
 from equiprune.potentials.derivatives import Derivatives, differentiated
 from equiprune.potentials.potential import Potential
 
@@ -29,33 +30,6 @@ _LARGEST_NORM = 10.0
 """Of a gradient; longer ones are shortened."""
 _TOLERANCE = 1e-3
 """Relative difference of gradients: sums in float32 whose order changes from run to run."""
-
-
-def fixed_evaluation(potential: Potential) -> Callable[[AtomicGraph, Taps], Outputs]:
-    """SevenNet's forward pass without taps, and without an operation that waits for the device."""
-    arch, module = potential.architecture, potential.module
-    table = torch.full((max(arch.elements) + 1,), -1)
-    table[torch.tensor(arch.elements)] = torch.arange(len(arch.elements))
-    table = table.to(potential.device)
-
-    def evaluate(graph: AtomicGraph, _taps: Taps) -> Outputs:
-        data: dict[str, Any] = {
-            "x": table[graph.numbers],
-            "edge_vec": graph.edge_vectors(),
-            "edge_index": graph.edge_index,
-            "batch": graph.structure_of_atom,
-        }
-        for name, layer in module.named_children():
-            if name == "reduce_total_enegy":  # upstream's spelling; it waits for the number of structures
-                break
-            data = layer(data)
-            if name == "onehot_idx_to_onehot":  # in float32, whatever the model is in
-                data |= {key: data[key].to(graph.positions.dtype) for key in ("x", "node_attr")}
-        of_atoms = data["atomic_energy"][:, 0]
-        total = of_atoms.new_zeros(graph.n_structures).index_add(0, graph.structure_of_atom, of_atoms)
-        return Outputs(total, of_atoms)
-
-    return evaluate
 
 
 @dataclass(frozen=True)
@@ -79,10 +53,13 @@ class Step:
     """Losses and gradients of the weights for one batch after another of one shape.
 
     After a call ``gradients`` holds those of the weights, shortened to a norm of 10, and zero where the loss was not
-    finite. ``parts`` is a tensor of the losses' parts.
+    finite. ``parts`` is a tensor of the losses' parts, with ``features`` last where they are learnt too.
     """
 
-    def __init__(self, potential: Potential, weights: Sequence[Tensor], losses: Losses) -> None:
+    def __init__(
+        self, potential: Potential, weights: Sequence[Tensor], losses: Losses, features: ParentFeatures | None = None
+    ) -> None:
+        self.features = features
         self.evaluate, self.weights, self.losses = fixed_evaluation(potential), list(weights), losses
         self.recorded: torch.cuda.CUDAGraph | None = None
         self.batch: Batch | None = None
@@ -140,8 +117,11 @@ class Step:
             self.recorded.replay()
 
     def _run(self, batch: Batch) -> None:
-        predicted = differentiated(self.evaluate, batch.graph, create_graph=True)
-        parts = torch.stack(list(self.losses(predicted, batch)))
+        seen: dict[str, Tensor] = {}
+        taps = self.features.taps(seen) if self.features else NO_TAPS
+        predicted = differentiated(self.evaluate, batch.graph, taps, create_graph=True)
+        of_features = [self.features(seen, batch)] if self.features else []
+        parts = torch.stack([*self.losses(predicted, batch), *of_features])
         found = torch.autograd.grad(parts.sum(), self.weights)
         norm = torch.stack([g.square().sum() for g in found]).sum().sqrt()
         scale = torch.where(norm.isfinite(), (_LARGEST_NORM / (norm + 1e-6)).clamp(max=1.0), 0.0)

@@ -2,13 +2,16 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 
 import equiprune as ep
+from equiprune.training.feature_labels import FeatureTeacher
 
 ROOT = Path(__file__).parents[3]
 
@@ -60,10 +63,78 @@ def test_a_child_is_distilled_for_a_moment_and_goes_on(small: ep.Potential, tmp_
     assert ep.load(tmp_path / "run" / "model").architecture == small.architecture
 
 
+def test_features_of_a_parent_are_learnt(small: ep.Potential) -> None:
+    from benchmarks.gpu.distil import Distillation, Losses
+    from benchmarks.gpu.explore import explore, joined
+    from benchmarks.gpu.features import ParentFeatures
+    from benchmarks.gpu.pool import Pool
+    from benchmarks.gpu.replay import Step
+
+    crystals = [atoms for atoms in ep.probe_structures(small.elements).values() if atoms.pbc.all()]
+    child = ep.prune(small, ep.allocate(small, [ep.Channels(4)], ep.data_free_scores(small, ep.Magnitude())))
+    pool = Pool(joined(list(explore(small, crystals, seconds=2.0, batch_atoms=30, seed=0))), small.architecture.cutoff)
+    shape = pool.shape(20)
+    batch = pool.batch(next(pool.batches(shape, range(len(pool)))), shape)
+    weights = [weight for weight in child.module.parameters() if weight.requires_grad]
+    losses = Losses(Distillation(1.0), child.device)
+    step, adam = Step(child, weights, losses, ParentFeatures(small, child, crystals, 10.0)), torch.optim.Adam(weights)
+    found = []
+    for _ in range(8):
+        step(batch)
+        for weight, gradient in zip(weights, step.gradients, strict=True):
+            weight.grad = gradient
+        adam.step()
+        found.append(float(step.parts[-1]))
+    assert len(step.parts) == len(losses.names) + 1
+    assert found[-1] < found[0]
+
+
+def test_features_of_a_filled_up_batch_are_those_of_its_structures(small: ep.Potential) -> None:
+
+    from benchmarks.gpu.explore import explore, joined
+    from benchmarks.gpu.features import ParentFeatures
+    from benchmarks.gpu.fixed import fixed_evaluation
+    from benchmarks.gpu.pool import Pool
+    from equiprune.potentials.derivatives import differentiated
+
+    exact = small.with_dtype(torch.float64)
+    child = ep.prune(exact, ep.allocate(exact, [ep.Channels(4)], ep.data_free_scores(exact, ep.Magnitude())))
+    crystals = [atoms for atoms in ep.probe_structures(small.elements).values() if atoms.pbc.all()]
+    labelled = joined(list(explore(exact, crystals, seconds=2.0, batch_atoms=30, seed=0)))
+    pool = Pool(labelled, exact.architecture.cutoff)
+    shape = pool.shape(60)
+    [which, *_] = pool.batches(shape, range(len(pool)))
+    batch = pool.batch(which, shape)
+    features, seen = ParentFeatures(exact, child, crystals, 1.0), {}
+    differentiated(fixed_evaluation(child), batch.graph, features.taps(seen))
+    kept = batch.atom_weight > 0
+    assert not kept.all()
+    found = features(seen, replace(batch, atom_weight=kept.to(torch.float64)))
+    numbers, positions = batch.graph.numbers.numpy(), batch.graph.positions.detach().numpy()
+    sizes, cells = [pool.atom_counts[i] for i in which], pool.cells[list(which)].numpy()
+    ends = np.cumsum(sizes)
+    structures = [
+        Atoms(numbers[end - size : end], positions[end - size : end], cell=cell, pbc=True)
+        for size, end, cell in zip(sizes, ends, cells, strict=True)
+    ]
+    usual = {name: float(size) for name, size in features.size.items()}
+    assert found.item() == pytest.approx(_loss_of(exact, child, structures, usual), rel=1e-6)
+
+
+def _loss_of(parent: ep.Potential, child: ep.Potential, structures: list[Atoms], sizes: dict[str, float]) -> float:
+    """By the library's own teacher and predictor, relative to the same sizes."""
+    teacher = FeatureTeacher.of(parent, child, structures)
+    graph = child.graph(structures)
+    labels = teacher.labels(graph)
+    predicted = child.for_training(tuple(sizes), derived=False)(graph, graph.positions.new_zeros(0))
+    parts = [((predicted[n] - v) / sizes[n]).square().mean().item() for n, v in labels.values.items()]
+    return float(np.mean(parts))
+
+
 def test_a_batch_filled_up_to_a_shape_says_the_same(small: ep.Potential) -> None:
     from benchmarks.gpu.explore import explore, joined
+    from benchmarks.gpu.fixed import fixed_evaluation
     from benchmarks.gpu.pool import Pool
-    from benchmarks.gpu.replay import fixed_evaluation
     from equiprune.potentials.derivatives import differentiated
 
     exact = small.with_dtype(torch.float64)
