@@ -10,7 +10,9 @@ from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.dynamics import Dynamics, simulated
 from equiprune.labelling.hessian_labels import with_products
 from equiprune.labelling.label import label
+from equiprune.labelling.relaxation import Relaxation
 from equiprune.labelling.substitution import Substitution, substituted
+from equiprune.labelling.walks import Driver, EarlyEnd, Visit, visited
 from equiprune.potentials.checkpoint import load, read_checkpoint, save
 from equiprune.potentials.hessian import RandomProbes, Rows, hessian
 from equiprune.potentials.masking import masked
@@ -72,7 +74,9 @@ __all__ = [
     "Channels",
     "Checkpoint",
     "Correlation",
+    "Driver",
     "Dynamics",
+    "EarlyEnd",
     "EdgeLmax",
     "Elements",
     "EquipruneError",
@@ -108,6 +112,7 @@ __all__ = [
     "RandomProbes",
     "Recipe",
     "RefitReferences",
+    "Relaxation",
     "Replay",
     "Resources",
     "Resume",
@@ -120,6 +125,7 @@ __all__ = [
     "Term",
     "Timing",
     "TrainingData",
+    "Visit",
     "Watchers",
     "WeightLayout",
     "allocate",
@@ -154,5 +160,6 @@ __all__ = [
     "structure_ids",
     "substituted",
     "train",
+    "visited",
     "with_products",
 ]

@@ -21,6 +21,7 @@ from equiprune.commands.stability import Compared
 from equiprune.commands.train import Trained
 from equiprune.evaluation.accuracy import table as accuracy_table
 from equiprune.evaluation.benchmark import table as timing_table
+from equiprune.labelling.tally import ended_said, left_out_said
 from equiprune.pruning.figure import table as importance_table
 from equiprune.pruning.stability import table as stability_table
 
@@ -40,8 +41,12 @@ def _label(key: str) -> str:
 
 
 def labelled(made: Labelled) -> None:
-    """Number of labelled structures, and their file."""
+    """Number of labelled structures, their file, and what was left out."""
     show(f"Labelled {made.structures} structures: {made.path}")
+    if made.walks is not None:
+        show(" ".join(ended_said(made.tally)) or f"All {made.walks} walks of the student went to their end.")
+    if made.may_lack:
+        show(" ".join(left_out_said(made.tally, made.screening)) or "No structure was left out.")
 
 
 def calibrated(made: Calibrated) -> None:

@@ -20,7 +20,14 @@ from equiprune.commands.info import Info
 from equiprune.commands.label import Label
 from equiprune.commands.options.dashboards import WatchOptions
 from equiprune.commands.options.growth import GrowthOptions
-from equiprune.commands.options.labelling import CopyOptions, DynamicsOptions, ProbeOptions, SubstitutionOptions
+from equiprune.commands.options.labelling import (
+    CopyOptions,
+    DynamicsOptions,
+    ProbeOptions,
+    RelaxationOptions,
+    ScreeningOptions,
+    SubstitutionOptions,
+)
 from equiprune.commands.options.labels import LabelOptions
 from equiprune.commands.options.loading import LoadingOptions
 from equiprune.commands.options.opening import OpeningOptions
@@ -53,10 +60,12 @@ __all__ = [
     "ProcessOptions",
     "Prune",
     "RecipeOptions",
+    "RelaxationOptions",
     "Request",
     "Result",
     "SampleOptions",
     "ScoreOptions",
+    "ScreeningOptions",
     "Stability",
     "SubstitutionOptions",
     "TargetOptions",
