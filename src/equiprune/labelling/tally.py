@@ -45,10 +45,11 @@ class Tally:
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Tally:
         """What `to_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
-        place, ended, left_out = Place(*map(int, value["place"])), value["walks_ended"], value["left_out"]
+        starts, visits = map(int, value["place"])
+        ended, left_out = value["walks_ended"], value["left_out"]
         if (ended.keys(), left_out.keys()) != (_WALKS.keys(), _STRUCTURES.keys()):
             raise ValueError("reasons that this version does not know")
-        return cls(place, int(value["visits"]), int(value["frames"]), dict(ended), dict(left_out))
+        return cls(Place(starts, visits), int(value["visits"]), int(value["frames"]), dict(ended), dict(left_out))
 
     def to_json(self) -> dict[str, Any]:
         """As JSON, with all keys."""
