@@ -178,7 +178,7 @@ def _judged(models: LabellingModels, visits: Sequence[Visit], asked: LabellingJo
             objections[i] = asked.screening.disagreement(found[i], other)
     for visit, results, objection in zip(visits, found, objections, strict=True):
         atoms = labelled_by(models.teacher, visit.atoms, results)
-        atoms.info |= asked.provenance.of(visit, asked.copy_of(visit.start))
+        atoms.info |= asked.provenance.of(visit, asked.copy_of(visit.start), models.sha256.get("student", ""))
         yield visit, atoms, objection
 
 

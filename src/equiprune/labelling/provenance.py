@@ -13,7 +13,8 @@ class Provenance:
     """Names of what structures come from; nothing is written where they are empty.
 
     ``info["labelled_from"]`` is "structure 12 of crystals.extxyz", and ``info["labelled_as"]`` is "itself", "displaced
-    copy 2", "molecular dynamics of small.pth, frame 3" or "relaxation of small.pth from displaced copy 2, frame 1".
+    copy 2", "molecular dynamics of small.pth, frame 3" or "relaxation of small.pth from displaced copy 2, frame 1";
+    ``info["student_sha256"]`` says which student that was.
 
     Attributes:
         source: of the structures.
@@ -27,18 +28,20 @@ class Provenance:
         """The settings that are compared when a job is resumed: names are in the file."""
         return {"names": [self.source, self.driver]} if self.source else {}
 
-    def of(self, visit: Visit, copy: str) -> dict[str, str]:
-        """Entries of ``info`` for a structure; ``copy`` says what its start is of the structure of the file."""
+    def of(self, visit: Visit, copy: str, student_sha256: str) -> dict[str, str]:
+        """Entries of ``info`` for a structure.
+
+        ``copy`` says what its start is of the structure of the file; ``student_sha256`` is empty for a model without a
+        file, and where the teacher makes the walks.
+        """
         if not self.source:
             return {}
-        made = copy or "itself"
-        if visit.walk:
-            start = f" from {copy}" if copy else ""
-            made = f"{visit.walk.name} of {_readable(self.driver, 'a model')}{start}, frame {visit.frame}"
-        return {
-            "labelled_from": f"structure {visit.origin.number} of {_readable(self.source, 'the file')}",
-            "labelled_as": made,
-        }
+        found = {"labelled_from": f"structure {visit.origin.number} of {_readable(self.source, 'the file')}"}
+        if not visit.walk:
+            return found | {"labelled_as": copy or "itself"}
+        start = f" from {copy}" if copy else ""
+        made = f"{visit.walk.name} of {_readable(self.driver, 'a model')}{start}, frame {visit.frame}"
+        return found | {"labelled_as": made} | ({"student_sha256": student_sha256} if student_sha256 else {})
 
 
 NO_PROVENANCE = Provenance()

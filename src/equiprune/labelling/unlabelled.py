@@ -10,7 +10,7 @@ from ase.calculators.calculator import all_properties
 
 _STATE = ("initial_charges", "initial_magmoms")
 """Arrays that a calculator may start from; no labels."""
-_OF_LABELS = ("teacher_sha256", "labelled_from", "labelled_as")
+_OF_LABELS = ("teacher_sha256", "student_sha256", "labelled_from", "labelled_as")
 """What an earlier labelling said of its labels."""
 
 

@@ -125,6 +125,14 @@ def test_the_teacher_is_the_parent_also_after_pruning() -> None:
     assert steps("prune: {lmax: 1}", "label: {data: a.xyz}")["label"].values["model"] == (From(PARENT),)
 
 
+def test_there_is_no_student_unless_it_is_named() -> None:
+    stages = ("prune: {lmax: 1}", "label: {data: a.xyz}", "label: {name: b, data: a.xyz, student: prune, frames: 1}")
+    found = steps(*stages)
+    assert found["label"].values.keys() == {"data", "model", "output"}
+    assert (found["b"].values["model"], found["b"].values["student"]) == ((From(PARENT),), (From("prune"),))
+    assert found["b"].upstream == {"prune"}
+
+
 def test_scores_are_only_taken_for_the_model_they_are_of() -> None:
     calibrate, prune = "calibrate: {data: a.xyz}", "prune: {name: first, lmax: 1}"
     again = steps(calibrate, prune, "prune: {name: second, lmax: 0}")
@@ -156,6 +164,10 @@ def test_a_stage_is_named_where_another_than_the_newest_is_meant() -> None:
         (["prune: {lmax: 1}", "train: {data: prune}"], "data is 'prune', a stage that gives a model. Write './prune'"),
         (["info", "train: {data: x.xyz, model: info}"], "model is 'info', a stage that gives nothing"),
         (["prune: {lmax: 1}", "train: {data: x.xyz, replay: prune}"], "replay is 'prune', a stage that gives a model"),
+        (
+            ["label: {data: x}", "label: {name: b, data: x, student: label}"],
+            "student is 'label', a stage that gives lab",
+        ),
         (["prune: {lmax: 1}", "prune: {name: b, plan: prune}"], "plan is 'prune', a stage that gives a model"),
         (["label: {data: x}", "stability: {data: x, after: label}"], "after is 'label', a stage that gives labelled"),
         (["prune: {lmx: 1}"], "Stage 'prune': prune has no key 'lmx'. Did you mean 'lmax'? Keys: adapter, basis_lmax,"),
@@ -179,6 +191,8 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     models = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.model}
     assert models == {(c, "model") for c in COMMANDS if c not in ("evaluate", "benchmark", "stability")} | {
         ("certify", "parent"),
+        ("label", "student"),
+        ("label", "second_teacher"),
         ("evaluate", "models"),
         ("benchmark", "models"),
         ("stability", "before"),

@@ -27,7 +27,7 @@ SHORT = ["--frames", 2, "--interval", 3, "--temperature", 200]
 
 def bytes_without_names(path: Path) -> bytes:
     """What a file holds besides where its structures are from."""
-    return re.sub(rb' labelled_(from|as)=("[^"]*"|\S+)', b"", path.read_bytes())
+    return re.sub(rb' (labelled_from|labelled_as|student_sha256)=("[^"]*"|\S+)', b"", path.read_bytes())
 
 
 def shaken(path: Path) -> Path:
@@ -56,6 +56,7 @@ def test_the_student_moves_and_the_teacher_labels(cli: Run, tmp_path: Path, data
         np.testing.assert_allclose(atoms.positions, same.positions, atol=1e-7)
         np.testing.assert_allclose(Labels.of(atoms).forces, exact.forces.numpy(), atol=1e-5)
         assert atoms.info["teacher_sha256"] == sha256["toy"]
+        assert atoms.info.get("student_sha256") == (None if atoms.info["labelled_as"] == "itself" else sha256[model])
 
 
 def test_a_student_that_is_the_teacher_gives_the_frames_of_the_teacher(cli: Run, tmp_path: Path, data: Path) -> None:
@@ -124,7 +125,9 @@ def test_structures_say_where_they_came_from(cli: Run, tmp_path: Path, data: Pat
     assert set(origins) == {"structure 0 of carbon.xyz"}
     # labelled again, nothing is said that was true of the labels before
     assert cli("label", "toy", tmp_path / "out.xyz", "-o", tmp_path / "again.xyz").code == 0
-    assert not any("labelled_as" in atoms.info for atoms in ep.read_structures(tmp_path / "again.xyz"))
+    assert not any(
+        {"labelled_as", "student_sha256"} & atoms.info.keys() for atoms in ep.read_structures(tmp_path / "again.xyz")
+    )
 
 
 def test_without_these_flags_nothing_is_said_of_where_structures_came_from(
