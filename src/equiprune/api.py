@@ -49,6 +49,7 @@ from equiprune.structures.labels import Labels
 from equiprune.structures.probes import probe_structures
 from equiprune.structures.reading import open_structures, read_structures
 from equiprune.structures.sampling import held_out_frames, sample_frames, structure_ids
+from equiprune.structures.starting import starting_structures
 from equiprune.training.arguments import Resources, TrainingData, Watchers
 from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import Objective, Term
@@ -157,6 +158,7 @@ __all__ = [
     "save",
     "simulated",
     "stability",
+    "starting_structures",
     "structure_ids",
     "substituted",
     "train",

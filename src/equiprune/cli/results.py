@@ -12,6 +12,7 @@ from equiprune.adapters.growth import NativeGrids
 from equiprune.cli.display import plain, show, show_table
 from equiprune.commands.benchmark import Timed
 from equiprune.commands.calibrate import Calibrated
+from equiprune.commands.crystals import Started
 from equiprune.commands.evaluate import Evaluated
 from equiprune.commands.export import Exported
 from equiprune.commands.info import Description
@@ -38,6 +39,12 @@ def description(found: Description) -> None:
 def _label(key: str) -> str:
     units = {"cutoff": "cutoff (Angstrom)", "dead": "dead blocks", "assembled": "assembled, because"}
     return units.get(key, key.replace("_", " "))
+
+
+def started(made: Started) -> None:
+    """Number of structures of each kind, and their file."""
+    show_table("", [["kind", "structures"], *([kind, plain(number)] for kind, number in made.kinds.items())])
+    show(f"Written {made.structures} structures: {made.path}")
 
 
 def labelled(made: Labelled) -> None:
@@ -148,6 +155,7 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Benchmark: timed,
     commands.Export: exported,
     commands.Label: labelled,
+    commands.Crystals: started,
     commands.Train: trained,
     commands.Stability: compared,
 }

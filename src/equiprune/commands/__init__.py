@@ -14,6 +14,7 @@ remarks go to the logger ``equiprune``, and a display may be given that shows pr
 from equiprune.commands.benchmark import Benchmark
 from equiprune.commands.calibrate import Calibrate
 from equiprune.commands.certify import Certify
+from equiprune.commands.crystals import Crystals
 from equiprune.commands.evaluate import Evaluate
 from equiprune.commands.export import Export
 from equiprune.commands.info import Info
@@ -47,6 +48,7 @@ __all__ = [
     "Calibrate",
     "Certify",
     "CopyOptions",
+    "Crystals",
     "DynamicsOptions",
     "Evaluate",
     "Export",

@@ -26,7 +26,7 @@ from equiprune.commands.options.labelling import (
     SubstitutionOptions,
 )
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.values import Data, Device, Dtype, NotNegative, Output, Positive
+from equiprune.commands.options.values import Bare, Device, Dtype, NotNegative, Output, Positive
 from equiprune.commands.request import Request
 from equiprune.commands.resuming import resumable
 from equiprune.commands.stages import Kind, Product, Takes, parent
@@ -106,7 +106,7 @@ class Label(Request[Labelled]):
     stage: ClassVar[Kind] = Kind("labelled.extxyz", Product.DATA, keeps="{output}.partial")
 
     model: TeacherName
-    data: Data
+    data: Bare
     _: KW_ONLY
     output: Output
     options: str = "{}"
