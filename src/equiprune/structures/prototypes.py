@@ -32,7 +32,7 @@ def lattice(z: int, name: str) -> Atoms:
     """The primitive cell of an element in one of `LATTICES`.
 
     >>> lattice(29, "fcc").get_chemical_formula(), f"{lattice(29, 'fcc').get_volume():.1f}"
-    ('Cu', '17.2')
+    ('Cu', '17.3')
     """
     from ase.build import bulk  # slow to import, and only needed here
 
