@@ -192,9 +192,10 @@ JOB = LabellingJob(
 )
 
 
-def flat(batches: Any) -> list[tuple[bytes, bytes, Any]]:
+def flat(batches: Any) -> list[tuple[Any, ...]]:
+    """All that is written of structures: also the Hessian's products, which are arrays."""
     return [
-        (atoms.positions.tobytes(), atoms.calc.results["forces"].tobytes(), atoms.info)
+        (*(array.tobytes() for array in atoms.arrays.values()), atoms.calc.results["forces"].tobytes(), atoms.info)
         for batch, _ in batches
         for atoms in batch
     ]

@@ -143,6 +143,16 @@ def test_rounds_of_labels_of_a_student_run_and_each_has_its_own(cli: Run, launch
 # What is done again.
 
 
+def test_a_pipeline_may_begin_with_no_structures_at_all(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    made = "crystals: {elements: [Si, O], count: 5, max_atoms: 8}"
+    changed(recipe, "  - label: {data: data.xyz}", f"  - {made}\n  - label: {{data: crystals, largest_force: 20}}")
+    ran = cli("run", recipe, "-o", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    assert launched[0][:3] == ["crystals", "--elements", "Si,O"]
+    label = {stage["name"]: stage for stage in ran.json["stages"]}["label"]["result"]
+    assert label["structures"] + sum(label["left_out"].values()) == 5
+
+
 def test_a_student_may_be_a_stage_and_another_one_labels_again(
     cli: Run, launched: list, recipe: Path, tmp_path: Path
 ) -> None:
