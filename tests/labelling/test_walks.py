@@ -229,6 +229,18 @@ def test_what_was_interrupted_after_any_batch_goes_on_to_the_same_bits(
     assert done == last.visits - sum(last.left_out.values())
 
 
+def test_products_are_drawn_by_the_place_among_all_structures(
+    toy: ep.Potential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job, "BATCH_ATOMS", 5)
+    asked = LabellingJob(Augmentation(), Dynamics(), Rows(1))
+    made = LabellingModels(PotentialTeacher(toy))
+    found = [atoms for batch, _ in remaining(made, SOURCE, asked, 0, Tally(), silent) for atoms in batch]
+    expected = ep.with_products(toy, ep.label(toy, SOURCE), Rows(1))
+    for atoms, same in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(atoms.arrays["hessian_vectors"], same.arrays["hessian_vectors"])
+
+
 def _difference(made: LabellingModels, atoms: Atoms) -> float:
     first, second = (one.potential.predict([atoms])[0].forces.numpy() for one in (made.teacher, made.second))
     return float(np.linalg.norm(first - second, axis=1).max())
