@@ -18,13 +18,10 @@ from ase.data import covalent_radii
 from ase.io import read
 
 from equiprune.labelling.substitution import exchanged, similar
+from equiprune.structures.prototypes import LATTICES, atomic_volume, enlarged, lattice, scaled, with_vacancies
 
 MAX_ATOMS = 80
 """Larger structures are left out: a step of training holds about 2,000 atoms, and many compositions teach more."""
-
-_LATTICES = ("fcc", "bcc", "hcp", "diamond", "sc")
-_PACKING = {"fcc": 1.0, "bcc": 1.02, "hcp": 1.0, "diamond": 1.5, "sc": 1.15}
-"""Volume of an atom relative to that of close packing with the element's covalent radius."""
 
 
 def read_compressed(path: Path) -> list[Atoms]:
@@ -76,15 +73,6 @@ def read_starting(path: Path) -> list[Atoms]:
     ]
 
 
-def enlarged(atoms: Atoms, random: np.random.Generator, most: int = 24) -> Atoms:
-    """Half of the small cells repeated up to ``most`` atoms, shortest vector first: room for more kinds of motion."""
-    while len(atoms) * 2 <= most and random.random() < 0.6:
-        repeats = [1, 1, 1]
-        repeats[int(atoms.cell.lengths().argmin())] = 2
-        atoms = atoms.repeat(repeats)
-    return atoms
-
-
 _VISITS = {"mptrj": 12, "alexandria": 6, "binary": 2}
 """Starts from each real crystal, by where it is from: rich compositions more often than binaries."""
 _ELEMENTAL_VISITS = 3
@@ -125,41 +113,20 @@ def _substitute(z: int, elements: Sequence[int], random: np.random.Generator, *,
     return int(random.choice(family)) if family else z
 
 
-def _scaled(atoms: Atoms, factor: float) -> Atoms:
-    atoms.set_cell(atoms.cell.array * factor, scale_atoms=True)
-    return atoms
-
-
 def elemental(elements: Sequence[int], random: np.random.Generator) -> Iterator[Atoms]:
     """Lattices, supercells with vacancies, and slabs of every element."""
     for z in elements:
-        for lattice in _LATTICES:
-            cell = _lattice(z, lattice)
+        for name in LATTICES:
+            cell = lattice(z, name)
             yield cell.repeat(2)
-            yield _with_vacancies(cell.repeat(3), random, int(random.integers(1, 4)))
-        yield surface(_lattice(z, "fcc"), [(1, 0, 0), (1, 1, 0), (1, 1, 1)][z % 3], 4, vacuum=6.0, periodic=True)
-        yield surface(_lattice(z, "bcc"), [(1, 1, 0), (1, 0, 0)][z % 2], 4, vacuum=6.0, periodic=True).repeat((2, 1, 1))
+            yield with_vacancies(cell.repeat(3), random, int(random.integers(1, 4)))
+        yield surface(lattice(z, "fcc"), [(1, 0, 0), (1, 1, 0), (1, 1, 1)][z % 3], 4, vacuum=6.0, periodic=True)
+        yield surface(lattice(z, "bcc"), [(1, 1, 0), (1, 0, 0)][z % 2], 4, vacuum=6.0, periodic=True).repeat((2, 1, 1))
         conventional = bulk("Si", "diamond", a=1.0, cubic=True)
         conventional.numbers[:] = z
-        diamond = _scaled(conventional, (8 * _atomic_volume(z, "diamond")) ** (1 / 3))
+        diamond = scaled(conventional, (8 * atomic_volume(z, "diamond")) ** (1 / 3))
         for size in ((1, 1, 1), (2, 1, 1), (2, 2, 1)):
-            yield _with_vacancies(diamond.repeat(size), random, int(random.integers(0, 2)))
-
-
-def _atomic_volume(z: int, lattice: str) -> float:
-    """Angstrom^3: of close packed spheres whose distance is 1.1 times twice the covalent radius."""
-    return float((2.2 * covalent_radii[z]) ** 3 / np.sqrt(2) * _PACKING[lattice])
-
-
-def _lattice(z: int, lattice: str) -> Atoms:
-    cell = bulk("X", lattice, a=1.0, c=1.633) if lattice == "hcp" else bulk("X", lattice, a=1.0)
-    cell.numbers[:] = z
-    return _scaled(cell, (_atomic_volume(z, lattice) * len(cell) / cell.cell.volume) ** (1 / 3))
-
-
-def _with_vacancies(atoms: Atoms, random: np.random.Generator, count: int) -> Atoms:
-    del atoms[random.choice(len(atoms), count, replace=False).tolist()]
-    return atoms
+            yield with_vacancies(diamond.repeat(size), random, int(random.integers(0, 2)))
 
 
 def _pairs(elements: Sequence[int], random: np.random.Generator) -> Iterator[Atoms]:

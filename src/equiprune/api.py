@@ -10,7 +10,9 @@ from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.dynamics import Dynamics, simulated
 from equiprune.labelling.hessian_labels import with_products
 from equiprune.labelling.label import label
+from equiprune.labelling.relaxation import Relaxation
 from equiprune.labelling.substitution import Substitution, substituted
+from equiprune.labelling.walks import Driver, EarlyEnd, Visit, visited
 from equiprune.potentials.checkpoint import load, read_checkpoint, save
 from equiprune.potentials.hessian import RandomProbes, Rows, hessian
 from equiprune.potentials.masking import masked
@@ -47,6 +49,7 @@ from equiprune.structures.labels import Labels
 from equiprune.structures.probes import probe_structures
 from equiprune.structures.reading import open_structures, read_structures
 from equiprune.structures.sampling import held_out_frames, sample_frames, structure_ids
+from equiprune.structures.starting import starting_structures
 from equiprune.training.arguments import Resources, TrainingData, Watchers
 from equiprune.training.from_scratch import from_scratch
 from equiprune.training.objective import FeatureTerm, Objective, Term
@@ -72,7 +75,9 @@ __all__ = [
     "Channels",
     "Checkpoint",
     "Correlation",
+    "Driver",
     "Dynamics",
+    "EarlyEnd",
     "EdgeLmax",
     "Elements",
     "EquipruneError",
@@ -109,6 +114,7 @@ __all__ = [
     "RandomProbes",
     "Recipe",
     "RefitReferences",
+    "Relaxation",
     "Replay",
     "Resources",
     "Resume",
@@ -121,6 +127,7 @@ __all__ = [
     "Term",
     "Timing",
     "TrainingData",
+    "Visit",
     "Watchers",
     "WeightLayout",
     "allocate",
@@ -152,8 +159,10 @@ __all__ = [
     "save",
     "simulated",
     "stability",
+    "starting_structures",
     "structure_ids",
     "substituted",
     "train",
+    "visited",
     "with_products",
 ]

@@ -34,6 +34,9 @@ COMMANDS: Mapping[str, str] = {
     "label": (
         "Write structures with labels of a model: energy, forces, stress. Interrupted, the same command goes on."
     ),
+    "crystals": (
+        "Write structures to start from, with no data at all: simple crystals, defects, random cells, pairs of atoms."
+    ),
     "train": (
         "Train a model on labelled structures: retraining and fine-tuning. Interrupted, the same command goes on."
     ),

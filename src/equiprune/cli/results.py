@@ -12,6 +12,7 @@ from equiprune.adapters.growth import NativeGrids
 from equiprune.cli.display import plain, show, show_table
 from equiprune.commands.benchmark import Timed
 from equiprune.commands.calibrate import Calibrated
+from equiprune.commands.crystals import Started
 from equiprune.commands.evaluate import Evaluated
 from equiprune.commands.export import Exported
 from equiprune.commands.info import Description
@@ -21,6 +22,7 @@ from equiprune.commands.stability import Compared
 from equiprune.commands.train import Trained
 from equiprune.evaluation.accuracy import table as accuracy_table
 from equiprune.evaluation.benchmark import table as timing_table
+from equiprune.labelling.tally import ended_said, left_out_said
 from equiprune.pruning.figure import table as importance_table
 from equiprune.pruning.stability import table as stability_table
 
@@ -39,9 +41,19 @@ def _label(key: str) -> str:
     return units.get(key, key.replace("_", " "))
 
 
+def started(made: Started) -> None:
+    """Number of structures of each kind, and their file."""
+    show_table("", [["kind", "structures"], *([kind, plain(number)] for kind, number in made.kinds.items())])
+    show(f"Written {made.structures} structures: {made.path}")
+
+
 def labelled(made: Labelled) -> None:
-    """Number of labelled structures, and their file."""
+    """Number of labelled structures, their file, and what was left out."""
     show(f"Labelled {made.structures} structures: {made.path}")
+    if made.walks is not None:
+        show(" ".join(ended_said(made.tally)) or f"All {made.walks} walks of the student went to their end.")
+    if made.may_lack:
+        show(" ".join(left_out_said(made.tally, made.screening)) or "No structure was left out.")
 
 
 def calibrated(made: Calibrated) -> None:
@@ -144,6 +156,7 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Benchmark: timed,
     commands.Export: exported,
     commands.Label: labelled,
+    commands.Crystals: started,
     commands.Train: trained,
     commands.Stability: compared,
 }

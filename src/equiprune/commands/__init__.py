@@ -14,6 +14,7 @@ remarks go to the logger ``equiprune``, and a display may be given that shows pr
 from equiprune.commands.benchmark import Benchmark
 from equiprune.commands.calibrate import Calibrate
 from equiprune.commands.certify import Certify
+from equiprune.commands.crystals import Crystals
 from equiprune.commands.evaluate import Evaluate
 from equiprune.commands.export import Export
 from equiprune.commands.info import Info
@@ -21,7 +22,14 @@ from equiprune.commands.label import Label
 from equiprune.commands.options.dashboards import WatchOptions
 from equiprune.commands.options.features import FeatureOptions
 from equiprune.commands.options.growth import GrowthOptions
-from equiprune.commands.options.labelling import CopyOptions, DynamicsOptions, ProbeOptions, SubstitutionOptions
+from equiprune.commands.options.labelling import (
+    CopyOptions,
+    DynamicsOptions,
+    ProbeOptions,
+    RelaxationOptions,
+    ScreeningOptions,
+    SubstitutionOptions,
+)
 from equiprune.commands.options.labels import LabelOptions
 from equiprune.commands.options.loading import LoadingOptions
 from equiprune.commands.options.opening import OpeningOptions
@@ -41,6 +49,7 @@ __all__ = [
     "Calibrate",
     "Certify",
     "CopyOptions",
+    "Crystals",
     "DynamicsOptions",
     "Evaluate",
     "Export",
@@ -55,10 +64,12 @@ __all__ = [
     "ProcessOptions",
     "Prune",
     "RecipeOptions",
+    "RelaxationOptions",
     "Request",
     "Result",
     "SampleOptions",
     "ScoreOptions",
+    "ScreeningOptions",
     "Stability",
     "SubstitutionOptions",
     "TargetOptions",

@@ -13,7 +13,7 @@ from ase import Atoms
 import equiprune as ep
 from equiprune.commands.opening import check_compared, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.values import Data, Device, Dtype, Models, Positive
+from equiprune.commands.options.values import Bare, Device, Dtype, Models, Positive
 from equiprune.commands.request import Request
 from equiprune.progress import Display, Task, unseen
 from equiprune.structures.probes import probe_structures
@@ -48,7 +48,7 @@ class Benchmark(Request[Timed]):
 
     models: Models
     _: KW_ONLY
-    data: Data | None = None
+    data: Bare | None = None
     dtype: Dtype = "float32"
     repeats: Positive = 5
     threads: Positive | None = None

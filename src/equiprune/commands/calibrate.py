@@ -10,7 +10,7 @@ import equiprune as ep
 from equiprune.commands.opening import check_device, check_suffix, open_model
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.scores import CriterionName, criterion_named
-from equiprune.commands.options.values import Data, Device, Dtype, Model, NotNegative, Output, Positive
+from equiprune.commands.options.values import Bare, Device, Dtype, Model, NotNegative, Output, Positive
 from equiprune.commands.request import Request, remarks
 from equiprune.commands.resuming import resumable
 from equiprune.commands.stages import Kind, Mark, Product
@@ -54,7 +54,7 @@ class Calibrate(Request[Calibrated]):
     stage: ClassVar[Kind] = Kind("scores.json", Product.SCORES, keeps="{output}.partial")
 
     model: Model
-    data: Data | None = None
+    data: Bare | None = None
     _: KW_ONLY
     output: Output
     criterion: CriterionName = "taylor"

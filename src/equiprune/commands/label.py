@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import json
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import equiprune as ep
-from equiprune.commands.opening import check_device, check_suffix, open_model
+from equiprune.commands.opening import check_device, check_suffix, open_model, read_model
 from equiprune.commands.options.labelling import (
     NO_COPIES,
     NO_DYNAMICS,
     NO_PROBES,
+    NO_RELAXATIONS,
     NO_SUBSTITUTIONS,
+    NOTHING_LEFT_OUT,
     CopyOptions,
     DynamicsOptions,
     ProbeOptions,
+    RelaxationOptions,
+    ScreeningOptions,
     SubstitutionOptions,
 )
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.values import Data, Device, Dtype, NotNegative, Output, Positive
+from equiprune.commands.options.values import Bare, Device, Dtype, NotNegative, Output, Positive
 from equiprune.commands.request import Request
 from equiprune.commands.resuming import resumable
 from equiprune.commands.stages import Kind, Product, Takes, parent
-from equiprune.errors import TargetError
+from equiprune.errors import StructureError, TargetError
 from equiprune.files.atomic import check_writable
 from equiprune.files.settings import to_json
-from equiprune.labelling.job import BATCH_ATOMS, LabellingJob, remaining
-from equiprune.labelling.label_file import LabelFile
+from equiprune.labelling.job import LabellingJob, LabellingModels, remaining
+from equiprune.labelling.label_file import LabelFile, Written
+from equiprune.labelling.provenance import NO_PROVENANCE, Provenance
+from equiprune.labelling.screening import Screening
+from equiprune.labelling.tally import Tally, ended_said, left_out_said
 from equiprune.labelling.teachers import CalculatorTeacher, PotentialTeacher, Teacher, names_calculator
 from equiprune.potentials.hessian import Probes
 from equiprune.progress import Display, Task, unseen
-from equiprune.structures.batching import batches
 from equiprune.structures.reading import check_apart, fingerprint
 
 TeacherName = Annotated[str, Takes.of(Product.MODEL, rule=parent, other=names_calculator)]
+StudentName = Annotated[str, Takes.of(Product.MODEL)]
+"""A model; in a pipeline none unless it is named."""
 
 
 @dataclass(frozen=True)
@@ -45,19 +54,37 @@ class Labelled:
 
     Attributes:
         structures: how many there are.
-        teacher_sha256: of the model that labelled them.
         path: the file they are in.
+        sha256: of each model that took part: ``teacher``, ``student`` and ``second_teacher``.
         probes: what its Hessian was multiplied by, if it was.
+        walks: how many a student made; None without one.
+        tally: walks that ended early, and structures that were left out, by why.
+        screening: which labels were to be left out.
     """
 
     structures: int
-    teacher_sha256: str
     path: Path
+    sha256: Mapping[str, str]
     probes: Probes | None
+    walks: int | None
+    tally: Tally
+    screening: Screening
+
+    @property
+    def teacher_sha256(self) -> str:
+        """Of the model that labelled them."""
+        return self.sha256["teacher"]
+
+    @property
+    def may_lack(self) -> bool:
+        """True if structures could be left out."""
+        return self.walks is not None or self.screening.asked
 
     def to_json(self) -> dict[str, Any]:
-        value = {"structures": self.structures, "teacher_sha256": self.teacher_sha256, "written": str(self.path)}
-        return value | ({"hessian": to_json(self.probes)} if self.probes else {})
+        value = {"structures": self.structures, **_hashes(self.sha256), "written": str(self.path)}
+        value |= {"hessian": to_json(self.probes)} if self.probes else {}
+        value |= {} if self.walks is None else {"walks": self.walks, "walks_ended": dict(self.tally.walks_ended)}
+        return value | ({"left_out": dict(self.tally.left_out)} if self.may_lack else {})
 
 
 @dataclass(frozen=True)
@@ -70,21 +97,25 @@ class Label(Request[Labelled]):
         data: structures; labels they have are left out, other text and numbers of their info are kept.
         output: labelled structures (.extxyz).
         options: what to call module:callable with, as JSON.
+        student: a model that makes the molecular dynamics and relaxations instead of the teacher, which labels them.
         seed: of distortions and dynamics, and of the choice of elements, rows and vectors.
         limit: use only the first this many structures.
-        dtype: precision of a model; that of its file unless given.
+        dtype: precision of the models; that of their files unless given.
     """
 
     stage: ClassVar[Kind] = Kind("labelled.extxyz", Product.DATA, keeps="{output}.partial")
 
     model: TeacherName
-    data: Data
+    data: Bare
     _: KW_ONLY
     output: Output
     options: str = "{}"
+    student: StudentName | None = None
     other: SubstitutionOptions = NO_SUBSTITUTIONS
     copy: CopyOptions = NO_COPIES
     motion: DynamicsOptions = NO_DYNAMICS
+    relaxation: RelaxationOptions = NO_RELAXATIONS
+    kept: ScreeningOptions = NOTHING_LEFT_OUT
     hessian: ProbeOptions = NO_PROBES
     seed: NotNegative = 0
     limit: Positive | None = None
@@ -94,6 +125,10 @@ class Label(Request[Labelled]):
 
     def check(self) -> None:
         check_suffix(self.output, "Labelled structures", ".extxyz", ".xyz")
+        if self.student is not None and not self._job.walks:
+            raise TargetError(
+                "A `student` makes molecular dynamics or relaxations: give `frames`, `relaxation_frames`."
+            )
         if names_calculator(self.model):
             self._check_calculator()
             return
@@ -104,52 +139,118 @@ class Label(Request[Labelled]):
     def _check_calculator(self) -> None:
         given = {"dtype": self.dtype, "device": self.device != "cpu", "head": self.opening.head}
         given |= {"trust": self.opening.trust, "adapter": self.opening.adapter}
-        if vain := [f"`{name}`" for name, value in given.items() if value]:
+        vain = [f"`{name}`" for name, value in given.items() if value]
+        if vain and not self._other_models:
             raise TargetError(
                 f"{self.model} is a calculator, and {', '.join(vain)} means something to a model only. Leave it out; "
                 "what a calculator understands goes into `options`."
             )
+        check_device(self.device)
         if self._job.probes is not None:
             raise TargetError(
                 f"{self.model} gives no products of its Hessian, only a model does. Leave out `hessian_rows` and "
                 "`hessian_probes`."
             )
-        if self._job.substitution.copies and not self._job.substitution.elements:
+        if self._job.substitution.copies and not self._job.substitution.elements and not self._other_models:
             raise TargetError(f"{self.model} does not say which elements it knows. Give `substitute_elements`.")
         _read_options(self.options)
 
     @property
+    def _other_models(self) -> list[str]:
+        """Those besides the teacher that are no calculators."""
+        return [name for name in (self.student, self.kept.second_teacher) if name and not names_calculator(name)]
+
+    @property
     def _job(self) -> LabellingJob:
-        seed, other = self.seed, self.other.substitution(self.seed)
-        return LabellingJob(self.copy.augmentation(seed), self.motion.dynamics(seed), self.hessian.chosen(seed), other)
+        seed, relaxation, screening = self.seed, self.relaxation.relaxation(), self.kept.screening()
+        says_where_from = self.student is not None or relaxation.frames or screening.asked
+        return LabellingJob(
+            self.copy.augmentation(seed),
+            self.motion.dynamics(seed),
+            self.hessian.chosen(seed),
+            self.other.substitution(seed),
+            relaxation,
+            screening,
+            Provenance(self.data.name, _short(self.student or self.model)) if says_where_from else NO_PROVENANCE,
+        )
 
     def run(self, display: Display = unseen) -> Labelled:
         """Label; what an interrupted attempt has finished is kept.
 
         Raises:
-            EquipruneError: interrupted, or a file, a structure or a model that cannot be used.
+            EquipruneError: interrupted, or a file, a structure or a model that cannot be used, or nothing is left.
         """
         check_writable(self.output)
         check_apart(self.output, [self.data])
-        teacher = self._teacher()
-        made_as = {"teacher_sha256": teacher.fingerprint, "as": [self.opening.head, self.dtype, self.device]}
-        settings = {**made_as, "data_sha256": fingerprint(self.data), "limit": self.limit, **self._job.described()}
-        file, limit = LabelFile(self.output, settings), self.limit
+        models, job, limit = self._models(), self._job, self.limit
+        made_as = {**_hashes(models.sha256), "as": [self.opening.head, self.dtype, self.device]}
+        file = LabelFile(
+            self.output, {**made_as, "data_sha256": fingerprint(self.data), "limit": limit, **job.described()}
+        )
         source = islice(ep.read_structures(self.data), limit)
         done = file.written()
-        with resumable(file.partial), display(Task("label", limit and limit * self._job.each)) as [step]:
-            step(done.structures)
-            rest = remaining(teacher, source, self._job, done.structures, step)
-            for batch in batches(rest, BATCH_ATOMS):  # those of the teacher, or the bits would depend on interruptions
-                done = file.append(batch, done)
+        begun = tally = done.tally or Tally.of(done.structures, job.visits)
+        with resumable(file.partial), display(Task("label", limit and limit * job.each)) as [step]:
+            step(begun.visits)
+            for batch, tally in remaining(models, source, job, done.structures, begun, step):
+                done = file.append(batch, done, tally)
+            self._check_left(done, tally, file)
             file.finish(done)
-        return Labelled(done.structures, teacher.fingerprint, self.output, self._job.probes)
+        walks = len(job.walks) * tally.starts if self.student is not None else None
+        return Labelled(done.structures, self.output, models.sha256, job.probes, walks, tally, job.screening)
+
+    def _check_left(self, done: Written, tally: Tally, file: LabelFile) -> None:
+        """Raise `StructureError`, and leave nothing behind, if no structure is left, or none of those of a student."""
+        lost = [*ended_said(tally), *left_out_said(tally, self._job.screening)]
+        if done.structures and (self.student is None or tally.frames or not lost):
+            return
+        file.discard()
+        what = "structure" if self.student is None else f"frame that {_short(self.student)} reached"
+        raise StructureError(f"Not one {what} is left. {' '.join(lost)} Nothing was written. {self._instead}")
+
+    @property
+    def _instead(self) -> str:
+        """What to do when nothing is left."""
+        if self.student is None:
+            return "Allow larger values, or give other structures."
+        return (
+            "Train the student first on labels of structures and distorted copies (without `student`), or lower "
+            "`temperature`, `interval` or `relaxation_steps`."
+        )
+
+    def _models(self) -> LabellingModels:
+        second = self.kept.second_teacher
+        return LabellingModels(
+            self._teacher(),
+            self._another(self.student) if self.student is not None else None,
+            None if second is None else self._second(second),
+        )
 
     def _teacher(self) -> Teacher:
         """A model, or the calculator that ``module:callable`` gives."""
         if names_calculator(self.model):
             return CalculatorTeacher.named(self.model, _read_options(self.options))
         return PotentialTeacher(open_model(self.model, self.dtype, self.opening, device=self.device))
+
+    def _second(self, name: str) -> Teacher:
+        return CalculatorTeacher.named(name) if names_calculator(name) else PotentialTeacher(self._another(name))
+
+    def _another(self, name: str) -> ep.Potential:
+        """A model besides the teacher: a head is for those that have heads, an adapter for the teacher."""
+        opening = replace(self.opening, adapter=None)
+        has_heads = bool(read_model(name, opening)[1].architecture.heads)
+        return open_model(name, self.dtype, opening if has_heads else opening.headless, device=self.device)
+
+
+def _hashes(sha256: Mapping[str, str]) -> dict[str, str]:
+    """Those of models as entries of JSON."""
+    return {f"{model}_sha256": value for model, value in sha256.items()}
+
+
+def _short(model: str) -> str:
+    """A model's name as structures say it: that of a file, or of a directory and the one it is in."""
+    path = Path(model)
+    return path.name if path.suffix else "/".join(path.parts[-2:])
 
 
 def _read_options(options: str) -> dict[str, Any]:

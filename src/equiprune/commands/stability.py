@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import equiprune as ep
 from equiprune.commands.opening import check_device, open_model
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.values import Data, Device, Dtype, Positive
+from equiprune.commands.options.values import Bare, Device, Dtype, Positive
 from equiprune.commands.request import Request
 from equiprune.commands.stages import Product, Takes, newest_model, trained_from
 from equiprune.errors import TargetError
@@ -52,7 +52,7 @@ class Stability(Request[Compared]):
     before: Before
     after: After
     _: KW_ONLY
-    data: Data | None = None
+    data: Bare | None = None
     top: float = 0.5
     limit: Positive | None = None
     batch_atoms: Positive = 128

@@ -22,6 +22,7 @@ class Product(Enum):
     MODEL = "a model"
     SCORES = "scores"
     DATA = "labelled structures"
+    STRUCTURES = "structures without labels"
 
 
 @dataclass(frozen=True)

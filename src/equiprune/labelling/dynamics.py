@@ -1,24 +1,23 @@
-"""Frames of short molecular dynamics: structures that a teacher meets."""
+"""Frames of short molecular dynamics: structures that a model meets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import count, islice
 
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 
-from equiprune.errors import EquipruneError, StructureError, TargetError
+from equiprune.errors import TargetError
 from equiprune.files.settings import kind
-from equiprune.labelling.unlabelled import without_labels
+from equiprune.labelling.walks import Driver, Place, Visit, Walk, visited
 from equiprune.structures.sequences import Origin
 
 
 @kind("dynamics", "Dynamics")
 @dataclass(frozen=True)
-class Dynamics:
+class Dynamics(Walk):
     """Frames of short molecular dynamics (Langevin, friction 0.01/fs) that starts from each structure.
 
     Attributes:
@@ -46,6 +45,35 @@ class Dynamics:
             if not possible:
                 raise TargetError(f"`{name}` {getattr(self, name)} is not possible: give {instead}.")
 
+    @property
+    def name(self) -> str:
+        return "molecular dynamics"
+
+    @property
+    def flown_apart(self) -> str:
+        return (
+            f"molecular dynamics at {self.temperature:g} K flies apart. Lower `temperature` or `timestep`, or relax "
+            "the structure first."
+        )
+
+    def stops(self, moving: Atoms, number: int) -> Iterator[None]:
+        from ase.md.langevin import Langevin  # slow to import, and only needed here
+
+        generator = np.random.default_rng([self.seed, number])
+        spread = np.sqrt(moving.get_masses()[:, None] * units.kB * self.temperature)  # of Maxwell and Boltzmann
+        moving.set_momenta(spread * generator.standard_normal((len(moving), 3)))
+        motion = Langevin(
+            moving,
+            self.timestep * units.fs,
+            temperature_K=self.temperature,
+            friction=0.01 / units.fs,
+            fixcm=False,
+            rng=generator,
+        )
+        for _ in range(self.frames):
+            motion.run(self.interval)
+            yield
+
 
 def simulated(
     structures: Iterable[Atoms],
@@ -64,53 +92,6 @@ def simulated(
         StructureError: the calculator fails, or the atoms fly apart: a position is not finite, or two structures'
             lengths away from its start.
     """
-    places = map(Origin, count()) if origins is None else iter(origins)
-    for number, (atoms, place) in enumerate(zip(structures, places, strict=False)):
-        before = number * (1 + dynamics.frames)
-        if skip < before + 1 + dynamics.frames:
-            generator = np.random.default_rng([dynamics.seed, number])
-            followed = _followed(without_labels(atoms), calculator, dynamics, generator, place)
-            yield from islice(followed, max(skip - before, 0), None)
-
-
-def _followed(
-    atoms: Atoms, calculator: Calculator, dynamics: Dynamics, generator: np.random.Generator, place: Origin
-) -> Iterator[Atoms]:
-    yield atoms
-    if not dynamics.frames:
-        return
-    try:
-        yield from _frames(atoms, calculator, dynamics, generator)
-    except EquipruneError as error:
-        raise StructureError(f"{place.of(atoms)}: {error}") from error
-    except Exception as error:  # every calculator fails in its own way
-        reason = f"{type(error).__name__}: {error}"
-        raise StructureError(f"{place.of(atoms)}: molecular dynamics failed ({reason}).") from error
-
-
-def _frames(
-    atoms: Atoms, calculator: Calculator, dynamics: Dynamics, generator: np.random.Generator
-) -> Iterator[Atoms]:
-    from ase.md.langevin import Langevin  # slow to import, and only needed here
-
-    moving = atoms.copy()
-    moving.calc = calculator
-    spread = np.sqrt(moving.get_masses()[:, None] * units.kB * dynamics.temperature)  # of Maxwell and Boltzmann
-    moving.set_momenta(spread * generator.standard_normal((len(moving), 3)))
-    motion = Langevin(
-        moving,
-        dynamics.timestep * units.fs,
-        temperature_K=dynamics.temperature,
-        friction=0.01 / units.fs,
-        fixcm=False,
-        rng=generator,
-    )
-    far = 2 * (np.ptp(atoms.positions, axis=0).max() + atoms.cell.lengths().max() + 1)
-    for _ in range(dynamics.frames):
-        motion.run(dynamics.interval)
-        if not np.abs(moving.positions - atoms.positions).max() < far:
-            raise StructureError(
-                f"molecular dynamics at {dynamics.temperature:g} K flies apart. Lower `temperature` or `timestep`, or "
-                "relax the structure first."
-            )
-        yield without_labels(moving)
+    begin = Place(*divmod(skip, 1 + dynamics.frames))
+    visits = visited(structures, Driver(calculator), [dynamics], begin=begin, origins=origins)
+    return (visit.atoms for visit in visits if isinstance(visit, Visit))

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from equiprune.labelling.teachers import PotentialTeacher, Teacher, check_finite
+from equiprune.labelling.teachers import PotentialTeacher, Results, Teacher, check_finite
 from equiprune.labelling.unlabelled import without_labels
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
@@ -38,13 +38,17 @@ def label(
         StructureError: unknown elements, a calculator that fails, or a label that is not finite.
     """
     teacher = PotentialTeacher(teacher) if isinstance(teacher, Potential) else teacher
-    fingerprint = teacher.fingerprint
     for places, batch in located_batches(structures, batch_atoms, origins):
         for atoms, place, results in zip(batch, places, teacher.results(batch, places), strict=True):
             check_finite(results, atoms, place)
-            labelled = without_labels(atoms)
-            if fingerprint:  # an empty one would make an extxyz file unreadable
-                labelled.info["teacher_sha256"] = fingerprint
-            labelled.calc = SinglePointCalculator(labelled, **results)
-            yield labelled
+            yield labelled_by(teacher, atoms, results)
         progress(len(batch))
+
+
+def labelled_by(teacher: Teacher, atoms: Atoms, results: Results) -> Atoms:
+    """The structure with these results of the teacher as its only labels."""
+    labelled = without_labels(atoms)
+    if fingerprint := teacher.fingerprint:  # an empty one would make an extxyz file unreadable
+        labelled.info["teacher_sha256"] = fingerprint
+    labelled.calc = SinglePointCalculator(labelled, **results)
+    return labelled

@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ase import Atoms
 from equiprune.errors import CheckpointError, OutputError, TargetError
 from equiprune.files.atomic import check_writable, read_json, write_json
 from equiprune.files.settings import VERSION, current, from_text, to_json
+from equiprune.labelling.tally import Tally
 
 
 @dataclass(frozen=True)
@@ -29,9 +30,18 @@ class Written:
 
     structures: int = 0
     bytes: int = 0
+    tally: Tally | None = None
+    """How far the job is; None where that is the number of structures, as in records of before."""
 
 
 NOTHING = Written()
+
+
+def _numbers(written: Written) -> dict[str, Any]:
+    """What a record holds of it."""
+    tally = {"tally": written.tally.to_json()} if written.tally else {}
+    return {"structures": written.structures, "bytes": written.bytes, **tally}
+
 
 _TEXTS = ("augmentation", "dynamics", "hessian")
 """Entries that records of version 1 held as text."""
@@ -93,21 +103,23 @@ class LabelFile:
             os.truncate(self._data, found.bytes)
         return found
 
-    def append(self, structures: Sequence[Atoms], after: Written) -> Written:
-        """Add a batch behind what is there; what there is then.
+    def append(self, structures: Sequence[Atoms], after: Written, tally: Tally | None = None) -> Written:
+        """Add a batch, which may be empty, behind what is there; what there is then.
 
         Raises:
             OutputError: the disk is full, or another process writes the same file.
         """
         with self._explained(after):
             self.partial.mkdir(exist_ok=True)
-            there = Written(self._recorded().structures, self._data.stat().st_size if self._data.exists() else 0)
+            there = replace(self._recorded(), bytes=self._data.stat().st_size if self._data.exists() else 0)
             if there != after:
                 raise OutputError(f"Another process writes '{self.partial}'. Wait for it, or choose another output.")
             try:
-                ase.io.write(self._data, structures, format="extxyz", append=True)
-                now = Written(after.structures + len(structures), self._data.stat().st_size)
-                write_json(self._record, {"version": VERSION, "settings": self._settings, **asdict(now)})
+                self._data.touch()
+                if structures:
+                    ase.io.write(self._data, structures, format="extxyz", append=True)
+                now = Written(after.structures + len(structures), self._data.stat().st_size, tally)
+                write_json(self._record, {"version": VERSION, "settings": self._settings, **_numbers(now)})
             except BaseException:
                 if after == NOTHING:
                     shutil.rmtree(self.partial, ignore_errors=True)
@@ -121,6 +133,10 @@ class LabelFile:
             os.replace(self._data, self.output)
             shutil.rmtree(self.partial)
 
+    def discard(self) -> None:
+        """Remove what there is of a file that cannot become complete."""
+        shutil.rmtree(self.partial)
+
     def _recorded(self) -> Written:
         if not self._record.exists():
             if self.partial.is_dir() and all(p == self._data or p.name.startswith(".") for p in self.partial.iterdir()):
@@ -129,7 +145,8 @@ class LabelFile:
         try:
             record = read_json(self._record, "record of an interrupted labelling")
             settings = _current(record["settings"], record.get("version", 1))
-            found = Written(int(record["structures"]), int(record["bytes"]))
+            tally = Tally.from_json(record["tally"]) if "tally" in record else None
+            found = Written(int(record["structures"]), int(record["bytes"]), tally)
         except (CheckpointError, TargetError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise self._unusable(f"is damaged ({error})") from error
         if settings != self._settings:
@@ -146,6 +163,8 @@ class LabelFile:
         except OSError as error:
             reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
             kept = (
-                "What was finished is kept; repeat the command to go on." if finished.bytes else "Nothing was changed."
+                "Nothing was changed."
+                if finished == NOTHING
+                else "What was finished is kept; repeat the command to go on."
             )
             raise OutputError(f"'{self.output}' could not be written: {reason}. {kept}") from error

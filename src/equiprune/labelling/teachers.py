@@ -165,7 +165,12 @@ class PotentialTeacher:
 Teacher = PotentialTeacher | CalculatorTeacher
 
 
+def finite(results: Results) -> bool:
+    """True if every label is a number."""
+    return all(np.isfinite(value).all() for value in results.values())
+
+
 def check_finite(results: Results, atoms: Atoms, place: Origin) -> None:
     """Raise `StructureError` unless every label is a number."""
-    if not all(np.isfinite(value).all() for value in results.values()):
+    if not finite(results):
         raise StructureError(f"{place.of(atoms)}: the teacher's labels are not finite numbers.")

@@ -10,6 +10,8 @@ from ase.calculators.calculator import all_properties
 
 _STATE = ("initial_charges", "initial_magmoms")
 """Arrays that a calculator may start from; no labels."""
+_OF_LABELS = ("teacher_sha256", "student_sha256", "labelled_from", "labelled_as")
+"""What an earlier labelling said of its labels."""
 
 
 def without_labels(atoms: Atoms) -> Atoms:
@@ -23,18 +25,18 @@ def without_labels(atoms: Atoms) -> Atoms:
             bare.set_array(name, atoms.get_array(name))
     info = {key: value for key, value in atoms.info.items() if isinstance(key, str)}
     scalars = {k: v.item() if isinstance(v, np.generic) else v for k, v in info.items()}
-    bare.info = {k: v for k, v in scalars.items() if not _is_label(k, v) and _survives(k, v)}
+    bare.info = {k: v for k, v in scalars.items() if not _is_label(k, v) and survives(k, v)}
     return bare
 
 
 def _is_label(key: str, value: Any) -> bool:
-    """A number called after what a model predicts, such as dft_energy, and whose labels there were."""
-    named = key in {*all_properties, "teacher_sha256"} or key.startswith("REF_")
+    """A number called after what a model predicts, such as dft_energy, and whose labels of what there were."""
+    named = key in {*all_properties, *_OF_LABELS} or key.startswith("REF_")
     about = any(word in key.lower() for word in ("energy", "force", "stress", "virial"))
     return named or (about and isinstance(value, int | float) and not isinstance(value, bool))
 
 
-def _survives(key: str, value: Any) -> bool:
+def survives(key: str, value: Any) -> bool:
     """True for an entry that an extxyz file gives back as it is; of ``"007"`` it would make a 7."""
     from ase.io.extxyz import key_val_dict_to_str, key_val_str_to_dict  # slow to import, and only needed here
 

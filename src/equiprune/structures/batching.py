@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from itertools import count, islice
+from typing import TypeVar
 
 from ase import Atoms
 
 from equiprune.structures.sequences import Origin, origin
 
+S = TypeVar("S", bound=Sized)
 
-def batches(structures: Iterable[Atoms], batch_atoms: int) -> Iterator[list[Atoms]]:
-    """Consecutive structures, grouped until ``batch_atoms`` atoms; a larger structure is a batch of its own."""
-    batch: list[Atoms] = []
+
+def batches(structures: Iterable[S], batch_atoms: int) -> Iterator[list[S]]:
+    """Consecutive structures, or what is as long, grouped until ``batch_atoms`` atoms; a larger one is alone."""
+    batch: list[S] = []
     atoms_in_batch = 0
     for atoms in structures:
         if batch and atoms_in_batch + len(atoms) > batch_atoms:

@@ -45,6 +45,19 @@ def test_a_teacher_without_stress_labels_none(labelled: list[Atoms]) -> None:
     assert all(atoms.calc.results.keys() == {"energy", "forces", "energies"} for atoms in labelled)
 
 
+def test_a_student_without_stress_moves_and_relaxes_in_its_cell(
+    parent: ep.Potential, student: ep.Potential, labelled: list[Atoms]
+) -> None:
+    walks = [ep.Dynamics(frames=1, interval=2, temperature=50.0), ep.Relaxation(frames=1, steps=3)]
+    found = list(ep.visited(labelled[:1], ep.Driver(student.calculator(), student=True), walks))
+    visits = [item.atoms for item in found if isinstance(item, ep.Visit)]
+    assert len(visits) == 3
+    for atoms in visits[1:]:
+        np.testing.assert_array_equal(atoms.cell.array, labelled[0].cell.array)
+        assert np.abs(atoms.positions - labelled[0].positions).max() > 0
+    assert [atoms.calc.results.keys() for atoms in ep.label(parent, visits)] == [{"energy", "forces", "energies"}] * 3
+
+
 def test_loss_and_gradient_are_those_of_upstreams_forward(parent: ep.Potential, labelled: list[Atoms]) -> None:
     """Energies of structures by absolute error, forces by the length of the difference, on upstream's own numbers."""
     other = ep.Potential.create(EscnAdapter(), random_checkpoint(small(elements=29), seed=5), torch.float64)

@@ -121,7 +121,59 @@ def test_the_example_runs_and_a_second_time_does_nothing(cli: Run, launched: lis
     assert "finetune" in text
 
 
+def test_rounds_of_labels_of_a_student_run_and_each_has_its_own(cli: Run, launched: list, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    ran = cli("run", EXAMPLE.with_name("rounds.yaml"), "-o", out, "--json")
+    assert ran.code == 0, ran.err
+    stages = {stage["name"]: stage for stage in ran.json["stages"]}
+    for number in (1, 2):
+        student, visited = out / f"round_{number - 1}" / "run" / "model", stages[f"visited_{number}"]["result"]
+        assert visited["student_sha256"] == ep.load(student).checkpoint.sha256
+        assert visited["teacher_sha256"] == ep.load("toy").checkpoint.sha256
+        said = {atoms.info["labelled_as"] for atoms in ep.read_structures(visited["written"])}
+        assert said > {"itself", "molecular dynamics of run/model, frame 3"}
+        *_, step = ep.load(out / f"round_{number}" / "run" / "model").checkpoint.history
+        assert (step["step"], step["replay"]["share"]) == ("train", 0.5)
+    errors = [model["energy_mae"] for model in stages["evaluate"]["result"]]
+    assert errors[0] < min(errors[2:]) < errors[1]  # the parent, each round, the pruned one
+    again = cli("run", EXAMPLE.with_name("rounds.yaml"), "-o", out, "--json")
+    assert set(statuses(again.json).values()) == {"unchanged, skipped"}
+
+
 # What is done again.
+
+
+def test_a_pipeline_may_begin_with_no_structures_at_all(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
+    made = "crystals: {elements: [Si, O], count: 5, max_atoms: 8}"
+    changed(recipe, "  - label: {data: data.xyz}", f"  - {made}\n  - label: {{data: crystals, largest_force: 20}}")
+    ran = cli("run", recipe, "-o", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    assert launched[0][:3] == ["crystals", "--elements", "Si,O"]
+    label = {stage["name"]: stage for stage in ran.json["stages"]}["label"]["result"]
+    assert label["structures"] + sum(label["left_out"].values()) == 5
+
+
+def test_a_student_may_be_a_stage_and_another_one_labels_again(
+    cli: Run, launched: list, recipe: Path, tmp_path: Path
+) -> None:
+    more = "{name: visited, data: data.xyz, student: prune, frames: 1, interval: 1}"
+    changed(recipe, "  - train", f"  - label: {more}\n  - train")
+    out = tmp_path / "out"
+    assert cli("run", recipe, "-o", out).code == 0
+    assert launched[2][:5] == [
+        "label",
+        "toy",
+        f"{recipe.parent / 'data.xyz'}",
+        "--student",
+        f"{out / 'prune' / 'model'}",
+    ]
+    assert launched[3][launched[3].index("--data") + 1] == f"{out / 'visited' / 'labelled.extxyz'}"  # the newest
+    launched.clear()
+    changed(recipe, "channels: 4", "channels: 3")
+    ran = cli("run", recipe, "-o", out)
+    assert ran.code == 0
+    assert "visited: inputs.student changed" in ran.err
+    assert commands(launched) == ["prune", "label", "train", "evaluate"]
 
 
 def test_stages_are_the_commands_they_name(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:

@@ -17,7 +17,19 @@ from equiprune.commands.stages import PARENT, From, Mark, Product, Step
 from equiprune.commands.wiring import resolve
 from equiprune.errors import RecipeError
 
-COMMANDS = ("label", "calibrate", "prune", "certify", "train", "evaluate", "benchmark", "stability", "export", "info")
+COMMANDS = (
+    "crystals",
+    "label",
+    "calibrate",
+    "prune",
+    "certify",
+    "train",
+    "evaluate",
+    "benchmark",
+    "stability",
+    "export",
+    "info",
+)
 REQUESTS = {request.command(): request for request in SHOWN}
 KEYS = {command: keys_of(request) for command, request in REQUESTS.items()}
 
@@ -125,6 +137,28 @@ def test_the_teacher_is_the_parent_also_after_pruning() -> None:
     assert steps("prune: {lmax: 1}", "label: {data: a.xyz}")["label"].values["model"] == (From(PARENT),)
 
 
+def test_structures_without_labels_are_labelled_and_scored_and_not_trained_on_by_themselves() -> None:
+    found = steps(
+        "label: {name: own, data: a.xyz}",
+        "crystals: {elements: [Si, O]}",
+        "label: {data: crystals}",
+        "calibrate: {data: crystals}",
+        "crystals: {name: others, elements: C}",
+        "train",
+    )
+    assert found["label"].values["data"] == found["calibrate"].values["data"] == (From("crystals"),)
+    assert found["crystals"].values == {"elements": ("Si", "O"), "output": ("start.extxyz",)}
+    assert found["train"].values["data"] == (From("label"),)
+
+
+def test_there_is_no_student_unless_it_is_named() -> None:
+    stages = ("prune: {lmax: 1}", "label: {data: a.xyz}", "label: {name: b, data: a.xyz, student: prune, frames: 1}")
+    found = steps(*stages)
+    assert found["label"].values.keys() == {"data", "model", "output"}
+    assert (found["b"].values["model"], found["b"].values["student"]) == ((From(PARENT),), (From("prune"),))
+    assert found["b"].upstream == {"prune"}
+
+
 def test_scores_are_only_taken_for_the_model_they_are_of() -> None:
     calibrate, prune = "calibrate: {data: a.xyz}", "prune: {name: first, lmax: 1}"
     again = steps(calibrate, prune, "prune: {name: second, lmax: 0}")
@@ -153,9 +187,17 @@ def test_a_stage_is_named_where_another_than_the_newest_is_meant() -> None:
     [
         (["train: {data: label}", "label: {data: x.xyz}"], "data is 'label', a stage that does not come before it"),
         (["train: {data: train}"], "data is 'train', a stage that does not come before it"),
+        (
+            ["crystals: {elements: Si}", "train: {data: crystals}"],
+            "'crystals', a stage that gives structures without lab",
+        ),
         (["prune: {lmax: 1}", "train: {data: prune}"], "data is 'prune', a stage that gives a model. Write './prune'"),
         (["info", "train: {data: x.xyz, model: info}"], "model is 'info', a stage that gives nothing"),
         (["prune: {lmax: 1}", "train: {data: x.xyz, replay: prune}"], "replay is 'prune', a stage that gives a model"),
+        (
+            ["label: {data: x}", "label: {name: b, data: x, student: label}"],
+            "student is 'label', a stage that gives lab",
+        ),
         (["prune: {lmax: 1}", "prune: {name: b, plan: prune}"], "plan is 'prune', a stage that gives a model"),
         (["label: {data: x}", "stability: {data: x, after: label}"], "after is 'label', a stage that gives labelled"),
         (["prune: {lmx: 1}"], "Stage 'prune': prune has no key 'lmx'. Did you mean 'lmax'? Keys: adapter, basis_lmax,"),
@@ -169,16 +211,18 @@ def test_what_cannot_be_meant_is_refused(stages: list[str], says: str) -> None:
 
 def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     written = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.written}
-    assert written == {(c, "output") for c in ("label", "calibrate", "prune", "certify", "train", "export")} | {
-        ("calibrate", "plot")
-    }
+    assert written == {
+        (c, "output") for c in ("crystals", "label", "calibrate", "prune", "certify", "train", "export")
+    } | {("calibrate", "plot")}
     train = KEYS["train"].values()
     unrecorded = {key.name for key in train if Mark.UNRECORDED in key.marks}
     assert unrecorded == {"cache", "workers", "tensorboard", "wandb"}
     assert {key.name for key in train if key.reads} == {"model", "data", "validation", "replay", "references"}
     models = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.model}
-    assert models == {(c, "model") for c in COMMANDS if c not in ("evaluate", "benchmark", "stability")} | {
+    assert models == {(c, "model") for c in COMMANDS if c not in ("crystals", "evaluate", "benchmark", "stability")} | {
         ("certify", "parent"),
+        ("label", "student"),
+        ("label", "second_teacher"),
         ("evaluate", "models"),
         ("benchmark", "models"),
         ("stability", "before"),

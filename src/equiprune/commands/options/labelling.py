@@ -1,19 +1,27 @@
-"""Labelling: copies, other elements, dynamics and Hessian products."""
+"""Labelling: copies, other elements, dynamics, relaxations, screening and Hessian products."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from cyclopts import Parameter
 
 from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Complete, NotNegative, Positive
+from equiprune.commands.stages import Product, Takes
 from equiprune.errors import TargetError
 from equiprune.labelling.augmentation import Augmentation
 from equiprune.labelling.dynamics import Dynamics
+from equiprune.labelling.relaxation import Relaxation
+from equiprune.labelling.screening import Screening
 from equiprune.labelling.substitution import Substitution
+from equiprune.labelling.teachers import names_calculator
 from equiprune.potentials.hessian import Probes, RandomProbes, Rows
 from equiprune.pruning.targets.named import Elements
+
+AnotherTeacher = Annotated[str, Takes.of(Product.MODEL, other=names_calculator)]
+"""A model, or a calculator; in a pipeline none unless it is named."""
 
 
 @Parameter(name="*", group=panel("Distorted copies"))
@@ -67,10 +75,11 @@ class SubstitutionOptions(Complete):
 @Parameter(name="*", group=panel("Molecular dynamics"))
 @dataclass(frozen=True)
 class DynamicsOptions(Complete):
-    """Structures that the teacher meets.
+    """Structures that the teacher, or the student, meets.
 
     Attributes:
-        frames: of molecular dynamics with the teacher that starts from each structure, labelled as well.
+        frames: of molecular dynamics that starts from each structure, with the teacher or, if there is one, the
+            student; labelled as well.
         temperature: of the dynamics, K.
         interval: steps between its frames.
         timestep: of the dynamics, fs.
@@ -87,6 +96,53 @@ class DynamicsOptions(Complete):
     def dynamics(self, seed: int) -> Dynamics:
         """The same as a value of the API."""
         return Dynamics(self.frames, self.temperature, self.interval, self.timestep, seed)
+
+
+@Parameter(name="*", group=panel("Relaxation"))
+@dataclass(frozen=True)
+class RelaxationOptions(Complete):
+    """Structures on the way to rest.
+
+    Attributes:
+        relaxation_frames: of a relaxation of each structure, and of its cell, with the teacher or, if there is one,
+            the student; evenly spread, labelled as well.
+        relaxation_steps: the most that a relaxation takes.
+    """
+
+    relaxation_frames: NotNegative = 0
+    relaxation_steps: Positive = 60
+
+    def check(self) -> None:
+        self.relaxation()
+
+    def relaxation(self) -> Relaxation:
+        """The same as a value of the API."""
+        return Relaxation(self.relaxation_frames, self.relaxation_steps)
+
+
+@Parameter(name="*", group=panel("Which labels are kept"))
+@dataclass(frozen=True)
+class ScreeningOptions(Complete):
+    """Structures about which the teacher is not to be believed are left out.
+
+    Attributes:
+        largest_force: leave out structures with a larger force on any atom, eV/Angstrom.
+        second_teacher: another model, or module:callable, whose forces are compared with those of the teacher.
+        largest_disagreement: leave out structures with a larger difference of the two forces on any atom, eV/Angstrom.
+    """
+
+    largest_force: float | None = None
+    second_teacher: AnotherTeacher | None = None
+    largest_disagreement: float | None = None
+
+    def check(self) -> None:
+        if (self.second_teacher is None) != (self.largest_disagreement is None):
+            raise TargetError("`second_teacher` and `largest_disagreement` need each other; give both, or neither.")
+        self.screening()
+
+    def screening(self) -> Screening:
+        """The same as a value of the API."""
+        return Screening(self.largest_force, self.largest_disagreement)
 
 
 @Parameter(name="*", group=panel("Second derivatives"))
@@ -114,5 +170,5 @@ class ProbeOptions(Complete):
 
 
 NO_COPIES, NO_DYNAMICS, NO_PROBES = CopyOptions(), DynamicsOptions(), ProbeOptions()
-NO_SUBSTITUTIONS = SubstitutionOptions()
+NO_SUBSTITUTIONS, NO_RELAXATIONS, NOTHING_LEFT_OUT = SubstitutionOptions(), RelaxationOptions(), ScreeningOptions()
 """Nothing said."""

@@ -11,6 +11,8 @@ PANELS = (
     "Other elements",
     "Distorted copies",
     "Molecular dynamics",
+    "Relaxation",
+    "Which labels are kept",
     "Labels",
     "Which structures",
     "How to train",

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from equiprune.commands.options.panels import panel
-from equiprune.commands.options.values import Complete, Data, NotNegative, Positive
+from equiprune.commands.options.values import Bare, Complete, NotNegative, Positive
 from equiprune.commands.stages import Product, Takes, scores_of_the_model
 from equiprune.errors import TargetError
 from equiprune.pruning.criteria import (
@@ -40,7 +40,7 @@ class ScoreOptions(Complete):
     """
 
     scores: Annotated[Path | None, Takes.of(Product.SCORES, rule=scores_of_the_model)] = None
-    data: Data | None = None
+    data: Bare | None = None
     criterion: CriterionName | None = None
     seed: NotNegative = 0
     limit: Positive | None = None

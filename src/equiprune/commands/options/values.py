@@ -61,7 +61,11 @@ Models = Annotated[list[str], Takes.of(Product.MODEL, rule=every_model)]
 
 
 Data = Annotated[Path, Takes.of(Product.DATA)]
-"""A file or folder of structures."""
+"""A file or folder of labelled structures."""
+
+
+Bare = Annotated[Path, Takes.of(Product.DATA, Product.STRUCTURES)]
+"""A file or folder of structures, with labels or without."""
 
 
 Output = Annotated[Path, Parameter(name=["--output", "-o"]), Mark.WRITTEN]
