@@ -153,13 +153,14 @@ def said(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.1f}" + (f" ({min(values):.1f}..{max(values):.1f})" if len(values) > 1 else "")
 
 
-def table(output: Path, start: Mapping[str, Mapping[str, float]]) -> str:
+def table(output: Path, start: Mapping[str, Mapping[str, float]], seeds: int) -> str:
     """A row for every recipe that has a result."""
     tests = list(start)
     rows = [["recipe", "runs", "steps", *(f"{test}: energy | forces | stress" for test in tests)]]
     rows += [["not trained", "", "", *(" | ".join(f"{e:.1f}" for e in start[test].values()) for test in tests)]]
     for name in CANDIDATES:
-        found = [json.loads(path.read_text()) for path in sorted(output.glob(f"{_file(name)}-*.json"))]
+        paths = [output / f"{_file(name)}-{seed}.json" for seed in range(seeds)]
+        found = [json.loads(path.read_text()) for path in paths if path.exists()]
         if found:
             steps = "+".join(str(round(statistics.mean(s))) for s in zip(*(f["steps"] for f in found), strict=True))
             cells = [" | ".join(said([f["errors"][t][q] for f in found]) for q in start[t]) for t in tests]
@@ -193,7 +194,7 @@ def main() -> None:
             if wanted and not path.exists():
                 path.write_text(json.dumps(result(of, how, chosen.seconds, seed)))
                 print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", flush=True)
-    print(table(chosen.output, start))
+    print(table(chosen.output, start, chosen.seeds))
 
 
 if __name__ == "__main__":
