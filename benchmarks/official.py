@@ -8,6 +8,7 @@ on them). Intervals are of 95 %, from drawing frames again; a difference is take
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -98,6 +99,7 @@ def accuracy(models: Mapping[str, Potential], sets: Iterable[str], most: int, mp
     found = {}
     for name in sets:
         structures = frames_of(name, most, mptrj_atoms)
+        print(f"{name}: {len(structures)} frames", file=sys.stderr, flush=True)
         found[name] = compared({model: frame_errors(potential, structures) for model, potential in models.items()})
     return found
 

@@ -93,7 +93,7 @@ def dimers(models: Models) -> dict[str, dict[str, Any]]:
     for name, of in curves.items():
         pulled = [symbol for symbol in pushed if np.interp(WALL, REACH, of[symbol]) @ [-1, 1] > PULL]
         apart = [np.abs(of[symbol] - curves[PARENT][symbol]).mean() for symbol in of]
-        holes = [symbol for symbol, curve in of.items() if _has_hole(curve)]
+        holes = [symbol for symbol, curve in of.items() if has_hole(curve)]
         found[name] = {"elements": len(elements), "compared_with_pbe": len(pushed), "holes": holes}
         found[name] |= {"pulled": pulled, "from_parent": round(float(np.median(apart)), 3)}
     return found
@@ -110,7 +110,8 @@ def _curves(potential: Potential, elements: Sequence[int]) -> dict[str, np.ndarr
     return found
 
 
-def _has_hole(curve: np.ndarray) -> bool:
+def has_hole(curve: np.ndarray) -> bool:
+    """True where the energy falls by more than `BARRIER` both inwards and outwards of a distance within 1.2 sums."""
     inner = np.minimum.accumulate(curve)
     outer = np.minimum.accumulate(curve[::-1])[::-1]
     barrier = np.minimum(curve - inner, curve - outer)
@@ -129,13 +130,14 @@ def _walls_of_pbe() -> dict[str, np.ndarray]:
     return found
 
 
-def cubic_crystals(count: int = 20) -> list[Atoms]:
+def cubic_crystals(count: int = 40) -> list[Atoms]:
     """Cubic crystals of two atoms, which have no coordinate that could relax; evenly spaced among 3,953 binaries."""
-    cubic = [atoms for atoms in reference("mp_elasticity/mp_binary_pbe_elasticity.extxyz.xz") if _is_cubic(atoms)]
+    cubic = [atoms for atoms in reference("mp_elasticity/mp_binary_pbe_elasticity.extxyz.xz") if is_cubic(atoms)]
     return cubic[:: len(cubic) // count][:count]
 
 
-def _is_cubic(atoms: Atoms) -> bool:
+def is_cubic(atoms: Atoms) -> bool:
+    """True for a primitive cell of two atoms that is simple or face-centred cubic."""
     lengths, angles = atoms.cell.lengths(), atoms.cell.angles()
     alike = np.ptp(lengths) < 1e-3 * lengths[0]
     return len(atoms) == 2 and alike and any(np.allclose(angles, angle, atol=0.05) for angle in (60, 90))
