@@ -29,7 +29,7 @@ from equiprune import Potential, load
 
 Models = Mapping[str, Potential]
 
-STEPS, TIME_STEP, KELVIN = 300, 2.0, 600.0
+STEPS, TIME_STEP, KELVIN = 150, 2.0, 600.0
 """Of the dynamics: number, fs, and the temperature that velocities are drawn at."""
 
 REACH = np.linspace(0.8, 2.5, 69)
@@ -46,11 +46,11 @@ VOLUMES = np.linspace(0.94, 1.06, 9)
 
 
 def crystals_in_motion() -> dict[str, Atoms]:
-    """Eight atoms each, displaced a little: ionic, covalent, metallic."""
+    """Four atoms each, displaced a little: ionic, covalent, metallic."""
     found = {
-        "NaCl": bulk("NaCl", "rocksalt", a=5.69, cubic=True),
-        "Si": bulk("Si", "diamond", a=5.47, cubic=True),
-        "Cu": bulk("Cu", "fcc", a=3.63, cubic=True).repeat((2, 1, 1)),
+        "NaCl": bulk("NaCl", "rocksalt", a=5.69).repeat((2, 1, 1)),
+        "Si": bulk("Si", "diamond", a=5.47).repeat((2, 1, 1)),
+        "Cu": bulk("Cu", "fcc", a=3.63, cubic=True),
     }
     for seed, atoms in enumerate(found.values()):
         atoms.rattle(0.05, seed=seed)
@@ -219,7 +219,7 @@ def equation_table(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 def physics(models: Models) -> dict[str, Any]:
     """All three, by name."""
-    return {"drift": drift(models), "dimers": dimers(models), "equations_of_state": equations_of_state(models)}
+    return {"dimers": dimers(models), "equations_of_state": equations_of_state(models), "drift": drift(models)}
 
 
 def physics_tables(found: Mapping[str, Any]) -> str:

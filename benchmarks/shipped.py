@@ -2,7 +2,8 @@
 
 ``python benchmarks/shipped.py [MODEL ...]``. Measures each beside its parent and the official small model, writes
 ``measured.json`` and the tables of the card (``README.md``) into the model's folder, and prints the tables of all. One
-process, one thread (``OMP_NUM_THREADS=1``); 20 minutes for two models on one core.
+process, one thread (``OMP_NUM_THREADS=1``); 20 minutes for two models on one free core. With ``--keep FILE`` it goes on
+where it was interrupted.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,29 +27,45 @@ from equiprune.potentials.checkpoint import package_versions
 
 def main() -> None:
     """Measure, write, print."""
+    chosen = _arguments()
+    torch.set_num_threads(1)
+    models = {name: ep.load(name) for name in (PARENT, OFFICIAL, *chosen.names)}
+    parts: dict[str, Callable[[], Any]] = {
+        "speed": lambda: speed(models, chosen.repeats),
+        "accuracy": lambda: accuracy(models, chosen.sets, chosen.frames, chosen.mptrj_atoms),
+        "certificates": lambda: {name: certificate(models[name], models[PARENT]) for name in chosen.names},
+        "physics": lambda: physics(models),
+    }
+    found = measured(parts, [model.checkpoint.sha256 for model in models.values()], chosen.keep)
+    certificates = found.pop("certificates")
+    for name in chosen.names:
+        write(name, found | {"model": facts(models[name]), "certificate": certificates[name]})
+    print(speed_table(found["speed"]), error_table(found["accuracy"]), difference_table(found["accuracy"]), sep="\n\n")
+    print(*(wins(found["accuracy"], name) for name in chosen.names), sep="\n\n")
+    print(certificate_table(certificates), physics_tables(found["physics"]), sep="\n\n")
+
+
+def _arguments() -> argparse.Namespace:
     shipped = shipped_models()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(shipped), metavar="MODEL", help=f"of {', '.join(shipped)}")
     parser.add_argument("--repeats", type=int, default=9, help="of the timing")
+    parser.add_argument("--keep", type=Path, help="a file for the parts that are done")
     add_arguments(parser)
-    chosen = parser.parse_args()
-    torch.set_num_threads(1)
-    models = {name: ep.load(name) for name in (PARENT, OFFICIAL, *chosen.names)}
-    found: dict[str, Any] = {"speed": speed(models, chosen.repeats)}
-    _say(speed_table(found["speed"]))
-    found["accuracy"] = accuracy(models, chosen.sets, chosen.frames, chosen.mptrj_atoms)
-    _say(error_table(found["accuracy"]), difference_table(found["accuracy"]))
-    _say(*(wins(found["accuracy"], name) for name in chosen.names))
-    certificates = {name: certificate(models[name], models[PARENT]) for name in chosen.names}
-    _say(certificate_table(certificates))
-    found["physics"] = physics(models)
-    _say(physics_tables(found["physics"]))
-    for name in chosen.names:
-        write(name, found | {"model": facts(models[name]), "certificate": certificates[name]})
+    return parser.parse_args()
 
 
-def _say(*parts: str) -> None:
-    print(*parts, sep="\n\n", end="\n\n", flush=True)
+def measured(parts: Mapping[str, Callable[[], Any]], models: list[str], keep: Path | None) -> dict[str, Any]:
+    """What every part gives; parts that ``keep`` has of the same models are taken from there."""
+    stored = json.loads(keep.read_text()) if keep and keep.exists() else {}
+    found = stored["parts"] if stored.get("models") == models else {}
+    for name, part in parts.items():
+        if name not in found:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            found[name] = part()
+        if keep:
+            keep.write_text(json.dumps({"models": models, "parts": found}))
+    return found
 
 
 def speed(models: Mapping[str, ep.Potential], repeats: int) -> dict[str, Any]:
@@ -84,7 +102,7 @@ def certificate(model: ep.Potential, parent: ep.Potential) -> dict[str, Any]:
 def write(name: str, measured: Mapping[str, Any]) -> None:
     """Into the folder of the model."""
     shipped = shipped_models()[name]
-    record = {"command": f"python {' '.join(sys.argv)}", **measured}
+    record = {"command": "python benchmarks/shipped.py", **measured}
     (shipped.folder / "measured.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     card = shipped.card.read_text(encoding="utf-8")
     shipped.card.write_text(with_measured(card, name, measured), encoding="utf-8")
