@@ -1,20 +1,25 @@
-"""Models beside the official small model, on labels of DFT: errors with bootstrap intervals over frames.
+"""Models beside their parent and the official small model, on labels of DFT: errors, and whether a difference is real.
 
-``python benchmarks/official.py NAME=MODEL ... --frames 10``. Sets: mlearn's Cu, Ni, Li, Si and Li-Ge-P-S (dynamics and
-strained crystals), and every fifth frame of the MPtrj sample, which no training of ours sees (SevenNet's own models
-were trained on them).
+``python benchmarks/official.py MODEL ...``. Sets: mlearn's Cu, Ni, Li and Si and Li-Ge-P-S (dynamics and strained
+crystals), and every fifth frame of the MPtrj sample, which no training of ours sees (SevenNet's own models were trained
+on them). Intervals are of 95 %, from drawing frames again; a difference is taken within each draw.
 """
 
+from __future__ import annotations
+
 import argparse
-import json
-from collections.abc import Sequence
-from pathlib import Path
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from reference_data import reference
 
 from equiprune import Potential, load
+
+PARENT, OFFICIAL = "7net-l3i5", "7net-0"
 
 SETS = {
     "Cu": "mlearn/Cu_test.extxyz.xz",
@@ -24,56 +29,150 @@ SETS = {
     "Li-Ge-P-S": "lgps_sse_pbe/test_50at.extxyz.xz",
     "MPtrj": "mptrj_sample/mptrj-random-1k.extxyz.xz",
 }
+UNITS = {"energy": "meV/atom", "forces": "meV/Angstrom"}
 RESAMPLES = 2000
 
-
-def main() -> None:
-    """Print one row for each set and model."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("models", nargs="+", help="NAME=MODEL; the first is what the others are compared with")
-    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
-    parser.add_argument("--frames", type=int, default=1000, help="at most, of each set, evenly spaced")
-    parser.add_argument("--mptrj-atoms", type=int, default=192, help="largest MPtrj frame")
-    parser.add_argument("-o", "--output", type=Path)
-    chosen = parser.parse_args()
-    models = {name: load(path) for name, path in (entry.split("=", 1) for entry in chosen.models)}
-    rows = []
-    print("| set | frames | model | E MAE, meV/atom (95 %) | F MAE, meV/Angstrom (95 %) |")
-    print("|---|---|---|---|---|")
-    for name in chosen.sets:
-        structures = _frames(name, chosen.frames, chosen.mptrj_atoms)
-        for model, potential in models.items():
-            row = {"set": name, "frames": len(structures), "model": model} | _errors(potential, structures)
-            rows.append(row)
-            energy, forces = (f"{row[q]:.1f} ({row[f'{q}_95'][0]:.1f}..{row[f'{q}_95'][1]:.1f})" for q in ("E", "F"))
-            print(f"| {name} | {len(structures)} | {model} | {energy} | {forces} |", flush=True)
-    if chosen.output:
-        chosen.output.write_text(json.dumps(rows, indent=1))
+Json = dict[str, Any]
 
 
-def _frames(name: str, most: int, mptrj_atoms: int) -> list[Atoms]:
+@dataclass(frozen=True)
+class FrameErrors:
+    """Absolute errors of one model, frame by frame.
+
+    Attributes:
+        energy: (frames,) meV/atom.
+        forces: (frames,) meV/Angstrom, summed over the components of a frame.
+        components: (frames,) how many those are.
+    """
+
+    energy: np.ndarray
+    forces: np.ndarray
+    components: np.ndarray
+
+    def mean(self, draws: np.ndarray) -> dict[str, np.ndarray]:
+        """Mean absolute errors (draws,) of frames that were drawn (draws, frames)."""
+        forces = self.forces[draws].sum(1) / self.components[draws].sum(1)
+        return {"energy": self.energy[draws].mean(1), "forces": forces}
+
+
+def frame_errors(potential: Potential, structures: Sequence[Atoms]) -> FrameErrors:
+    """Errors of a model against the labels of structures."""
+    energy, forces = [], []
+    for atoms, predicted in zip(structures, potential.predict(structures), strict=True):
+        energy.append(abs(predicted.energy.item() - atoms.get_potential_energy()) / len(atoms))
+        forces.append(np.abs(predicted.forces.numpy() - atoms.get_forces()).sum())
+    return FrameErrors(1e3 * np.array(energy), 1e3 * np.array(forces), np.array([3 * len(a) for a in structures]))
+
+
+def compared(errors: Mapping[str, FrameErrors]) -> Json:
+    """Errors of models on one set, and those of every model less those of the official one: value, low, high."""
+    count = len(errors[OFFICIAL].energy)
+    once = np.arange(count)[None]
+    drawn = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
+    values = {name: {q: value[0] for q, value in e.mean(once).items()} for name, e in errors.items()}
+    spread = {name: e.mean(drawn) for name, e in errors.items()}
+    return {
+        "frames": count,
+        "errors": {m: {q: _interval(values[m][q], spread[m][q]) for q in UNITS} for m in errors},
+        "less_official": {
+            m: {q: _interval(values[m][q] - values[OFFICIAL][q], spread[m][q] - spread[OFFICIAL][q]) for q in UNITS}
+            for m in errors
+            if m not in (PARENT, OFFICIAL)
+        },
+    }
+
+
+def _interval(value: float, draws: np.ndarray) -> list[float]:
+    return [round(float(number), 2) for number in (value, *np.percentile(draws, [2.5, 97.5]))]
+
+
+def frames_of(name: str, most: int, mptrj_atoms: int) -> list[Atoms]:
+    """Frames of a set, evenly spaced."""
     structures = reference(SETS[name])
     if name == "MPtrj":
         structures = [atoms for atoms in structures[::5] if len(atoms) <= mptrj_atoms]
     return structures[:: max(1, -(-len(structures) // most))]
 
 
-def _errors(potential: Potential, structures: Sequence[Atoms]) -> dict[str, object]:
-    """Mean absolute errors, and their 95 % intervals from drawing frames again."""
-    energies, forces, components = [], [], []
-    for atoms, predicted in zip(structures, potential.predict(structures), strict=True):
-        energies.append(abs(predicted.energy.item() - atoms.get_potential_energy()) / len(atoms))
-        forces.append(np.abs(predicted.forces.numpy() - atoms.get_forces()).sum())
-        components.append(3 * len(atoms))
-    draws = np.random.default_rng(0).integers(len(structures), size=(RESAMPLES, len(structures)))
-    e, f, n = (np.array(values) for values in (energies, forces, components))
-    e_draws, f_draws = e[draws].mean(1) * 1e3, f[draws].sum(1) / n[draws].sum(1) * 1e3
-    return {
-        "E": e.mean() * 1e3,
-        "E_95": np.percentile(e_draws, [2.5, 97.5]).tolist(),
-        "F": f.sum() / n.sum() * 1e3,
-        "F_95": np.percentile(f_draws, [2.5, 97.5]).tolist(),
-    }
+def accuracy(models: Mapping[str, Potential], sets: Iterable[str], most: int, mptrj_atoms: int) -> dict[str, Json]:
+    """`compared`, for every set."""
+    found = {}
+    for name in sets:
+        structures = frames_of(name, most, mptrj_atoms)
+        print(f"{name}: {len(structures)} frames", file=sys.stderr, flush=True)
+        found[name] = compared({model: frame_errors(potential, structures) for model, potential in models.items()})
+    return found
+
+
+def error_table(found: Mapping[str, Json]) -> str:
+    """Markdown: a row for each set, a column for each quantity and model."""
+    models = list(next(iter(found.values()))["errors"])
+    heads = [f"{quantity}: {model}" if model == models[0] else model for quantity in UNITS for model in models]
+    rows = [
+        [f"{name} ({of['frames']})", *(shown(of["errors"][model][q]) for q in UNITS for model in models)]
+        for name, of in found.items()
+    ]
+    return markdown(["set (frames)", *heads], rows)
+
+
+def difference_table(found: Mapping[str, Json]) -> str:
+    """Markdown: errors less those of the official model; bold where the interval leaves zero out."""
+    models = list(next(iter(found.values()))["less_official"])
+    heads = [f"{model}: {quantity}" for model in models for quantity in UNITS]
+    rows = [
+        [name, *(shown(of["less_official"][model][q], signed=True) for model in models for q in UNITS)]
+        for name, of in found.items()
+    ]
+    return markdown([f"error less that of {OFFICIAL}", *heads], rows)
+
+
+def wins(found: Mapping[str, Json], model: str) -> str:
+    """A sentence: on which sets a model is better or worse than the official one, and where that is beyond doubt."""
+    return f"{model} against {OFFICIAL}: " + "; ".join(_wins(found, model, quantity) for quantity in UNITS) + "."
+
+
+def _wins(found: Mapping[str, Json], model: str, quantity: str) -> str:
+    differences = {name: of["less_official"][model][quantity] for name, of in found.items()}
+    smaller = [name for name, (value, _, _) in differences.items() if value < 0]
+    surely = [name for name, (_, _, high) in differences.items() if high < 0]
+    worse = [name for name, (_, low, _) in differences.items() if low > 0]
+    return (
+        f"{quantity} smaller on {len(smaller)} of {len(found)} sets (beyond the interval on "
+        f"{', '.join(surely) or 'none'}), larger beyond the interval on {', '.join(worse) or 'none'}"
+    )
+
+
+def shown(interval: Sequence[float], *, signed: bool = False) -> str:
+    """A value and its interval; where a sign matters, bold if the interval leaves zero out."""
+    value, low, high = interval
+    if not signed:
+        return f"{value:.1f} ({low:.1f}..{high:.1f})"
+    bold = "**" if low > 0 or high < 0 else ""
+    return f"{bold}{value:+.1f}{bold} ({low:+.1f}..{high:+.1f})"
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table."""
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Which frames."""
+    parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
+    parser.add_argument("--frames", type=int, default=60, help="at most, of each set, evenly spaced")
+    parser.add_argument("--mptrj-atoms", type=int, default=60, help="largest MPtrj frame")
+
+
+def main() -> None:
+    """Print errors, differences and who wins where."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("models", nargs="+", help="names or paths of models")
+    add_arguments(parser)
+    chosen = parser.parse_args()
+    models = {name: load(name) for name in dict.fromkeys([PARENT, OFFICIAL, *chosen.models])}
+    found = accuracy(models, chosen.sets, chosen.frames, chosen.mptrj_atoms)
+    print(f"Energy in {UNITS['energy']}, forces in {UNITS['forces']}.\n\n{error_table(found)}\n")
+    print(difference_table(found), *(wins(found, model) for model in chosen.models), sep="\n\n")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from equiprune.adapters.base import ModelAdapter
 from equiprune.errors import CheckpointError, closest
+from equiprune.models import shipped_models
 
 _GROUP = "equiprune.adapters"
 
@@ -72,8 +73,9 @@ def _unusable() -> str:
 
 
 def aliases() -> dict[str, str]:
-    """Every known alias and the adapter that opens it."""
-    return {alias: adapter.name for adapter in _usable() for alias in adapter.aliases}
+    """Every known alias, of published models and of those that come with equiprune, and the adapter that opens it."""
+    published = {alias: adapter.name for adapter in _usable() for alias in adapter.aliases}
+    return published | {name: model.adapter for name, model in shipped_models().items()}
 
 
 def adapter_for(source: str | Path, named: str | None = None) -> ModelAdapter:

@@ -37,8 +37,18 @@ def description(found: Description) -> None:
 
 
 def _label(key: str) -> str:
-    units = {"cutoff": "cutoff (Angstrom)", "dead": "dead blocks", "assembled": "assembled, because"}
-    return units.get(key, key.replace("_", " "))
+    return _LABELS.get(key, key.replace("_", " "))
+
+
+_LABELS = {
+    "cutoff": "cutoff (Angstrom)",
+    "dead": "dead blocks",
+    "assembled": "assembled, because",
+    "energy_mae": "energy MAE, DFT (meV/atom)",
+    "forces_mae": "forces MAE, DFT (meV/Angstrom)",
+    "speed_of_parent": "speed, of the parent's",
+    "certificate": "certificate (physics)",
+}
 
 
 def started(made: Started) -> None:

@@ -11,7 +11,8 @@ from equiprune.commands.opening import read_model
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.values import Model
 from equiprune.commands.request import Request
-from equiprune.commands.summary import describe_model
+from equiprune.commands.summary import describe_model, describe_shipped
+from equiprune.models import shipped_model
 from equiprune.progress import Display, unseen
 
 
@@ -31,7 +32,7 @@ class Info(Request[Description]):
     """Show what a model is: architecture, spaces, parameters, elements, licence, dead blocks.
 
     Attributes:
-        model: an alias such as 7net-l3i5, an upstream checkpoint, or a directory that equiprune wrote.
+        model: an alias such as 7net-compact, an upstream checkpoint, or a directory that equiprune wrote.
     """
 
     model: Model
@@ -43,4 +44,5 @@ class Info(Request[Description]):
         adapter, checkpoint = read_model(self.model, self.opening)
         if self.opening.head is not None:
             check_head(checkpoint.architecture, self.opening.head)
-        return Description(self.model, describe_model(adapter, checkpoint))
+        facts, shipped = describe_model(adapter, checkpoint), shipped_model(self.model)
+        return Description(self.model, facts | describe_shipped(shipped) if shipped else facts)

@@ -7,6 +7,7 @@ from ase.data import chemical_symbols
 from equiprune.adapters import Checkpoint, ModelAdapter
 from equiprune.adapters.precision import dtype_name
 from equiprune.blocks import FeatureSpace, Role
+from equiprune.models import ShippedModel
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
 from equiprune.pruning.dead_blocks import dead_blocks, describe
@@ -34,6 +35,22 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
         "steps": [str(step.get("step")) for step in checkpoint.history],
         "dead": describe(dead_blocks(adapter, checkpoint)),
         "spaces": [_described(space) for space in spaces],
+    }
+
+
+def describe_shipped(model: ShippedModel) -> dict[str, Any]:
+    """Essentials of the card of a model that comes with equiprune, for `equiprune info`."""
+    measured, parent = model.measured, model.measured["model"]["parent"]
+    milliseconds = measured["speed"]["ms_per_atom"]
+    errors = {data: of["errors"][model.name] for data, of in measured["accuracy"].items()}
+    return {
+        "about": model.about,
+        "parent": parent,
+        "energy_mae": {data: of["energy"][0] for data, of in errors.items()},
+        "forces_mae": {data: of["forces"][0] for data, of in errors.items()},
+        "speed_of_parent": round(milliseconds[parent] / milliseconds[model.name], 1),
+        "certificate": "passed" if measured["certificate"]["passed"] else "failed",
+        "card": str(model.card),
     }
 
 

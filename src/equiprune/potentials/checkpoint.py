@@ -26,6 +26,7 @@ from equiprune.adapters.hyperparameters import hyperparameters_from_json, hyperp
 from equiprune.adapters.registry import check_adapter
 from equiprune.errors import CheckpointError, OutputError
 from equiprune.files.atomic import check_writable, read_json, replacing, write_json
+from equiprune.models import shipped_model
 from equiprune.potentials.potential import Potential
 from equiprune.structures.probes import probe_structures
 
@@ -46,10 +47,11 @@ def read_checkpoint(
     Raises:
         CheckpointError: missing, broken, foreign or unsafe.
     """
-    path = Path(source)
+    shipped = shipped_model(source)
+    path = shipped.folder if shipped else Path(source)
     if path.is_dir():
         found, checkpoint = _read_native(path)
-        return check_adapter(found, adapter, source), checkpoint
+        return check_adapter(found, adapter, source), replace(checkpoint, source=str(source))
     opening = adapter_for(source, adapter)
     return opening, opening.read(source, trust=trust)
 
@@ -63,7 +65,7 @@ def load(
     trust: bool = False,
     adapter: str | None = None,
 ) -> Potential:
-    """Open a model: an alias (``7net-l3i5``), an upstream checkpoint, or a native directory.
+    """Open a model: an alias (``7net-compact``, ``7net-l3i5``), an upstream checkpoint, or a native directory.
 
     Args:
         source: what to open.

@@ -1,9 +1,6 @@
 """What equiprune writes opens in stock SevenNet tools, in processes that never heard of equiprune."""
 
-import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -12,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from ase import Atoms
 from conftest import EXPORTS
+from stock_tools import lammps_input, run_sevenn, stock_energies_of
 
 import equiprune as ep
 
@@ -21,14 +18,6 @@ pytestmark = pytest.mark.usefixtures("plain_code")  # in this process alone: fil
 
 Export = Callable[[str], Path]
 NAMES = pytest.mark.parametrize("name", EXPORTS)
-
-STOCK_CALCULATOR = """
-import json, sys, ase.io
-from sevenn.calculator import SevenNetCalculator
-structures, *files = sys.argv[1:]
-calculators = [SevenNetCalculator(file, device="cpu") for file in files]
-print(json.dumps([[c.get_potential_energy(atoms) for atoms in ase.io.read(structures, ":")] for c in calculators]))
-"""
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +31,7 @@ def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stock_energies(exported: Export, structures: Path) -> Mapping[str, list[float]]:
     """By the stock calculator in a fresh process, which has opened all files."""
-    files = [str(exported(name)) for name in EXPORTS]
-    command = [sys.executable, "-W", "ignore", "-c", STOCK_CALCULATOR, str(structures), *files]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return dict(zip(EXPORTS, json.loads(done.stdout.splitlines()[-1]), strict=True))
+    return dict(zip(EXPORTS, stock_energies_of(structures, [exported(name) for name in EXPORTS]), strict=True))
 
 
 @NAMES
@@ -64,11 +50,11 @@ def test_the_serial_torchscript_for_lammps_agrees(
     name: str, exported: Export, structures: Path, tmp_path: Path
 ) -> None:
     """``sevenn get_model``; forces are derivatives by the edge vectors, as its LAMMPS pair style takes them."""
-    _sevenn("get_model", str(exported(name)), "-o", str(tmp_path / "serial.pt"))
+    run_sevenn("get_model", str(exported(name)), "-o", str(tmp_path / "serial.pt"))
     deployed = torch.jit.load(tmp_path / "serial.pt")
     potential = ep.load(exported(name))
     for atoms in ase.io.read(structures, ":"):
-        data = _lammps_input(potential, atoms)
+        data = lammps_input(potential, atoms)
         energy = deployed(data)["inferred_total_energy"].sum()
         (gradient,) = torch.autograd.grad(energy, [data["edge_vec"]])
         centre, neighbour = data["edge_index"]
@@ -81,12 +67,12 @@ def test_the_serial_torchscript_for_lammps_agrees(
 def test_the_parallel_torchscript_for_lammps_agrees(exported: Export, structures: Path, tmp_path: Path) -> None:
     """``sevenn get_model -p``: the segments one after another, on one process that has no ghost atoms."""
     path = exported("odd")
-    _sevenn("get_model", str(path), "-p", "-o", str(tmp_path / "parallel"))
+    run_sevenn("get_model", str(path), "-p", "-o", str(tmp_path / "parallel"))
     segments = [torch.jit.load(path) for path in sorted((tmp_path / "parallel").glob("*.pt"))]
     potential = ep.load(path)
     assert len(segments) == potential.architecture.interactions
     for atoms in ase.io.read(structures, ":"):
-        data = _lammps_input(potential, atoms)
+        data = lammps_input(potential, atoms)
         data |= {"nlocal": torch.tensor([len(atoms)]), "x_ghost": torch.zeros(0, dtype=torch.int64)}
         for segment in segments:
             data = segment(data)
@@ -104,7 +90,7 @@ def test_sevenn_train_continues_from_it(exported: Export, tmp_path: Path) -> Non
     recipe["train"] |= {"epoch": 1, "optim_param": {"lr": 1e-12}}
     shutil.copy(path, tmp_path)
     (tmp_path / "input.yaml").write_text(yaml.safe_dump(recipe))
-    _sevenn("train", "input.yaml", "-s", cwd=tmp_path)
+    run_sevenn("train", "input.yaml", "-s", cwd=tmp_path)
     log = (tmp_path / "log.sevenn").read_text()
     assert "learnable parameters: 355139" in log
     [line] = [line.split() for line in log.splitlines() if line.startswith("validset ") and "distribution" not in line]
@@ -127,24 +113,6 @@ def test_native_and_upstream_format_hold_the_same_model(exported: Export, tmp_pa
     second = ep.load(tmp_path / "native")
     assert second.architecture == first.architecture
     assert all(torch.equal(w, second.checkpoint.weights[n]) for n, w in first.checkpoint.weights.items())
-
-
-def _sevenn(*arguments: str, cwd: Path | None = None) -> None:
-    program = Path(sys.executable).with_name("sevenn")
-    result = subprocess.run([str(program), *arguments], capture_output=True, text=True, cwd=cwd, check=False)
-    assert result.returncode == 0, result.stderr[-2000:]
-
-
-def _lammps_input(potential: ep.Potential, atoms: Atoms) -> dict[str, torch.Tensor]:
-    graph = potential.graph([atoms])
-    types = {z: i for i, z in enumerate(potential.architecture.elements)}
-    return {
-        "x": torch.tensor([types[z] for z in atoms.numbers]),
-        "edge_index": graph.edge_index,
-        "edge_vec": graph.edge_vectors().detach().requires_grad_(),
-        "num_atoms": torch.tensor(len(atoms)),
-        "cell_volume": torch.tensor(atoms.cell.volume, dtype=torch.float32),
-    }
 
 
 def _labelled(path: Path, seed: int) -> Path:

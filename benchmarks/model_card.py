@@ -1,0 +1,91 @@
+"""The tables of a model's card, from what `shipped.py` measured; nothing is measured here.
+
+A card has words of its own, and between two marks what this file writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from official import OFFICIAL, PARENT, difference_table, error_table, markdown, wins
+from physics import physics_tables
+
+BEGIN, END = "<!-- measured: python benchmarks/shipped.py -->", "<!-- end of what was measured -->"
+
+Json = Mapping[str, Any]
+
+
+def with_measured(card: str, name: str, measured: Json) -> str:
+    """A card with its tables written anew."""
+    before, rest = card.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}\n\n{tables(name, measured)}\n\n{END}{after}"
+
+
+def tables(name: str, measured: Json) -> str:
+    """All that was measured of a model, Markdown."""
+    accuracy = {data: _of_model(of, name) for data, of in measured["accuracy"].items()}
+    parts = [
+        _facts(measured["model"]),
+        f"Errors against DFT, energy in meV/atom, forces in meV/Angstrom, with intervals of 95 % over frames:\n\n"
+        f"{error_table(accuracy)}",
+        f"The same less those of {OFFICIAL}, frame by frame; bold where the interval leaves zero out:\n\n"
+        f"{difference_table(accuracy)}",
+        wins(accuracy, name),
+        _speed(measured["speed"], name),
+        certificate_table({name: measured["certificate"]}),
+        physics_tables(_physics_of_model(measured["physics"], name)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _facts(model: Json) -> str:
+    rows = [
+        ["parameters", f"{model['parameters']:,}"],
+        ["parent", f"{model['parent']}, sha256 {model['parent_sha256']}"],
+    ]
+    return markdown(["", ""], [*rows, ["licence", model["licence"]], ["sha256", model["sha256"]]])
+
+
+def _of_model(found: Json, name: str) -> Json:
+    """What concerns one model, its parent and the official one."""
+    kept = {model: errors for model, errors in found["errors"].items() if model in (PARENT, OFFICIAL, name)}
+    return {**found, "errors": kept, "less_official": {name: found["less_official"][name]}}
+
+
+def _physics_of_model(found: Json, name: str) -> Json:
+    kept = (PARENT, OFFICIAL, name)
+    drift = {crystal: {m: v for m, v in of.items() if m in kept} for crystal, of in found["drift"].items()}
+    return {"drift": drift} | {
+        part: {m: v for m, v in found[part].items() if m in kept} for part in ("dimers", "equations_of_state")
+    }
+
+
+def _speed(speed: Json, name: str) -> str:
+    per_atom = speed["ms_per_atom"]
+    beside = ", ".join(f"{model} {per_atom[model]:.1f}" for model in (PARENT, OFFICIAL, name))
+    return (
+        f"Speed: {per_atom[PARENT] / per_atom[name]:.1f} times {PARENT}'s ({beside} ms/atom; energy, forces and stress "
+        f"of {speed['atoms']} atoms, one thread of a CPU, float32, stock e3nn, models taking turns)."
+    )
+
+
+def speed_table(speed: Json) -> str:
+    """Markdown."""
+    per_atom = speed["ms_per_atom"]
+    rows = [[m, f"{ms:.1f}", f"{per_atom[PARENT] / ms:.2f}x", str(speed["mebibytes"][m])] for m, ms in per_atom.items()]
+    return markdown([f"{speed['atoms']} atoms", "ms/atom", "speed", "memory one evaluation adds, MiB"], rows)
+
+
+def certificate_table(certificates: Mapping[str, Json]) -> str:
+    """Markdown: what `equiprune certify` found, in float64."""
+    names = list(next(iter(certificates.values()))["values"])
+    rows = [
+        [
+            f"certificate of {model}: {'passed' if of['passed'] else 'FAILED'}",
+            *(f"{of['values'][n]:.0e}" for n in names),
+        ]
+        for model, of in certificates.items()
+    ]
+    return markdown(["float64, eV and Angstrom", *names], rows)

@@ -1,0 +1,112 @@
+"""Everything that is said of the models that come with equiprune: accuracy, speed, certificate, physics.
+
+``python benchmarks/shipped.py [MODEL ...]``. Measures each beside its parent and the official small model, writes
+``measured.json`` and the tables of the card (``README.md``) into the model's folder, and prints the tables of all. One
+process, one thread (``OMP_NUM_THREADS=1``); 20 minutes for two models on one free core. With ``--keep FILE`` it goes on
+where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from model_card import certificate_table, speed_table, with_measured
+from official import OFFICIAL, PARENT, accuracy, add_arguments, difference_table, error_table, wins
+from physics import physics, physics_tables
+
+import equiprune as ep
+from equiprune.models import shipped_models
+from equiprune.potentials.checkpoint import package_versions
+
+
+def main() -> None:
+    """Measure, write, print."""
+    chosen = _arguments()
+    torch.set_num_threads(1)
+    models = {name: ep.load(name) for name in (PARENT, OFFICIAL, *chosen.names)}
+    parts: dict[str, Callable[[], Any]] = {
+        "speed": lambda: speed(models, chosen.repeats),
+        "accuracy": lambda: accuracy(models, chosen.sets, chosen.frames, chosen.mptrj_atoms),
+        "certificates": lambda: {name: certificate(models[name], models[PARENT]) for name in chosen.names},
+        "physics": lambda: physics(models),
+    }
+    found = measured(parts, [model.checkpoint.sha256 for model in models.values()], chosen.keep)
+    certificates = found.pop("certificates")
+    for name in chosen.names:
+        write(name, found | {"model": facts(models[name]), "certificate": certificates[name]})
+    print(speed_table(found["speed"]), error_table(found["accuracy"]), difference_table(found["accuracy"]), sep="\n\n")
+    print(*(wins(found["accuracy"], name) for name in chosen.names), sep="\n\n")
+    print(certificate_table(certificates), physics_tables(found["physics"]), sep="\n\n")
+
+
+def _arguments() -> argparse.Namespace:
+    shipped = shipped_models()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", default=list(shipped), metavar="MODEL", help=f"of {', '.join(shipped)}")
+    parser.add_argument("--repeats", type=int, default=9, help="of the timing")
+    parser.add_argument("--keep", type=Path, help="a file for the parts that are done")
+    add_arguments(parser)
+    return parser.parse_args()
+
+
+def measured(parts: Mapping[str, Callable[[], Any]], models: list[str], keep: Path | None) -> dict[str, Any]:
+    """What every part gives; parts that ``keep`` has of the same models are taken from there."""
+    stored = json.loads(keep.read_text()) if keep and keep.exists() else {}
+    found = stored["parts"] if stored.get("models") == models else {}
+    for name, part in parts.items():
+        if name not in found:
+            print(f"{name} ...", file=sys.stderr, flush=True)
+            found[name] = part()
+        if keep:
+            keep.write_text(json.dumps({"models": models, "parts": found}))
+    return found
+
+
+def speed(models: Mapping[str, ep.Potential], repeats: int) -> dict[str, Any]:
+    """Median times of one evaluation of a rock-salt cell of 64 atoms, models taking turns."""
+    shared = frozenset.intersection(*(potential.elements for potential in models.values()))
+    atoms = ep.probe_structures(shared)["ionic"].repeat(2)
+    timings = ep.benchmark(models, atoms, repeats=repeats)
+    return {
+        "atoms": len(atoms),
+        "ms_per_atom": {timing.model: round(1e3 * timing.median / timing.atoms, 3) for timing in timings},
+        "mebibytes": {timing.model: timing.peak_mebibytes for timing in timings},
+    }
+
+
+def facts(model: ep.Potential) -> dict[str, Any]:
+    """What a model is, from the model itself."""
+    checkpoint = model.checkpoint
+    return {
+        "sha256": checkpoint.sha256,
+        "parameters": model.parameters(trainable_only=True),
+        "licence": checkpoint.licence,
+        "parent": checkpoint.history[0]["parent"],
+        "parent_sha256": checkpoint.history[0]["parent_sha256"],
+        "versions": package_versions(),
+    }
+
+
+def certificate(model: ep.Potential, parent: ep.Potential) -> dict[str, Any]:
+    """As `equiprune certify MODEL --parent PARENT` gives it."""
+    found = ep.certify(model, parent)
+    return {"passed": found.passed, "values": dict(found.values), "notes": list(found.notes)}
+
+
+def write(name: str, measured: Mapping[str, Any]) -> None:
+    """Into the folder of the model."""
+    shipped = shipped_models()[name]
+    record = {"command": "python benchmarks/shipped.py", **measured}
+    (shipped.folder / "measured.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    card = shipped.card.read_text(encoding="utf-8")
+    shipped.card.write_text(with_measured(card, name, measured), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
