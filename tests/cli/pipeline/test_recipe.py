@@ -217,10 +217,13 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     train = KEYS["train"].values()
     unrecorded = {key.name for key in train if Mark.UNRECORDED in key.marks}
     assert unrecorded == {"cache", "workers", "tensorboard", "wandb"}
-    assert {key.name for key in train if key.reads} == {"model", "data", "validation", "replay", "references"}
+    assert {key.name for key in train if key.reads} == {
+        *("model", "parent", "data", "validation", "replay", "references")
+    }
     models = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.model}
     assert models == {(c, "model") for c in COMMANDS if c not in ("crystals", "evaluate", "benchmark", "stability")} | {
         ("certify", "parent"),
+        ("train", "parent"),
         ("label", "student"),
         ("label", "second_teacher"),
         ("evaluate", "models"),
