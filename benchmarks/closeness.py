@@ -1,4 +1,4 @@
-"""How near models are to their parent, on crystals at rest and shaken, of compositions kept aside and trained on.
+"""Differences of models from their parent, on crystals at rest and shaken, of compositions kept aside and trained on.
 
 ``python benchmarks/closeness.py NAME=MODEL ...``. Crystals of up to 40 atoms, 40 of each kind: every fifth frame of the
 MPtrj sample, which no training of the flagship sees, others of it, and the Alexandria sample, whose crystals it starts

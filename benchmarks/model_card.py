@@ -49,7 +49,7 @@ def _facts(model: Json) -> str:
 
 
 def _of_model(found: Json, name: str) -> Json:
-    """What concerns one model, its parent and the official one."""
+    """The part of one model, its parent and the official one."""
     kept = {model: errors for model, errors in found["errors"].items() if model in (PARENT, OFFICIAL, name)}
     return {**found, "errors": kept, "less_official": {name: found["less_official"][name]}}
 

@@ -157,7 +157,7 @@ def markdown(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Which frames."""
+    """The choice of frames."""
     parser.add_argument("--sets", nargs="+", default=list(SETS), choices=SETS)
     parser.add_argument("--frames", type=int, default=60, help="at most, of each set, evenly spaced")
     parser.add_argument("--mptrj-atoms", type=int, default=60, help="largest MPtrj frame")

@@ -34,7 +34,7 @@ from equiprune.training.optimisation import Cosine, Optimisation
 from equiprune.training.recipe import Recipe
 
 SHARE = 0.4
-"""Of the time, for the parent, or for retraining; the child's fine-tuning or distillation has the rest."""
+"""Share of the time for the parent, or for retraining; the child's fine-tuning or distillation has the rest."""
 SCORED = 8
 """Structures that decide which channels stay."""
 REACHED = "the parent, fine-tuned"

@@ -30,19 +30,19 @@ from equiprune import Potential, load
 Models = Mapping[str, Potential]
 
 STEPS, TIME_STEP, KELVIN = 150, 2.0, 600.0
-"""Of the dynamics: number, fs, and the temperature that velocities are drawn at."""
+"""Steps of the dynamics: number, fs, and the temperature that velocities are drawn at."""
 
 REACH = np.linspace(0.8, 2.5, 69)
 """Distances of dimers, in sums of covalent radii."""
 BARRIER = 0.1
 """eV: a smaller one is no barrier."""
 WALL = np.array([0.8, 0.9])
-"""Where dimers are asked whether they are pushed apart, in sums of covalent radii."""
+"""Distances at which dimers are asked whether they are pushed apart, in sums of covalent radii."""
 PULL = 0.05
 """eV between the two: a smaller difference is no push and no pull."""
 
 VOLUMES = np.linspace(0.94, 1.06, 9)
-"""Of crystals, relative to that of PBE."""
+"""Range of crystal volumes, relative to that of PBE."""
 
 
 def crystals_in_motion() -> dict[str, Atoms]:

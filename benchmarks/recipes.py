@@ -1,4 +1,4 @@
-"""Which recipe distils best in the same time? ``python benchmarks/recipes.py labelled.extxyz --output recipes``.
+"""Recipes of distillation for the same time: ``python benchmarks/recipes.py labelled.extxyz --output recipes``.
 
 l3i5 at half width learns from crystals that l3i5 labelled (``benchmarks/crystals.py``, ``equiprune label``), by one
 recipe after another, each for the same CPU time on one thread and from the same weights. How many steps that is is
@@ -95,7 +95,7 @@ CANDIDATES: Mapping[str, Candidate] = {
 
 @dataclass(frozen=True)
 class Task:
-    """What all recipes share."""
+    """The part that all recipes share."""
 
     parent: ep.Potential
     child: ep.Potential

@@ -56,7 +56,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def measured(parts: Mapping[str, Callable[[], Any]], models: list[str], keep: Path | None) -> dict[str, Any]:
-    """What every part gives; parts that ``keep`` has of the same models are taken from there."""
+    """Results of every part; parts that ``keep`` has of the same models are taken from there."""
     stored = json.loads(keep.read_text()) if keep and keep.exists() else {}
     found = stored["parts"] if stored.get("models") == models else {}
     for name, part in parts.items():
@@ -81,7 +81,7 @@ def speed(models: Mapping[str, ep.Potential], repeats: int) -> dict[str, Any]:
 
 
 def facts(model: ep.Potential) -> dict[str, Any]:
-    """What a model is, from the model itself."""
+    """Facts of a model, from the model itself."""
     checkpoint = model.checkpoint
     return {
         "sha256": checkpoint.sha256,

@@ -36,7 +36,7 @@ def feature_loss(
 def assert_features_are_learnt(
     parent: ep.Potential, child: ep.Potential, structures: Sequence[Atoms], folder: Path
 ) -> None:
-    """What lost nothing has its parent's features; what lost some gets nearer, together and block by block."""
+    """Assert that a child that lost nothing has its parent's features, and that others get nearer, in both ways."""
     whole = ep.prune(parent, ep.PruningPlan.nothing())
     recipe = Recipe(ALONE, Optimisation(5e-3, clip=None, average=None), epochs=8, batch_size=2)
     for objective in (ALONE, BLOCKS):

@@ -42,7 +42,7 @@ class ParentFeatures:
         return NO_TAPS.watching({name: _noting(seen, name) for name in self.columns})
 
     def __call__(self, seen: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Of what the taps have noted for a batch; rows that fill it up count for nothing."""
+        """The distance of what the taps have noted for a batch; rows that fill it up count for nothing."""
         with torch.no_grad():
             labels = self._labels(batch.graph)
         weight = batch.atom_weight / batch.atom_weight.sum()

@@ -1,4 +1,4 @@
-"""What the benchmark of shipped models calls a difference, a hole and a cubic crystal."""
+"""Definitions of the benchmark of shipped models: what it calls a difference, a hole and a cubic crystal."""
 
 import sys
 from pathlib import Path

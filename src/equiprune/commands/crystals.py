@@ -33,7 +33,7 @@ class Started:
 
     @property
     def structures(self) -> int:
-        """How many there are."""
+        """The number of them."""
         return sum(self.kinds.values())
 
     def to_json(self) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Labelled:
 
     @property
     def teacher_sha256(self) -> str:
-        """Of the model that labelled them."""
+        """The sha256 of the model that labelled them."""
         return self.sha256["teacher"]
 
     @property
@@ -210,7 +210,7 @@ class Label(Request[Labelled]):
 
     @property
     def _instead(self) -> str:
-        """What to do when nothing is left."""
+        """Advice for when nothing is left."""
         if self.student is None:
             return "Allow larger values, or give other structures."
         return (

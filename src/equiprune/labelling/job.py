@@ -52,7 +52,7 @@ class LabellingModels:
 
     @property
     def sha256(self) -> dict[str, str]:
-        """Of each model, by what it does."""
+        """The sha256 of each model, by what it does."""
         second = {"second_teacher": self.second.fingerprint} if self.second else {}
         student = {"student": self.student.checkpoint.sha256} if self.student else {}
         return {"teacher": self.teacher.fingerprint, **student, **second}
@@ -135,7 +135,7 @@ class LabellingJob:
         return (Origin(number // self._copies) for number in count())
 
     def copy_of(self, start: int) -> str:
-        """What a start is of its structure of the file; empty for the structure itself."""
+        """Words for how a start came from its structure of the file; empty for the structure itself."""
         substitution, copy = divmod(start % self._copies, 1 + self.augmentation.copies)
         parts = {"copy {} with other elements": substitution, "displaced copy {}": copy}
         return ", ".join(text.format(number) for text, number in parts.items() if number)

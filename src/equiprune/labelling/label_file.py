@@ -31,14 +31,14 @@ class Written:
     structures: int = 0
     bytes: int = 0
     tally: Tally | None = None
-    """How far the job is; None where that is the number of structures, as in records of before."""
+    """Progress of the job; None where that is the number of structures, as in records of before."""
 
 
 NOTHING = Written()
 
 
 def _numbers(written: Written) -> dict[str, Any]:
-    """What a record holds of it."""
+    """The JSON of it in a record."""
     tally = {"tally": written.tally.to_json()} if written.tally else {}
     return {"structures": written.structures, "bytes": written.bytes, **tally}
 

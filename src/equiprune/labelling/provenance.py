@@ -1,4 +1,4 @@
-"""Where a labelled structure came from, in words that go to the file with it."""
+"""Origins of labelled structures, in words that go to the file with it."""
 
 from __future__ import annotations
 

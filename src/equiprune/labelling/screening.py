@@ -23,7 +23,7 @@ class Objection(Enum):
 @kind("screening")
 @dataclass(frozen=True)
 class Screening:
-    """Which labels are kept; what is None is not asked for.
+    """A rule for which labels are kept; what is None is not asked for.
 
     Attributes:
         largest_force: on any atom, eV/Angstrom.

@@ -1,4 +1,4 @@
-"""How far a job of labelling is, and what became of the structures that were visited on the way."""
+"""Progress of a job of labelling, and what became of the structures that were visited on the way."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Tally:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Tally:
-        """What `to_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
+        """The tally of what `to_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
         starts, visits = map(int, value["place"])
         ended, left_out = value["walks_ended"], value["left_out"]
         if (ended.keys(), left_out.keys()) != (_WALKS.keys(), _STRUCTURES.keys()):
@@ -76,13 +76,13 @@ _ENDED = {
 
 
 def ended_said(tally: Tally) -> list[str]:
-    """How many walks ended early and why, as a sentence; none where all went to their end."""
+    """Sentences on walks that ended early, and why; none where all went to their end."""
     parts = {words: tally.walks_ended[why.value] for why, words in _ENDED.items()}
     return _sentence("Walks of the student that ended early", parts)
 
 
 def left_out_said(tally: Tally, screening: Screening) -> list[str]:
-    """How many structures were left out and why, as a sentence; none where all were kept."""
+    """Sentences on structures that were left out, and why; none where all were kept."""
     apart = f"{screening.largest_disagreement or 0:g} eV/Angstrom"
     words = {
         Objection.NOT_FINITE: "with labels that are no numbers",
@@ -93,7 +93,7 @@ def left_out_said(tally: Tally, screening: Screening) -> list[str]:
 
 
 def _sentence(what: str, parts: Mapping[str, int]) -> list[str]:
-    """What there is of something.
+    """Counts of something.
 
     >>> _sentence("Walks", {"that failed": 2, "that flew apart": 0})
     ['Walks: 2 that failed.']

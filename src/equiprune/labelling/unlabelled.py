@@ -11,7 +11,7 @@ from ase.calculators.calculator import all_properties
 _STATE = ("initial_charges", "initial_magmoms")
 """Arrays that a calculator may start from; no labels."""
 _OF_LABELS = ("teacher_sha256", "student_sha256", "labelled_from", "labelled_as")
-"""What an earlier labelling said of its labels."""
+"""Entries of info that an earlier labelling wrote of its labels."""
 
 
 def without_labels(atoms: Atoms) -> Atoms:

@@ -23,8 +23,8 @@ from equiprune.structures.closeness import too_close
 from equiprune.structures.sequences import Origin
 
 CLOSEST = 0.5
-"""Of the sum of two covalent radii: a student's walk ends where atoms are closer. The shortest bonds, vibrating at
-thousands of K, stay above 0.6 of it.
+"""Fraction of the sum of two covalent radii: a student's walk ends where atoms are closer. The shortest bonds,
+vibrating at thousands of K, stay above 0.6 of it.
 """
 
 
@@ -53,12 +53,12 @@ class Walk(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What it is."""
+        """The visit in words."""
 
     @property
     @abstractmethod
     def flown_apart(self) -> str:
-        """What to say, and to do, when the atoms fly apart."""
+        """The message for atoms that fly apart, with what to do."""
 
     @abstractmethod
     def stops(self, moving: Atoms, number: int) -> Iterator[None]:
@@ -80,7 +80,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class Place:
-    """How far a stream of visits is.
+    """A place in a stream of visits.
 
     Attributes:
         starts: those whose visits are all finished.

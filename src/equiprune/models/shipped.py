@@ -36,13 +36,13 @@ class ShippedModel:
 
     @property
     def about(self) -> str:
-        """What it is: the first paragraph of its card."""
+        """The first paragraph of its card."""
         _, first, *_ = self.card.read_text(encoding="utf-8").split("\n\n")
         return " ".join(first.split())
 
     @property
     def measured(self) -> Mapping[str, Any]:
-        """What ``benchmarks/shipped.py`` measured of it."""
+        """The measurements of ``benchmarks/shipped.py``."""
         return read_json(self.folder / "measured.json", "record of measurements")
 
 

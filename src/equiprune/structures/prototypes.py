@@ -12,11 +12,11 @@ from ase import Atoms
 from ase.data import covalent_radii
 
 LATTICES = ("fcc", "bcc", "hcp", "diamond", "sc")
-"""Of elements."""
+"""Lattices of elements."""
 _PACKING = {"fcc": 1.0, "bcc": 1.02, "hcp": 1.0, "diamond": 1.5, "sc": 1.15}
 """Volume of an atom relative to that of close packing with the element's covalent radius."""
 _LOOSER = 1.05
-"""How much longer the bonds of compounds are than sums of covalent radii."""
+"""Bond lengths of compounds in sums of covalent radii."""
 _PLACES: Mapping[str, Callable[[float], tuple[str, dict[str, float]]]] = {
     "rocksalt": lambda bond: ("NaCl", {"a": 2 * bond}),
     "cesiumchloride": lambda bond: ("CsCl", {"a": 2 * bond / np.sqrt(3)}),
@@ -25,7 +25,7 @@ _PLACES: Mapping[str, Callable[[float], tuple[str, dict[str, float]]]] = {
     "wurtzite": lambda bond: ("ZnO", {"a": bond * np.sqrt(8 / 3), "c": bond * 8 / 3}),
 }
 BINARIES = tuple(_PLACES)
-"""Of two elements; in fluorite there are two of the second."""
+"""Prototypes of two elements; in fluorite there are two of the second."""
 
 
 def lattice(z: int, name: str) -> Atoms:

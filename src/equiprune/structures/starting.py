@@ -32,7 +32,7 @@ LEAST_ATOMS = 8
 _HEAVIEST = 96
 """Heavier elements have no covalent radius."""
 CLOSEST = 0.5
-"""Of the sum of covalent radii: no two atoms are closer."""
+"""Fraction of the sum of covalent radii: no two atoms are closer."""
 _APART = 0.75
 """The same for atoms that are put into a cell at random."""
 _STRETCH = (0.93, 1.10)
@@ -238,7 +238,7 @@ _KINDS = (
 
 
 def counted(structures: Sequence[Atoms]) -> Mapping[str, int]:
-    """How many there are of each kind, most first.
+    """Counts of each kind, most first.
 
     >>> counted([Atoms("H", info={"config_type": "dimer"})])
     {'dimer': 1}

@@ -35,7 +35,7 @@ def run_sevenn(*arguments: str, cwd: Path | None = None) -> None:
 
 
 def lammps_input(potential: ep.Potential, atoms: Atoms) -> dict[str, torch.Tensor]:
-    """What the pair style gives to a deployed model."""
+    """Inputs that the pair style gives to a deployed model."""
     graph = potential.graph([atoms])
     types = {z: i for i, z in enumerate(potential.architecture.elements)}
     return {

@@ -1,4 +1,4 @@
-"""What comes with equiprune, exported, is the same model in SevenNet's own tools; commands open it by its name."""
+"""Models that come with equiprune, exported, are the same in SevenNet's own tools; commands open them by name."""
 
 from pathlib import Path
 

@@ -26,7 +26,7 @@ SHORT = ["--frames", 2, "--interval", 3, "--temperature", 200]
 
 
 def bytes_without_names(path: Path) -> bytes:
-    """What a file holds besides where its structures are from."""
+    """Contents of a file besides where its structures are from."""
     return re.sub(rb' (labelled_from|labelled_as|student_sha256)=("[^"]*"|\S+)', b"", path.read_bytes())
 
 
