@@ -1,4 +1,4 @@
-"""Screening: labels that are left out, by how large a force and by which disagreement, and that the others stay as they are."""
+"""Screening of labels: by force and by disagreement, and that the others stay as they are."""
 
 import numpy as np
 import pytest

@@ -53,7 +53,7 @@ class Walk(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """The visit in words."""
+        """The walk in words."""
 
     @property
     @abstractmethod

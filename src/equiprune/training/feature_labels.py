@@ -8,7 +8,7 @@ projection is needed between the two, as there is between models that were not c
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 
 import torch
@@ -21,7 +21,8 @@ from equiprune.blocks import PruningPlan, Role, Site
 from equiprune.errors import TargetError
 from equiprune.potentials.potential import Potential
 from equiprune.structures.graph import AtomicGraph
-from equiprune.training.objective import FeatureLabels
+from equiprune.training.batches import TrainingBatch
+from equiprune.training.objective import FeatureLabels, FeatureTerm
 
 _MEASURED = 32
 """Structures that say how large features are."""
@@ -68,6 +69,12 @@ class FeatureTeacher:
         self.parent.evaluate(graph, NO_TAPS.watching({name: partial(_noted, into) for name, into in seen.items()}))
         values = {name: torch.cat(of).index_select(1, self.columns[name]) for name, of in seen.items()}
         return FeatureLabels(values, self.size)
+
+    def taught(self, data: TrainingBatch, term: FeatureTerm) -> TrainingBatch:
+        """The batch with these labels, and with them as the features that a child goes on with, block by block."""
+        labels = self.labels(data.graph)
+        given = labels.values if term.block_by_block else {}
+        return replace(data, targets=replace(data.targets, features=labels), given=given)
 
 
 def _noted(into: list[Tensor], feature: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ase import Atoms
@@ -41,20 +41,12 @@ from equiprune.training.hessian_batches import ProbeSchedule
 from equiprune.training.loading import Loader, Request, translated_worker_errors
 from equiprune.training.objective import TERMS, Sum
 from equiprune.training.observers import watching
-from equiprune.training.optimisation import (
-    averaged,
-    freeze,
-    optimizer,
-    set_learning_rate,
-)
+from equiprune.training.optimisation import averaged, freeze, optimizer, set_learning_rate
 from equiprune.training.recipe import Recipe, steps_of
 from equiprune.training.run_folder import RunFolder, RunState
 from equiprune.training.scan import digest, scan_dataset
 from equiprune.training.signals import StoppedError, graceful_shutdown
 from equiprune.training.validation import validation_sums
-
-if TYPE_CHECKING:
-    pass
 
 _LONGEST_UNSAVED = 300.0
 """Seconds of training that a killed process may cost, or one step where that takes longer."""
@@ -140,11 +132,6 @@ def _opened(
         return digests, Loader.of(potential, learnt, resources.workers, resources.cache)
 
 
-def _feature_teacher(child: Potential, data: TrainingData, recipe: Recipe) -> FeatureTeacher | None:
-    """The parent whose features are labels, if they are."""
-    return None if data.parent is None else FeatureTeacher.of(data.parent, child, data.structures)
-
-
 class _Loop:
     """One run: the module, its optimizer and where they are."""
 
@@ -164,7 +151,7 @@ class _Loop:
         like = (potential.adapter, potential.checkpoint, potential.dtype, potential.head)
         own = Potential.create(*like, fabric.device, for_training=True)
         self.potential = own
-        self.teacher = _feature_teacher(own, data, recipe)
+        self.teacher = FeatureTeacher.of(data.parent, own, data.structures) if data.parent else None
         self.predictor = self._predictor(own)
         layouts = own.adapter.layouts(own.architecture)
         names = [n for n, p in own.module.named_parameters() if p.requires_grad and layouts[n].trainable]
@@ -292,15 +279,8 @@ class _Loop:
         weighed = "hessian" in objective.weighted()
         probes = ProbeSchedule(objective.hessian_samples, self.recipe.seed, epoch) if weighed else None
         loaded = self.loader([Request(use, group, probes) for group in groups])
-        return (self._with_features(data.to(self.potential.device)) for data in loaded)
-
-    def _with_features(self, data: TrainingBatch) -> TrainingBatch:
-        """The batch with features of the parent as labels, and as what the model goes on with if it shall."""
-        if self.teacher is None:
-            return data
-        labels = self.teacher.labels(data.graph)
-        given = labels.values if self.recipe.objective.features.block_by_block else {}
-        return replace(data, targets=replace(data.targets, features=labels), given=given)
+        moved = (data.to(self.potential.device) for data in loaded)
+        return (self.teacher.taught(data, objective.features) if self.teacher else data for data in moved)
 
     def _predictor(self, potential: Potential) -> Predictor:
         shown = tuple(self.teacher.columns) if self.teacher else ()
