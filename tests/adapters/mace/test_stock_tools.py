@@ -200,7 +200,7 @@ def labelled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-_SHORT = "--batch_size 2 --valid_batch_size 2 --max_num_epochs 2 --device cpu --seed 1 --plot False"
+_SHORT = "--batch_size 2 --valid_batch_size 2 --max_num_epochs 1 --device cpu --seed 1 --plot False"
 LEARNING = "L = 1, learning"
 """The model L = 1 once more, with a learning rate above zero."""
 
@@ -264,7 +264,12 @@ def truth(model: Exported, structures: Path, head: str | None) -> list:
     return [(p.energy, p.forces, p.stress) for p in potential.predict(ase.io.read(structures, ":"))]
 
 
-@pytest.mark.parametrize("expected", TABLE, ids=str)
+def _together(tool: Tool) -> pytest.MarkDecorator:
+    """One worker does all that a tool is asked, since it is asked once for all models."""
+    return pytest.mark.xdist_group(tool.name)
+
+
+@pytest.mark.parametrize("expected", [pytest.param(e, id=str(e), marks=_together(e.tool)) for e in TABLE])
 def test_stock_tool(
     expected: Expectation, exported: Mapping[str, Exported], said: Callable[[Tool], Said], structures: Path
 ) -> None:
@@ -291,12 +296,13 @@ def _skip_without(package: str) -> None:
     try:
         version(package or "equiprune")
     except PackageNotFoundError:
-        pytest.skip(f"{package} is not installed here; the nox session mace_tools installs it")
+        pytest.skip(f"{package} is not installed here; the nox session mace installs it")
 
 
 # Fine-tuning.
 
 
+@_together(support.TRAIN)
 def test_fine_tuning_starts_from_the_pruned_model(
     exported: Mapping[str, Exported], ran: Callable[[Tool], Mapping[str, Ran]], labelled: Path
 ) -> None:
@@ -314,6 +320,7 @@ def test_fine_tuning_starts_from_the_pruned_model(
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, err_msg=name)
 
 
+@_together(support.TRAIN)
 @pytest.mark.usefixtures("labelled")
 def test_fine_tuning_changes_the_model(said: Callable[[Tool], Said]) -> None:
     """With a learning rate above zero; or equality at zero would mean nothing."""

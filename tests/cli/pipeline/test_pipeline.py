@@ -425,11 +425,10 @@ def test_an_attempt_without_an_end_is_made_again(cli: Run, launched: list, recip
 
 
 def trains(cli: Run, recipe: Path, *, epochs: int) -> Path:
-    """Let the recipe prune and then train on labels, which are these."""
+    """Let the recipe train, and nothing else, on labels, which are these."""
     labelled = recipe.parent / "labelled.xyz"
     assert cli("label", "toy", recipe.parent / "data.xyz", "-o", labelled).code == 0
-    stages = f"[prune: {{channels: 4, criterion: magnitude}}, train: {{data: labelled.xyz, epochs: {epochs}}}]"
-    recipe.write_text(f"{{model: toy, stages: {stages}}}")
+    recipe.write_text(f"{{model: toy, stages: [train: {{data: labelled.xyz, epochs: {epochs}}}]}}")
     return labelled
 
 
@@ -462,9 +461,8 @@ def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, recipe: Path, tm
     assert {path.name for path in (out / "train" / "run").iterdir()} >= {"curve.png", "state.pt"}
     assert not (out / "train" / "run" / "model").exists()
     done = subprocess.run(command(recipe, out), capture_output=True, text=True, check=True)
-    assert "prune: unchanged, skipped" in done.stderr
     assert "train: going on with equiprune train" in done.stderr
-    whole = ["train", out / "prune" / "model", "--data", labelled, "--epochs", 15, "-o", tmp_path / "whole"]
+    whole = ["train", "toy", "--data", labelled, "--epochs", 15, "-o", tmp_path / "whole"]
     assert cli(*whole).code == 0
     weights = "model/weights.safetensors"
     assert (out / "train" / "run" / weights).read_bytes() == (tmp_path / "whole" / weights).read_bytes()
@@ -511,7 +509,7 @@ def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, recipe: Path, tmp
         assert (refused.code, refused.out) == (2, "")
         assert f"equiprune: Another process works in '{out}'" in refused.err
     assert "Interrupted after step" in notes
-    assert sorted(path.name for path in out.iterdir()) == ["prune", "train"]
+    assert [path.name for path in out.iterdir()] == ["train"]
     again = cli("run", recipe, "-o", out)
     assert again.code == 0, again.err
     assert (out / "train.1" / "run" / "state.pt").exists()
