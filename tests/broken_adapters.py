@@ -106,6 +106,31 @@ class FixedReadout(WithoutFanIn):
         return {**layouts, "readout_weight": WeightLayout((replace(path, axes=axes),))}
 
 
+class WithoutVectors(ToyAdapter):
+    """Says that linear maps read scalars alone."""
+
+    def linear_maps(self, architecture: Any) -> Any:
+        maps = super().linear_maps(architecture)
+        return tuple(tuple(replace(linear, inputs=linear.inputs[:1]) for linear in group) for group in maps)
+
+
+class AddedToTheReadout(ToyAdapter):
+    """Says that what messages become is added to the energy."""
+
+    def linear_maps(self, architecture: Any) -> Any:
+        maps = super().linear_maps(architecture)
+        added = tuple(replace(linear, added_to=("maps.readout",) if linear.added_to else ()) for linear in maps[1])
+        return (maps[0], added, *maps[2:])
+
+
+class OneReader(ToyAdapter):
+    """Says that the embedding is read by one map, and it is by two."""
+
+    def linear_spaces(self, architecture: Any) -> Any:
+        [(maker, readers)] = super().linear_spaces(architecture)
+        return ((maker, readers[:1]),)
+
+
 class OtherCutoff(ToyAdapter):
     """Prunes a hyperparameter that no plan mentions."""
 

@@ -25,6 +25,7 @@ from equiprune.pruning.dead_blocks import dead_blocks, lossless_plan
 from equiprune.pruning.figure import plot_importance
 from equiprune.pruning.growing import grow
 from equiprune.pruning.importance import ImportanceScores, data_free_scores
+from equiprune.pruning.repair import Repair, repair
 from equiprune.pruning.slicing import prune
 from equiprune.pruning.stability import Stability, stability
 from equiprune.pruning.targets import (
@@ -115,6 +116,7 @@ __all__ = [
     "Recipe",
     "RefitReferences",
     "Relaxation",
+    "Repair",
     "Replay",
     "Resources",
     "Resume",
@@ -155,6 +157,7 @@ __all__ = [
     "read_checkpoint",
     "read_structures",
     "relabelled",
+    "repair",
     "sample_frames",
     "save",
     "simulated",

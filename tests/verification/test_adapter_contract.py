@@ -170,6 +170,14 @@ MUTANTS = [
         )
     ),
     *(
+        Mutant("linear_maps_do_what_is_declared", says, contract)
+        for says, contract in (
+            ("a linear map does something else than is declared: maps.linear_", Contract(broken.WithoutVectors())),
+            ("what a linear map is added to has another shape: maps.lin", Contract(broken.AddedToTheReadout())),
+            ("a space is read by more than the linear maps declared: what maps.emb", Contract(broken.OneReader())),
+        )
+    ),
+    *(
         Mutant("every_space_is_seen_with_its_shape", says, contract)
         for says, contract in (
             ("spaces are not seen: ['radial.0', 'radial.1']", Contract(broken.Unseen())),

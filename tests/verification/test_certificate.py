@@ -14,7 +14,7 @@ from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.errors import PlanError
 from equiprune.testing import random_plan
 from equiprune.verification.certificate import CHECKS, LIMITS
-from equiprune.verification.lineage import steps_since
+from equiprune.verification.lineage import lineage
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def test_children_of_unsaved_models_are_told_apart_by_their_steps(toy: ep.Potent
     once = ep.prune(toy, first)
     second = random_plan(once, np.random.default_rng(2))
     twice = ep.prune(once, second)
-    assert steps_since(twice, toy) == [(first, torch.float64), (second, torch.float64)]
-    assert steps_since(twice, once) == [(second, torch.float64)]
+    assert lineage(twice, toy).steps == ((first, torch.float64), (second, torch.float64))
+    assert lineage(twice, once).steps == ((second, torch.float64),)
 
 
 @pytest.mark.parametrize("missing", ["step", "dtype", "plan"])
@@ -62,7 +62,7 @@ def test_a_damaged_history_is_named(child: ep.Potential, toy_parent: ep.Potentia
     history = ({key: value for key, value in step.items() if key != missing},)
     broken = replace(child, checkpoint=replace(child.checkpoint, history=history))
     with pytest.raises(PlanError, match=r"history .* is damaged"):
-        steps_since(broken, toy_parent)
+        lineage(broken, toy_parent)
 
 
 def test_without_a_parent_only_physics_is_claimed(child: ep.Potential) -> None:

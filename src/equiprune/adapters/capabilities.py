@@ -11,7 +11,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from equiprune.adapters.growth import Growth
-from equiprune.blocks import PruningPlan
+from equiprune.blocks import LinearMap, PruningPlan
 
 Weights = Mapping[str, Tensor]
 """Every parameter by its upstream name."""
@@ -78,3 +78,20 @@ class BuildsForTraining(Protocol):
 
     def build_for_training(self, architecture: Any, dtype: torch.dtype, /) -> nn.Module:
         """The module of `ModelAdapter.build` with cheaper gradients and the same predictions; never in a file."""
+
+
+@runtime_checkable
+class HasLinearMaps(Protocol):
+    """Channels are mixed by linear maps whose inputs and outputs can be seen."""
+
+    def linear_maps(self, architecture: Any, /) -> Sequence[Sequence[LinearMap]]:
+        """The linear maps that can be fitted to what should come out of them, in the order of the forward pass.
+
+        Those of one group do not see what the others of it make. Every submodule named is called once in an evaluation.
+        """
+
+    def linear_spaces(self, architecture: Any, /) -> Sequence[tuple[LinearMap, Sequence[LinearMap]]]:
+        """Of every space that one linear map makes and nothing but linear maps read: the one, and the others.
+
+        Its channels can be mixed by any matrix, and the model stays the same if the others undo it.
+        """

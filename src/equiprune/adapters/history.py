@@ -12,6 +12,7 @@ step            value                               keys of its own
 ``reference``   `ReferencesChanged`                 references, head, changes
 ``reference``   `ScaleChanged`                      scale, head
 ``initialise``  `Initialised`                       seed
+``repair``      `Repaired`                          structures, rattle, seed
 ``train``       `Trained`                           recipe, data, steps, replay
 ==============  ==================================  ======================================
 """
@@ -118,6 +119,25 @@ class Initialised(Step):
 
 
 @dataclass(frozen=True)
+class Repaired(Step):
+    """Linear maps were fitted to what the parent makes of structures.
+
+    Attributes:
+        structures: how many.
+        rattle: largest standard deviation of their displacements, Angstrom.
+        seed: of the displacements.
+    """
+
+    name = "repair"
+    structures: int
+    rattle: float
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"structures": self.structures, "rattle": self.rattle, "seed": self.seed}
+
+
+@dataclass(frozen=True)
 class Trained(Step):
     """Weights were trained.
 
@@ -158,6 +178,8 @@ def step_from_json(record: Mapping[str, Any]) -> Step:
             return ReferencesChanged(record["references"], record["head"], record["changes"])
         case {"step": Initialised.name}:
             return Initialised(record["seed"])
+        case {"step": Repaired.name}:
+            return Repaired(record["structures"], record["rattle"], record["seed"])
         case {"step": Trained.name}:
             return Trained(record["recipe"], record["data"], record["steps"], record.get("replay"))
     raise ValueError(f"a step '{record.get('step')}' that this version of equiprune does not know")

@@ -30,6 +30,8 @@ from equiprune.blocks import (
     Irrep,
     Irreps,
     IrrepsText,
+    Labelled,
+    LinearMap,
     NumberOfChannels,
     PrefixOnly,
     Role,
@@ -99,13 +101,11 @@ class ToyAdapter(ModelAdapter[ToyArchitecture]):
 
     def layouts(self, architecture: ToyArchitecture) -> Mapping[str, WeightLayout]:
         space = {s.name: e3nn_layouts.labelled(s) for s in self.spaces(architecture)}
-        edge_attrs = Irreps.spherical_harmonics(architecture.edge_lmax, -1)
         layouts = e3nn_layouts.linear("embedding", space["elements"], space["node_feats.0"])
         for t in range(architecture.interactions):
             after = architecture.irreps[t + 1]
             gate_in = e3nn_layouts.gate_inputs(f"node_feats.{t + 1}", after)
-            allowed = {ir for ir in (Irrep(0, 1), Irrep(1, -1)) if ir.l <= after.lmax}
-            paths = e3nn_layouts.uvu_paths(space[f"edge_irreps.{t}"], edge_attrs, allowed.__contains__)
+            paths = self._paths(architecture, t, space[f"edge_irreps.{t}"])
             columns = tuple(s for _, axis in paths for s in axis)
             radial = [space["radial_basis"][0][1], space[f"radial.{t}"][0][1], columns]
             layouts |= e3nn_layouts.linear(f"self_connection_{t}", space[f"node_feats.{t}"], gate_in)
@@ -118,6 +118,29 @@ class ToyAdapter(ModelAdapter[ToyArchitecture]):
         layouts["radial_centres"] = WeightLayout.dense(space["radial_basis"][0][1], trainable=False)
         return {name.replace(".", "_"): layout for name, layout in layouts.items()}
 
+    def linear_maps(self, architecture: ToyArchitecture) -> tuple[tuple[LinearMap, ...], ...]:
+        space = {s.name: e3nn_layouts.labelled(s) for s in self.spaces(architecture)}
+        groups: list[tuple[LinearMap, ...]] = []
+        for t in range(architecture.interactions):
+            before, up = space[f"node_feats.{t}"], space[f"edge_irreps.{t}"]
+            gate_in = e3nn_layouts.gate_inputs(f"node_feats.{t + 1}", architecture.irreps[t + 1])
+            pooled = e3nn_layouts.simplified(self._paths(architecture, t, up))
+            groups.append((_map(f"linear_up_{t}", before, up), _map(f"self_connection_{t}", before, gate_in)))
+            groups.append((_map(f"linear_down_{t}", pooled, gate_in, f"maps.self_connection_{t}"),))
+        last = space[f"node_feats.{architecture.interactions}"]
+        return (*groups, (_map("readout", last, ((last[0][0], (Segment.fixed(1),)),)),))
+
+    def linear_spaces(self, architecture: ToyArchitecture) -> tuple[tuple[LinearMap, tuple[LinearMap, ...]], ...]:
+        space = {s.name: e3nn_layouts.labelled(s) for s in self.spaces(architecture)}
+        return ((_map("embedding", space["elements"], space["node_feats.0"]), self.linear_maps(architecture)[0]),)
+
+    @staticmethod
+    def _paths(architecture: ToyArchitecture, t: int, edge_irreps: Labelled) -> Labelled:
+        """Messages of an interaction, one entry for each path of the convolution."""
+        allowed = {ir for ir in (Irrep(0, 1), Irrep(1, -1)) if ir.l <= architecture.irreps[t + 1].lmax}
+        harmonics = Irreps.spherical_harmonics(architecture.edge_lmax, -1)
+        return e3nn_layouts.uvu_paths(edge_irreps, harmonics, allowed.__contains__)
+
     def evaluate(
         self, module: nn.Module, architecture: ToyArchitecture, graph: AtomicGraph, head: str | None, taps: Taps
     ) -> Outputs:
@@ -129,6 +152,10 @@ class ToyAdapter(ModelAdapter[ToyArchitecture]):
         self, architecture: ToyArchitecture, weights: Weights, changes: Mapping[int, float], head: str | None
     ) -> tuple[ToyArchitecture, Weights]:
         return architecture, {**weights, "shift": weights["shift"] + per_element(architecture, changes)}
+
+
+def _map(name: str, inputs: Labelled, outputs: Labelled, *added_to: str) -> LinearMap:
+    return LinearMap(f"maps.{name}", f"{name}_weight", inputs, outputs, added_to)
 
 
 def _spaces(arch: ToyArchitecture) -> Iterator[FeatureSpace]:
@@ -161,6 +188,8 @@ class ToyModel(nn.Module):
         self.layouts = adapter.layouts(architecture)
         for name, layout in self.layouts.items():
             self.register_parameter(name, nn.Parameter(torch.randn(layout.shape), requires_grad=layout.trainable))
+        linear = {n.removesuffix("_weight"): lay for n, lay in self.layouts.items() if lay.flat and len(lay.shape) == 1}
+        self.maps = nn.ModuleDict({name: ToyLinear(layout) for name, layout in linear.items()})
 
     def forward(self, graph: AtomicGraph, taps: Taps) -> Tensor:
         """Energies of atoms, (atoms,) eV."""
@@ -205,16 +234,7 @@ class ToyModel(nn.Module):
         return x @ getattr(self, name) * self.layouts[name].paths[0].scale
 
     def _linear(self, name: str, x: Tensor, inputs: Irreps, outputs: Irreps) -> Tensor:
-        layout, mixed = self.layouts[f"{name}_weight"], {}
-        blocks = layout.split(getattr(self, f"{name}_weight"))
-        for path in layout.paths:
-            ir = next(ir for _, ir in inputs if path.key.startswith(str(ir)))
-            matrix = blocks[path.key] * path.scale
-            span = next(span for _, i, span in inputs.slices() if i == ir)
-            mixed[ir] = torch.einsum("nim,io->nom", x[:, span].reshape(len(x), path.shape[0], ir.dim), matrix).flatten(
-                1
-            )
-        return torch.cat([mixed.get(ir, x.new_zeros(len(x), mul * ir.dim)) for mul, ir in outputs], dim=-1)
+        return self.maps[name](x, getattr(self, f"{name}_weight"), inputs, outputs)
 
     @staticmethod
     def _tensor_product(
@@ -238,3 +258,22 @@ class ToyModel(nn.Module):
             out.append((part * (w if part.dim() == 2 else w[:, :, None])).flatten(1))
         scalar, vector = Irreps.parse("0e").entries[0][1], Irreps.parse("1o").entries[0][1]
         return torch.cat(out, dim=-1), Irreps(tuple((m, ir) for m, ir in zip(muls, (scalar, vector), strict=True) if m))
+
+
+class ToyLinear(nn.Module):
+    """A linear map of irreps, whose weight is the model's: a module so that what goes in and comes out can be seen."""
+
+    def __init__(self, layout: WeightLayout) -> None:
+        super().__init__()
+        self.layout = layout
+
+    def forward(self, x: Tensor, weight: Tensor, inputs: Irreps, outputs: Irreps) -> Tensor:
+        """Features (atoms, outputs.dim) of features (atoms, inputs.dim)."""
+        blocks, mixed = self.layout.split(weight), {}
+        for path in self.layout.paths:
+            ir = next(ir for _, ir in inputs if path.key.startswith(str(ir)))
+            matrix = blocks[path.key] * path.scale
+            span = next(span for _, i, span in inputs.slices() if i == ir)
+            rows = x[:, span].reshape(len(x), path.shape[0], ir.dim)
+            mixed[ir] = torch.einsum("nim,io->nom", rows, matrix).flatten(1)
+        return torch.cat([mixed.get(ir, x.new_zeros(len(x), mul * ir.dim)) for mul, ir in outputs], dim=-1)

@@ -11,6 +11,7 @@ feature tensor has shape ``(sites, sum over irreps of mul * m)``, channels outer
 from equiprune.blocks.feature_space import FeatureSpace, Role, Site, widened_together
 from equiprune.blocks.irreps import Irrep, Irreps
 from equiprune.blocks.layout import Axis, Path, Segment, WeightLayout
+from equiprune.blocks.linear_map import Labelled, LinearMap
 from equiprune.blocks.mask import BlockMask
 from equiprune.blocks.plan import PruningPlan, resized
 from equiprune.blocks.rules import (
@@ -48,6 +49,8 @@ __all__ = [
     "KeepsFirst",
     "KeepsOrder",
     "KeepsScalars",
+    "Labelled",
+    "LinearMap",
     "NumberOfChannels",
     "NumberOfChannelsPerL",
     "OneChannelSet",

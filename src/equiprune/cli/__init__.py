@@ -23,6 +23,9 @@ COMMANDS: Mapping[str, str] = {
     "info": "Show what a model is: architecture, spaces, parameters, elements, licence, dead blocks.",
     "calibrate": "Score every block of every feature space on structures. Interrupted, the same command goes on.",
     "prune": "Write the smaller model that the targets ask for. The suffix of the output chooses the format.",
+    "repair": (
+        "Fit a pruned model's linear maps to its parent's features: no labels, no training. Retrain it afterwards."
+    ),
     "certify": (
         "Check a model in float64: exactly its pruned parent, equivariant, conservative, smooth. Exit code 1 if not."
     ),

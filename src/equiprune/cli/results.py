@@ -18,6 +18,7 @@ from equiprune.commands.export import Exported
 from equiprune.commands.info import Description
 from equiprune.commands.label import Labelled
 from equiprune.commands.prune import Pruned
+from equiprune.commands.repair import Repaired
 from equiprune.commands.stability import Compared
 from equiprune.commands.train import Trained
 from equiprune.evaluation.accuracy import table as accuracy_table
@@ -115,6 +116,14 @@ def _advice(made: Pruned) -> str:
     return "The child starts from its parent's weights and needs retraining before use."
 
 
+def repaired(made: Repaired) -> None:
+    """How far the model was from its parent, and is, and the files."""
+    rows = [[when, f"{found.energy:.1f}", f"{found.forces:.1f}"] for when, found in made.differences.items()]
+    show_table("From the parent's", [["", "energy (meV/atom)", "forces (meV/Angstrom)"], *rows])
+    show("On structures that were held out. The model still needs retraining before use.")
+    show(_written(made.files))
+
+
 def certified(certificate: ep.Certificate) -> None:
     """A certificate as a page."""
     show(certificate.to_markdown())
@@ -161,6 +170,7 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Info: description,
     commands.Calibrate: calibrated,
     commands.Prune: pruned,
+    commands.Repair: repaired,
     commands.Certify: certified,
     commands.Evaluate: evaluated,
     commands.Benchmark: timed,

@@ -40,6 +40,7 @@ from equiprune.commands.options.scores import ScoreOptions
 from equiprune.commands.options.targets import TargetOptions
 from equiprune.commands.options.theory import TheoryOptions
 from equiprune.commands.prune import Prune
+from equiprune.commands.repair import Repair
 from equiprune.commands.request import Request, Result
 from equiprune.commands.stability import Stability
 from equiprune.commands.train import Train
@@ -65,6 +66,7 @@ __all__ = [
     "Prune",
     "RecipeOptions",
     "RelaxationOptions",
+    "Repair",
     "Request",
     "Result",
     "SampleOptions",

@@ -115,6 +115,12 @@ def newest_data(_: Mapping[str, Value], before: Sequence[Step]) -> Value:
     return tuple(From(step.name) for step in before if step.kind.gives is Product.DATA)[-1:]
 
 
+def newest_structures(_: Mapping[str, Value], before: Sequence[Step]) -> Value:
+    """The last structures, with labels or without."""
+    gives = (Product.DATA, Product.STRUCTURES)
+    return tuple(From(step.name) for step in before if step.kind.gives in gives)[-1:]
+
+
 def scores_of_the_model(values: Mapping[str, Value], before: Sequence[Step]) -> Value:
     """The last scores of the model that is pruned, unless something else says what matters."""
     if values.keys() & {"data", "criterion", "plan"}:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 
 import torch
 from ase import Atoms
 from torch import Tensor
 
 from equiprune.adapters import NO_TAPS
-from equiprune.adapters.history import Grown, Initialised, Pruned
-from equiprune.blocks import PruningPlan, Role, Site
+from equiprune.blocks import Role, Site
 from equiprune.errors import TargetError
 from equiprune.potentials.potential import Potential
+from equiprune.pruning.inheritance import plan_between
 from equiprune.structures.graph import AtomicGraph
 from equiprune.training.batches import TrainingBatch
 from equiprune.training.objective import FeatureLabels, FeatureTerm
@@ -88,7 +88,7 @@ def kept_columns(parent: Potential, child: Potential) -> dict[str, tuple[int, ..
     Raises:
         TargetError: the child was not pruned from this model, or interactions were removed.
     """
-    plan = _plan_between(parent, child)
+    plan = plan_between(parent, child, "`features_weight` 0")
     theirs = {space.name: space for space in parent.spaces}
     found = {}
     for space in child.spaces:
@@ -103,27 +103,3 @@ def kept_columns(parent: Potential, child: Potential) -> dict[str, tuple[int, ..
             )
         found[space.name] = mask.columns()
     return found
-
-
-def _plan_between(parent: Potential, child: Potential) -> PruningPlan:
-    """All that was cut between two models of one history."""
-    before, after = parent.checkpoint, child.checkpoint
-    own = [dict(record) for record in after.history[len(before.history) :]]
-    same = [dict(record) for record in after.history[: len(before.history)]] == [dict(r) for r in before.history]
-    same &= child.adapter.name == parent.adapter.name and bool(own) and own[0]["parent_sha256"] == before.sha256
-    if not same:
-        pruned = [record["parent"] for record in after.history if record["step"] == Pruned.name]
-        of = f"it comes from '{pruned[0]}'" if pruned else "it was not pruned at all"
-        raise TargetError(
-            f"'{before.source}' is not the model that '{after.source}' was pruned from ({of}), so its features are not "
-            "labels of that one's. Give the model it was pruned from, or `features_weight` 0."
-        )
-    if any(record["step"] == Initialised.name for record in own):
-        raise TargetError(
-            f"The weights of '{after.source}' were drawn anew, so features of its parent are not labels of its own. "
-            "Give `features_weight` 0."
-        )
-    if any(record["step"] == Grown.name for record in own):
-        raise TargetError(f"'{after.source}' has grown since it was pruned. Give `features_weight` 0.")
-    plans = [PruningPlan.from_json(record["plan"]) for record in own if record["step"] == Pruned.name]
-    return reduce(PruningPlan.then, plans, PruningPlan.nothing())

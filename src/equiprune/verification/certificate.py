@@ -17,6 +17,7 @@ from ase import Atoms
 
 from equiprune.adapters import Checkpoint
 from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
+from equiprune.adapters.history import Repaired
 from equiprune.adapters.precision import dtype_name
 from equiprune.blocks import PruningPlan, Role
 from equiprune.errors import TargetError
@@ -26,7 +27,7 @@ from equiprune.progress import Progress, silent
 from equiprune.pruning.growing import grow
 from equiprune.pruning.slicing import prune
 from equiprune.structures.probes import element_structures, probe_structures
-from equiprune.verification.lineage import Step, merged, repeated, steps_since
+from equiprune.verification.lineage import Step, lineage, merged, repeated
 from equiprune.verification.physics import (
     PHYSICS,
     batch_independence,
@@ -180,9 +181,11 @@ def _facts(child: Potential, parent: Potential | None, structures: Sequence[Atom
 
 
 def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms]) -> tuple[dict[str, float], list[str]]:
-    steps = steps_since(child, parent)
-    if steps is None:
+    way = lineage(child, parent)
+    repaired = set(way.afterwards) == {Repaired.name}
+    if way.afterwards and not repaired:
         return {}, ["The model was trained after pruning, so it no longer equals its masked parent."]
+    steps = way.steps
     promises = merged(step for step, _ in steps)
     values: dict[str, float] = {}
     deviations: list[str] = []
@@ -193,6 +196,8 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
         if isinstance(step, NativeGrids):
             deviations.append(deviation(earlier, before, structures))
         values = {name: float(np.maximum(value, values.get(name, 0.0))) for name, value in difference.items()} or values
+    if repaired:
+        return values, [_REPAIRED, *deviations]
     values["stored_weights"] = _stored_difference(child.checkpoint, repeated(parent, steps))
     times = "once" if len(steps) == 1 else "at every step"
     stored = dtype_name(child.checkpoint.dtype)
@@ -202,6 +207,10 @@ def _exactness(child: Potential, parent: Potential, structures: Sequence[Atoms])
     return values, notes + deviations
 
 
+_REPAIRED = (
+    "The model was repaired after pruning: linear maps were fitted to its parent's features, so that it no longer "
+    "equals its masked parent. What is compared with that is the slice that was repaired, made again."
+)
 _DRAWN = (GrowRadialBasis, NonlinearReadout)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 
@@ -20,8 +21,21 @@ Step = PruningPlan | Growth
 """What was done to a model; everything else in a history is training."""
 
 
-def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.dtype]] | None:
-    """Steps from parent to child, and the precision each was rounded to; None when trained since.
+@dataclass(frozen=True)
+class Lineage:
+    """Way from a parent to a child.
+
+    Attributes:
+        steps: that promise something, up to the first one that does not, and the precision each was rounded to.
+        afterwards: names of the steps from that one on.
+    """
+
+    steps: tuple[tuple[Step, torch.dtype], ...]
+    afterwards: tuple[str, ...]
+
+
+def lineage(child: Potential, parent: Potential) -> Lineage:
+    """Way from a parent to a child.
 
     Raises:
         PlanError: the history does not start at this parent, or is damaged.
@@ -35,9 +49,10 @@ def steps_since(child: Potential, parent: Potential) -> list[tuple[Step, torch.d
             "Give the file it was pruned from."
         )
     try:
-        if any(record["step"] not in (Pruned.name, Grown.name) for record in history[start:]):
-            return None
-        return [_promise(step_from_json(record)) for record in history[start:]]
+        names = [record["step"] for record in history[start:]]
+        first = next((i for i, name in enumerate(names) if name not in (Pruned.name, Grown.name)), len(names))
+        promised = history[start : start + first]
+        return Lineage(tuple(_promise(step_from_json(record)) for record in promised), tuple(names[first:]))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise PlanError(
             f"The history of '{child.checkpoint.source}' is damaged ({type(error).__name__}: {error}), so there is "

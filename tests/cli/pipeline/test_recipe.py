@@ -22,6 +22,7 @@ COMMANDS = (
     "label",
     "calibrate",
     "prune",
+    "repair",
     "certify",
     "train",
     "evaluate",
@@ -209,10 +210,18 @@ def test_what_cannot_be_meant_is_refused(stages: list[str], says: str) -> None:
         steps(*stages)
 
 
+def test_a_repair_takes_the_newest_structures_and_both_models() -> None:
+    found = steps("crystals: {elements: Si}", "prune: {channels: 4}", "repair: {}", "label: {data: crystals}", "train")
+    assert found["repair"].values["model"] == (From("prune"),)
+    assert found["repair"].values["parent"] == (From(PARENT),)
+    assert found["repair"].values["data"] == (From("crystals"),)
+    assert found["train"].values["model"] == (From("repair"),)
+
+
 def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     written = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.written}
     assert written == {
-        (c, "output") for c in ("crystals", "label", "calibrate", "prune", "certify", "train", "export")
+        (c, "output") for c in ("crystals", "label", "calibrate", "prune", "repair", "certify", "train", "export")
     } | {("calibrate", "plot")}
     train = KEYS["train"].values()
     unrecorded = {key.name for key in train if Mark.UNRECORDED in key.marks}
@@ -223,6 +232,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     models = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.model}
     assert models == {(c, "model") for c in COMMANDS if c not in ("crystals", "evaluate", "benchmark", "stability")} | {
         ("certify", "parent"),
+        ("repair", "parent"),
         ("train", "parent"),
         ("label", "student"),
         ("label", "second_teacher"),

@@ -9,10 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from math import prod, sqrt
 
-from equiprune.blocks import Axis, FeatureSpace, Irrep, Irreps, Path, Segment, WeightLayout
+from equiprune.blocks import Axis, FeatureSpace, Irrep, Irreps, Labelled, Path, Segment, WeightLayout
 from equiprune.blocks.layout import axis_size
-
-Labelled = tuple[tuple[Irrep, Axis], ...]
 
 
 def labelled(space: FeatureSpace) -> Labelled:

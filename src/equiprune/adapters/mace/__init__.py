@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from equiprune.adapters.e3nn.adapter import E3nnAdapter
-from equiprune.adapters.mace import build, checkpoint_file, export, forward, growth, layouts, references
+from equiprune.adapters.mace import build, checkpoint_file, export, forward, growth, layouts, linear_maps, references
 from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.adapters.mace.published import PUBLISHED
 
@@ -26,6 +26,8 @@ class MaceAdapter(E3nnAdapter[MaceArchitecture]):
     evaluate = staticmethod(forward.evaluate)
 
     grow = staticmethod(growth.grow)
+    linear_spaces = staticmethod(linear_maps.linear_spaces)
+    linear_maps = staticmethod(linear_maps.linear_maps)  # after what is taken from the module of that name
     with_references = staticmethod(references.with_references)
     with_scale = staticmethod(references.with_scale)
     why_not_exported = staticmethod(export.why_not)

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from equiprune.adapters.e3nn import layouts as e3nn
-from equiprune.adapters.e3nn.layouts import Labelled
 from equiprune.adapters.mace.architecture import (
     GATE_OF_LINEAR,
     Interaction,
@@ -32,6 +31,7 @@ from equiprune.blocks import (
     IrrepsText,
     KeepsDegrees,
     KeepsScalars,
+    Labelled,
     NumberOfChannels,
     OneChannelSet,
     PrefixOnly,
@@ -150,13 +150,28 @@ def _heads(arch: MaceArchitecture) -> Axis:
     return (Segment("heads", _SCALAR, max(1, len(arch.heads))),)
 
 
+def messages(arch: MaceArchitecture, t: int, space: Mapping[str, Labelled]) -> Labelled:
+    """The sum of the messages of interaction t, after ``linear``."""
+    return space[f"a_basis.{t}" if arch.steps[t].block.residual else f"messages.{t}"]
+
+
+def message_paths(arch: MaceArchitecture, t: int, space: Mapping[str, Labelled]) -> Labelled:
+    """The same before ``linear``, one entry for each path of the convolution; ``space`` has each space's irreps."""
+    allowed, harmonics = {ir for ir, _ in messages(arch, t, space)}, arch.edge_attrs(arch.steps[t].edge_lmax)
+    return e3nn.uvu_paths(space[f"edge_irreps.{t}"], harmonics, allowed.__contains__)
+
+
+def product_channels(arch: MaceArchitecture, t: int) -> Axis:
+    """The channels of the product, those of the A-basis whatever their l."""
+    a_basis = Irreps.parse(arch.steps[t].a_basis)
+    return (Segment(f"a_basis.{t}", _SCALAR, a_basis.mul(_SCALAR), EVERY_L),)
+
+
 def _interaction(
     arch: MaceArchitecture, t: int, step: Interaction, space: Mapping[str, Labelled]
 ) -> dict[str, WeightLayout]:
     name, before, elements = f"interactions.{t}", space[f"node_feats.{t}"], e3nn.axis(space["elements"])
-    target = space[f"a_basis.{t}" if step.block.residual else f"messages.{t}"]
-    allowed = {ir for ir, _ in target}
-    paths = e3nn.uvu_paths(space[f"edge_irreps.{t}"], arch.edge_attrs(step.edge_lmax), allowed.__contains__)
+    target, paths = messages(arch, t, space), message_paths(arch, t, space)
     basis = _radial_axis(arch, space)
     hidden = [e3nn.axis(space[f"radial.{t}.{i}"]) for i in range(len(step.radial_widths))]
     if step.block.residual:
@@ -177,9 +192,7 @@ def _product(
     arch: MaceArchitecture, t: int, step: Interaction, space: Mapping[str, Labelled]
 ) -> dict[str, WeightLayout]:
     """The symmetric contraction and the linear map after it; both see channels of the A-basis, whatever their l."""
-    a_basis = Irreps.parse(step.a_basis)
-    inputs = [ir for _, ir in a_basis]
-    channels = (Segment(f"a_basis.{t}", _SCALAR, a_basis.mul(_SCALAR), EVERY_L),)
+    inputs, channels = [ir for _, ir in Irreps.parse(step.a_basis)], product_channels(arch, t)
     elements = (Segment.fixed(1),) if arch.agnostic_product else e3nn.axis(space["elements"])
     layouts: dict[str, WeightLayout] = {}
     for k, (ir, _) in enumerate(space[f"node_feats.{t + 1}"]):

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from equiprune.adapters.e3nn.adapter import E3nnAdapter
-from equiprune.adapters.sevennet import build, checkpoint_file, export, forward, layouts, references, rewrites
+from equiprune.adapters.sevennet import (
+    build,
+    checkpoint_file,
+    export,
+    forward,
+    layouts,
+    linear_maps,
+    references,
+    rewrites,
+)
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 
 
@@ -25,6 +34,8 @@ class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
     evaluate = staticmethod(forward.evaluate)
 
     rewrite_for_plan = staticmethod(rewrites.rewrite_for_plan)
+    linear_spaces = staticmethod(linear_maps.linear_spaces)
+    linear_maps = staticmethod(linear_maps.linear_maps)  # after what is taken from the module of that name
     with_references = staticmethod(references.with_references)
     with_scale = staticmethod(references.with_scale)
     why_not_exported = staticmethod(export.why_not)

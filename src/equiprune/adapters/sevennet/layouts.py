@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from equiprune.adapters.e3nn import layouts as e3nn
-from equiprune.adapters.e3nn.layouts import Labelled
 from equiprune.adapters.sevennet.architecture import HeadUse, Rescale, SelfConnection, SevenNetArchitecture
 from equiprune.blocks import (
     Axis,
@@ -20,6 +19,7 @@ from equiprune.blocks import (
     Irreps,
     IrrepsText,
     KeepsScalars,
+    Labelled,
     NumberOfChannels,
     PrefixOnly,
     PruningPlan,
@@ -109,11 +109,16 @@ def weight_layouts(arch: SevenNetArchitecture) -> Mapping[str, WeightLayout]:
     return layouts | _readout(arch, space) | _rescale(arch, space)
 
 
+def message_paths(arch: SevenNetArchitecture, t: int, space: Mapping[str, Labelled]) -> Labelled:
+    """The messages of an interaction, one entry for each path of the convolution; ``space`` has each space's irreps."""
+    return e3nn.uvu_paths(space[f"edge_irreps.{t}"], arch.edge_attrs, lambda ir: arch.message_allowed(t, ir))
+
+
 def _interaction(arch: SevenNetArchitecture, t: int, space: Mapping[str, Labelled]) -> dict[str, WeightLayout]:
     before, edge_irreps = space[f"node_feats.{t}"], space[f"edge_irreps.{t}"]
     head, use = space.get("heads", ()), arch.head_use
     gate_in = e3nn.gate_inputs(f"node_feats.{t + 1}", arch.irreps[t + 1])
-    paths = e3nn.uvu_paths(edge_irreps, arch.edge_attrs, lambda ir: arch.message_allowed(t, ir))
+    paths = message_paths(arch, t, space)
     basis = e3nn.axis(space["radial_basis"]) if "radial_basis" in space else (Segment.fixed(arch.radial_basis),)
     hidden = [e3nn.axis(space[f"radial.{t}.{i}"]) for i in range(len(arch.radial_widths))]
     denominator = WeightLayout.dense((Segment.fixed(1),), trainable=arch.train_denominator)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from equiprune.adapters import Taps
-from equiprune.blocks import FeatureSpace, Site, WeightLayout
+from equiprune.adapters import Checkpoint, Taps
+from equiprune.adapters.capabilities import HasLinearMaps
+from equiprune.blocks import FeatureSpace, LinearMap, Site, WeightLayout
+from equiprune.blocks.linear_map import applied, from_matrix, matrix, spread
+from equiprune.potentials.observing import observed
+from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
 from equiprune.verification.laws.contract import Contract
 
@@ -65,6 +70,55 @@ class DeclarationLaws(Contract):
                 f"spaces are seen more than once, which only `repeated` ones may be: {_twice(found)}"
             )
             assert dict(found) == once, f"spaces are seen in another shape: {_unlike(dict(found), once)}"
+
+    def test_linear_maps_do_what_is_declared(self) -> None:
+        """A map gives its inputs times its weight by the declared irreps, and a bias at most, in every atom the same.
+
+        Spaces that only linear maps read may be turned by any matrix if these undo it.
+        """
+        if not isinstance(self.adapter, HasLinearMaps):
+            return
+        for potential in self.potentials():
+            layouts, graph = (
+                self.adapter.layouts(potential.architecture),
+                potential.graph(self.structures(potential.elements)),
+            )
+            spaces = self.adapter.linear_spaces(potential.architecture)
+            maps = [linear for group in self.adapter.linear_maps(potential.architecture) for linear in group]
+            for linear in [*maps, *(maker for maker, _ in spaces)]:
+                added = {name: result for name, (_, result) in observed(potential, graph, linear.added_to).items()}
+                [(given, found)] = observed(potential, graph, [linear.module]).values()
+                weight = potential.checkpoint.weights[linear.weight].double()
+                rest = found - applied(linear, layouts[linear.weight], weight, given)
+                constant = (rest - rest[:1]).abs().max() <= 1e-9 * (1 + found.abs().max())
+                assert constant, f"a linear map does something else than is declared: {linear.module}"
+                unlike = sorted(name for name, result in added.items() if result.shape != found.shape)
+                assert not unlike, f"what a linear map is added to has another shape: {linear.module}, {unlike}"
+            right = potential.energies(graph)
+            for maker, readers in spaces:
+                turned = Potential.create(
+                    self.adapter, _turned(potential, maker, readers), torch.float64, potential.head
+                )
+                off = (turned.energies(graph) - right).abs().max()
+                assert off <= 1e-8 * (1 + right.abs().max()), (
+                    f"a space is read by more than the linear maps declared: what {maker.module} makes ({off:.2g} eV)"
+                )
+
+
+def _turned(potential: Potential, maker: LinearMap, readers: Sequence[LinearMap]) -> Checkpoint:
+    """The model with the channels of a space of scalars mixed, and unmixed where they are read."""
+    layouts, weights = potential.adapter.layouts(potential.architecture), dict(potential.checkpoint.weights)
+    [(_, made)] = maker.outputs
+    does = matrix(maker, layouts[maker.weight], weights[maker.weight].double())
+    mixed = torch.linalg.qr(torch.randn(does.shape[1], does.shape[1], generator=torch.Generator().manual_seed(0)))
+    rotation = mixed.Q.double()
+    weights[maker.weight] = from_matrix(maker, layouts[maker.weight], does @ rotation)
+    for reader in readers:
+        rows = next(where for _, axis, where in spread(reader.inputs) if axis == made)
+        does = matrix(reader, layouts[reader.weight], weights[reader.weight].double())
+        does[rows] = rotation.T @ does[rows]
+        weights[reader.weight] = from_matrix(reader, layouts[reader.weight], does)
+    return replace(potential.checkpoint, weights=weights)
 
 
 def _unknown(layouts: Mapping[str, WeightLayout], spaces: Iterable[FeatureSpace]) -> list[str]:

@@ -1,0 +1,140 @@
+"""Repair in closed form: how far a pruned model is from its parent before and after, without any training.
+
+``python benchmarks/repair.py 7net-l3i5`` or, in the environment of MACE, ``python benchmarks/repair.py mace-mp-small``.
+Structures for the scores and the repair: frames of the MPtrj sample, four of five; tests: every fifth of them as it is
+and displaced by 0.1 Angstrom, and frames of DFT dynamics of chemistries that were not looked at in particular.
+``--steps`` retrains both starts as well, with labels of the parent: errors after so many steps, for each seed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+from reference_data import reference
+
+import equiprune as ep
+from equiprune.training.arguments import TrainingData
+from equiprune.training.optimisation import Linear
+
+DYNAMICS = {
+    "Cu": "mlearn/Cu_test.extxyz.xz",
+    "Ni": "mlearn/Ni_test.extxyz.xz",
+    "Li": "mlearn/Li_test.extxyz.xz",
+    "Si": "mlearn/Si_test.extxyz.xz",
+    "Li-Ge-P-S": "lgps_sse_pbe/test_50at.extxyz.xz",
+}
+CUTS: Mapping[str, Mapping[str, list]] = {
+    "7net-l3i5": {
+        "half width": [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)],
+        "SevenNet-0's irreps": [ep.HiddenIrreps.parse("128x0e+64x1e+32x2e"), ep.EdgeLmax(2)],
+    },
+    "mace-mp-small": {"64 channels": [ep.Channels(64)]},
+}
+PRESET = {"7net-l3i5": "sevennet", "mace-mp-small": "mace-universal"}
+
+Errors = Mapping[str, tuple[float, float]]
+"""By set: energy in meV/atom, forces in meV/Angstrom, mean absolute differences from the parent."""
+
+
+def displaced(structures: Sequence[Atoms]) -> list[Atoms]:
+    """Copies without labels."""
+    copies = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in structures]
+    for seed, atoms in enumerate(copies):
+        atoms.rattle(0.1, seed=seed)
+    return copies
+
+
+def tests(kept_aside: Sequence[Atoms], frames: int) -> dict[str, list[Atoms]]:
+    """Structures to compare on, by name."""
+    sets = {name: reference(path) for name, path in DYNAMICS.items()}
+    chosen = {name: found[:: max(len(found) // frames, 1)][:frames] for name, found in sets.items()}
+    return chosen | {"MPtrj": list(kept_aside), "MPtrj, displaced": displaced(kept_aside)}
+
+
+def errors(model: ep.Potential, right: Mapping[str, list], sets: Mapping[str, list[Atoms]]) -> dict:
+    """`Errors` of a model, given what its parent predicts."""
+    found = {}
+    for name, structures in sets.items():
+        pairs = list(zip(model.predict(structures), right[name], strict=True))
+        energy = np.mean([abs(float(own.energy - of.energy)) / len(own.forces) for own, of in pairs])
+        forces = torch.cat([(own.forces - of.forces).abs().flatten() for own, of in pairs]).mean()
+        found[name] = (1e3 * float(energy), 1e3 * float(forces))
+    return found
+
+
+def retrained(start: ep.Potential, data: Sequence[Atoms], preset: str, steps: int, seed: int) -> ep.Potential:
+    """The model after so many steps of four structures, the learning rate falling to nothing."""
+    known = ep.PRESETS[preset]
+    recipe = ep.Recipe(known.objective, replace(known.optimisation, schedule=Linear()), 1, 4, seed)
+    random = np.random.default_rng(seed)
+    order = np.concatenate([random.permutation(len(data)) for _ in range(-(-4 * steps // len(data)))])[: 4 * steps]
+    with tempfile.TemporaryDirectory() as folder:
+        return ep.train(start, TrainingData([data[i] for i in order]), recipe, Path(folder) / "run")
+
+
+def table(rows: Mapping[str, Errors]) -> str:
+    """Errors of models as a table, energy / forces."""
+    sets = list(next(iter(rows.values())))
+    lines = [f"| meV/atom / meV/Angstrom | {' | '.join(sets)} |", f"| --- |{' --- |' * len(sets)}"]
+    cells = {name: [f"{found[s][0]:.1f} / {found[s][1]:.1f}" for s in sets] for name, found in rows.items()}
+    return "\n".join([*lines, *(f"| {name} | {' | '.join(row)} |" for name, row in cells.items())])
+
+
+def main() -> None:
+    """Print a table for each cut."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=CUTS)
+    parser.add_argument("--cuts", nargs="*", help="some of them only")
+    parser.add_argument("--structures", type=int, default=250, help="for the repair")
+    parser.add_argument("--largest", type=int, default=16, help="atoms of a structure of MPtrj")
+    parser.add_argument("--frames", type=int, default=6, help="of each dynamics")
+    parser.add_argument("--steps", type=int, default=0)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--json", type=Path)
+    chosen = parser.parse_args()
+    parent = ep.load(chosen.model, dtype=torch.float64)
+    frames = [a for a in reference("mptrj_sample/mptrj-random-1k.extxyz.xz") if len(a) <= chosen.largest]
+    used = [atoms for i, atoms in enumerate(frames) if i % 5][: chosen.structures]
+    sets = tests(frames[::5][:20], chosen.frames)
+    right = {name: parent.predict(structures) for name, structures in sets.items()}
+    scores = ep.calibrate(parent, used, limit=60)
+    every: dict[str, dict[str, Errors]] = {}
+    for cut, targets in CUTS[chosen.model].items():
+        if chosen.cuts and cut not in chosen.cuts:
+            continue
+        child = ep.prune(parent, ep.allocate(parent, targets, scores))
+        begun = time.process_time()
+        made = ep.repair(child, parent, used)
+        spent = time.process_time() - begun
+        models = {"pruned": child, "repaired": made.potential}
+        every[cut] = {name: errors(model, right, sets) for name, model in models.items()}
+        print(f"\n{chosen.model}, {cut}: {made.maps} maps, {len(used)} structures, {spent:.0f} s of CPU\n")
+        if chosen.steps:
+            data = list(ep.label(parent, ep.augmented(used, ep.Augmentation(copies=1))))
+            for name, start in models.items():
+                runs = [
+                    errors(
+                        retrained(start.with_dtype(torch.float32), data, PRESET[chosen.model], chosen.steps, seed),
+                        right,
+                        sets,
+                    )
+                    for seed in range(chosen.seeds)
+                ]
+                for seed, found in enumerate(runs):
+                    every[cut][f"{name}, {chosen.steps} steps, seed {seed}"] = found
+        print(table(every[cut]), flush=True)
+    if chosen.json:
+        chosen.json.write_text(json.dumps(every, indent=1))
+
+
+if __name__ == "__main__":
+    main()

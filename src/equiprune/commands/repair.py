@@ -1,0 +1,93 @@
+"""Mending in closed form what pruning broke."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import equiprune as ep
+from equiprune.commands.opening import check_device, open_model
+from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
+from equiprune.commands.options.values import Device, Model, NotNegative, Output, Positive
+from equiprune.commands.request import Request
+from equiprune.commands.stages import Kind, Product, Takes, newest_structures, pruned_from
+from equiprune.errors import TargetError
+from equiprune.files.atomic import check_writable
+from equiprune.potentials.checkpoint import check_export, check_output
+from equiprune.progress import Display, Task, unseen
+from equiprune.pruning.repair import Disagreement, repair_steps
+from equiprune.structures.reading import check_apart
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A repaired model.
+
+    Attributes:
+        before, after: how far it was from its parent, and is, on structures that were held out.
+        maps: how many weights were fitted.
+        files: what was written, the model first.
+    """
+
+    before: Disagreement
+    after: Disagreement
+    maps: int
+    files: tuple[Path, ...]
+
+    @property
+    def differences(self) -> Mapping[str, Disagreement]:
+        """Both by their names."""
+        return {"before": self.before, "after": self.after}
+
+    def to_json(self) -> dict[str, Any]:
+        errors = {when: asdict(found) for when, found in self.differences.items()}
+        return {"written": list(map(str, self.files)), "maps": self.maps, **errors}
+
+
+@dataclass(frozen=True)
+class Repair(Request[Repaired]):
+    """Fit a pruned model's linear maps to its parent's features: no labels, no training. Retrain it afterwards.
+
+    Attributes:
+        model: the pruned model.
+        parent: the model it was pruned from.
+        data: structures of the chemistry the model is for; labels are not needed. One in five is held out.
+        output: .pth for SevenNet, .model for MACE, no suffix for equiprune's own directory.
+        rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
+        limit: use only the first this many structures.
+        seed: of the displacements.
+    """
+
+    stage: ClassVar[Kind] = Kind("model", Product.MODEL)
+
+    model: Model
+    _: KW_ONLY
+    parent: Annotated[str, Takes.of(Product.MODEL, rule=pruned_from)]
+    data: Annotated[Path, Takes.of(Product.DATA, Product.STRUCTURES, rule=newest_structures)]
+    output: Output
+    rattle: float = 0.15
+    limit: Positive | None = None
+    seed: NotNegative = 0
+    device: Device = "cpu"
+    opening: OpeningOptions = AS_IT_IS
+
+    def check(self) -> None:
+        check_device(self.device)
+        if not 0 <= self.rattle < 1:
+            raise TargetError(f"`rattle` {self.rattle} is not possible: give 0 or more and less than 1 Angstrom.")
+
+    def run(self, display: Display = unseen) -> Repaired:
+        """Repair and save; nothing is written where the repair made forces worse."""
+        check_writable(self.output)
+        check_apart(self.output, [self.data])
+        child = open_model(self.model, None, self.opening, any_head=True, device=self.device)
+        check_output(child.adapter, self.output)
+        check_export(child.adapter, child.architecture, self.output)
+        parent = open_model(self.parent, None, self.opening.headless, any_head=True, preferred=child.head)
+        structures = list(islice(ep.read_structures(self.data), self.limit))
+        with display(Task("repair", repair_steps(child), 1)) as [step]:
+            made = ep.repair(child, parent, structures, rattle=self.rattle, seed=self.seed, progress=step)
+        return Repaired(made.before, made.after, made.maps, ep.save(made.potential, self.output))

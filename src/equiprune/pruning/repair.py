@@ -1,0 +1,304 @@
+"""Repair: what pruning broke, mended in closed form before any training.
+
+What is left of a pruned model still expects what was cut. Its parent shows what should come out of every linear map, on
+the channels that were kept; what goes in is what the smaller model itself makes of the structures, so that each map
+also makes up for what the maps before it could not. Every such matrix is the solution of a least-squares problem:
+
+    minimise  |Y - X (W + A)|^2 + ridge |A|^2     for the change A of the weight W, per l, rows of all m together,
+
+with X the inputs in the smaller model and Y the outputs in the parent. The same matrix serves all m, so that
+equivariance stays. Two kinds of rows are counted alike: features, which make energies right, and their changes along
+random displacements of all atoms and a random strain, which make forces and stress right. The ridge is chosen by
+cross-validation over structures, the matrices are absorbed into the weights, and no label is needed.
+
+Reconstruction of this kind is known from language models (OBC, arXiv 2208.11580; GRAIL, arXiv 2602.23795); rows of
+changes are ours. Spaces that are linear on both sides are rotated first (`equiprune.pruning.rotation`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from equiprune.adapters.capabilities import HasLinearMaps
+from equiprune.adapters.history import Repaired
+from equiprune.blocks import LinearMap
+from equiprune.blocks.linear_map import kept_columns, matrix, mixings
+from equiprune.errors import StructureError, TargetError
+from equiprune.potentials.observing import observed
+from equiprune.potentials.potential import Potential
+from equiprune.progress import Progress, silent
+from equiprune.pruning.inheritance import plan_between
+from equiprune.pruning.least_squares import NormalEquations, cross_validated, total
+from equiprune.pruning.rotation import rotated
+from equiprune.structures.batching import batches
+from equiprune.structures.graph import AtomicGraph
+
+FEWEST = 10
+"""Structures without which nothing can be held out."""
+_FOLDS = 4
+_HELD_OUT = 5
+"""Of so many structures, one is held out."""
+_STEP = 0.01
+"""Displacement along which features change, root mean square in Angstrom; a strain of a tenth of it goes with it."""
+_BATCH_ATOMS = 128
+
+
+@dataclass(frozen=True)
+class Disagreement:
+    """Mean absolute differences from the parent: energy in meV/atom, forces in meV/Angstrom."""
+
+    energy: float
+    forces: float
+
+
+@dataclass(frozen=True)
+class Repair:
+    """A repaired model.
+
+    Attributes:
+        potential: the model.
+        before, after: how far it was from its parent, and is, on structures that had no part in the repair.
+        maps: how many weights were changed.
+    """
+
+    potential: Potential
+    before: Disagreement
+    after: Disagreement
+    maps: int
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Structures in two places that differ by a small step: of one graph, the first half of the atoms and the second.
+
+    Attributes:
+        fold: structures of other folds have nothing to do with these.
+        graph: of both.
+        outputs: by module, what should come out of it, (2 * atoms, columns).
+    """
+
+    fold: int
+    graph: AtomicGraph
+    outputs: dict[str, Tensor] = field(default_factory=dict)
+
+
+def repair(
+    child: Potential,
+    parent: Potential,
+    structures: Sequence[Atoms],
+    *,
+    rattle: float = 0.15,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Repair:
+    """The pruned model with its linear maps fitted to what its parent makes of structures, without labels.
+
+    Computed in float64 on the device of the child; memory grows with the atoms of the structures (a few kB for each).
+
+    Args:
+        child: pruned from ``parent``; left unchanged.
+        parent: the model it was pruned from.
+        structures: at least `FEWEST`, of the chemistry the model is for; labels are not looked at. One in five is held
+            out.
+        rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
+        seed: of the displacements.
+        progress: called with 1 after each of the `repair_steps`.
+
+    Raises:
+        TargetError: the architecture shows no linear maps, ``child`` was not pruned from ``parent``, or the forces of
+            the repaired model are further from its parent's than before.
+        StructureError: too few structures, or some that the models cannot evaluate.
+    """
+    maps = _maps(child)
+    plan = plan_between(parent, child)
+    if len(structures) < FEWEST:
+        raise StructureError(
+            f"{len(structures)} structures are too few to repair a model: one in five is held out to see whether it "
+            f"helped. Give {FEWEST} or more; labels are not needed."
+        )
+    random = np.random.default_rng(seed)
+    displaced = [_displaced(atoms, rattle, random) for atoms in structures]
+    held_out = displaced[::_HELD_OUT]
+    used = [atoms for i, atoms in enumerate(displaced) if i % _HELD_OUT]
+    teacher = Potential.create(parent.adapter, parent.checkpoint, torch.float64, parent.head, child.device)
+    expected = teacher.predict(held_out)
+    before = _disagreement(child.with_dtype(torch.float64), expected, held_out)
+    start = replace(child.checkpoint, weights=rotated(child, parent, plan))
+    fitted = Potential.create(child.adapter, start, torch.float64, child.head, child.device)
+    theirs = {linear.module: linear for group in _maps(teacher) for linear in group}
+    columns = {
+        linear.module: kept_columns(theirs[linear.module].last.outputs, linear.last.outputs, plan)
+        for group in maps
+        for linear in group
+    }
+    samples = [_shown(teacher, sample, maps, columns) for sample in _samples(fitted, used, random)]
+    progress(1)
+    for group in maps:
+        _fit(fitted, group, samples)
+        progress(1)
+    after = _disagreement(fitted, expected, held_out)
+    _check_helped(before, after)
+    return Repair(_repaired(child, fitted, Repaired(len(structures), rattle, seed)), before, after, len(columns))
+
+
+def repair_steps(child: Potential) -> int:
+    """How often `repair` reports progress."""
+    return 1 + len(_maps(child))
+
+
+def _maps(potential: Potential) -> Sequence[Sequence[LinearMap]]:
+    adapter = potential.adapter
+    if not isinstance(adapter, HasLinearMaps):
+        raise TargetError(
+            f"{adapter.name} models cannot be repaired in closed form: their adapter shows no linear maps. Retrain the "
+            "pruned model as it is, with 'equiprune train'."
+        )
+    return adapter.linear_maps(potential.architecture)
+
+
+# Structures.
+
+
+def _displaced(atoms: Atoms, rattle: float, random: np.random.Generator) -> Atoms:
+    """A copy without labels, displaced by an amount of its own."""
+    size = random.uniform(0, rattle)
+    moved = atoms.positions + random.normal(0, 1, atoms.positions.shape) * size
+    return Atoms(atoms.numbers, moved, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
+
+
+def _apart(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, Atoms]:
+    """The structure half a step forward and back, along a random displacement and a random strain."""
+    step = random.normal(0, _STEP, atoms.positions.shape)
+    strain = random.normal(0, _STEP / 10, (3, 3)) if atoms.pbc.all() else np.zeros((3, 3))
+    forward, back = atoms.copy(), atoms.copy()
+    for copy, sign in ((forward, 0.5), (back, -0.5)):
+        copy.set_cell(copy.cell.array @ (np.eye(3) + sign * (strain + strain.T) / 2), scale_atoms=True)
+        copy.positions += sign * step
+    return forward, back
+
+
+def _samples(potential: Potential, structures: Sequence[Atoms], random: np.random.Generator) -> Iterator[_Sample]:
+    for fold in range(_FOLDS):
+        pairs = [_apart(atoms, random) for atoms in structures[fold::_FOLDS]]
+        sizes = iter(pairs)
+        for batch in batches([forward for forward, _ in pairs], _BATCH_ATOMS):
+            chosen = [next(sizes) for _ in batch]
+            both = [*(forward for forward, _ in chosen), *(back for _, back in chosen)]
+            yield _Sample(fold, potential.graph(both))
+
+
+def _disagreement(potential: Potential, expected: Sequence, structures: Sequence[Atoms]) -> Disagreement:
+    found = potential.predict(structures)
+    pairs = list(zip(found, expected, strict=True))
+    energy = [float((own.energy - right.energy).abs()) / len(own.forces) for own, right in pairs]
+    forces = torch.cat([(own.forces - right.forces).abs().flatten() for own, right in pairs])
+    return Disagreement(1e3 * float(np.mean(energy)), 1e3 * float(forces.mean()))
+
+
+def _check_helped(before: Disagreement, after: Disagreement) -> None:
+    if after.forces <= before.forces and np.isfinite(after.energy):
+        return
+    raise TargetError(
+        f"The repair made forces worse on the structures that were held out: {after.forces:.4g} meV/Angstrom from the "
+        f"parent's, {before.forces:.4g} before. The model stays as it is. Give more structures, or some of the "
+        "chemistry that the model is for."
+    )
+
+
+# Features.
+
+
+def _summed(seen: Mapping[str, tuple[Tensor, Tensor]], linear: LinearMap) -> Tensor:
+    """What a map makes, with what it is added to."""
+    return torch.stack([seen[name][1] for name in (linear.last.module, *linear.added_to)]).sum(0)
+
+
+def _modules(linears: Iterable[LinearMap]) -> set[str]:
+    """Submodules that say what maps are given and what becomes of it."""
+    return {name for m in linears for name in (m.module, m.last.module, *m.added_to)}
+
+
+def _shown(
+    teacher: Potential, sample: _Sample, maps: Sequence[Sequence[LinearMap]], columns: Mapping[str, list[int]]
+) -> _Sample:
+    """The sample with what the parent makes of it, where the child can follow."""
+    linears = [linear for group in maps for linear in group]
+    seen = observed(teacher, sample.graph, _modules(linears))
+    outputs = {linear.module: _summed(seen, linear)[:, columns[linear.module]] for linear in linears}
+    return _Sample(sample.fold, sample.graph, outputs)
+
+
+def _fit(fitted: Potential, group: Sequence[LinearMap], samples: Sequence[_Sample]) -> None:
+    """Change the weights of a group of maps, in place, to what explains the parent's outputs best."""
+    layouts, parameters = fitted.adapter.layouts(fitted.architecture), dict(fitted.module.named_parameters())
+    matrices = {linear.module: list(mixings(linear, layouts[linear.weight])) for linear in group}
+    folds: defaultdict[tuple[str, int], list[list[_Kinds]]] = defaultdict(lambda: [[] for _ in range(_FOLDS)])
+    names = _modules(group)
+    for sample in samples:
+        seen = observed(fitted, sample.graph, names)
+        for linear in group:
+            wanted = sample.outputs[linear.module]
+            missing = wanted - _summed(seen, linear)
+            for i, mixing in enumerate(matrices[linear.module]):
+                rows = mixing.outputs if linear.onward is None else torch.clone
+                x = mixing.inputs(seen[linear.module][0])
+                folds[linear.module, i][sample.fold].append(_kinds(x, rows(missing), rows(wanted)))
+    for linear in group:
+        layout, stored = layouts[linear.weight], parameters[linear.weight]
+        blocks = layout.split(stored.detach().clone())
+        for i, mixing in enumerate(matrices[linear.module]):
+            change = cross_validated(_balanced(folds[linear.module, i]))
+            if linear.onward is not None:
+                onward = linear.onward.weight
+                change = change @ torch.linalg.pinv(matrix(linear.onward, layouts[onward], parameters[onward].detach()))
+            blocks = mixing.changed(blocks, change)
+        with torch.no_grad():
+            stored.copy_(layout.join(blocks))
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """Rows of features and rows of their changes, and how large what should come out is in each."""
+
+    features: NormalEquations
+    changes: NormalEquations
+    sizes: tuple[float, float]
+
+
+def _kinds(given: Tensor, missing: Tensor, wanted: Tensor) -> _Kinds:
+    """Equations for what is missing, from rows of inputs, of what is missing and of what should come out."""
+    (x_mean, x_step), (y_mean, y_step), (mean, step) = map(_halves, (given, missing, wanted))
+    sizes = float(mean.square().sum()), float(step.square().sum())
+    return _Kinds(NormalEquations.of(x_mean, y_mean), NormalEquations.of(x_step, y_step), sizes)
+
+
+def _halves(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and difference of the first half of the rows and the second."""
+    forward, back = rows.chunk(2)
+    return (forward + back) / 2, forward - back
+
+
+def _balanced(folds: Sequence[Sequence[_Kinds]]) -> list[NormalEquations]:
+    """Equations of each fold that has structures, features and changes counted alike by their size over all folds."""
+    every = [kinds for fold in folds for kinds in fold]
+    sizes = [sum(kinds.sizes[kind] for kinds in every) or 1.0 for kind in (0, 1)]
+    return [
+        total([kinds.features for kinds in fold]).counted(1 / sizes[0])
+        + total([kinds.changes for kinds in fold]).counted(1 / sizes[1])
+        for fold in folds
+        if fold
+    ]
+
+
+def _repaired(child: Potential, fitted: Potential, step: Repaired) -> Potential:
+    """The child with the fitted weights, in its own precision."""
+    found = {name: parameter.detach().cpu() for name, parameter in fitted.module.named_parameters()}
+    weights = {name: found[name].to(w.dtype) if name in found else w for name, w in child.checkpoint.weights.items()}
+    return Potential.create(child.adapter, child.checkpoint.after(step, weights), child.dtype, child.head, child.device)

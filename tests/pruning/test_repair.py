@@ -1,0 +1,213 @@
+"""Repair in closed form: what it makes better, what it leaves as it is, and what it refuses."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from hypothesis import given
+from hypothesis import strategies as st
+
+import equiprune as ep
+from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
+from equiprune.blocks.linear_map import kept_columns, matrix
+from equiprune.errors import StructureError, TargetError
+from equiprune.potentials.observing import observed
+from equiprune.pruning import repair as module
+from equiprune.pruning.least_squares import NormalEquations, cross_validated
+from equiprune.pruning.rotation import rotated
+
+
+@pytest.fixture(scope="module")
+def parent() -> ep.Potential:
+    return ep.load("toy", dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def structures(parent: ep.Potential) -> list[Atoms]:
+    return [atoms for seed in range(6) for atoms in ep.probe_structures(parent.elements, seed).values()]
+
+
+def cut(parent: ep.Potential, *targets: object) -> ep.Potential:
+    return ep.prune(parent, ep.allocate(parent, list(targets), ep.data_free_scores(parent, ep.Random(0))))
+
+
+@pytest.fixture(scope="module")
+def child(parent: ep.Potential) -> ep.Potential:
+    return cut(parent, ep.Channels(4))
+
+
+@pytest.fixture(scope="module")
+def repaired(child: ep.Potential, parent: ep.Potential, structures: list[Atoms]) -> ep.Repair:
+    return ep.repair(child, parent, structures)
+
+
+def off(model: ep.Potential, parent: ep.Potential, structures: Sequence[Atoms]) -> float:
+    """Mean absolute difference of forces, eV/Angstrom."""
+    pairs = zip(model.predict(structures), parent.predict(structures), strict=True)
+    return float(torch.cat([(own.forces - right.forces).abs().flatten() for own, right in pairs]).mean())
+
+
+# What it makes better.
+
+
+def test_forces_and_energies_come_closer_to_the_parent(
+    repaired: ep.Repair, child: ep.Potential, parent: ep.Potential
+) -> None:
+    """On structures that were held out, and on others."""
+    assert repaired.after.energy < 0.5 * repaired.before.energy
+    assert repaired.after.forces < 0.5 * repaired.before.forces
+    others = [atoms for seed in (7, 8) for atoms in ep.probe_structures(parent.elements, seed).values()]
+    assert off(repaired.potential, parent, others) < 0.7 * off(child, parent, others)
+
+
+def test_it_is_the_same_model_otherwise(repaired: ep.Repair, child: ep.Potential) -> None:
+    """Of the same size, with the repair in its history; weights that no map has are the child's, bit by bit."""
+    after = repaired.potential
+    assert after.architecture == child.architecture
+    assert after.checkpoint.history[:-1] == child.checkpoint.history
+    assert after.checkpoint.history[-1]["step"] == "repair"
+    assert after.checkpoint.history[-1]["structures"] == 24
+    fitted = {"embedding_weight", *(n for n in child.checkpoint.weights if n.startswith(("linear", "self", "readout")))}
+    assert repaired.maps == len(fitted) - 1  # the embedding is rotated, not fitted
+    for name, weight in child.checkpoint.weights.items():
+        assert torch.equal(weight, after.checkpoint.weights[name]) == (name not in fitted), name
+
+
+def test_its_inputs_stay_as_they_are(child: ep.Potential, parent: ep.Potential, structures: list[Atoms]) -> None:
+    before = [{n: p.clone() for n, p in model.module.named_parameters()} for model in (child, parent)]
+    positions = [atoms.positions.copy() for atoms in structures]
+    ep.repair(child, parent, structures)
+    for model, weights in zip((child, parent), before, strict=True):
+        assert all(torch.equal(weights[n], p) for n, p in model.module.named_parameters())
+    assert all((atoms.positions == was).all() for atoms, was in zip(structures, positions, strict=True))
+
+
+def test_it_is_repeated_to_the_bit_and_the_seed_matters(
+    repaired: ep.Repair, child: ep.Potential, parent: ep.Potential, structures: list[Atoms]
+) -> None:
+    again, other = (ep.repair(child, parent, structures, seed=seed).potential.checkpoint.weights for seed in (0, 1))
+    assert all(torch.equal(again[n], w) for n, w in repaired.potential.checkpoint.weights.items())
+    assert any(not torch.equal(other[n], w) for n, w in again.items())
+
+
+def test_each_map_is_the_least_squares_of_what_goes_in(
+    child: ep.Potential, parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a ridge, what the first maps leave unexplained has nothing to do with their inputs."""
+    monkeypatch.setattr(module, "cross_validated", lambda folds: module.total(folds).solved(1e-14))
+    monkeypatch.setattr(module, "_displaced", lambda atoms, *_: atoms)
+    monkeypatch.setattr(module, "_STEP", 0.0)  # features alone
+    narrow = cut(parent, ep.HiddenIrreps.parse("3x0e,6x0e+4x1o,5x0e"))  # four elements: their embedding does not fit
+    after = ep.repair(narrow, parent, structures).potential
+    used = [atoms for i, atoms in enumerate(structures) if i % 5]
+    [linear] = [m for m in narrow.adapter.linear_maps(narrow.architecture)[0] if m.module == "maps.linear_up_0"]
+    (_, right), (x, y) = (
+        observed(model, after.graph(used), [linear.module])[linear.module] for model in (parent, after)
+    )
+    plan = module.plan_between(parent, narrow)
+    [theirs] = [m for m in parent.adapter.linear_maps(parent.architecture)[0] if m.module == linear.module]
+    left = right[:, kept_columns(theirs.outputs, linear.outputs, plan)] - y
+    assert left.abs().max() > 1e-3
+    assert (x.T @ left).abs().max() < 1e-9
+
+
+# What is exact.
+
+
+def test_where_nothing_is_cut_nothing_changes(parent: ep.Potential, structures: list[Atoms]) -> None:
+    whole = ep.prune(parent, ep.PruningPlan.nothing())
+    after = ep.repair(whole, parent, structures)
+    for name, weight in after.potential.checkpoint.weights.items():
+        torch.testing.assert_close(weight, whole.checkpoint.weights[name], rtol=0, atol=1e-8)
+
+
+@pytest.mark.parametrize(("channels", "exact"), [(4, True), (3, False)])
+def test_as_many_mixtures_as_elements_lose_nothing(parent: ep.Potential, channels: int, exact: bool) -> None:
+    """The toy knows four elements: four channels of its embedding can hold all that is read from six."""
+    small = cut(parent, ep.HiddenIrreps.parse(f"{channels}x0e,6x0e+4x1o,5x0e"))
+    weights = rotated(small, parent, module.plan_between(parent, small))
+    differences = []
+    for theirs, ours in zip(*(m.adapter.linear_maps(m.architecture)[0] for m in (parent, small)), strict=True):
+        found = []
+        for model, linear, of in ((parent, theirs, parent.checkpoint.weights), (small, ours, weights)):
+            layouts = model.adapter.layouts(model.architecture)
+            [(maker, _)] = model.adapter.linear_spaces(model.architecture)
+            maps = (matrix(m, layouts[m.weight], of[m.weight].double()) for m in (maker, linear))
+            found.append(torch.linalg.multi_dot(list(maps)))
+        columns = kept_columns(theirs.outputs, ours.outputs, module.plan_between(parent, small))
+        differences.append(float((found[0][:, columns] - found[1]).abs().max()))
+    assert (max(differences) < 1e-12) == exact
+
+
+def test_a_repaired_model_is_certified(repaired: ep.Repair, parent: ep.Potential) -> None:
+    """Its physics, and the slice that was repaired; not the file, which is no slice."""
+    found = ep.certify(repaired.potential, parent)
+    assert found.passed
+    assert found.values["masked_vs_sliced.forces"] < 1e-10
+    assert "stored_weights" not in found.values
+    assert any("repaired after pruning" in note for note in found.notes)
+
+
+def test_it_can_be_trained_with_features_of_its_parent(
+    repaired: ep.Repair, parent: ep.Potential, structures: list[Atoms]
+) -> None:
+    from equiprune.training.feature_labels import kept_columns as places
+
+    assert places(parent, repaired.potential) == places(parent, cut(parent, ep.Channels(4)))
+
+
+# Least squares.
+
+
+@given(st.integers(0, 2**31), st.integers(1, 6), st.integers(1, 3))
+def test_sums_of_folds_solve_what_all_rows_do(seed: int, inputs: int, outputs: int) -> None:
+    random = np.random.default_rng(seed)
+    x, y = (torch.from_numpy(random.normal(size=(40, n))) for n in (inputs, outputs))
+    folds = [NormalEquations.of(a, b) for a, b in zip(x.split(10), y.split(10), strict=True)]
+    together = module.total(folds)
+    right = torch.linalg.lstsq(x, y).solution
+    torch.testing.assert_close(together.solved(0.0), right, rtol=1e-8, atol=1e-8)
+    assert together.left(right) == pytest.approx(float((y - x @ right).square().sum()), rel=1e-8)
+
+
+def test_a_matrix_that_explains_no_other_fold_is_none() -> None:
+    random = np.random.default_rng(0)
+    noise = [tuple(torch.from_numpy(random.normal(size=(6, n))) for n in (5, 2)) for _ in range(4)]
+    assert not cross_validated([NormalEquations.of(x, y) for x, y in noise], ridges=(1e-6, 1e-3)).any()
+    real = [NormalEquations.of(x, x @ torch.ones(5, 2, dtype=x.dtype)) for x, _ in noise]
+    torch.testing.assert_close(cross_validated(real), torch.ones(5, 2, dtype=torch.float64), rtol=1e-4, atol=1e-4)
+
+
+# What is refused.
+
+
+def test_too_few_structures_are_refused(child: ep.Potential, parent: ep.Potential, structures: list[Atoms]) -> None:
+    with pytest.raises(StructureError, match=r"9 structures are too few .* Give 10 or more"):
+        ep.repair(child, parent, structures[:9])
+
+
+def test_another_parent_is_refused(child: ep.Potential, structures: list[Atoms]) -> None:
+    adapter = ToyAdapter()
+    other = adapter.random_checkpoint(ToyArchitecture(elements=(1, 6, 8, 14), cutoff=4.0), seed=1)
+    with pytest.raises(TargetError, match=r"is not the model that .* was pruned from"):
+        ep.repair(child, ep.Potential.create(adapter, other), structures)
+
+
+def test_an_architecture_that_shows_no_linear_maps_is_refused(child: ep.Potential, parent: ep.Potential) -> None:
+    class Opaque(ToyAdapter):
+        linear_maps = None  # type: ignore[assignment]
+
+    hidden = replace(child, adapter=Opaque())
+    with pytest.raises(TargetError, match=r"toy models cannot be repaired .* 'equiprune train'"):
+        ep.repair(hidden, parent, [])
+
+
+def test_a_repair_that_makes_forces_worse_is_refused(
+    child: ep.Potential, parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "cross_validated", lambda folds: 30 * torch.ones_like(folds[0].cross))
+    with pytest.raises(TargetError, match=r"made forces worse on the structures that were held out: .* stays as it is"):
+        ep.repair(child, parent, structures)
