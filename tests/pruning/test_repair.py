@@ -70,8 +70,9 @@ def test_it_is_the_same_model_otherwise(repaired: ep.Repair, child: ep.Potential
     assert after.checkpoint.history[:-1] == child.checkpoint.history
     assert after.checkpoint.history[-1]["step"] == "repair"
     assert after.checkpoint.history[-1]["structures"] == 24
-    fitted = {"embedding_weight", *(n for n in child.checkpoint.weights if n.startswith(("linear", "self", "readout")))}
-    assert repaired.maps == len(fitted) - 1  # the embedding is rotated, not fitted
+    mixes = ("embedding", "linear", "self", "readout")
+    fitted = {"shift", *(name for name in child.checkpoint.weights if name.startswith(mixes))}
+    assert repaired.maps == len(fitted) - 4  # the embedding and its two readers are rotated
     for name, weight in child.checkpoint.weights.items():
         assert torch.equal(weight, after.checkpoint.weights[name]) == (name not in fitted), name
 
@@ -100,18 +101,20 @@ def test_each_map_is_the_least_squares_of_what_goes_in(
     monkeypatch.setattr(module, "cross_validated", lambda folds: module.total(folds).solved(1e-14))
     monkeypatch.setattr(module, "_displaced", lambda atoms, *_: atoms)
     monkeypatch.setattr(module, "_STEP", 0.0)  # features alone
-    narrow = cut(parent, ep.HiddenIrreps.parse("3x0e,6x0e+4x1o,5x0e"))  # four elements: their embedding does not fit
-    after = ep.repair(narrow, parent, structures).potential
-    used = [atoms for i, atoms in enumerate(structures) if i % 5]
-    [linear] = [m for m in narrow.adapter.linear_maps(narrow.architecture)[0] if m.module == "maps.linear_up_0"]
-    (_, right), (x, y) = (
-        observed(model, after.graph(used), [linear.module])[linear.module] for model in (parent, after)
-    )
-    plan = module.plan_between(parent, narrow)
-    [theirs] = [m for m in parent.adapter.linear_maps(parent.architecture)[0] if m.module == linear.module]
-    left = right[:, kept_columns(theirs.outputs, linear.outputs, plan)] - y
+    monkeypatch.setattr(module, "_usual", lambda _: (np.inf, np.inf))  # no atom is unusual
+    monkeypatch.setattr(module, "_check_helped", lambda *_: None)
+    after = ep.repair(child, parent, structures).potential
+    plan = module.plan_between(parent, child)
+    graph = after.graph([atoms for i, atoms in enumerate(structures) if i % 5])
+    theirs, ours = (model.adapter.linear_maps(model.architecture)[1][0] for model in (parent, child))
+    names = (ours.module, *ours.added_to)
+    right, found = (observed(model, graph, names) for model in (parent, after))
+    wanted, made = (sum(seen[name][1] for name in names) for seen in (right, found))
+    left = wanted[:, kept_columns(theirs.outputs, ours.outputs, plan)] - made
+    counts = graph.numbers.bincount()[graph.numbers].double().rsqrt()  # by which elements count
+    scalars = slice(0, ours.inputs[0][1][0].mul)
     assert left.abs().max() > 1e-3
-    assert (x.T @ left).abs().max() < 1e-9
+    assert (found[ours.module][0][:, scalars].T @ (counts[:, None] * left[:, : 4 + 4])).abs().max() < 1e-9
 
 
 # What is exact.
@@ -128,7 +131,7 @@ def test_where_nothing_is_cut_nothing_changes(parent: ep.Potential, structures: 
 def test_as_many_mixtures_as_elements_lose_nothing(parent: ep.Potential, channels: int, exact: bool) -> None:
     """The toy knows four elements: four channels of its embedding can hold all that is read from six."""
     small = cut(parent, ep.HiddenIrreps.parse(f"{channels}x0e,6x0e+4x1o,5x0e"))
-    weights = rotated(small, parent, module.plan_between(parent, small))
+    weights = rotated(small, parent, module.plan_between(parent, small)).weights
     differences = []
     for theirs, ours in zip(*(m.adapter.linear_maps(m.architecture)[0] for m in (parent, small)), strict=True):
         found = []

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+from ase import Atoms
+from ase.data import chemical_symbols
+
 import equiprune as ep
 from equiprune.commands.opening import check_device, open_model
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.values import Device, Model, NotNegative, Output, Positive
-from equiprune.commands.request import Request
+from equiprune.commands.request import Request, remarks
 from equiprune.commands.stages import Kind, Product, Takes, newest_structures, pruned_from
 from equiprune.errors import TargetError
 from equiprune.files.atomic import check_writable
@@ -45,6 +48,18 @@ class Repaired:
     def to_json(self) -> dict[str, Any]:
         errors = {when: asdict(found) for when, found in self.differences.items()}
         return {"written": list(map(str, self.files)), "maps": self.maps, **errors}
+
+
+def _remark_unseen(child: ep.Potential, structures: Sequence[Atoms]) -> None:
+    """Say which elements the repair does not know of."""
+    seen = {int(z) for atoms in structures for z in atoms.numbers}
+    if unseen := sorted(child.elements - seen):
+        names = ", ".join(chemical_symbols[z] for z in unseen[:10]) + (", ..." if len(unseen) > 10 else "")
+        remarks.warning(
+            f"{len(unseen)} of the model's {len(child.elements)} elements are in none of the structures ({names}): the "
+            "repair may make them worse. If you need them, add structures that have them ('equiprune crystals' "
+            "makes some); if not, cut them with 'equiprune prune --elements'."
+        )
 
 
 @dataclass(frozen=True)
@@ -88,6 +103,7 @@ class Repair(Request[Repaired]):
         check_export(child.adapter, child.architecture, self.output)
         parent = open_model(self.parent, None, self.opening.headless, any_head=True, preferred=child.head)
         structures = list(islice(ep.read_structures(self.data), self.limit))
+        _remark_unseen(child, structures)
         with display(Task("repair", repair_steps(child), 1)) as [step]:
             made = ep.repair(child, parent, structures, rattle=self.rattle, seed=self.seed, progress=step)
         return Repaired(made.before, made.after, made.maps, ep.save(made.potential, self.output))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import reduce
 
 from equiprune.adapters.history import Grown, Initialised, Pruned
-from equiprune.blocks import PruningPlan
+from equiprune.blocks import Irrep, PruningPlan
 from equiprune.errors import TargetError
 from equiprune.potentials.potential import Potential
 
@@ -45,3 +45,12 @@ def plan_between(parent: Potential, child: Potential, otherwise: str = "") -> Pr
         )
     plans = [PruningPlan.from_json(record["plan"]) for record in own if record["step"] == Pruned.name]
     return reduce(PruningPlan.then, plans, PruningPlan.nothing())
+
+
+def head_of(parent: Potential, child: Potential, plan: PruningPlan) -> str | None:
+    """The head of the parent that the child evaluates; where only one was kept, the child has none to name."""
+    heads = parent.architecture.heads
+    if child.head is not None or not heads:
+        return child.head
+    kept = plan.kept("heads", Irrep(0, 1), len(heads))
+    return heads[kept[0]] if len(kept) == 1 else parent.head

@@ -12,7 +12,11 @@ random displacements of all atoms and a random strain, which make forces and str
 cross-validation over structures, the matrices are absorbed into the weights, and no label is needed.
 
 Reconstruction of this kind is known from language models (OBC, arXiv 2208.11580; GRAIL, arXiv 2602.23795); rows of
-changes are ours. Spaces that are linear on both sides are rotated first (`equiprune.pruning.rotation`).
+changes are ours. Spaces that are linear on both sides are rotated first (`equiprune.pruning.rotation`). What is left of
+the atom energies of each element goes into its reference energy in the end.
+
+So that a common element does not decide alone, an atom counts by one over the square root of how many there are of its
+element.
 """
 
 from __future__ import annotations
@@ -20,21 +24,22 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.adapters.capabilities import HasLinearMaps
+from equiprune.adapters.capabilities import HasAtomicEnergies, HasLinearMaps, Weights
 from equiprune.adapters.history import Repaired
 from equiprune.blocks import LinearMap
-from equiprune.blocks.linear_map import kept_columns, matrix, mixings
+from equiprune.blocks.linear_map import Mixing, kept_columns, matrix, mixings
 from equiprune.errors import StructureError, TargetError
 from equiprune.potentials.observing import observed
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
-from equiprune.pruning.inheritance import plan_between
+from equiprune.pruning.inheritance import head_of, plan_between
 from equiprune.pruning.least_squares import NormalEquations, cross_validated, total
 from equiprune.pruning.rotation import rotated
 from equiprune.structures.batching import batches
@@ -48,6 +53,8 @@ _HELD_OUT = 5
 _STEP = 0.01
 """Displacement along which features change, root mean square in Angstrom; a strain of a tenth of it goes with it."""
 _BATCH_ATOMS = 128
+_FEW = 4
+"""An element with so few atoms has its reference energy changed by half of what they say."""
 
 
 @dataclass(frozen=True)
@@ -81,12 +88,16 @@ class _Sample:
     Attributes:
         fold: structures of other folds have nothing to do with these.
         graph: of both.
+        counts: how much each atom counts, (2 * atoms,).
         outputs: by module, what should come out of it, (2 * atoms, columns).
+        atom_energies: in the parent, (2 * atoms,) eV.
     """
 
     fold: int
     graph: AtomicGraph
-    outputs: dict[str, Tensor] = field(default_factory=dict)
+    counts: Tensor
+    outputs: Mapping[str, Tensor] = field(default_factory=dict)
+    atom_energies: Tensor | None = None
 
 
 def repair(
@@ -127,11 +138,15 @@ def repair(
     displaced = [_displaced(atoms, rattle, random) for atoms in structures]
     held_out = displaced[::_HELD_OUT]
     used = [atoms for i, atoms in enumerate(displaced) if i % _HELD_OUT]
-    teacher = Potential.create(parent.adapter, parent.checkpoint, torch.float64, parent.head, child.device)
+    head = head_of(parent, child, plan)
+    teacher = Potential.create(parent.adapter, parent.checkpoint, torch.float64, head, child.device)
     expected = teacher.predict(held_out)
     before = _disagreement(child.with_dtype(torch.float64), expected, held_out)
-    start = replace(child.checkpoint, weights=rotated(child, parent, plan))
-    fitted = Potential.create(child.adapter, start, torch.float64, child.head, child.device)
+    start = rotated(child, parent, plan)
+    fitted = Potential.create(
+        child.adapter, replace(child.checkpoint, weights=start.weights), torch.float64, child.head, child.device
+    )
+    maps = [[linear for linear in group if linear.module not in start.settled] for group in maps]
     theirs = {linear.module: linear for group in _maps(teacher) for linear in group}
     columns = {
         linear.module: kept_columns(theirs[linear.module].last.outputs, linear.last.outputs, plan)
@@ -141,8 +156,10 @@ def repair(
     samples = [_shown(teacher, sample, maps, columns) for sample in _samples(fitted, used, random)]
     progress(1)
     for group in maps:
-        _fit(fitted, group, samples)
+        if group:
+            _fit(fitted, group, samples)
         progress(1)
+    fitted = _with_references(fitted, samples)
     after = _disagreement(fitted, expected, held_out)
     _check_helped(before, after)
     return Repair(_repaired(child, fitted, Repaired(len(structures), rattle, seed)), before, after, len(columns))
@@ -185,13 +202,15 @@ def _apart(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, Atoms]:
 
 
 def _samples(potential: Potential, structures: Sequence[Atoms], random: np.random.Generator) -> Iterator[_Sample]:
+    present = np.bincount(np.concatenate([atoms.numbers for atoms in structures]))
+    counts = torch.as_tensor(np.maximum(present, 1) ** -0.5, device=potential.device)
     for fold in range(_FOLDS):
         pairs = [_apart(atoms, random) for atoms in structures[fold::_FOLDS]]
-        sizes = iter(pairs)
+        waiting = iter(pairs)
         for batch in batches([forward for forward, _ in pairs], _BATCH_ATOMS):
-            chosen = [next(sizes) for _ in batch]
-            both = [*(forward for forward, _ in chosen), *(back for _, back in chosen)]
-            yield _Sample(fold, potential.graph(both))
+            chosen = list(islice(waiting, len(batch)))
+            graph = potential.graph([*(forward for forward, _ in chosen), *(back for _, back in chosen)])
+            yield _Sample(fold, graph, counts[graph.numbers])
 
 
 def _disagreement(potential: Potential, expected: Sequence, structures: Sequence[Atoms]) -> Disagreement:
@@ -232,7 +251,9 @@ def _shown(
     linears = [linear for group in maps for linear in group]
     seen = observed(teacher, sample.graph, _modules(linears))
     outputs = {linear.module: _summed(seen, linear)[:, columns[linear.module]] for linear in linears}
-    return _Sample(sample.fold, sample.graph, outputs)
+    with torch.no_grad():
+        energies = teacher.evaluate(sample.graph).atom_energies
+    return replace(sample, outputs=outputs, atom_energies=energies)
 
 
 def _fit(fitted: Potential, group: Sequence[LinearMap], samples: Sequence[_Sample]) -> None:
@@ -240,16 +261,21 @@ def _fit(fitted: Potential, group: Sequence[LinearMap], samples: Sequence[_Sampl
     layouts, parameters = fitted.adapter.layouts(fitted.architecture), dict(fitted.module.named_parameters())
     matrices = {linear.module: list(mixings(linear, layouts[linear.weight])) for linear in group}
     folds: defaultdict[tuple[str, int], list[list[_Kinds]]] = defaultdict(lambda: [[] for _ in range(_FOLDS)])
+    usual = {
+        (linear.module, i): _usual([_outputs(linear, mixing, sample.outputs[linear.module]) for sample in samples])
+        for linear in group
+        for i, mixing in enumerate(matrices[linear.module])
+    }
     names = _modules(group)
     for sample in samples:
         seen = observed(fitted, sample.graph, names)
         for linear in group:
-            wanted = sample.outputs[linear.module]
+            wanted, given = sample.outputs[linear.module], seen[linear.module][0]
             missing = wanted - _summed(seen, linear)
             for i, mixing in enumerate(matrices[linear.module]):
-                rows = mixing.outputs if linear.onward is None else torch.clone
-                x = mixing.inputs(seen[linear.module][0])
-                folds[linear.module, i][sample.fold].append(_kinds(x, rows(missing), rows(wanted)))
+                y, right = (_outputs(linear, mixing, features) for features in (missing, wanted))
+                kinds = _kinds(sample.counts, usual[linear.module, i], mixing.inputs(given), y, right)
+                folds[linear.module, i][sample.fold].append(kinds)
     for linear in group:
         layout, stored = layouts[linear.weight], parameters[linear.weight]
         blocks = layout.split(stored.detach().clone())
@@ -263,6 +289,11 @@ def _fit(fitted: Potential, group: Sequence[LinearMap], samples: Sequence[_Sampl
             stored.copy_(layout.join(blocks))
 
 
+def _outputs(linear: LinearMap, mixing: Mixing, features: Tensor) -> Tensor:
+    """Rows of one irrep (2 * atoms * m, channels); the scalars of a map onward as they are."""
+    return features if linear.onward is not None else mixing.outputs(features)
+
+
 @dataclass(frozen=True)
 class _Kinds:
     """Rows of features and rows of their changes, and how large what should come out is in each."""
@@ -272,11 +303,27 @@ class _Kinds:
     sizes: tuple[float, float]
 
 
-def _kinds(given: Tensor, missing: Tensor, wanted: Tensor) -> _Kinds:
-    """Equations for what is missing, from rows of inputs, of what is missing and of what should come out."""
-    (x_mean, x_step), (y_mean, y_step), (mean, step) = map(_halves, (given, missing, wanted))
-    sizes = float(mean.square().sum()), float(step.square().sum())
-    return _Kinds(NormalEquations.of(x_mean, y_mean), NormalEquations.of(x_step, y_step), sizes)
+def _kinds(counts: Tensor, usual: tuple[float, float], given: Tensor, missing: Tensor, wanted: Tensor) -> _Kinds:
+    """Equations for what is missing, from rows of inputs, of what is missing and of what should come out.
+
+    An atom whose features are much larger than usual counts less, so that its error counts relative to their size.
+    """
+    equations, sizes = [], []
+    atoms = len(counts) // 2
+    for x, y, right, size in zip(*map(_halves, (given, missing, wanted)), usual, strict=True):
+        m = len(right) // atoms
+        weights = counts[:atoms] / (1 + right.reshape(atoms, -1).square().sum(1) / (m * size))
+        by = weights.sqrt().repeat_interleave(m)[:, None]
+        equations.append(NormalEquations.of(by * x, by * y))
+        sizes.append(float((by * right).square().sum()))
+    return _Kinds(equations[0], equations[1], (sizes[0], sizes[1]))
+
+
+def _usual(outputs: Sequence[Tensor]) -> tuple[float, float]:
+    """Median over rows of the squares of features and of their changes; those of an atom have one irrep's m."""
+    features, changes = zip(*map(_halves, outputs), strict=True)
+    medians = [torch.cat([rows.square().sum(1) for rows in kind]).median() for kind in (features, changes)]
+    return float(medians[0]) or 1.0, float(medians[1]) or 1.0
 
 
 def _halves(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -297,8 +344,33 @@ def _balanced(folds: Sequence[Sequence[_Kinds]]) -> list[NormalEquations]:
     ]
 
 
+def _weights(fitted: Potential) -> dict[str, Tensor]:
+    """All weights, those of the module's parameters as they are by now."""
+    found = {name: parameter.detach().cpu() for name, parameter in fitted.module.named_parameters()}
+    return {**fitted.checkpoint.weights, **found}
+
+
+def _with_references(fitted: Potential, samples: Sequence[_Sample]) -> Potential:
+    """The fitted model, with the mean of what is left of each element's atom energies in its reference energy."""
+    adapter = fitted.adapter
+    weights: Weights = _weights(fitted)
+    if isinstance(adapter, HasAtomicEnergies):
+        missing, atoms = torch.zeros(2, 120, dtype=torch.float64, device=fitted.device)
+        for sample in samples:
+            assert sample.atom_energies is not None
+            with torch.no_grad():
+                left = sample.atom_energies - fitted.evaluate(sample.graph).atom_energies
+            missing.index_add_(0, sample.graph.numbers, left)
+            atoms.index_add_(0, sample.graph.numbers, torch.ones_like(left))
+        mean = missing / (atoms + _FEW)
+        changes = {z: float(mean[z]) for z in fitted.architecture.elements}
+        _, weights = adapter.with_references(fitted.architecture, weights, changes, fitted.head)
+    checkpoint = replace(fitted.checkpoint, weights=weights)
+    return Potential.create(adapter, checkpoint, torch.float64, fitted.head, fitted.device)
+
+
 def _repaired(child: Potential, fitted: Potential, step: Repaired) -> Potential:
     """The child with the fitted weights, in its own precision."""
-    found = {name: parameter.detach().cpu() for name, parameter in fitted.module.named_parameters()}
-    weights = {name: found[name].to(w.dtype) if name in found else w for name, w in child.checkpoint.weights.items()}
+    own = child.checkpoint.weights
+    weights = {name: fitted.checkpoint.weights[name].to(weight.dtype) for name, weight in own.items()}
     return Potential.create(child.adapter, child.checkpoint.after(step, weights), child.dtype, child.head, child.device)

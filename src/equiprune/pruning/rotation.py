@@ -12,6 +12,7 @@ goes in is one element or another.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,15 +23,29 @@ from equiprune.blocks.linear_map import from_matrix, kept_columns, matrix, size,
 from equiprune.potentials.potential import Potential
 
 
-def rotated(child: Potential, parent: Potential, plan: PruningPlan) -> Weights:
-    """Weights of the child, float64, in which spaces that are linear on both sides keep the best mixtures.
+@dataclass(frozen=True)
+class Rotated:
+    """Weights in which spaces that are linear on both sides keep the best mixtures.
+
+    Attributes:
+        weights: all of the model's, float64.
+        settled: submodules whose weights are as good as they can be for every input alike.
+    """
+
+    weights: Weights
+    settled: frozenset[str]
+
+
+def rotated(child: Potential, parent: Potential, plan: PruningPlan) -> Rotated:
+    """The weights of a pruned model, with the best mixtures where there are such spaces.
 
     Only spaces of scalars that lost channels change. The parent's adapter shows its linear maps.
     """
     adapter = child.adapter
     weights: dict[str, Tensor] = {name: weight.double() for name, weight in child.checkpoint.weights.items()}
+    settled: set[str] = set()
     if not isinstance(adapter, HasLinearMaps):
-        return weights
+        return Rotated(weights, frozenset())
     own, theirs = adapter.layouts(child.architecture), adapter.layouts(parent.architecture)
     before = {name: weight.double() for name, weight in parent.checkpoint.weights.items()}
     spaces = zip(adapter.linear_spaces(child.architecture), adapter.linear_spaces(parent.architecture), strict=False)
@@ -45,11 +60,12 @@ def rotated(child: Potential, parent: Potential, plan: PruningPlan) -> Weights:
         written, read = _best(made @ together, channels)
         weights[maker.weight] = from_matrix(maker, own[maker.weight], written)
         pieces = read.split([size(reader.outputs) for reader in readers], dim=1)
+        settled |= {maker.module, *(reader.module for reader in readers)}
         for reader, piece in zip(readers, pieces, strict=True):
             does = matrix(reader, own[reader.weight], weights[reader.weight])
             does[_rows(reader, maker)] = piece
             weights[reader.weight] = from_matrix(reader, own[reader.weight], does)
-    return weights
+    return Rotated(weights, frozenset(settled))
 
 
 def _best(product: Tensor, channels: int) -> tuple[Tensor, Tensor]:

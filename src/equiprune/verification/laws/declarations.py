@@ -110,8 +110,8 @@ def _turned(potential: Potential, maker: LinearMap, readers: Sequence[LinearMap]
     layouts, weights = potential.adapter.layouts(potential.architecture), dict(potential.checkpoint.weights)
     [(_, made)] = maker.outputs
     does = matrix(maker, layouts[maker.weight], weights[maker.weight].double())
-    mixed = torch.linalg.qr(torch.randn(does.shape[1], does.shape[1], generator=torch.Generator().manual_seed(0)))
-    rotation = mixed.Q.double()
+    random = torch.Generator().manual_seed(0)
+    rotation = torch.linalg.qr(torch.randn(*[does.shape[1]] * 2, generator=random, dtype=torch.float64)).Q
     weights[maker.weight] = from_matrix(maker, layouts[maker.weight], does @ rotation)
     for reader in readers:
         rows = next(where for _, axis, where in spread(reader.inputs) if axis == made)
