@@ -101,7 +101,6 @@ def test_each_map_is_the_least_squares_of_what_goes_in(
     monkeypatch.setattr(module, "cross_validated", lambda folds: module.total(folds).solved(1e-14))
     monkeypatch.setattr(module, "_displaced", lambda atoms, *_: atoms)
     monkeypatch.setattr(module, "_STEP", 0.0)  # features alone
-    monkeypatch.setattr(module, "_usual", lambda _: (np.inf, np.inf))  # no atom is unusual
     monkeypatch.setattr(module, "_check_helped", lambda *_: None)
     after = ep.repair(child, parent, structures).potential
     plan = module.plan_between(parent, child)

@@ -261,11 +261,6 @@ def _fit(fitted: Potential, group: Sequence[LinearMap], samples: Sequence[_Sampl
     layouts, parameters = fitted.adapter.layouts(fitted.architecture), dict(fitted.module.named_parameters())
     matrices = {linear.module: list(mixings(linear, layouts[linear.weight])) for linear in group}
     folds: defaultdict[tuple[str, int], list[list[_Kinds]]] = defaultdict(lambda: [[] for _ in range(_FOLDS)])
-    usual = {
-        (linear.module, i): _usual([_outputs(linear, mixing, sample.outputs[linear.module]) for sample in samples])
-        for linear in group
-        for i, mixing in enumerate(matrices[linear.module])
-    }
     names = _modules(group)
     for sample in samples:
         seen = observed(fitted, sample.graph, names)
@@ -274,7 +269,7 @@ def _fit(fitted: Potential, group: Sequence[LinearMap], samples: Sequence[_Sampl
             missing = wanted - _summed(seen, linear)
             for i, mixing in enumerate(matrices[linear.module]):
                 y, right = (_outputs(linear, mixing, features) for features in (missing, wanted))
-                kinds = _kinds(sample.counts, usual[linear.module, i], mixing.inputs(given), y, right)
+                kinds = _kinds(sample.counts, mixing.inputs(given), y, right)
                 folds[linear.module, i][sample.fold].append(kinds)
     for linear in group:
         layout, stored = layouts[linear.weight], parameters[linear.weight]
@@ -303,27 +298,12 @@ class _Kinds:
     sizes: tuple[float, float]
 
 
-def _kinds(counts: Tensor, usual: tuple[float, float], given: Tensor, missing: Tensor, wanted: Tensor) -> _Kinds:
-    """Equations for what is missing, from rows of inputs, of what is missing and of what should come out.
-
-    An atom whose features are much larger than usual counts less, so that its error counts relative to their size.
-    """
-    equations, sizes = [], []
-    atoms = len(counts) // 2
-    for x, y, right, size in zip(*map(_halves, (given, missing, wanted)), usual, strict=True):
-        m = len(right) // atoms
-        weights = counts[:atoms] / (1 + right.reshape(atoms, -1).square().sum(1) / (m * size))
-        by = weights.sqrt().repeat_interleave(m)[:, None]
-        equations.append(NormalEquations.of(by * x, by * y))
-        sizes.append(float((by * right).square().sum()))
-    return _Kinds(equations[0], equations[1], (sizes[0], sizes[1]))
-
-
-def _usual(outputs: Sequence[Tensor]) -> tuple[float, float]:
-    """Median over rows of the squares of features and of their changes; those of an atom have one irrep's m."""
-    features, changes = zip(*map(_halves, outputs), strict=True)
-    medians = [torch.cat([rows.square().sum(1) for rows in kind]).median() for kind in (features, changes)]
-    return float(medians[0]) or 1.0, float(medians[1]) or 1.0
+def _kinds(counts: Tensor, given: Tensor, missing: Tensor, wanted: Tensor) -> _Kinds:
+    """Equations for what is missing, from rows of inputs, of what is missing and of what should come out."""
+    by = counts.sqrt().repeat_interleave(len(given) // len(counts))[:, None]
+    (x_mean, x_step), (y_mean, y_step), (mean, step) = (_halves(by * rows) for rows in (given, missing, wanted))
+    sizes = float(mean.square().sum()), float(step.square().sum())
+    return _Kinds(NormalEquations.of(x_mean, y_mean), NormalEquations.of(x_step, y_step), sizes)
 
 
 def _halves(rows: Tensor) -> tuple[Tensor, Tensor]:

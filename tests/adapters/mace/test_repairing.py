@@ -1,21 +1,19 @@
-"""Pruned MACE models are repaired in closed form."""
+"""A pruned MACE-MP-0 small is repaired in closed form."""
+
+from pathlib import Path
 
 import pytest
 import torch
-from random_mace import KINDS, random_checkpoint
 from repairing import assert_repaired
 
 import equiprune as ep
-from equiprune.adapters.mace import MaceAdapter
-
-pytestmark = pytest.mark.usefixtures("plain_code")  # numbers alone
 
 
-@pytest.mark.parametrize("kind", ["residual, L=2", "density, ZBL, Agnesi, two heads, max_ell 3"])
-def test_a_pruned_model_is_repaired(kind: str) -> None:
-    arch = KINDS[kind]
-    head = arch.heads[1] if arch.heads else None
-    parent = ep.Potential.create(MaceAdapter(), random_checkpoint(arch), torch.float64, head)
-    child = ep.prune(parent, ep.allocate(parent, [ep.Channels(3)], ep.data_free_scores(parent, ep.Random(0))))
-    structures = [atoms for seed in range(5) for atoms in ep.probe_structures(parent.elements, seed).values()]
+@pytest.mark.usefixtures("plain_code")  # numbers alone
+def test_a_pruned_model_is_repaired(official: Path) -> None:
+    """Half of the channels of a model for six elements."""
+    parent = ep.load(official, dtype=torch.float64)
+    targets = [ep.Channels(64), ep.Elements((1, 8, 11, 14, 17, 29))]
+    child = ep.prune(parent, ep.allocate(parent, targets, ep.data_free_scores(parent, ep.Magnitude())))
+    structures = [atoms for seed in range(6) for atoms in ep.probe_structures(child.elements, seed).values()]
     assert_repaired(parent, child, structures)
