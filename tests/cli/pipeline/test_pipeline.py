@@ -108,7 +108,7 @@ def test_the_example_runs_and_a_second_time_does_nothing(cli: Run, launched: lis
     assert stages["certify"]["result"]["passed"]
     assert "masked_vs_sliced" in stages["certify"]["result"]
     errors = [model["energy_mae"] for model in stages["evaluate"]["result"]]
-    assert errors[0] < errors[3] < errors[2] < errors[1]  # parent, fine-tuned, retrained, pruned
+    assert errors[0] < errors[3] < errors[2] < errors[1]  # parent, retrained, repaired, pruned
     assert stages["stability"]["result"]["overall"]["correlation"] > 0
     assert ep.load(tmp_path / "out" / "export" / "small").parameters() < ep.load("toy").parameters()
     before, count = contents(tmp_path / "out"), len(launched)
