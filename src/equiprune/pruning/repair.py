@@ -33,7 +33,7 @@ from torch import Tensor
 
 from equiprune.adapters.capabilities import HasAtomicEnergies, HasLinearMaps, Weights
 from equiprune.adapters.history import Repaired
-from equiprune.blocks import LinearMap
+from equiprune.blocks import LinearMap, PruningPlan
 from equiprune.blocks.linear_map import Mixing, kept_columns, matrix, mixings
 from equiprune.errors import StructureError, TargetError
 from equiprune.potentials.observing import observed
@@ -127,7 +127,7 @@ def repair(
             the repaired model are further from its parent's than before.
         StructureError: too few structures, or some that the models cannot evaluate.
     """
-    maps = _maps(child)
+    _maps(child)  # or it is refused
     plan = plan_between(parent, child)
     if len(structures) < FEWEST:
         raise StructureError(
@@ -141,28 +141,35 @@ def repair(
     head = head_of(parent, child, plan)
     teacher = Potential.create(parent.adapter, parent.checkpoint, torch.float64, head, child.device)
     expected = teacher.predict(held_out)
-    before = _disagreement(child.with_dtype(torch.float64), expected, held_out)
-    start = rotated(child, parent, plan)
-    fitted = Potential.create(
-        child.adapter, replace(child.checkpoint, weights=start.weights), torch.float64, child.head, child.device
-    )
-    maps = [[linear for linear in group if linear.module not in start.settled] for group in maps]
+    child64 = child.with_dtype(torch.float64)
+    before = _disagreement(child64, expected, held_out)
+    fitted, maps = _fitted(child, teacher, plan, _samples(child64, used, random), progress)
+    after = _disagreement(fitted, expected, held_out)
+    _check_helped(before, after)
+    return Repair(_repaired(child, fitted, Repaired(len(structures), rattle, seed)), before, after, maps)
+
+
+def _fitted(
+    child: Potential, teacher: Potential, plan: PruningPlan, samples: Iterable[_Sample], progress: Progress
+) -> tuple[Potential, int]:
+    """The child in float64 with every map fitted, and how many those are."""
+    start = rotated(child, teacher, plan)
+    rotation = replace(child.checkpoint, weights=start.weights)
+    fitted = Potential.create(child.adapter, rotation, torch.float64, child.head, child.device)
+    maps = [[linear for linear in group if linear.module not in start.settled] for group in _maps(child)]
     theirs = {linear.module: linear for group in _maps(teacher) for linear in group}
     columns = {
         linear.module: kept_columns(theirs[linear.module].last.outputs, linear.last.outputs, plan)
         for group in maps
         for linear in group
     }
-    samples = [_shown(teacher, sample, maps, columns) for sample in _samples(fitted, used, random)]
+    shown = [_shown(teacher, sample, maps, columns) for sample in samples]
     progress(1)
     for group in maps:
         if group:
-            _fit(fitted, group, samples)
+            _fit(fitted, group, shown)
         progress(1)
-    fitted = _with_references(fitted, samples)
-    after = _disagreement(fitted, expected, held_out)
-    _check_helped(before, after)
-    return Repair(_repaired(child, fitted, Repaired(len(structures), rattle, seed)), before, after, len(columns))
+    return _with_references(fitted, shown), len(columns)
 
 
 def repair_steps(child: Potential) -> int:
