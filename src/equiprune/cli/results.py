@@ -8,6 +8,7 @@ from typing import Any
 
 import equiprune as ep
 from equiprune import commands
+from equiprune.adapters.capabilities import HasLinearMaps
 from equiprune.adapters.growth import NativeGrids
 from equiprune.cli.display import plain, show, show_table
 from equiprune.commands.benchmark import Timed
@@ -113,7 +114,9 @@ def _advice(made: Pruned) -> str:
         return "Nothing was removed: the targets ask for what the model already is."
     if made.plan.masks.keys() <= {"elements", "heads"}:
         return "Exact for the elements and heads that are kept; 'equiprune certify' proves it."
-    return "The child starts from its parent's weights and needs retraining before use."
+    mended = isinstance(made.child.adapter, HasLinearMaps)
+    first = " 'equiprune repair' brings it closer to its parent first, without labels." if mended else ""
+    return f"The child starts from its parent's weights and needs retraining before use.{first}"
 
 
 def repaired(made: Repaired) -> None:
