@@ -52,7 +52,7 @@ _HELD_OUT = 5
 """Of so many structures, one is held out."""
 _STEP = 0.01
 """Displacement along which features change, root mean square in Angstrom; a strain of a tenth of it goes with it."""
-_BATCH_ATOMS = 128
+_BATCH_ATOMS = 64
 _FEW = 4
 """An element with so few atoms has its reference energy changed by half of what they say."""
 
