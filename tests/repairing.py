@@ -1,4 +1,4 @@
-"""What a repair does to a pruned model of any architecture."""
+"""A check of the repair of a pruned model, whatever its architecture."""
 
 from collections.abc import Sequence
 

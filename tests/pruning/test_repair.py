@@ -64,7 +64,7 @@ def test_forces_and_energies_come_closer_to_the_parent(
 
 
 def test_it_is_the_same_model_otherwise(repaired: ep.Repair, child: ep.Potential) -> None:
-    """Of the same size, with the repair in its history; weights that no map has are the child's, bit by bit."""
+    """Size and history are the child's, but for the repair; weights that no map has are its own, bit by bit."""
     after = repaired.potential
     assert after.architecture == child.architecture
     assert after.checkpoint.history[:-1] == child.checkpoint.history
@@ -153,7 +153,7 @@ def test_a_repaired_model_is_certified(repaired: ep.Repair, parent: ep.Potential
     assert any("repaired after pruning" in note for note in found.notes)
 
 
-def test_it_can_be_trained_with_features_of_its_parent(
+def test_its_features_keep_their_places_in_the_parent(
     repaired: ep.Repair, parent: ep.Potential, structures: list[Atoms]
 ) -> None:
     from equiprune.training.feature_labels import kept_columns as places

@@ -91,7 +91,7 @@ class HasLinearMaps(Protocol):
         """
 
     def linear_spaces(self, architecture: Any, /) -> Sequence[tuple[LinearMap, Sequence[LinearMap]]]:
-        """Of every space that one linear map makes and nothing but linear maps read: the one, and the others.
+        """Spaces that one linear map makes and nothing but linear maps read: for each the one, and the others.
 
         Its channels can be mixed by any matrix, and the model stays the same if the others undo it.
         """

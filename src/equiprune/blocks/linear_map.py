@@ -40,6 +40,11 @@ class LinearMap:
     added_to: tuple[str, ...] = ()
     onward: LinearMap | None = None
 
+    @classmethod
+    def of_module(cls, module: str, inputs: Labelled, outputs: Labelled, *added_to: str) -> LinearMap:
+        """A map whose weight is the submodule's own, as in ``o3.Linear``."""
+        return cls(module, f"{module}.weight", inputs, outputs, added_to)
+
     @property
     def last(self) -> LinearMap:
         """The map whose results mean something: itself, or the one onward."""
@@ -131,7 +136,7 @@ def kept_columns(parent: Labelled, child: Labelled, plan: PruningPlan) -> list[i
 
 
 def applied(linear: LinearMap, layout: WeightLayout, weight: Tensor, features: Tensor) -> Tensor:
-    """What a linear map makes of features (sites, columns of the inputs), without its bias."""
+    """Features (sites, columns of the outputs) that a linear map makes of its inputs, without its bias."""
     result, blocks = features.new_zeros(len(features), size(linear.outputs)), layout.split(weight)
     for mixing in mixings(linear, layout):
         matrices = torch.cat([blocks[path.key] * path.scale for path, _ in mixing.sources])
@@ -141,7 +146,7 @@ def applied(linear: LinearMap, layout: WeightLayout, weight: Tensor, features: T
 
 
 def matrix(linear: LinearMap, layout: WeightLayout, weight: Tensor) -> Tensor:
-    """What a linear map of scalars does, as one matrix (inputs, outputs)."""
+    """Effective weight of a linear map of scalars as one matrix (inputs, outputs)."""
     result = weight.new_zeros(size(linear.inputs), size(linear.outputs))
     blocks = layout.split(weight)
     for mixing in mixings(linear, layout):

@@ -120,7 +120,7 @@ def _advice(made: Pruned) -> str:
 
 
 def repaired(made: Repaired) -> None:
-    """How far the model was from its parent, and is, and the files."""
+    """Differences from the parent before and after, and the files."""
     rows = [[when, f"{found.energy:.1f}", f"{found.forces:.1f}"] for when, found in made.differences.items()]
     show_table("From the parent's", [["", "energy (meV/atom)", "forces (meV/Angstrom)"], *rows])
     show("On structures that were held out. The model still needs retraining before use.")

@@ -39,7 +39,7 @@ class NormalEquations:
 
     @classmethod
     def of(cls, x: Tensor, y: Tensor) -> NormalEquations:
-        """Of rows x (rows, inputs) and y (rows, outputs)."""
+        """Sums over rows x (rows, inputs) and y (rows, outputs)."""
         return cls(x.T @ x, x.T @ y, y.square().sum())
 
     def __add__(self, other: NormalEquations) -> NormalEquations:
@@ -66,7 +66,7 @@ class NormalEquations:
 
 
 def total(equations: Sequence[NormalEquations]) -> NormalEquations:
-    """Of all rows together."""
+    """Sums over the rows of all of them together."""
     first, *rest = equations
     return sum(rest, first)
 

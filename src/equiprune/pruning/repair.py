@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -49,7 +49,7 @@ FEWEST = 10
 """Structures without which nothing can be held out."""
 _FOLDS = 4
 _HELD_OUT = 5
-"""Of so many structures, one is held out."""
+"""Number of structures of which one is held out."""
 _STEP = 0.01
 """Displacement along which features change, root mean square in Angstrom; a strain of a tenth of it goes with it."""
 _BATCH_ATOMS = 64
@@ -96,8 +96,12 @@ class _Sample:
     fold: int
     graph: AtomicGraph
     counts: Tensor
-    outputs: Mapping[str, Tensor] = field(default_factory=dict)
-    atom_energies: Tensor | None = None
+    outputs: Mapping[str, Tensor]
+    atom_energies: Tensor
+
+
+_Pairs = tuple[int, AtomicGraph, Tensor]
+"""Fold, graph and counts of a sample that the parent has not seen yet."""
 
 
 def repair(
@@ -111,7 +115,7 @@ def repair(
 ) -> Repair:
     """The pruned model with its linear maps fitted to what its parent makes of structures, without labels.
 
-    Computed in float64 on the device of the child; memory grows with the atoms of the structures (a few kB for each).
+    Computed in float64 on the device of the child; memory holds the results of all maps for each atom twice.
 
     Args:
         child: pruned from ``parent``; left unchanged.
@@ -127,7 +131,7 @@ def repair(
             the repaired model are further from its parent's than before.
         StructureError: too few structures, or some that the models cannot evaluate.
     """
-    _maps(child)  # or it is refused
+    _maps(child)  # refused before any work where there are none
     plan = plan_between(parent, child)
     if len(structures) < FEWEST:
         raise StructureError(
@@ -150,7 +154,7 @@ def repair(
 
 
 def _fitted(
-    child: Potential, teacher: Potential, plan: PruningPlan, samples: Iterable[_Sample], progress: Progress
+    child: Potential, teacher: Potential, plan: PruningPlan, pairs: Iterable[_Pairs], progress: Progress
 ) -> tuple[Potential, int]:
     """The child in float64 with every map fitted, and how many those are."""
     start = rotated(child, teacher, plan)
@@ -163,17 +167,17 @@ def _fitted(
         for group in maps
         for linear in group
     }
-    shown = [_shown(teacher, sample, maps, columns) for sample in samples]
+    samples = [_shown(teacher, pair, maps, columns) for pair in pairs]
     progress(1)
     for group in maps:
         if group:
-            _fit(fitted, group, shown)
+            _fit(fitted, group, samples)
         progress(1)
-    return _with_references(fitted, shown), len(columns)
+    return _with_references(fitted, samples), len(columns)
 
 
 def repair_steps(child: Potential) -> int:
-    """How often `repair` reports progress."""
+    """Number of times that `repair` reports progress."""
     return 1 + len(_maps(child))
 
 
@@ -208,7 +212,7 @@ def _apart(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, Atoms]:
     return forward, back
 
 
-def _samples(potential: Potential, structures: Sequence[Atoms], random: np.random.Generator) -> Iterator[_Sample]:
+def _samples(potential: Potential, structures: Sequence[Atoms], random: np.random.Generator) -> Iterator[_Pairs]:
     present = np.bincount(np.concatenate([atoms.numbers for atoms in structures]))
     counts = torch.as_tensor(np.maximum(present, 1) ** -0.5, device=potential.device)
     for fold in range(_FOLDS):
@@ -217,7 +221,7 @@ def _samples(potential: Potential, structures: Sequence[Atoms], random: np.rando
         for batch in batches([forward for forward, _ in pairs], _BATCH_ATOMS):
             chosen = list(islice(waiting, len(batch)))
             graph = potential.graph([*(forward for forward, _ in chosen), *(back for _, back in chosen)])
-            yield _Sample(fold, graph, counts[graph.numbers])
+            yield fold, graph, counts[graph.numbers]
 
 
 def _disagreement(potential: Potential, expected: Sequence, structures: Sequence[Atoms]) -> Disagreement:
@@ -242,7 +246,7 @@ def _check_helped(before: Disagreement, after: Disagreement) -> None:
 
 
 def _summed(seen: Mapping[str, tuple[Tensor, Tensor]], linear: LinearMap) -> Tensor:
-    """What a map makes, with what it is added to."""
+    """Results of a map, with what they are added to."""
     return torch.stack([seen[name][1] for name in (linear.last.module, *linear.added_to)]).sum(0)
 
 
@@ -252,15 +256,16 @@ def _modules(linears: Iterable[LinearMap]) -> set[str]:
 
 
 def _shown(
-    teacher: Potential, sample: _Sample, maps: Sequence[Sequence[LinearMap]], columns: Mapping[str, list[int]]
+    teacher: Potential, pairs: _Pairs, maps: Sequence[Sequence[LinearMap]], columns: Mapping[str, list[int]]
 ) -> _Sample:
-    """The sample with what the parent makes of it, where the child can follow."""
+    """The pairs with what the parent makes of them, where the child can follow."""
+    fold, graph, counts = pairs
     linears = [linear for group in maps for linear in group]
-    seen = observed(teacher, sample.graph, _modules(linears))
+    seen = observed(teacher, graph, _modules(linears))
     outputs = {linear.module: _summed(seen, linear)[:, columns[linear.module]] for linear in linears}
     with torch.no_grad():
-        energies = teacher.evaluate(sample.graph).atom_energies
-    return replace(sample, outputs=outputs, atom_energies=energies)
+        energies = teacher.evaluate(graph).atom_energies
+    return _Sample(fold, graph, counts, outputs, energies)
 
 
 def _fit(fitted: Potential, group: Sequence[LinearMap], samples: Sequence[_Sample]) -> None:
@@ -344,7 +349,6 @@ def _with_references(fitted: Potential, samples: Sequence[_Sample]) -> Potential
     if isinstance(adapter, HasAtomicEnergies):
         missing, atoms = torch.zeros(2, 120, dtype=torch.float64, device=fitted.device)
         for sample in samples:
-            assert sample.atom_energies is not None
             with torch.no_grad():
                 left = sample.atom_energies - fitted.evaluate(sample.graph).atom_energies
             missing.index_add_(0, sample.graph.numbers, left)

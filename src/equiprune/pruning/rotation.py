@@ -91,7 +91,7 @@ def _kept(
     weights: Weights,
     maker: LinearMap,
 ) -> Tensor:
-    """What a reader of the parent does with a space, on the outputs that were kept."""
+    """Effective weight of a reader of the parent from a space to the outputs that were kept."""
     does = matrix(reader, layouts[reader.weight], weights[reader.weight])[_rows(reader, maker)]
     return does[:, kept_columns(reader.outputs, smaller.outputs, plan)]
 

@@ -145,7 +145,7 @@ def _radial_axis(arch: MaceArchitecture, space: Mapping[str, Labelled]) -> Axis:
     return e3nn.axis(space["radial_basis"]) if "radial_basis" in space else (Segment.fixed(arch.radial_basis),)
 
 
-def _heads(arch: MaceArchitecture) -> Axis:
+def head_axis(arch: MaceArchitecture) -> Axis:
     """A single head is an axis of one, so that a model can lose all heads but one."""
     return (Segment("heads", _SCALAR, max(1, len(arch.heads))),)
 
@@ -210,7 +210,7 @@ def _product(
 
 def _readout(arch: MaceArchitecture, number: int, t: int, space: Mapping[str, Labelled]) -> dict[str, WeightLayout]:
     features: Labelled = tuple(entry for entry in space[f"node_feats.{t + 1}"] if entry[0].is_scalar)
-    heads, name = _heads(arch), f"readouts.{number}"
+    heads, name = head_axis(arch), f"readouts.{number}"
     if arch.steps[t].readout.kind is ReadoutKind.LINEAR:
         return e3nn.linear(f"{name}.linear", features, ((_SCALAR, heads),))
     neurons = e3nn.axis(space[f"readout.{t}"])
@@ -222,7 +222,7 @@ def _readout(arch: MaceArchitecture, number: int, t: int, space: Mapping[str, La
 
 def _constants(arch: MaceArchitecture, space: Mapping[str, Labelled]) -> dict[str, WeightLayout]:
     """Floating-point buffers that upstream saves; the coupling constants U are not among them, they are derived."""
-    heads, elements = _heads(arch), e3nn.axis(space["elements"])
+    heads, elements = head_axis(arch), e3nn.axis(space["elements"])
     per_head = {name: (heads,) if name in arch.per_head else () for name in ("atomic_energies", "scale", "shift")}
     energies = WeightLayout.constant(*per_head["atomic_energies"], elements)
     number = WeightLayout.constant()

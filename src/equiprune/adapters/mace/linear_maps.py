@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from equiprune.adapters.e3nn import layouts as e3nn
 from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
-from equiprune.adapters.mace.layouts import feature_spaces, message_paths, messages, product_channels
-from equiprune.blocks import Irrep, Labelled, LinearMap, Segment
+from equiprune.adapters.mace.layouts import feature_spaces, head_axis, message_paths, messages, product_channels
+from equiprune.blocks import Irrep, Labelled, LinearMap
 
 
 def linear_maps(arch: MaceArchitecture) -> tuple[tuple[LinearMap, ...], ...]:
@@ -25,7 +25,7 @@ def linear_spaces(arch: MaceArchitecture) -> tuple[tuple[LinearMap, tuple[Linear
     if arch.steps[0].block.residual:
         return ()
     space = {s.name: e3nn.labelled(s) for s in feature_spaces(arch)}
-    embedding = _map("node_embedding.linear", space["elements"], space["node_feats.0"])
+    embedding = LinearMap.of_module("node_embedding.linear", space["elements"], space["node_feats.0"])
     return ((embedding, linear_maps(arch)[0]),)
 
 
@@ -34,17 +34,18 @@ def _maps(arch: MaceArchitecture) -> Iterator[LinearMap]:
     readout, earlier = 0, list[str]()
     for t, step in enumerate(arch.steps):
         name, after = f"interactions.{t}", space[f"node_feats.{t + 1}"]
-        yield _map(f"{name}.linear_up", space[f"node_feats.{t}"], space[f"edge_irreps.{t}"])
-        yield _map(f"{name}.linear", e3nn.simplified(message_paths(arch, t, space)), messages(arch, t, space))
+        yield LinearMap.of_module(f"{name}.linear_up", space[f"node_feats.{t}"], space[f"edge_irreps.{t}"])
+        yield LinearMap.of_module(
+            f"{name}.linear", e3nn.simplified(message_paths(arch, t, space)), messages(arch, t, space)
+        )
         products: Labelled = tuple((ir, product_channels(arch, t)) for ir, _ in after)
-        yield _map(f"products.{t}.linear", products, after, *([f"{name}.skip_tp"] if step.block.residual else []))
+        yield LinearMap.of_module(
+            f"products.{t}.linear", products, after, *([f"{name}.skip_tp"] if step.block.residual else [])
+        )
         if step.readout.kind is ReadoutKind.LINEAR:
-            heads = (Segment("heads", Irrep(0, 1), max(1, len(arch.heads))),)
             scalars: Labelled = tuple(entry for entry in after if entry[0].is_scalar)
-            yield _map(f"readouts.{readout}.linear", scalars, ((Irrep(0, 1), heads),), *earlier)
+            yield LinearMap.of_module(
+                f"readouts.{readout}.linear", scalars, ((Irrep(0, 1), head_axis(arch)),), *earlier
+            )
             earlier.append(f"readouts.{readout}.linear")
         readout += step.readout.kind is not ReadoutKind.NONE
-
-
-def _map(module: str, inputs: Labelled, outputs: Labelled, *added_to: str) -> LinearMap:
-    return LinearMap(module, f"{module}.weight", inputs, outputs, added_to)

@@ -24,8 +24,8 @@ def linear_maps(arch: SevenNetArchitecture) -> tuple[tuple[LinearMap, ...], ...]
         inner: Labelled = ((scalar, (Segment.fixed(arch.readout_width),)),)
         energy: Labelled = ((scalar, (Segment.fixed(1),)),)
         last = space[f"node_feats.{arch.interactions}"] + (_head(space) if arch.head_use.readout else ())
-        onward = _map("reduce_hidden_to_energy.linear", inner, energy)
-        groups.append((replace(_map("reduce_input_to_hidden.linear", last, inner), onward=onward),))
+        onward = LinearMap.of_module("reduce_hidden_to_energy.linear", inner, energy)
+        groups.append((replace(LinearMap.of_module("reduce_input_to_hidden.linear", last, inner), onward=onward),))
     return tuple(groups)
 
 
@@ -35,23 +35,21 @@ def linear_spaces(arch: SevenNetArchitecture) -> tuple[tuple[LinearMap, tuple[Li
         return ()
     space = {s.name: e3nn.labelled(s) for s in feature_spaces(arch)}
     elements = space["elements"] + (_head(space) if arch.head_use.embedding else ())
-    return ((_map("onehot_to_feature_x.linear", elements, space["node_feats.0"]), linear_maps(arch)[0]),)
+    return ((LinearMap.of_module("onehot_to_feature_x.linear", elements, space["node_feats.0"]), linear_maps(arch)[0]),)
 
 
 def _interaction(arch: SevenNetArchitecture, t: int, space: Mapping[str, Labelled]) -> Iterator[tuple[LinearMap, ...]]:
     before, edge_irreps, head, use = space[f"node_feats.{t}"], space[f"edge_irreps.{t}"], _head(space), arch.head_use
     gate_in = e3nn.gate_inputs(f"node_feats.{t + 1}", arch.irreps[t + 1])
-    up = _map(f"{t}_self_interaction_1.linear", before + (head if use.self_interaction_1 else ()), edge_irreps)
+    up = LinearMap.of_module(
+        f"{t}_self_interaction_1.linear", before + (head if use.self_interaction_1 else ()), edge_irreps
+    )
     linear = arch.self_connection[t] is SelfConnection.LINEAR
     skip = f"{t}_self_connection_intro.{'linear' if linear else 'fc_tensor_product'}"
-    yield (up, _map(skip, before, gate_in)) if linear else (up,)
+    yield (up, LinearMap.of_module(skip, before, gate_in)) if linear else (up,)
     messages = e3nn.simplified(message_paths(arch, t, space)) + (head if use.self_interaction_2 else ())
-    yield (_map(f"{t}_self_interaction_2.linear", messages, gate_in, skip),)
+    yield (LinearMap.of_module(f"{t}_self_interaction_2.linear", messages, gate_in, skip),)
 
 
 def _head(space: Mapping[str, Labelled]) -> Labelled:
     return space.get("heads", ())
-
-
-def _map(module: str, inputs: Labelled, outputs: Labelled, *added_to: str) -> LinearMap:
-    return LinearMap(module, f"{module}.weight", inputs, outputs, added_to)
