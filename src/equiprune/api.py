@@ -45,6 +45,10 @@ from equiprune.pruning.targets import (
     RadialBasis,
     RadialWidth,
 )
+from equiprune.searching.budget import Budget, Cost
+from equiprune.searching.found import Found
+from equiprune.searching.rounds import Effort
+from equiprune.searching.search import Constraints, SearchData, SearchSettings, Watched, search
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.labels import Labels
 from equiprune.structures.probes import probe_structures
@@ -72,18 +76,23 @@ __all__ = [
     "Augmentation",
     "BasisLmax",
     "BlockMask",
+    "Budget",
     "Certificate",
     "Channels",
     "Checkpoint",
+    "Constraints",
     "Correlation",
+    "Cost",
     "Driver",
     "Dynamics",
     "EarlyEnd",
     "EdgeLmax",
+    "Effort",
     "Elements",
     "EquipruneError",
     "FeatureSpace",
     "FeatureTerm",
+    "Found",
     "FromPlan",
     "GivenReferences",
     "GrowRadialBasis",
@@ -121,6 +130,8 @@ __all__ = [
     "Resources",
     "Resume",
     "Rows",
+    "SearchData",
+    "SearchSettings",
     "Stability",
     "Substitution",
     "Taylor",
@@ -130,6 +141,7 @@ __all__ = [
     "Timing",
     "TrainingData",
     "Visit",
+    "Watched",
     "Watchers",
     "WeightLayout",
     "allocate",
@@ -160,6 +172,7 @@ __all__ = [
     "repair",
     "sample_frames",
     "save",
+    "search",
     "simulated",
     "stability",
     "starting_structures",

@@ -20,8 +20,14 @@ from equiprune.cli.words import flags_of, in_flags
 from equiprune.errors import EquipruneError, closest
 
 COMMANDS: Mapping[str, str] = {
+    "compress": (
+        "Make a model that keeps a budget: search, prune, repair, train, check. Interrupted, the same command goes on."
+    ),
     "info": "Show what a model is: architecture, spaces, parameters, elements, licence, dead blocks.",
     "calibrate": "Score every block of every feature space on structures. Interrupted, the same command goes on.",
+    "search": (
+        "Look for the best model that keeps a budget; 'prune --plan' makes it. Interrupted, the same command goes on."
+    ),
     "prune": "Write the smaller model that the targets ask for. The suffix of the output chooses the format.",
     "repair": (
         "Fit a pruned model's linear maps to its parent's features: no labels, no training. Retrain it afterwards."

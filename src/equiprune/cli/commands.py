@@ -13,6 +13,7 @@ from typing import Annotated, Any, cast
 from cyclopts import Parameter
 
 from equiprune.cli import app
+from equiprune.cli.compress import compress_command
 from equiprune.cli.display import progresses, show_json
 from equiprune.cli.pipeline.run import run_command
 from equiprune.cli.results import SHOWN
@@ -72,6 +73,7 @@ REQUESTS = {request.command(): request for request in SHOWN}
 """Commands by name, which can be stages of a pipeline."""
 
 run = run_command(app, REQUESTS)
+compress = compress_command(app, REQUESTS)
 
 
 def __getattr__(name: str) -> Callable[..., int]:

@@ -20,6 +20,7 @@ from equiprune.commands.info import Description
 from equiprune.commands.label import Labelled
 from equiprune.commands.prune import Pruned
 from equiprune.commands.repair import Repaired
+from equiprune.commands.search import Searched
 from equiprune.commands.stability import Compared
 from equiprune.commands.train import Trained
 from equiprune.evaluation.accuracy import table as accuracy_table
@@ -119,8 +120,34 @@ def _advice(made: Pruned) -> str:
     return f"The child starts from its parent's weights and needs retraining before use.{first}"
 
 
+def searched(made: Searched) -> None:
+    """Finalists, the choice and its reason, and the files."""
+    found = made.found
+    origins = {each.number: each for each in found.journal.tried}
+    head = ["candidate", "found", "", "speed, measured", "parameters", "energy (meV/atom)", "forces (meV/Angstrom)"]
+    rows = [
+        [
+            f"{each.number}{' (chosen)' if each.number == found.chosen.number else ''}",
+            origins[each.number].made,
+            origins[each.number].shape,
+            f"{each.measured.speed:.2f}x",
+            f"{each.measured.parameters:.3g}",
+            "no labels" if each.errors.energy is None else f"{each.errors.energy:.1f}",
+            f"{each.errors.forces:.1f}",
+        ]
+        for each in sorted(found.journal.finalists, key=lambda each: each.errors.forces)
+    ]
+    show_table("After brief training, on structures that were held out", [head, *rows])
+    show(found.reason)
+    show("Written: " + ", ".join(map(str, made.files)))
+
+
 def repaired(made: Repaired) -> None:
     """Differences from the parent before and after, and the files."""
+    if not made.differences:
+        show("Not repaired: the model is as it was.")
+        show(_written(made.files))
+        return
     rows = [[when, f"{found.energy:.1f}", f"{found.forces:.1f}"] for when, found in made.differences.items()]
     show_table("From the parent's", [["", "energy (meV/atom)", "forces (meV/Angstrom)"], *rows])
     show("On structures that were held out. The model still needs retraining before use.")
@@ -152,6 +179,7 @@ def evaluated(found: Evaluated) -> None:
 def timed(found: Timed) -> None:
     """Speed and memory of models."""
     formula = found.structure.get_chemical_formula()
+    formula = formula if found.copies == 1 else f"{found.copies} copies of {formula}"
     show_table(f"Energy, forces and stress of {formula} on {found.device}", timing_table(list(found.timings)))
 
 
@@ -173,6 +201,7 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Info: description,
     commands.Calibrate: calibrated,
     commands.Prune: pruned,
+    commands.Search: searched,
     commands.Repair: repaired,
     commands.Certify: certified,
     commands.Evaluate: evaluated,

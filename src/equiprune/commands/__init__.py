@@ -19,6 +19,7 @@ from equiprune.commands.evaluate import Evaluate
 from equiprune.commands.export import Export
 from equiprune.commands.info import Info
 from equiprune.commands.label import Label
+from equiprune.commands.options.budget import BudgetOptions, EffortOptions
 from equiprune.commands.options.dashboards import WatchOptions
 from equiprune.commands.options.features import FeatureOptions
 from equiprune.commands.options.growth import GrowthOptions
@@ -42,16 +43,19 @@ from equiprune.commands.options.theory import TheoryOptions
 from equiprune.commands.prune import Prune
 from equiprune.commands.repair import Repair
 from equiprune.commands.request import Request, Result
+from equiprune.commands.search import Search
 from equiprune.commands.stability import Stability
 from equiprune.commands.train import Train
 
 __all__ = [
     "Benchmark",
+    "BudgetOptions",
     "Calibrate",
     "Certify",
     "CopyOptions",
     "Crystals",
     "DynamicsOptions",
+    "EffortOptions",
     "Evaluate",
     "Export",
     "FeatureOptions",
@@ -72,6 +76,7 @@ __all__ = [
     "SampleOptions",
     "ScoreOptions",
     "ScreeningOptions",
+    "Search",
     "Stability",
     "SubstitutionOptions",
     "TargetOptions",

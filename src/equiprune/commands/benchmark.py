@@ -16,6 +16,7 @@ from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.values import Bare, Device, Dtype, Models, Positive
 from equiprune.commands.request import Request
 from equiprune.progress import Display, Task, unseen
+from equiprune.searching.cost_model import Conditions
 from equiprune.structures.probes import probe_structures
 
 WARM_UP = 2
@@ -24,9 +25,10 @@ WARM_UP = 2
 
 @dataclass(frozen=True)
 class Timed:
-    """Timings of every model on the same structure."""
+    """Timings of every model on the same structure, or on a batch of copies of it."""
 
     structure: Atoms
+    copies: int
     device: str
     timings: tuple[ep.Timing, ...]
 
@@ -41,6 +43,7 @@ class Benchmark(Request[Timed]):
     Attributes:
         models: aliases, upstream checkpoints, or directories that equiprune wrote.
         data: the first structure is used; without it a rock-salt cell of 64 atoms.
+        atoms: instead, as many copies of the largest structure at once as have at least so many atoms.
         dtype: precision of the models.
         repeats: timed evaluations per model, after two for warming up.
         threads: of torch; its own choice unless given.
@@ -49,6 +52,7 @@ class Benchmark(Request[Timed]):
     models: Models
     _: KW_ONLY
     data: Bare | None = None
+    atoms: Positive | None = None
     dtype: Dtype = "float32"
     repeats: Positive = 5
     threads: Positive | None = None
@@ -60,14 +64,23 @@ class Benchmark(Request[Timed]):
 
     def run(self, display: Display = unseen) -> Timed:
         """Time all models in turns."""
-        structures = ep.read_structures(self.data) if self.data else None
         potentials = open_models(self.models, self.dtype, self.opening, self.device)
         shared = frozenset.intersection(*(potential.elements for potential in potentials.values()))
-        atoms = next(structures) if structures else probe_structures(shared)["ionic"].repeat(2)
+        atoms, copies = self._timed(shared)
         tasks = Task("benchmark", (self.repeats + WARM_UP) * len(potentials))
         with _threads(self.threads), display(tasks) as [step]:
-            timings = ep.benchmark(potentials, atoms, repeats=self.repeats, warmup=WARM_UP, progress=step)
-        return Timed(atoms, self.device, tuple(timings))
+            timings = ep.benchmark(
+                potentials, atoms, copies=copies, repeats=self.repeats, warmup=WARM_UP, progress=step
+            )
+        return Timed(atoms, copies, self.device, tuple(timings))
+
+    def _timed(self, shared: frozenset[int]) -> tuple[Atoms, int]:
+        """The structure that is timed, and how many copies of it at once."""
+        structures = ep.read_structures(self.data) if self.data else iter([probe_structures(shared)["ionic"].repeat(2)])
+        if self.atoms is None:
+            return next(structures), 1
+        timed = Conditions.of(list(structures), self.atoms)
+        return timed.atoms, timed.copies
 
 
 @contextmanager

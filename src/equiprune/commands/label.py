@@ -26,7 +26,7 @@ from equiprune.commands.options.labelling import (
     SubstitutionOptions,
 )
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.values import Bare, Device, Dtype, NotNegative, Output, Positive
+from equiprune.commands.options.values import Bare, Device, Dtype, NotNegative, Output, Positive, Switch
 from equiprune.commands.request import Request
 from equiprune.commands.resuming import resumable
 from equiprune.commands.stages import Kind, Product, Takes, parent
@@ -98,6 +98,8 @@ class Label(Request[Labelled]):
         output: labelled structures (.extxyz).
         options: what to call module:callable with, as JSON.
         student: a model that makes the molecular dynamics and relaxations instead of the teacher, which labels them.
+        origins: also write which structure of the data each one is from, and how it came of it (info entries
+            labelled_from and labelled_as); with a student and where labels may be left out that is always written.
         seed: of distortions and dynamics, and of the choice of elements, rows and vectors.
         limit: use only the first this many structures.
         dtype: precision of the models; that of their files unless given.
@@ -117,6 +119,7 @@ class Label(Request[Labelled]):
     relaxation: RelaxationOptions = NO_RELAXATIONS
     kept: ScreeningOptions = NOTHING_LEFT_OUT
     hessian: ProbeOptions = NO_PROBES
+    origins: Switch = False
     seed: NotNegative = 0
     limit: Positive | None = None
     dtype: Dtype | None = None
@@ -163,7 +166,7 @@ class Label(Request[Labelled]):
     @property
     def _job(self) -> LabellingJob:
         seed, relaxation, screening = self.seed, self.relaxation.relaxation(), self.kept.screening()
-        says_where_from = self.student is not None or relaxation.frames or screening.asked
+        says_where_from = self.origins or self.student is not None or relaxation.frames or screening.asked
         return LabellingJob(
             self.copy.augmentation(seed),
             self.motion.dynamics(seed),

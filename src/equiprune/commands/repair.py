@@ -14,14 +14,14 @@ from ase.data import chemical_symbols
 import equiprune as ep
 from equiprune.commands.opening import check_device, open_model
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.values import Device, Model, NotNegative, Output, Positive
+from equiprune.commands.options.values import Device, Model, NotNegative, Output, Positive, Switch
 from equiprune.commands.request import Request, remarks
 from equiprune.commands.stages import Kind, Product, Takes, newest_structures, pruned_from
 from equiprune.errors import TargetError
 from equiprune.files.atomic import check_writable
 from equiprune.potentials.checkpoint import check_export, check_output
 from equiprune.progress import Display, Task, unseen
-from equiprune.pruning.repair import Disagreement, repair_steps
+from equiprune.pruning.repair import Disagreement, WorseError, repair_steps
 from equiprune.structures.reading import check_apart
 
 
@@ -30,20 +30,22 @@ class Repaired:
     """A repaired model.
 
     Attributes:
-        before, after: how far it was from its parent, and is, on structures that were held out.
+        before, after: how far it was from its parent, and is, on structures that were held out; None where the model
+            was kept as it was.
         maps: how many weights were fitted.
         files: what was written, the model first.
     """
 
-    before: Disagreement
-    after: Disagreement
+    before: Disagreement | None
+    after: Disagreement | None
     maps: int
     files: tuple[Path, ...]
 
     @property
     def differences(self) -> Mapping[str, Disagreement]:
-        """Both by their names."""
-        return {"before": self.before, "after": self.after}
+        """Both by their names; neither where the model was kept as it was."""
+        found = {"before": self.before, "after": self.after}
+        return {when: each for when, each in found.items() if each is not None}
 
     def to_json(self) -> dict[str, Any]:
         errors = {when: asdict(found) for when, found in self.differences.items()}
@@ -74,6 +76,8 @@ class Repair(Request[Repaired]):
         rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
         limit: use only the first this many structures.
         seed: of the displacements.
+        keep_if_worse: where the repair would make forces worse, write the model as it was and say so, instead of
+            refusing.
     """
 
     stage: ClassVar[Kind] = Kind("model", Product.MODEL)
@@ -86,6 +90,7 @@ class Repair(Request[Repaired]):
     rattle: float = 0.15
     limit: Positive | None = None
     seed: NotNegative = 0
+    keep_if_worse: Switch = False
     device: Device = "cpu"
     opening: OpeningOptions = AS_IT_IS
 
@@ -104,6 +109,12 @@ class Repair(Request[Repaired]):
         parent = open_model(self.parent, None, self.opening.headless, any_head=True, preferred=child.head)
         structures = list(islice(ep.read_structures(self.data), self.limit))
         _remark_unseen(child, structures)
-        with display(Task("repair", repair_steps(child), 1)) as [step]:
-            made = ep.repair(child, parent, structures, rattle=self.rattle, seed=self.seed, progress=step)
+        try:
+            with display(Task("repair", repair_steps(child), 1)) as [step]:
+                made = ep.repair(child, parent, structures, rattle=self.rattle, seed=self.seed, progress=step)
+        except WorseError as error:
+            if not self.keep_if_worse:
+                raise
+            remarks.warning(str(error))
+            return Repaired(None, None, 0, ep.save(child, self.output))
         return Repaired(made.before, made.after, made.maps, ep.save(made.potential, self.output))

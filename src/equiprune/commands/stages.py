@@ -23,6 +23,7 @@ class Product(Enum):
     SCORES = "scores"
     DATA = "labelled structures"
     STRUCTURES = "structures without labels"
+    PLAN = "a plan"
 
 
 @dataclass(frozen=True)
@@ -123,8 +124,11 @@ def newest_structures(_: Mapping[str, Value], before: Sequence[Step]) -> Value:
 
 def scores_of_the_model(values: Mapping[str, Value], before: Sequence[Step]) -> Value:
     """The last scores of the model that is pruned, unless something else says what matters."""
-    if values.keys() & {"data", "criterion", "plan"}:
-        return ()
+    return () if values.keys() & {"data", "criterion", "plan"} else scores_of_this_model(values, before)
+
+
+def scores_of_this_model(values: Mapping[str, Value], before: Sequence[Step]) -> Value:
+    """The last scores of the model that the stage is about."""
     scores = (s for s in before if s.kind.gives is Product.SCORES and s.values.get("model") == values["model"])
     return tuple(From(step.name) for step in scores)[-1:]
 

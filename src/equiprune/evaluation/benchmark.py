@@ -29,8 +29,8 @@ class Timing:
     Attributes:
         model: as it was named.
         dtype, backend, batch, threads: the conditions.
-        atoms: in the structure.
-        seconds: of each repetition, one energy-forces-stress evaluation.
+        atoms: in all structures of the batch.
+        seconds: of each repetition, one energy-forces-stress evaluation of the batch.
         peak_memory_bytes: while evaluating, or None; see `equiprune.evaluation.memory.peak_memory`.
     """
 
@@ -80,12 +80,16 @@ def benchmark(
     potentials: Mapping[str, Potential],
     atoms: Atoms,
     *,
+    copies: int = 1,
     repeats: int = 5,
     warmup: int = 2,
     progress: Progress = silent,
 ) -> list[Timing]:
-    """Time every model on one structure, taking turns; ``progress`` is called once per evaluation."""
-    graphs = {name: potential.graph([atoms]) for name, potential in potentials.items()}
+    """Time every model on one structure, or on a batch of ``copies`` of it, taking turns.
+
+    ``progress`` is called once per evaluation.
+    """
+    graphs = {name: potential.graph([atoms] * copies) for name, potential in potentials.items()}
     seconds: dict[str, list[float]] = {name: [] for name in potentials}
     peaks: dict[str, int | None] = dict.fromkeys(potentials)
     for repeat in range(-warmup, repeats):
@@ -100,9 +104,9 @@ def benchmark(
             model=name,
             dtype=dtype_name(potential.dtype),
             backend=f"{potential.adapter.name} on {potential.device.type}",
-            batch=1,
+            batch=copies,
             threads=torch.get_num_threads(),
-            atoms=len(atoms),
+            atoms=len(atoms) * copies,
             seconds=tuple(seconds[name]),
             peak_memory_bytes=peaks[name],
         )

@@ -61,10 +61,15 @@ def fetch(file: PublishedFile, progress: Progress = silent) -> Path:
         ) from error
 
 
-def _cached(file: PublishedFile) -> Path:
+def cache_folder() -> Path:
+    """The folder of everything that is kept for later; raises `RuntimeError` for a user without a home."""
     own, shared = os.environ.get("EQUIPRUNE_CACHE"), os.environ.get("XDG_CACHE_HOME")
+    return Path(own or Path(shared or "~/.cache", "equiprune")).expanduser().absolute()
+
+
+def _cached(file: PublishedFile) -> Path:
     try:
-        return Path(own or Path(shared or "~/.cache", "equiprune")).expanduser().absolute() / file.name
+        return cache_folder() / file.name
     except RuntimeError as error:  # a user without a home, as in some containers
         raise CheckpointError(f"'{file.name}' has no cache: {error} Set EQUIPRUNE_CACHE, {_OR_YOURS}") from error
 

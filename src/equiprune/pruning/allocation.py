@@ -44,10 +44,10 @@ def allocate(
     model = PruningProblem(potential.adapter, potential.architecture, potential.spaces, heterogeneous)
     if scores is not None:
         scores.check(model.spaces)
-    counts, explicit = _asked_for(model, targets)
+    counts, explicit = asked_for(model, targets)
     counts = rounded(model, counts, round_to, explicit) if round_to > 1 else counts
     any_model = assembled or heterogeneous or model.architecture.assembled or any(t.any_model for t in targets)
-    _check_possible(model, placeholder_plan(model.spaces, counts, explicit), assembled=any_model)
+    check_possible(model, placeholder_plan(model.spaces, counts, explicit), assembled=any_model)
     for target in targets:
         counts = target.spent(Draft(model, counts, explicit, scores, round_to))
     plan = ranked_plan(model.spaces, counts, scores, explicit)
@@ -57,7 +57,7 @@ def allocate(
     return plan
 
 
-def _asked_for(model: PruningProblem, targets: Sequence[Target]) -> tuple[Counts, PruningPlan]:
+def asked_for(model: PruningProblem, targets: Sequence[Target]) -> tuple[Counts, PruningPlan]:
     """Counts that all targets allow, and what they keep by name."""
     counts, explicit = model.full(), PruningPlan.nothing()
     for target in targets:
@@ -72,7 +72,7 @@ def _asked_for(model: PruningProblem, targets: Sequence[Target]) -> tuple[Counts
     return counts, explicit
 
 
-def _check_possible(model: PruningProblem, plan: PruningPlan, *, assembled: bool) -> None:
+def check_possible(model: PruningProblem, plan: PruningPlan, *, assembled: bool) -> None:
     """Raise `TargetError` unless the targets leave a model, and one that upstream builds unless any will do."""
     try:
         plan.check(model.spaces)

@@ -57,6 +57,10 @@ _FEW = 4
 """An element with so few atoms has its reference energy changed by half of what they say."""
 
 
+class WorseError(TargetError):
+    """A repair that would make forces worse."""
+
+
 @dataclass(frozen=True)
 class Disagreement:
     """Mean absolute differences from the parent: energy in meV/atom, forces in meV/Angstrom."""
@@ -127,8 +131,8 @@ def repair(
         progress: called with 1 after each of the `repair_steps`.
 
     Raises:
-        TargetError: the architecture shows no linear maps, ``child`` was not pruned from ``parent``, or the forces of
-            the repaired model are further from its parent's than before.
+        TargetError: the architecture shows no linear maps, or ``child`` was not pruned from ``parent``.
+        WorseError: the forces of the repaired model are further from its parent's than before.
         StructureError: too few structures, or some that the models cannot evaluate.
     """
     _maps(child)  # refused before any work where there are none
@@ -179,6 +183,11 @@ def _fitted(
 def repair_steps(child: Potential) -> int:
     """Number of times that `repair` reports progress."""
     return 1 + len(_maps(child))
+
+
+def can_repair(potential: Potential) -> bool:
+    """True if the architecture shows linear maps."""
+    return isinstance(potential.adapter, HasLinearMaps)
 
 
 def _maps(potential: Potential) -> Sequence[Sequence[LinearMap]]:
@@ -235,7 +244,7 @@ def _disagreement(potential: Potential, expected: Sequence, structures: Sequence
 def _check_helped(before: Disagreement, after: Disagreement) -> None:
     if after.forces <= before.forces and np.isfinite(after.energy):
         return
-    raise TargetError(
+    raise WorseError(
         f"The repair made forces worse on the structures that were held out: {after.forces:.4g} meV/Angstrom from the "
         f"parent's, {before.forces:.4g} before. The model stays as it is. Give more structures, or some of the "
         "chemistry that the model is for."

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from equiprune.adapters import aliases
-from equiprune.cli.pipeline.recipe import read_pipeline
+from equiprune.cli.pipeline.recipe import Pipeline, read_pipeline
 from equiprune.cli.pipeline.stage_folder import StageFolder, State, Status
 from equiprune.cli.words import line_of
 from equiprune.commands.keys import Key, keys_of
@@ -107,7 +107,11 @@ class Call:
 
 def planned(recipe: Path, folder: Path, requests: Requests) -> list[Call]:
     """The stages of a recipe; raises `RecipeError` for files, keys and stages that are not there."""
-    pipeline, base, folder = read_pipeline(recipe, requests), recipe.absolute().parent, folder.absolute()
+    return calls_of(read_pipeline(recipe, requests), recipe.absolute().parent, folder.absolute(), requests)
+
+
+def calls_of(pipeline: Pipeline, base: Path, folder: Path, requests: Requests) -> list[Call]:
+    """The stages of a recipe that is read, with what a recipe in the folder ``base`` means by its paths."""
     model = model_at(pipeline.model, base)
     if is_missing(model):
         hint = closest(pipeline.model, aliases())

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +39,40 @@ def run_command(app: App, requests: Requests) -> Callable[..., int]:
             json: print one JSON document on stdout instead of text.
         """
         calls = planned(recipe, output, requests)
-        _check(calls, app, requests)
+        check_calls(calls, app, requests)
         if dry_run:
             show_plan(foreseen(calls), as_json=json)
             return 0
         make_folder(output, "the folder of a pipeline")
-        at_work = f"Another process works in '{output}': a run, or a stage that went on when its run was killed."
-        with holding(output, at_work) as lock:
-            return _run_all(calls, output, lock, as_json=json)
+        with held(output) as lock:
+            done = run_all(calls, lock)
+        if done.stages:
+            show_json(done.to_json(output)) if json else show_reports(done.stages)
+        return done.code
 
     return run
 
 
-def _check(calls: Sequence[Call], app: App, requests: Requests) -> None:
+def held(folder: Path) -> AbstractContextManager[int | None]:
+    """Nobody else works in the folder of a pipeline meanwhile."""
+    return holding(
+        folder, f"Another process works in '{folder}': a run, or a stage that went on when its run was killed."
+    )
+
+
+@dataclass(frozen=True)
+class Done:
+    """Stages that were run or skipped, and the exit code; there are none where it was stopped."""
+
+    stages: Sequence[dict[str, Any]]
+    code: int
+
+    def to_json(self, folder: Path) -> dict[str, Any]:
+        """The document that ``--json`` prints."""
+        return {"folder": str(folder), "stages": list(self.stages)}
+
+
+def check_calls(calls: Sequence[Call], app: App, requests: Requests) -> None:
     """Refuse what a command would refuse at once; raises `RecipeError` naming the stage.
 
     A stage that will be skipped is not asked: it may have run where there is a GPU, or a package for dashboards.
@@ -65,20 +88,19 @@ def _check(calls: Sequence[Call], app: App, requests: Requests) -> None:
             raise refused[call.name]
 
 
-def _run_all(calls: Sequence[Call], folder: Path, lock: int | None, *, as_json: bool) -> int:
-    """Run what is not done, up to the first stage that fails; the exit code."""
+def run_all(calls: Sequence[Call], lock: int | None) -> Done:
+    """Run what is not done, up to the first stage that fails or is stopped."""
     done: list[dict[str, Any]] = []
     for call in calls:
         ended = _run_one(call, lock)
         if ended and (ended.stopped or not ended.said):
             note(f"{call.name}: stopped. Finished stages are kept; repeat the command to go on.")
-            return ended.code if ended.code > 0 else 2
+            return Done((), ended.code if ended.code > 0 else 2)
         done.append(report(call, "failed" if ended and ended.code else "done" if ended else SKIPPED))
         if ended and ended.code:
             note(f"{call.name}: a check failed, so the stages after it were not run. See '{call.folder.result}'.")
             break
-    show_json({"folder": str(folder), "stages": done}) if as_json else show_reports(done)
-    return int(done[-1]["status"] == "failed")
+    return Done(done, int(done[-1]["status"] == "failed"))
 
 
 def _run_one(call: Call, lock: int | None) -> Ended | None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from cyclopts import Group
 
 PANELS = (
+    "What you can afford",
     "What to reach",
     "What to add",
     "Where importance comes from",
+    "How long it searches",
     "Other elements",
     "Distorted copies",
     "Molecular dynamics",

@@ -120,6 +120,15 @@ class RecipeOptions(Complete):
         )
 
 
+@Parameter(name="*", group=panel("How to train"))
+@dataclass(frozen=True)
+class LongRecipeOptions(RecipeOptions):
+    """A training recipe that has enough steps for what was repaired; what is not given is the preset's."""
+
+    preset: PresetName = "sevennet"
+    epochs: Positive = 20
+
+
 def _rate(text: str) -> tuple[str, float]:
     """Pattern and factor."""
     pattern, sign, factor = text.rpartition("=")
@@ -129,5 +138,5 @@ def _rate(text: str) -> tuple[str, float]:
         raise TargetError(f"`rates` '{text}' is no pattern and factor. Give e.g. 'readouts.*=0.1'.") from None
 
 
-DEFAULT_RECIPE, NO_WEIGHTS = RecipeOptions(), WeightOptions()
+DEFAULT_RECIPE, LONG_RECIPE, NO_WEIGHTS = RecipeOptions(), LongRecipeOptions(), WeightOptions()
 """Nothing said."""

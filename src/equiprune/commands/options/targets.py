@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from equiprune.blocks import PruningPlan
 from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Complete, Positive, Switch, Whole
+from equiprune.commands.stages import Product, Takes
 from equiprune.errors import TargetError
 from equiprune.files.atomic import read_json
 from equiprune.pruning import targets as t
@@ -40,7 +41,7 @@ class TargetOptions(Complete):
         round_to: make hidden multiplicities multiples of this: down, but from half of it on up to it, below that none.
         heterogeneous: allow models that upstream's own constructor cannot build (MACE: any counts anywhere).
         lossless: remove only what contributes exactly nothing, and prove it.
-        plan: a plan written by an earlier prune --json (its "plan", or all of its output).
+        plan: a plan written by 'equiprune search' or an earlier prune --json (its "plan", or all of its output).
     """
 
     irreps: str | None = None
@@ -60,7 +61,7 @@ class TargetOptions(Complete):
     round_to: Positive = 1
     heterogeneous: Switch = False
     lossless: Switch = False
-    plan: Path | None = None
+    plan: Annotated[Path | None, Takes.of(Product.PLAN)] = None
 
     def check(self) -> None:
         if not 0 <= self.floor <= 1:

@@ -1,0 +1,196 @@
+"""The command ``compress``: a recipe is made and run, and a page says what came of it."""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from inspect import Parameter as Argument
+from inspect import Signature
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from cyclopts import App
+
+from equiprune.cli.display import note, show, show_json
+from equiprune.cli.pipeline.calls import Call, calls_of, foreseen
+from equiprune.cli.pipeline.recipe import parse_pipeline
+from equiprune.cli.pipeline.run import check_calls, held, run_all
+from equiprune.cli.reports import show_plan
+from equiprune.commands.compress import Compress
+from equiprune.commands.options.values import Switch, hints_of
+from equiprune.commands.wiring import Requests
+from equiprune.files.atomic import make_folder, replacing, set_aside, spare, write_text
+from equiprune.structures.reading import fingerprint
+
+RECIPE, REPORT, MODEL = "recipe.yaml", "report.md", "model"
+_MISSED = 0.95
+"""Speed over the one that was asked for, below which the result has missed its budget."""
+_ERRORS = {
+    "energy_mae": "energy (meV/atom)",
+    "forces_mae": "forces (meV/Angstrom)",
+    "stress_mae": "stress (meV/Angstrom^3)",
+}
+
+Results = Mapping[str, Any]
+"""Results of stages by name."""
+
+
+def compress_command(app: App, requests: Requests) -> Callable[..., int]:
+    """The command ``compress``, whose stages are the commands of an app, by name."""
+
+    def compress(*given: Any, dry_run: bool = False, json: bool = False, **named: Any) -> int:
+        asked = Compress(*given, **named)
+        text = recipe_of(asked)
+        calls = calls_of(parse_pipeline(text, requests), Path.cwd(), asked.output.absolute(), requests)
+        check_calls(calls, app, requests)
+        if dry_run:
+            show_plan(foreseen(calls), as_json=json)
+            return 0
+        make_folder(asked.output, "the folder of what is made")
+        with held(asked.output) as lock:
+            write_text(asked.output / RECIPE, text)
+            done = run_all(calls, lock)
+            if done.code:
+                return done.code
+            results = {stage["name"]: stage["result"] for stage in done.stages}
+            _deliver(asked.output, calls)
+            missed = missed_budget(asked, results)
+            page = "\n".join(report_lines(asked, results, missed))
+            write_text(asked.output / REPORT, page + "\n")
+        show_json(_document(asked, results, missed)) if json else show(page)
+        return int(bool(missed))
+
+    compress.__doc__ = cast(str, inspect.getdoc(Compress)).replace("Attributes:", "Args:")
+    compress.__doc__ += "\n    dry_run: only print the commands of the stages, and which would be skipped."
+    compress.__doc__ += "\n    json: print one JSON document on stdout instead of text."
+    signature = Signature([*_arguments(), _switch("dry_run"), _switch("json")], return_annotation=int)
+    compress.__signature__ = signature  # type: ignore[attr-defined]
+    compress.__annotations__ = {a.name: a.annotation for a in signature.parameters.values()}
+    return compress
+
+
+def _arguments() -> Iterator[Argument]:
+    hints, defaults = hints_of(Compress), inspect.signature(Compress).parameters
+    for field in fields(Compress):
+        kind = Argument.KEYWORD_ONLY if field.kw_only else Argument.POSITIONAL_ONLY
+        yield Argument(field.name, kind, default=defaults[field.name].default, annotation=hints[field.name])
+
+
+def _switch(name: str) -> Argument:
+    return Argument(name, Argument.KEYWORD_ONLY, default=False, annotation=Switch)
+
+
+def recipe_of(asked: Compress) -> str:
+    """The recipe as YAML, which 'equiprune run' understands as well."""
+    model = asked.model if not Path(asked.model).exists() else str(Path(asked.model).absolute())
+    stages = yaml.safe_dump({"model": model, "stages": asked.stages()}, sort_keys=False, width=120)
+    made = f"# {asked.model}, {asked.asked}: made by 'equiprune compress'; 'equiprune run' runs it, changed or not."
+    return f"{made}\n{stages}"
+
+
+def _deliver(folder: Path, calls: Sequence[Call]) -> None:
+    """Copy the trained model to where it is looked for; one of another budget is set aside."""
+    [made] = [call.folder.path / str(call.step.product) for call in calls if call.name == "train"]
+    model = folder / MODEL
+    if model.exists():
+        if fingerprint(model) == fingerprint(made):
+            return
+        note(f"'{model}' is of another budget; it is kept in '{spare(model)}'.")
+        set_aside(model, [model])
+    with replacing(model) as temporary:
+        shutil.copytree(made, temporary)
+
+
+def missed_budget(asked: Compress, results: Results) -> str:
+    """Sentence on a budget that the measured result does not keep; empty if it does."""
+    wanted, measured = asked.asked.faster, speed(results)
+    if wanted is None or measured >= _MISSED * wanted:
+        return ""
+    return (
+        f"The result is {measured:.2f} times as fast as its parent, measured again at the end, and not {wanted:g} "
+        "times as asked for. Timings of a busy machine vary: repeat 'equiprune benchmark', or ask for a little more."
+    )
+
+
+def speed(results: Results) -> float:
+    """Atoms per second of the result over its parent's, measured in turns at the end."""
+    parent, child = (each["atoms_per_second"] for each in results["benchmark"])
+    return float(child / parent)
+
+
+def _document(asked: Compress, results: Results, missed: str) -> dict[str, Any]:
+    """The outcome as JSON."""
+    search = results["search"]
+    return {
+        "model": str(asked.output / MODEL),
+        "report": str(asked.output / REPORT),
+        "budget": search["budget"],
+        "speed": speed(results),
+        "budget_kept": not missed,
+        "reason": search["reason"],
+        "certified": results["certify"]["passed"],
+        "stages": dict(results),
+    }
+
+
+# The page.
+
+
+def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str]:
+    """Lines of the page, as Markdown."""
+    search, timings = results["search"], results["benchmark"]
+    yield f"# {asked.model}, made smaller"
+    yield ""
+    yield f"Asked for: {asked.asked}. {search['reason']}"
+    if missed:
+        yield ""
+        yield f"**{missed}**"
+    yield ""
+    first = timings[0]
+    yield (
+        f"Energy, forces and stress of {first['atoms']} atoms, {first['dtype']}, {first['backend']}, "
+        f"{first['threads']} threads, both models in turns:"
+    )
+    yield ""
+    yield "| model | atoms/s | speed | peak memory (MiB) |"
+    yield "|---|---|---|---|"
+    for name, timing in zip((asked.model, MODEL), timings, strict=True):
+        memory = timing["peak_memory_bytes"]
+        shown = "not measured" if memory is None else f"{memory / 2**20:.0f}"
+        ratio = timing["atoms_per_second"] / first["atoms_per_second"]
+        yield f"| {name} | {timing['atoms_per_second']:.0f} | {ratio:.2f}x | {shown} |"
+    yield from _errors_lines("Differences from the parent, on structures that were held out", _of_training(results))
+    if "evaluate" in results:
+        named = list(zip((asked.model, MODEL), results["evaluate"], strict=True))
+        yield from _errors_lines(f"Errors against the labels of {asked.test}", named)
+    yield ""
+    yield f"Certificate: **{'passed' if results['certify']['passed'] else 'FAILED'}**, see `certify/certificate.md`."
+    yield "All candidates: `search/search.json`, and as a picture `search/front.png`. The stages: `recipe.yaml`."
+    yield ""
+    yield "```python"
+    yield "import equiprune as ep"
+    yield f'atoms.calc = ep.load("{asked.output / MODEL}").calculator()'
+    yield "```"
+    yield ""
+    yield "For the tools of its own package, such as LAMMPS: 'equiprune export'."
+    yield "The licence of the parent's weights holds."
+
+
+def _of_training(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
+    names = {"start": "pruned and repaired", "trained": MODEL}
+    return [(names.get(each["model"], each["model"]), each) for each in results["train"]["accuracy"]]
+
+
+def _errors_lines(title: str, errors: Sequence[tuple[str, Mapping[str, Any]]]) -> Iterator[str]:
+    columns = [column for column in _ERRORS if any(each.get(column) is not None for _, each in errors)]
+    yield ""
+    yield f"{title} (mean absolute):"
+    yield ""
+    yield f"| model | {' | '.join(_ERRORS[column] for column in columns)} |"
+    yield "|---" * (len(columns) + 1) + "|"
+    for name, each in errors:
+        cells = ["no labels" if each[column] is None else f"{each[column]:.1f}" for column in columns]
+        yield f"| {name} | {' | '.join(cells)} |"

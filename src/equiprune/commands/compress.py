@@ -1,0 +1,123 @@
+"""From a budget to a finished model: the recipe of all stages."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import KW_ONLY, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from cyclopts import Parameter
+
+from equiprune.adapters.capabilities import HasLinearMaps
+from equiprune.commands.opening import check_device, read_model
+from equiprune.commands.options.budget import NO_BUDGET, USUAL_EFFORT, BudgetOptions, EffortOptions
+from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
+from equiprune.commands.options.processes import DeviceName
+from equiprune.commands.options.recipe import LONG_RECIPE, LongRecipeOptions, RecipeOptions
+from equiprune.commands.options.targets import NO_TARGETS, TargetOptions
+from equiprune.commands.options.values import Complete, Model, NotNegative, Output, Positive
+from equiprune.searching.budget import Budget
+from equiprune.structures.reading import read_structures
+
+_CALIBRATED = "200"
+"""Structures that importance is the mean over."""
+_SHARED = ("preset", "batch_size", "learning_rate")
+"""Keys of a recipe of training that brief training has, too."""
+
+Settings = dict[str, str | list[str]]
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Compress(Complete):
+    """Make a model that keeps a budget: search, prune, repair, train, check. Interrupted, the same command goes on.
+
+    Attributes:
+        model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
+        data: structures of your system; labels are not needed, the model's own are used.
+        output: folder of everything; the result is its subdirectory "model", and "report.md" says what it is.
+        copies: displaced copies of each structure, to label and to train on as well.
+        test: structures with labels of your own, such as DFT, to evaluate parent and result on.
+        seed: of displacements, of what is held out and drawn, and of the order of training.
+        device: cpu or cuda.
+    """
+
+    model: Model
+    _: KW_ONLY
+    data: Path
+    output: Output
+    budget: BudgetOptions = NO_BUDGET
+    target: TargetOptions = NO_TARGETS
+    copies: NotNegative = 3
+    effort: EffortOptions = USUAL_EFFORT
+    recipe: LongRecipeOptions = LONG_RECIPE
+    test: Path | None = None
+    timed_atoms: Positive = 64
+    seed: NotNegative = 0
+    device: DeviceName = "cpu"
+    opening: OpeningOptions = AS_IT_IS
+
+    def check(self) -> None:
+        check_device(self.device)
+        self.asked  # noqa: B018 (raises what is wrong with it)
+
+    @property
+    def asked(self) -> Budget:
+        """The budget as a value."""
+        return self.budget.budget(self.target)
+
+    def stages(self) -> list[dict[str, Settings]]:
+        """The stages of the recipe, in order; the model and the first structure are opened.
+
+        Raises:
+            EquipruneError: a model or structures that cannot be used.
+        """
+        adapter, _ = read_model(self.model, self.opening)
+        next(read_structures(self.data), None)
+        return list(self._stages(isinstance(adapter, HasLinearMaps)))
+
+    def _stages(self, repairs: bool) -> Iterator[dict[str, Settings]]:
+        data, seed, common = str(self.data.absolute()), str(self.seed), self._common
+        yield {"calibrate": {"data": data, "limit": _CALIBRATED, **common}}
+        yield {"label": {"data": data, "copies": str(self.copies), "origins": "true", "seed": seed, **common}}
+        yield {"search": self._search | common}
+        plan = {"plan": "search", "round_to": "1", "heterogeneous": str(self.target.heterogeneous).lower()}
+        yield {"prune": {**plan, **common}}
+        if repairs:
+            yield {"repair": {"data": "label", "keep_if_worse": "true", "seed": seed, **common}}
+        split: Settings = {"validation_share": "0.1", "structure_key": "labelled_from"}
+        training = {"data": "label", **split, **_given(self.recipe, RecipeOptions()), "seed": seed}
+        yield {"train": {**training, **common}}
+        yield {"certify": {"model": "train", "parent": "parent", **common}}
+        if self.test is not None:
+            compared: Settings = {"models": ["parent", "train"], "data": str(self.test.absolute())}
+            yield {"evaluate": {**compared, **common}}
+        timed: Settings = {"models": ["parent", "train"], "data": "label", "atoms": str(self.timed_atoms)}
+        yield {"benchmark": {**timed, **common}}
+
+    @property
+    def _common(self) -> Settings:
+        device: Settings = {} if self.device == "cpu" else {"device": self.device}
+        return device | _given(self.opening, AS_IT_IS)
+
+    @property
+    def _search(self) -> Settings:
+        training = _given(self.recipe, LONG_RECIPE)
+        shared = {key: value for key, value in training.items() if key in _SHARED}
+        target = _given(self.target, NO_TARGETS)
+        own: Settings = {"data": "label", "structure_key": "labelled_from", "plot": "front.png"}
+        own |= {"seed": str(self.seed), "timed_atoms": str(self.timed_atoms)}
+        return own | _given(self.budget, NO_BUDGET) | target | _given(self.effort, USUAL_EFFORT) | shared
+
+
+def _given(options: Any, defaults: Any) -> Settings:
+    """Keys of options that are not what they would be anyway, as texts of a recipe."""
+    values = {field.name: getattr(options, field.name) for field in fields(options)}
+    return {name: _text(value) for name, value in values.items() if value != getattr(defaults, name)}
+
+
+def _text(value: Any) -> str | list[str]:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return [str(each) for each in value] if isinstance(value, list) else str(value)

@@ -1,0 +1,95 @@
+"""Budgets: what a model may cost."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from cyclopts import Parameter
+
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.targets import TargetOptions
+from equiprune.commands.options.values import Complete, NotNegative, Positive
+from equiprune.errors import TargetError
+from equiprune.searching.budget import Budget
+from equiprune.searching.rounds import Effort
+
+_UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+@Parameter(name="*", group=panel("What you can afford"))
+@dataclass(frozen=True)
+class BudgetOptions(Complete):
+    """Budgets; options combine, with --parameters too.
+
+    Attributes:
+        faster: at least so many times the parent's speed, e.g. 3.
+        memory: peak memory, e.g. 8GB, of --atoms.
+        atoms: of the system that --memory is for.
+        max_force_error: look for the smallest model whose forces are within so many meV/Angstrom of the labels of
+            structures held out, on average.
+        keep_lmax: hidden features and harmonics keep at least this l.
+    """
+
+    faster: float | None = None
+    memory: str | None = None
+    atoms: Positive | None = None
+    max_force_error: float | None = None
+    keep_lmax: NotNegative = 0
+
+    def check(self) -> None:
+        if self.memory is not None:
+            _bytes(self.memory)
+
+    def budget(self, target: TargetOptions) -> Budget:
+        """The same with the parameters that a target names; raises `TargetError` for what cannot be."""
+        if target.lossless or target.plan is not None:
+            raise TargetError("A search looks for the plan: leave out `lossless` and `plan`.")
+        memory = None if self.memory is None else _bytes(self.memory)
+        return Budget(self.faster, memory, self.atoms, target.parameters, self.max_force_error)
+
+
+def _bytes(text: str) -> float:
+    """Read ``"8GB"``.
+
+    >>> _bytes("8GB"), _bytes("512 MiB")
+    (8000000000.0, 536870912.0)
+    """
+    found = re.fullmatch(r"([\d.]+)\s*([a-zA-Z]+)", text.strip())
+    try:
+        if found is None:
+            raise ValueError(text)
+        return float(found[1]) * _UNITS[found[2].upper()]
+    except (ValueError, KeyError):
+        raise TargetError(f"`memory` '{text}' is no amount of memory. Give e.g. 8GB or 512MB.") from None
+
+
+@Parameter(name="*", group=panel("How long it searches"))
+@dataclass(frozen=True)
+class EffortOptions(Complete):
+    """Effort of a search.
+
+    Attributes:
+        measured: models with random widths whose time is measured, to predict that of others.
+        candidates: models that are built, repaired and compared.
+        finalists: models that are measured and trained briefly.
+        steps: of that training; 0 for none.
+        structures: most structures that a repair looks at, and most that errors are of.
+    """
+
+    measured: Positive = 20
+    candidates: Positive = 24
+    finalists: Positive = 3
+    steps: NotNegative = 200
+    structures: Positive = 60
+
+    def check(self) -> None:
+        self.effort()
+
+    def effort(self) -> Effort:
+        """The same as a value of the API."""
+        return Effort(self.measured, self.candidates, self.finalists, self.steps, self.structures)
+
+
+NO_BUDGET, USUAL_EFFORT = BudgetOptions(), EffortOptions()
+"""Nothing said."""

@@ -1,0 +1,153 @@
+"""Looking for the best model that keeps a budget."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import equiprune as ep
+from equiprune.commands.opening import check_device, check_suffix, open_model
+from equiprune.commands.options.budget import NO_BUDGET, USUAL_EFFORT, BudgetOptions, EffortOptions
+from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
+from equiprune.commands.options.recipe import PresetName
+from equiprune.commands.options.targets import NO_TARGETS, TargetOptions
+from equiprune.commands.options.values import Device, Dtype, Model, NotNegative, Output, Positive
+from equiprune.commands.request import Request, remarks
+from equiprune.commands.resuming import resumable
+from equiprune.commands.stages import Kind, Mark, Product, Takes, newest_data, scores_of_this_model
+from equiprune.errors import OutputError, TargetError
+from equiprune.files.atomic import check_writable, read_json, write_json
+from equiprune.progress import Display, Task, unseen
+from equiprune.searching.budget import Budget
+from equiprune.searching.figure import plot_front
+from equiprune.searching.found import Found
+from equiprune.searching.search import Constraints, SearchData, SearchSettings, Watched
+from equiprune.structures.reading import check_apart, fingerprint, open_structures
+from equiprune.structures.sampling import structure_ids
+from equiprune.training.recipe import PRESETS, Recipe
+
+
+@dataclass(frozen=True)
+class Searched:
+    """Outcome of a search, and the files that hold it: the plan first."""
+
+    found: Found
+    files: tuple[Path, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"written": list(map(str, self.files)), **self.found.to_json()}
+
+
+@dataclass(frozen=True)
+class Search(Request[Searched]):
+    """Look for the best model that keeps a budget; 'prune --plan' makes it. Interrupted, the same command goes on.
+
+    Attributes:
+        model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
+        data: structures with labels of forces, usually the model's own ('equiprune label'). A fifth is held out.
+        output: the plan, and everything that was tried (.json).
+        scores: importance scores from 'equiprune calibrate'; made on the data unless given.
+        preset: objective and optimisation of brief training.
+        batch_size: structures per step of it.
+        learning_rate: of it; the preset's unless given.
+        structure_key: the info entry that says which structure a copy is of, so that copies are held out together.
+        timed_atoms: models are timed on at least so many, copies of the largest structure.
+        seed: of what is held out and drawn.
+        dtype: precision that models are timed and trained in.
+        plot: also draw errors of forces against speed (.png or .svg).
+    """
+
+    stage: ClassVar[Kind] = Kind("search.json", Product.PLAN, keeps="{output}.partial")
+
+    model: Model
+    _: KW_ONLY
+    data: Annotated[Path, Takes.of(Product.DATA, rule=newest_data)]
+    output: Output
+    budget: BudgetOptions = NO_BUDGET
+    target: TargetOptions = NO_TARGETS
+    effort: EffortOptions = USUAL_EFFORT
+    scores: Annotated[Path | None, Takes.of(Product.SCORES, rule=scores_of_this_model)] = None
+    preset: PresetName = "sevennet"
+    batch_size: Positive = 4
+    learning_rate: float | None = None
+    structure_key: str | None = None
+    timed_atoms: Positive = 64
+    seed: NotNegative = 0
+    dtype: Dtype = "float32"
+    plot: Annotated[Path | None, Mark.WRITTEN] = None
+    device: Device = "cpu"
+    opening: OpeningOptions = AS_IT_IS
+
+    def check(self) -> None:
+        check_device(self.device)
+        check_suffix(self.output, "A search", ".json")
+        if self.plot is not None:
+            check_suffix(self.plot, "A plot", ".png", ".svg")
+        self._budget  # noqa: B018 (raises what is wrong with it)
+        self._recipe  # noqa: B018
+
+    @property
+    def _budget(self) -> Budget:
+        return self.budget.budget(self.target)
+
+    @property
+    def _recipe(self) -> Recipe:
+        chosen = PRESETS[self.preset]
+        rate = chosen.optimisation.learning_rate if self.learning_rate is None else self.learning_rate
+        optimisation = replace(chosen.optimisation, learning_rate=rate)
+        return Recipe(chosen.objective, optimisation, batch_size=self.batch_size, seed=self.seed)
+
+    def run(self, display: Display = unseen) -> Searched:
+        """Search and write the plan; what an interrupted attempt has found is kept.
+
+        Raises:
+            TargetError: no model keeps the budget.
+            EquipruneError: files, structures, labels or models that cannot be used.
+        """
+        files = tuple(path for path in (self.output, self.plot) if path)
+        for path in files:
+            check_writable(path)
+            check_apart(path, [self.data])
+        if len(set(files)) < len(files):
+            raise OutputError(f"'{self.plot}' cannot be both the plan and the plot. Choose another name for one.")
+        parent = open_model(
+            self.model,
+            self.dtype,
+            self.opening,
+            any_head=True,
+            preferred=self.target.only_head(self.opening.head),
+            device=self.device,
+        )
+        folder = self.output.with_name(self.output.name + ".partial")
+        with resumable(folder), display(Task("search", self.effort.effort().total, 1)) as [step]:
+            found = self._found(parent, folder, Watched(step, remarks.info))
+        write_json(self.output, found.to_json())
+        if self.plot is not None:
+            plot_front(found, self.plot)
+        shutil.rmtree(folder, ignore_errors=True)
+        return Searched(found, files)
+
+    def _found(self, parent: ep.Potential, folder: Path, watched: Watched) -> Found:
+        structures, key = open_structures(self.data), self.structure_key
+        ids = None if key is None else structure_ids(structures, key)
+        data = SearchData(list(structures), ids, fingerprint(self.data))
+        settings = SearchSettings(self._constraints, self.effort.effort(), self._recipe, self.timed_atoms, self.seed)
+        scores, budget = self._read_scores(parent), self._budget
+        return ep.search(parent, data, budget, folder, scores=scores, settings=settings, watched=watched)
+
+    @property
+    def _constraints(self) -> Constraints:
+        asked = self.target
+        given = replace(asked, parameters=None)
+        return Constraints(tuple(given.targets()), self.budget.keep_lmax, asked.round_to, asked.heterogeneous)
+
+    def _read_scores(self, parent: ep.Potential) -> ep.ImportanceScores | None:
+        if self.scores is None:
+            return None
+        scores = ep.ImportanceScores.from_json(read_json(self.scores, "scores file"))
+        scores.check(parent.spaces)
+        if scores.provenance.get("model_sha256") != parent.checkpoint.sha256:
+            raise TargetError(f"`scores` '{self.scores}' are of another model. Calibrate this one, or leave them out.")
+        return scores

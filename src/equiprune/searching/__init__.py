@@ -1,0 +1,1 @@
+"""A budget in, candidates measured, a Pareto front out."""

@@ -1,0 +1,194 @@
+"""Candidates: plans that keep a budget, as far as costs can be predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from math import exp
+from typing import Any
+
+import numpy as np
+
+from equiprune.blocks import PruningPlan
+from equiprune.errors import PlanError, TargetError
+from equiprune.pruning.allocation import asked_for, check_possible, ranked_plan
+from equiprune.pruning.counts import Counts, PruningProblem, group_of, placeholder_plan, rounded
+from equiprune.pruning.importance import ImportanceScores
+from equiprune.pruning.targets import Target
+from equiprune.pruning.widths import Unit, ladder, largest, least, units
+from equiprune.searching.budget import Budget, Cost
+from equiprune.searching.shapes import Shape
+
+_FLOOR = 0.25
+"""Share of its channels that an irrep keeps where importance decides alone; see `equiprune.Parameters`."""
+_SPREAD = 0.35
+"""Standard deviation of the logarithm by which widths of a changed candidate differ from those it came from."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A smaller model that may be what is looked for.
+
+    Attributes:
+        made: how it was found, in words.
+        shape: what it loses besides channels.
+        counts: channels that it keeps.
+        plan: the same, with the channels.
+        predicted: cost by the cost model.
+    """
+
+    made: str
+    shape: Shape
+    counts: Counts
+    plan: PruningPlan
+    predicted: Cost
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request to a search: the model, what it must keep besides the budget, and what importance and costs say.
+
+    Attributes:
+        model: what is pruned.
+        targets: constraints, which every candidate keeps.
+        scores: importance of every block.
+        budget: what a candidate may cost.
+        cost: predicts that from an architecture.
+        round_to: channels go in steps of this.
+    """
+
+    model: PruningProblem
+    targets: tuple[Target, ...]
+    scores: ImportanceScores
+    budget: Budget
+    cost: Callable[[Any], Cost]
+    round_to: int = 1
+
+    @cached_property
+    def explicit(self) -> PruningPlan:
+        """Kept by name: elements, heads."""
+        return asked_for(self.model, self.targets)[1]
+
+    def by_importance(self, shape: Shape, margin: float = 1.0) -> Candidate | None:
+        """The best-scored channels for what they cost; None where the budget cannot be kept.
+
+        ``margin`` is by how much the budget is taken to be larger than it is.
+        """
+        full = self._full(shape)
+        if full is None:
+            return None
+        how = (full, self.scores, self.explicit, self._time_of, self.round_to, _FLOOR)
+        return self._fitting("by importance", shape, ladder(self.model, *how), margin)
+
+    def even(self, shape: Shape, margin: float = 1.0) -> Candidate | None:
+        """The same share of all widths, as one would choose by hand."""
+        return self._by_share("even widths", shape, lambda _: 1.0, margin)
+
+    def changed(self, start: Candidate, number: int, shape: Shape, random: np.random.Generator) -> Candidate | None:
+        """Another one whose widths are somewhat different; ``number`` is that of the one it came from."""
+        factors: dict[Any, float] = {}
+
+        def factor(unit: Unit) -> float:
+            return factors.setdefault(tuple(unit.keys), exp(random.normal(0, _SPREAD)))
+
+        return self._like(start, shape, factor, f"changed from {number}", 1.0)
+
+    def again(self, start: Candidate, margin: float) -> Candidate | None:
+        """The same in another size, because it costs something else than was predicted."""
+        return self._like(start, start.shape, lambda _: 1.0, start.made, margin)
+
+    def restored(self, made: str, shape: Shape, plan: PruningPlan) -> Candidate:
+        """The candidate of a plan."""
+        spaces = self.model.spaces
+        counts = {(group_of(space), ir): len(plan.mask(space).of(ir)) for space in spaces for _, ir in space.irreps}
+        return Candidate(made, shape, counts, plan, self._cost_of(counts))
+
+    def smallest(self, shape: Shape) -> Candidate | None:
+        """As small as a model of a shape can be."""
+        full = self._full(shape)
+        if full is None:
+            return None
+        counts = dict(full)
+        for unit in units(self.model, full):
+            counts |= unit.at(full, least(unit, full, self.round_to, 0.0))
+        return self._candidate("smallest", shape, counts)
+
+    def _like(
+        self, start: Candidate, shape: Shape, factor: Callable[[Unit], float], made: str, margin: float
+    ) -> Candidate | None:
+        """Widths in proportion to those of another one, times a factor for each unit."""
+
+        def share(unit: Unit) -> float:
+            have = [(start.counts[key], self._parents[key]) for key in unit.keys if self._parents[key]]
+            return max((kept / full for kept, full in have if kept), default=0.5) * factor(unit)
+
+        return self._by_share(made, shape, share, margin)
+
+    @cached_property
+    def _parents(self) -> Counts:
+        return self.model.full()
+
+    def _by_share(self, made: str, shape: Shape, share: Callable[[Unit], float], margin: float) -> Candidate | None:
+        full = self._full(shape)
+        if full is None:
+            return None
+        together = [(unit, share(unit)) for unit in units(self.model, full)]
+        highest = max((1 / max(part, 1e-6) for _, part in together), default=1.0)
+
+        def level(size: float) -> Counts:
+            counts = dict(full)
+            for unit, part in together:
+                available = max(full[key] for key in unit.keys)
+                wanted = int(min(1.0, size * highest * part) * available + 0.5) // self.round_to * self.round_to
+                counts |= unit.at(full, max(wanted, least(unit, full, self.round_to, 0.0)))
+            return counts
+
+        return self._fitting(made, shape, level, margin)
+
+    def _fitting(self, made: str, shape: Shape, level: Callable[[float], Counts], margin: float) -> Candidate | None:
+        def fits(counts: Counts) -> bool:
+            return self.budget.excess(self._cost_of(counts)) <= margin
+
+        try:
+            return self._candidate(made, shape, largest(level, fits)) if fits(level(0.0)) else None
+        except (PlanError, TargetError):
+            return None
+
+    def _candidate(self, made: str, shape: Shape, counts: Counts) -> Candidate:
+        plan = ranked_plan(self.model.spaces, counts, self.scores, self.explicit)
+        plan.check(self.model.spaces)
+        return Candidate(made, shape, counts, plan, self._cost_of(counts))
+
+    def _cost_of(self, counts: Counts) -> Cost:
+        plan = placeholder_plan(self.model.spaces, counts, self.explicit)
+        return self.cost(self.model.adapter.shrink(self.model.architecture, plan))
+
+    def _time_of(self, counts: Counts) -> float:
+        """The cost by which importance is weighed: of what is limited, the one that is exceeded most."""
+        return self.budget.excess(self._cost_of(counts)) or self._cost_of(counts).time
+
+    def _full(self, shape: Shape) -> Counts | None:
+        """Channels that a shape and the constraints leave; None where they leave no model."""
+        try:
+            counts, explicit = asked_for(self.model, [*self.targets, *shape])
+            counts = rounded(self.model, counts, self.round_to, explicit) if self.round_to > 1 else counts
+            assembled = self.model.heterogeneous or self.model.architecture.assembled
+            check_possible(self.model, placeholder_plan(self.model.spaces, counts, explicit), assembled=assembled)
+        except (PlanError, TargetError):
+            return None
+        return counts
+
+
+def drawn(model: PruningProblem, targets: tuple[Target, ...], shape: Shape, random: np.random.Generator) -> PruningPlan:
+    """A plan with random widths, the same size for most of them; raises `PlanError` where a shape leaves no model."""
+    counts, explicit = asked_for(model, [*targets, *shape])
+    size, found = random.uniform(0.1, 1), dict(counts)
+    for unit in units(model, counts):
+        available = max(counts[key] for key in unit.keys)
+        width = round(min(1.0, size * random.uniform(0.6, 1.4)) * available)
+        found |= unit.at(counts, max(width, least(unit, counts, 1, 0.0)))
+    plan = placeholder_plan(model.spaces, found, explicit)
+    plan.check(model.spaces)
+    model.adapter.shrink(model.architecture, plan)
+    return plan

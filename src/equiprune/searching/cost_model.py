@@ -1,0 +1,204 @@
+"""The cost model: time and memory of real models, measured beside their parent, and interpolated by their work.
+
+Time and memory are sums over kinds of work (`equiprune.searching.work`), each with a price that is not negative. Prices
+are fitted to measurements of models with random widths, so that relative errors are least (non-negative least squares
+with a ridge, chosen by leaving measurements out).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from scipy.optimize import nnls
+
+from equiprune.adapters import ModelAdapter
+from equiprune.errors import OutputError
+from equiprune.evaluation.benchmark import benchmark
+from equiprune.potentials.potential import Potential
+from equiprune.pruning.cost import count_parameters
+from equiprune.searching.budget import Cost
+from equiprune.searching.work import work
+
+_RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3)
+_FOLDS = 6
+_SPREAD = 0.15
+"""Spread of repeated timings, over their median, from which on a machine counts as busy."""
+_MOST_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The work that is timed: energy, forces and stress of copies of a structure.
+
+    Attributes:
+        atoms: the structure.
+        copies: evaluated at once.
+    """
+
+    atoms: Atoms
+    copies: int
+
+    @classmethod
+    def of(cls, structures: Sequence[Atoms], atoms: int) -> Conditions:
+        """The largest structure, so often that there are at least so many atoms."""
+        largest = max(structures, key=len)
+        bare = Atoms(largest.numbers, largest.positions, cell=largest.cell, pbc=largest.pbc)
+        return cls(bare, -(-atoms // len(bare)))
+
+    @property
+    def total(self) -> int:
+        """Number of atoms that are evaluated at once."""
+        return len(self.atoms) * self.copies
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """A model that was measured beside its parent.
+
+    Attributes:
+        work: amounts by kind.
+        time: seconds over the parent's.
+        bytes_per_atom: peak memory, None where it cannot be measured.
+        spread: of repeated timings, over their median.
+    """
+
+    work: Mapping[str, float]
+    time: float
+    bytes_per_atom: float | None
+    spread: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: Any) -> Measurement:
+        """Read what `to_json` wrote; raises `OutputError` for anything else."""
+        try:
+            memory = value["bytes_per_atom"]
+            work = {str(kind): float(amount) for kind, amount in value["work"].items()}
+            return cls(work, float(value["time"]), memory if memory is None else float(memory), float(value["spread"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise OutputError("This is not a table of costs. Remove the file to measure again.") from error
+
+
+def measured(parent: Potential, child: Potential, conditions: Conditions, repeats: int) -> Measurement:
+    """Time and memory of a model, in turns with its parent; on a busy machine in more turns.
+
+    The time is the median over turns of one over the other, so that a machine that slows down does so for both.
+    """
+    times: list[float] = []
+    memory: int | None = None
+    for _ in range(_MOST_ROUNDS):
+        pair = {"parent": parent, "child": child}
+        first, second = benchmark(pair, conditions.atoms, copies=conditions.copies, repeats=repeats, warmup=1)
+        times += [own / theirs for own, theirs in zip(second.seconds, first.seconds, strict=True)]
+        memory = second.peak_memory_bytes
+        if _spread(times) <= _SPREAD:
+            break
+    per_atom = None if memory is None else memory / conditions.total
+    amounts = work(child.adapter, child.architecture)
+    return Measurement(amounts, statistics.median(times), per_atom, _spread(times))
+
+
+def _spread(times: Sequence[float]) -> float:
+    """Range of the middle half over the median: one slow turn says nothing of the others."""
+    low, middle, high = np.quantile(times, (0.25, 0.5, 0.75))
+    return float((high - low) / middle)
+
+
+@dataclass(frozen=True)
+class CostModel:
+    """Prices of every kind of work, fitted to measurements.
+
+    Attributes:
+        adapter: of the models.
+        parent: architecture that costs are relative to.
+        measurements: what was measured; the parent itself among them.
+    """
+
+    adapter: ModelAdapter
+    parent: Any
+    measurements: tuple[Measurement, ...]
+
+    def __call__(self, architecture: Any) -> Cost:
+        """Predicted cost of an architecture."""
+        amounts = self._row(work(self.adapter, architecture))
+        memory = None if self._memory is None else float(amounts @ self._memory)
+        return Cost(float(amounts @ self._time), memory, self.parameters(architecture))
+
+    def parameters(self, architecture: Any) -> float:
+        """Trainable parameters over the parent's, counted."""
+        return count_parameters(self.adapter, architecture).trainable / self._parents_parameters
+
+    def of(self, measurement: Measurement, architecture: Any) -> Cost:
+        """Measured cost of an architecture."""
+        return Cost(measurement.time, measurement.bytes_per_atom, self.parameters(architecture))
+
+    @cached_property
+    def errors(self) -> tuple[float, ...]:
+        """Relative error of the time of each measurement, predicted from the others."""
+        return tuple(abs(_left_out(self._rows, self._times, _best_ridge(self._rows, self._times))))
+
+    @cached_property
+    def _parents_parameters(self) -> int:
+        return count_parameters(self.adapter, self.parent).trainable
+
+    @cached_property
+    def _kinds(self) -> tuple[str, ...]:
+        return tuple(work(self.adapter, self.parent))
+
+    def _row(self, amounts: Mapping[str, float]) -> np.ndarray:
+        full = self._full
+        return np.array([amounts.get(kind, 0.0) / (full[kind] or 1.0) for kind in self._kinds])
+
+    @cached_property
+    def _full(self) -> Mapping[str, float]:
+        return work(self.adapter, self.parent)
+
+    @cached_property
+    def _rows(self) -> np.ndarray:
+        return np.array([self._row(each.work) for each in self.measurements])
+
+    @cached_property
+    def _times(self) -> np.ndarray:
+        return np.array([each.time for each in self.measurements])
+
+    @cached_property
+    def _time(self) -> np.ndarray:
+        return _prices(self._rows, self._times, _best_ridge(self._rows, self._times))
+
+    @cached_property
+    def _memory(self) -> np.ndarray | None:
+        found = [each.bytes_per_atom for each in self.measurements]
+        known = np.array([i for i, value in enumerate(found) if value])
+        if len(known) < _FOLDS:
+            return None
+        rows, memory = self._rows[known], np.array([found[i] for i in known], dtype=np.float64)
+        return _prices(rows, memory, _best_ridge(rows, memory))
+
+
+def _prices(rows: np.ndarray, costs: np.ndarray, ridge: float) -> np.ndarray:
+    """Prices, none negative, by which relative errors of the costs are least."""
+    scale = costs.max()
+    kinds = rows.shape[1]
+    weighed = np.vstack([rows / costs[:, None] * scale, ridge * np.eye(kinds)])
+    return nnls(weighed, np.concatenate([np.ones(len(costs)), np.zeros(kinds)]))[0] * scale
+
+
+def _left_out(rows: np.ndarray, costs: np.ndarray, ridge: float) -> np.ndarray:
+    """Relative errors of costs that are predicted without them."""
+    errors = np.zeros(len(costs))
+    for fold in range(min(_FOLDS, len(costs))):
+        away = np.arange(len(costs)) % _FOLDS == fold
+        errors[away] = rows[away] @ _prices(rows[~away], costs[~away], ridge) / costs[away] - 1
+    return errors
+
+
+def _best_ridge(rows: np.ndarray, costs: np.ndarray) -> float:
+    return min(_RIDGES, key=lambda ridge: float(np.square(_left_out(rows, costs, ridge)).mean()))

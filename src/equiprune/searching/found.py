@@ -1,0 +1,92 @@
+"""The outcome of a search: the chosen plan, everything that was tried, and why."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from equiprune.blocks import PruningPlan
+from equiprune.files.settings import to_json
+from equiprune.searching.budget import Budget
+from equiprune.searching.cost_model import Conditions
+from equiprune.searching.journal import Finalist, Journal, Tried, finalist_json, tried_json
+
+
+@dataclass(frozen=True)
+class Found:
+    """A plan that keeps a budget.
+
+    Attributes:
+        chosen: the finalist with the smallest error of forces.
+        budget: what was asked for.
+        journal: everything that was tried.
+        cost_errors: relative errors of times that the cost model predicts, each from the others.
+        conditions: what was timed.
+    """
+
+    chosen: Finalist
+    budget: Budget
+    journal: Journal
+    cost_errors: Sequence[float]
+    conditions: Conditions
+
+    @property
+    def plan(self) -> PruningPlan:
+        """What the chosen model keeps."""
+        return self.chosen.plan
+
+    @property
+    def origin(self) -> Tried:
+        """The candidate that the chosen model was."""
+        return next(each for each in self.journal.tried if each.number == self.chosen.number)
+
+    @property
+    def reason(self) -> str:
+        """The choice in two sentences."""
+        cost, forces, asked = self.chosen.measured, self.chosen.errors.forces, self.budget.max_force_error
+        name = f"Candidate {self.chosen.number} ({self.origin.made}; {self.origin.shape})"
+        trained, repaired = len(self.journal.finalists), len(self.journal.tried)
+        if asked is None:
+            first = (
+                f"{name} has the smallest error of forces, {forces:.1f} meV/Angstrom after brief training, of "
+                f"{trained} that were trained and {repaired} that were repaired."
+            )
+        else:
+            first = (
+                f"{name} is the smallest that was found to keep forces within {asked:g} meV/Angstrom: {forces:.1f} "
+                f"after brief training, of {trained} that were trained and {repaired} that were repaired."
+            )
+        return (
+            f"{first} It is {cost.speed:.2f} times as fast as its parent, measured beside it on "
+            f"{self.conditions.total} atoms, and has {cost.parameters:.3g} of its parameters."
+        )
+
+    @property
+    def front(self) -> list[Finalist]:
+        """Finalists than which none is both faster and more accurate, the fastest first."""
+        ordered = sorted(self.journal.finalists, key=lambda each: each.measured.time)
+        return [
+            each
+            for i, each in enumerate(ordered)
+            if all(each.errors.forces < faster.errors.forces for faster in ordered[:i])
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value; ``plan`` is what 'equiprune prune --plan' reads."""
+        return {
+            "plan": self.plan.to_json(),
+            "reason": self.reason,
+            "budget": to_json(self.budget),
+            "speed": self.chosen.measured.speed,
+            "measured": vars(self.chosen.measured),
+            "errors": vars(self.chosen.errors),
+            "timed_atoms": self.conditions.total,
+            "cost_model_error": statistics.median(self.cost_errors),
+            "chosen": self.chosen.number,
+            "front": [each.number for each in self.front],
+            "tried": [tried_json(each) for each in self.journal.tried],
+            "finalists": [finalist_json(each) for each in self.journal.finalists],
+            "cost_errors": list(self.cost_errors),
+        }

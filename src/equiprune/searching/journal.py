@@ -1,0 +1,159 @@
+"""The journal of a search: what was tried and found so far, so that an interrupted search goes on and ends the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from equiprune.blocks import PruningPlan
+from equiprune.errors import EquipruneError, OutputError
+from equiprune.files.atomic import read_json, write_json
+from equiprune.files.settings import first_difference
+from equiprune.searching.budget import Cost
+from equiprune.searching.cost_model import Measurement
+
+_FORMAT = "equiprune-search-1"
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Mean absolute differences from the labels of structures that were held out: meV/atom, meV/Angstrom.
+
+    The energy is None where no structure has a label of it.
+    """
+
+    energy: float | None
+    forces: float
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate that was built and repaired.
+
+    Attributes:
+        number: of the candidate.
+        made: how it was found.
+        shape: what it loses besides channels, in words.
+        plan: what it keeps.
+        predicted: its cost by the cost model.
+        errors: after the repair, without any training; None where it could not be built or evaluated.
+    """
+
+    number: int
+    made: str
+    shape: str
+    plan: PruningPlan
+    predicted: Cost
+    errors: Errors | None
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """A candidate that was measured, and trained briefly.
+
+    Attributes:
+        number: of the candidate.
+        plan: what it keeps; its widths are those that keep the budget as measured.
+        measured: its cost.
+        spread: of repeated timings.
+        errors: after brief training.
+    """
+
+    number: int
+    plan: PruningPlan
+    measured: Cost
+    spread: float
+    errors: Errors
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Everything found so far.
+
+    Attributes:
+        asked: the request, which must be the same to go on.
+        costs: measurements behind the cost model.
+        tried: candidates, in order; `rounds` may have several.
+        finalists: of all rounds.
+    """
+
+    asked: Mapping[str, Any]
+    costs: tuple[Measurement, ...] = ()
+    tried: tuple[Tried, ...] = ()
+    finalists: tuple[Finalist, ...] = field(default=())
+
+    def with_cost(self, found: Measurement) -> Journal:
+        """One more measurement."""
+        return replace(self, costs=(*self.costs, found))
+
+    def with_tried(self, found: Tried) -> Journal:
+        """One more candidate."""
+        return replace(self, tried=(*self.tried, found))
+
+    def with_finalist(self, found: Finalist) -> Journal:
+        """One more finalist."""
+        return replace(self, finalists=(*self.finalists, found))
+
+    def finalist(self, number: int) -> Finalist | None:
+        """The finalist of this number, if it was finished."""
+        return next((each for each in self.finalists if each.number == number), None)
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        costs = [each.to_json() for each in self.costs]
+        tried, finalists = map(list, (map(tried_json, self.tried), map(finalist_json, self.finalists)))
+        found = {"costs": costs, "tried": tried, "finalists": finalists}
+        write_json(path, {"format": _FORMAT, "asked": dict(self.asked), **found})
+
+    @classmethod
+    def begun(cls, path: Path, asked: Mapping[str, Any]) -> Journal:
+        """The journal of a file, or an empty one.
+
+        Raises:
+            OutputError: it is of another search, or damaged.
+        """
+        if not path.exists():
+            return cls(asked)
+        stored = read_json(path, "journal of a search")
+        try:
+            if stored["format"] != _FORMAT:
+                raise ValueError("another format")
+            if stored["asked"] != dict(asked):
+                what = first_difference(stored["asked"], asked)
+                raise OutputError(
+                    f"'{path}' is of an interrupted search that asked for something else: {what} differs. Repeat the "
+                    "command it belongs to, or remove the folder to start anew."
+                )
+            costs = tuple(map(Measurement.from_json, stored["costs"]))
+            tried = tuple(map(_tried, stored["tried"]))
+            return cls(asked, costs, tried, tuple(map(_finalist, stored["finalists"])))
+        except OutputError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, EquipruneError) as error:
+            raise OutputError(f"'{path}', the journal of a search, is damaged. Remove it to start anew.") from error
+
+
+def tried_json(found: Tried) -> dict[str, Any]:
+    """A candidate as JSON."""
+    errors = None if found.errors is None else vars(found.errors)
+    words = {"number": found.number, "made": found.made, "shape": found.shape}
+    return words | {"plan": found.plan.to_json(), "predicted": vars(found.predicted), "errors": errors}
+
+
+def finalist_json(found: Finalist) -> dict[str, Any]:
+    """A finalist as JSON."""
+    cost = {"measured": vars(found.measured), "spread": found.spread}
+    return {"number": found.number, "plan": found.plan.to_json(), **cost, "errors": vars(found.errors)}
+
+
+def _tried(value: Mapping[str, Any]) -> Tried:
+    errors = None if value["errors"] is None else Errors(**value["errors"])
+    plan, predicted = PruningPlan.from_json(value["plan"]), Cost(**value["predicted"])
+    return Tried(int(value["number"]), value["made"], value["shape"], plan, predicted, errors)
+
+
+def _finalist(value: Mapping[str, Any]) -> Finalist:
+    plan, measured = PruningPlan.from_json(value["plan"]), Cost(**value["measured"])
+    return Finalist(int(value["number"]), plan, measured, float(value["spread"]), Errors(**value["errors"]))

@@ -1,0 +1,307 @@
+"""Rounds of a search: many candidates repaired, the best few measured and trained briefly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from equiprune.blocks import PruningPlan
+from equiprune.errors import EquipruneError, TargetError
+from equiprune.evaluation.accuracy import evaluate
+from equiprune.files.settings import to_json
+from equiprune.potentials.potential import Potential
+from equiprune.pruning.repair import FEWEST, WorseError, can_repair, repair
+from equiprune.pruning.slicing import prune
+from equiprune.searching.budget import Cost
+from equiprune.searching.candidates import Asked, Candidate
+from equiprune.searching.cost_model import Conditions, CostModel, measured
+from equiprune.searching.journal import Errors, Finalist, Journal, Tried
+from equiprune.searching.shapes import Shape
+from equiprune.training.arguments import Watchers
+from equiprune.training.recipe import Recipe
+from equiprune.training.signals import StoppedError
+from equiprune.training.trainer import train
+
+_CHANGED = 1 / 3
+"""Share of the candidates that are changed from the best so far."""
+_PARENTS = 3
+"""Number of the best candidates that others are changed from."""
+_OTHER_SHAPE = 0.3
+"""Probability that a changed candidate has another shape as well."""
+_TRIES = 8
+"""Changes that are drawn until one keeps the budget and is new."""
+_FITS = (0.95, 1.0)
+"""Measured cost over the budget of what is taken as it is."""
+_SIZES = 5
+"""Sizes that a finalist is measured in until one keeps the budget."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Numbers that say how long a search takes.
+
+    Attributes:
+        measured: models that the cost model is fitted to.
+        candidates: models that are built, repaired and compared.
+        finalists: models that are measured and trained briefly.
+        steps: of that training.
+        structures: most structures that a repair looks at, and most that errors are of.
+
+    Raises:
+        TargetError: less than one of something.
+    """
+
+    measured: int = 20
+    candidates: int = 24
+    finalists: int = 3
+    steps: int = 200
+    structures: int = 60
+
+    def __post_init__(self) -> None:
+        for name, least in (("measured", 6), ("candidates", 1), ("finalists", 1), ("steps", 0), ("structures", FEWEST)):
+            if getattr(self, name) < least:
+                raise TargetError(f"`{name}` {getattr(self, name)} is not possible: give {least} or more.")
+
+    @property
+    def total(self) -> int:
+        """Steps that a search reports: models measured, tried, and trained."""
+        return self.measured + self.candidates + self.finalists
+
+
+@dataclass(frozen=True)
+class Material:
+    """Material that candidates are made and judged with.
+
+    Attributes:
+        parent: the model that is pruned.
+        training: labelled structures for repair and brief training.
+        held_out: labelled structures that errors are of.
+        conditions: what is timed.
+        repeats: timed turns of a finalist.
+        recipe: of brief training; its epochs are not looked at.
+        folder: of the runs.
+        seed: of everything that is drawn.
+    """
+
+    parent: Potential
+    training: Sequence[Atoms]
+    held_out: Sequence[Atoms]
+    conditions: Conditions
+    repeats: int
+    recipe: Recipe
+    folder: Path
+    seed: int
+
+    def built(self, plan_of: Candidate, effort: Effort) -> Potential:
+        """The pruned model, repaired where that is possible and helps."""
+        child = prune(self.parent, plan_of.plan, note={"search": plan_of.made})
+        some = spread(self.training, effort.structures)
+        if not can_repair(child) or len(some) < FEWEST:
+            return child
+        try:
+            return repair(child, self.parent, some, seed=self.seed).potential
+        except WorseError:
+            return child
+
+    def errors(self, potential: Potential, effort: Effort) -> Errors:
+        """Differences from the labels of structures that were held out."""
+        [found] = evaluate({"": potential}, spread(self.held_out, effort.structures))
+        forces = found.mae("forces")
+        return Errors(found.mae("energy"), float("inf") if forces is None else forces)
+
+    def trained(self, potential: Potential, number: int, effort: Effort) -> Potential:
+        """The model after brief training."""
+        if not effort.steps:
+            return potential
+        batch = self.recipe.batch_size
+        some = spread(self.training, effort.steps * batch)
+        recipe = replace(self.recipe, epochs=max(1, effort.steps * batch // len(some)))
+        return train(potential, some, recipe, self.folder / f"finalist-{number}", watchers=Watchers())
+
+
+def spread(structures: Sequence[Atoms], most: int) -> list[Atoms]:
+    """At most so many structures, evenly from first to last."""
+    chosen = np.unique(np.linspace(0, len(structures) - 1, min(most, len(structures))).round().astype(int))
+    return [structures[int(i)] for i in chosen]
+
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Round:
+    """One budget: its candidates, and the best of them.
+
+    Attributes:
+        asked: the model, constraints, budget, costs.
+        shapes: what models may lose besides channels.
+        material: what candidates are made and judged with.
+        effort: how many of everything.
+        first: the number of the first candidate.
+        costs: the cost model.
+    """
+
+    asked: Asked
+    shapes: Sequence[Shape]
+    material: Material
+    effort: Effort
+    first: int
+    costs: CostModel
+
+    def tried(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
+        """The journal with all candidates of this round."""
+        for number in range(self.first, self.first + self.effort.candidates):
+            before = [each for each in journal.tried if each.number < number]
+            if any(each.number == number for each in journal.tried):
+                continue
+            candidate = self._proposed(number, before)
+            if candidate is None:
+                break
+            found = Tried(number, candidate.made, _words(candidate.shape), candidate.plan, candidate.predicted, None)
+            found = replace(found, errors=self._errors(candidate))
+            journal = journal.with_tried(found)
+            keep(journal)
+            say(_line(found))
+        return journal
+
+    def finalists(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
+        """The journal with the best candidates of this round measured and trained briefly."""
+        done = 0
+        for each in sorted(self._good(journal), key=lambda each: each.errors.forces if each.errors else np.inf):
+            if done == self.effort.finalists:
+                break
+            if journal.finalist(each.number) is None:
+                found = self._finalist(each)
+                if found is None:
+                    say(f"Candidate {each.number}: no size of it was measured within the budget.")
+                    continue
+                journal = journal.with_finalist(found)
+                keep(journal)
+                say(
+                    f"Candidate {each.number}: {found.measured.speed:.2f} times as fast, measured; forces "
+                    f"{found.errors.forces:.1f} meV/Angstrom after brief training."
+                )
+            done += 1
+        return journal
+
+    def best(self, journal: Journal) -> Finalist | None:
+        """The finalist of this round with the smallest error of forces."""
+        mine = [each for each in journal.finalists if self._is_mine(each.number)]
+        return min(mine, key=lambda each: each.errors.forces, default=None)
+
+    def _is_mine(self, number: int) -> bool:
+        return self.first <= number < self.first + self.effort.candidates
+
+    def _good(self, journal: Journal) -> list[Tried]:
+        return [each for each in journal.tried if self._is_mine(each.number) and each.errors is not None]
+
+    # Proposals.
+
+    def _proposed(self, number: int, before: Sequence[Tried]) -> Candidate | None:
+        """The next candidate: every shape first, then changes of the best so far; None where there is nothing new.
+
+        The first shape is tried with even widths and with those that importance asks for; the others with what was
+        better there.
+        """
+        mine = [each for each in before if self._is_mine(each.number)]
+        seen = {_key(each.plan) for each in mine}
+        systematic = max(2, round(self.effort.candidates * (1 - _CHANGED)))
+        if number - self.first < systematic:
+            fresh = (c for c in self._systematic(mine) if c is not None and _key(c.plan) not in seen)
+            if found := next(fresh, None):
+                return found
+        best = sorted((t for t in mine if t.errors), key=lambda t: t.errors.forces if t.errors else np.inf)[:_PARENTS]
+        random = np.random.default_rng([self.material.seed, number])
+        for _ in range(_TRIES if best else 0):
+            start = best[int(random.integers(len(best)))]
+            changed = self._changed(start, random)
+            if changed is not None and _key(changed.plan) not in seen:
+                return changed
+        return None
+
+    def _systematic(self, mine: Sequence[Tried]) -> Iterator[Candidate | None]:
+        for shape in self.shapes[:1]:
+            yield self.asked.even(shape)
+            yield self.asked.by_importance(shape)
+        forces = {each.made: each.errors.forces for each in reversed(mine) if each.errors}
+        by_hand = forces.get("even widths", np.inf) <= forces.get("by importance", np.inf)
+        for shape in self.shapes[1:]:
+            yield self.asked.even(shape) if by_hand else self.asked.by_importance(shape)
+        for shape in self.shapes[1:]:
+            yield self.asked.by_importance(shape) if by_hand else self.asked.even(shape)
+
+    def _changed(self, start: Tried, random: np.random.Generator) -> Candidate | None:
+        shape = next((s for s in self.shapes if _words(s) == start.shape), ())
+        if random.random() < _OTHER_SHAPE:
+            shape = self.shapes[int(random.integers(len(self.shapes)))]
+        return self.asked.changed(self.asked.restored(start.made, shape, start.plan), start.number, shape, random)
+
+    # Building and measuring.
+
+    def _errors(self, candidate: Candidate) -> Errors | None:
+        try:
+            child = self.material.built(candidate, self.effort)
+            found = self.material.errors(child, self.effort)
+        except StoppedError:
+            raise
+        except EquipruneError:
+            return None
+        return found if np.isfinite(found.forces) else None
+
+    def _finalist(self, tried: Tried) -> Finalist | None:
+        shape = next((s for s in self.shapes if _words(s) == tried.shape), ())
+        sized = self._sized(self.asked.restored(tried.made, shape, tried.plan))
+        if sized is None:
+            return None
+        candidate, cost, spread_of_times = sized
+        child = self.material.built(candidate, self.effort)
+        child = self.material.trained(child, tried.number, self.effort)
+        return Finalist(tried.number, candidate.plan, cost, spread_of_times, self.material.errors(child, self.effort))
+
+    def _sized(self, candidate: Candidate) -> tuple[Candidate, Cost, float] | None:
+        """The candidate in a size that keeps the budget as measured, as large as that allows; None if there is none."""
+        best: tuple[Candidate, Cost, float] | None = None
+        for _ in range(_SIZES):
+            child = prune(self.material.parent, candidate.plan)
+            found = measured(self.material.parent, child, self.material.conditions, self.material.repeats)
+            cost = self.costs.of(found, child.architecture)
+            excess = self.asked.budget.excess(cost)
+            if excess <= _FITS[1] and (best is None or cost.time > best[1].time):
+                best = (candidate, cost, found.spread)
+            predicted = self.asked.budget.excess(candidate.predicted)
+            if _FITS[0] <= excess <= _FITS[1]:
+                break
+            margin = predicted / max(excess, 1e-6) * sum(_FITS) / 2
+            resized = self.asked.again(candidate, margin)
+            if resized is None or _key(resized.plan) == _key(candidate.plan):
+                break
+            candidate = resized
+        return best
+
+
+def _key(plan: PruningPlan) -> str:
+    """Numbers of channels, which say whether a model was tried before."""
+    return repr(sorted((name, str(mask.kept_irreps)) for name, mask in plan.masks.items()))
+
+
+def _words(shape: Shape) -> str:
+    """A shape in words: targets as flags of 'equiprune prune', without dashes."""
+    return ", ".join(" ".join(map(_plain, to_json(target).values())) for target in shape) or "widths only"
+
+
+def _plain(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _line(found: Tried) -> str:
+    what = (
+        f"Candidate {found.number} ({found.made}; {found.shape}): {found.predicted.speed:.2f} times as fast, predicted"
+    )
+    if found.errors is None:
+        return f"{what}; it could not be built or evaluated."
+    return f"{what}; forces {found.errors.forces:.1f} meV/Angstrom after repair."
