@@ -15,6 +15,7 @@ from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.blocks.linear_map import kept_columns, matrix
 from equiprune.errors import StructureError, TargetError
 from equiprune.potentials.observing import observed
+from equiprune.pruning import parent_view
 from equiprune.pruning import repair as module
 from equiprune.pruning.least_squares import NormalEquations, cross_validated
 from equiprune.pruning.rotation import rotated
@@ -99,8 +100,8 @@ def test_each_map_is_the_least_squares_of_what_goes_in(
 ) -> None:
     """Without a ridge, what the first maps leave unexplained has nothing to do with their inputs."""
     monkeypatch.setattr(module, "cross_validated", lambda folds: module.total(folds).solved(1e-14))
-    monkeypatch.setattr(module, "_displaced", lambda atoms, *_: atoms)
-    monkeypatch.setattr(module, "_STEP", 0.0)  # features alone
+    monkeypatch.setattr(parent_view, "_displaced", lambda atoms, *_: atoms)
+    monkeypatch.setattr(parent_view, "_STEP", 0.0)  # features alone
     monkeypatch.setattr(module, "_check_helped", lambda *_: None)
     after = ep.repair(child, parent, structures).potential
     plan = module.plan_between(parent, child)

@@ -22,37 +22,28 @@ element.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 
 import numpy as np
 import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.adapters.capabilities import HasAtomicEnergies, HasLinearMaps, Weights
+from equiprune.adapters.capabilities import HasAtomicEnergies, Weights
 from equiprune.adapters.history import Repaired
 from equiprune.blocks import LinearMap, PruningPlan
 from equiprune.blocks.linear_map import Mixing, kept_columns, matrix, mixings
-from equiprune.errors import StructureError, TargetError
+from equiprune.errors import TargetError
 from equiprune.potentials.observing import observed
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 from equiprune.pruning.inheritance import head_of, plan_between
 from equiprune.pruning.least_squares import NormalEquations, cross_validated, total
+from equiprune.pruning.parent_view import FOLDS, ParentView, Sample, maps_of, modules_of, summed
 from equiprune.pruning.rotation import rotated
-from equiprune.structures.batching import batches
-from equiprune.structures.graph import AtomicGraph
+from equiprune.structures.checks import check_structures
 
-FEWEST = 10
-"""Structures without which nothing can be held out."""
-_FOLDS = 4
-_HELD_OUT = 5
-"""Number of structures of which one is held out."""
-_STEP = 0.01
-"""Displacement along which features change, root mean square in Angstrom; a strain of a tenth of it goes with it."""
-_BATCH_ATOMS = 64
 _FEW = 4
 """An element with so few atoms has its reference energy changed by half of what they say."""
 
@@ -85,33 +76,10 @@ class Repair:
     maps: int
 
 
-@dataclass(frozen=True)
-class _Sample:
-    """Structures in two places that differ by a small step: of one graph, the first half of the atoms and the second.
-
-    Attributes:
-        fold: structures of other folds have nothing to do with these.
-        graph: of both.
-        counts: how much each atom counts, (2 * atoms,).
-        outputs: by module, what should come out of it, (2 * atoms, columns).
-        atom_energies: in the parent, (2 * atoms,) eV.
-    """
-
-    fold: int
-    graph: AtomicGraph
-    counts: Tensor
-    outputs: Mapping[str, Tensor]
-    atom_energies: Tensor
-
-
-_Pairs = tuple[int, AtomicGraph, Tensor]
-"""Fold, graph and counts of a sample that the parent has not seen yet."""
-
-
 def repair(
     child: Potential,
-    parent: Potential,
-    structures: Sequence[Atoms],
+    parent: Potential | ParentView,
+    structures: Sequence[Atoms] = (),
     *,
     rattle: float = 0.15,
     seed: int = 0,
@@ -119,14 +87,13 @@ def repair(
 ) -> Repair:
     """The pruned model with its linear maps fitted to what its parent makes of structures, without labels.
 
-    Computed in float64 on the device of the child; memory holds the results of all maps for each atom twice.
+    Computed in float64 on the device of the child.
 
     Args:
         child: pruned from ``parent``; left unchanged.
-        parent: the model it was pruned from.
-        structures: at least `FEWEST`, of the chemistry the model is for; labels are not looked at. One in five is held
-            out.
-        rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
+        parent: the model it was pruned from, or what that makes of structures: then the others are left out.
+        structures: see `ParentView.of`, as for ``rattle`` and ``seed``.
+        rattle: the largest displacement.
         seed: of the displacements.
         progress: called with 1 after each of the `repair_steps`.
 
@@ -135,102 +102,48 @@ def repair(
         WorseError: the forces of the repaired model are further from its parent's than before.
         StructureError: too few structures, or some that the models cannot evaluate.
     """
-    _maps(child)  # refused before any work where there are none
-    plan = plan_between(parent, child)
-    if len(structures) < FEWEST:
-        raise StructureError(
-            f"{len(structures)} structures are too few to repair a model: one in five is held out to see whether it "
-            f"helped. Give {FEWEST} or more; labels are not needed."
+    maps_of(child)  # refused before any work where there are none
+    seen_by = parent.teacher if isinstance(parent, ParentView) else parent
+    plan = plan_between(seen_by, child)
+    if not isinstance(parent, ParentView):
+        check_structures(structures, child.elements)
+        headed = Potential.create(
+            seen_by.adapter, seen_by.checkpoint, torch.float64, head_of(seen_by, child, plan), child.device
         )
-    random = np.random.default_rng(seed)
-    displaced = [_displaced(atoms, rattle, random) for atoms in structures]
-    held_out = displaced[::_HELD_OUT]
-    used = [atoms for i, atoms in enumerate(displaced) if i % _HELD_OUT]
-    head = head_of(parent, child, plan)
-    teacher = Potential.create(parent.adapter, parent.checkpoint, torch.float64, head, child.device)
-    expected = teacher.predict(held_out)
+        parent = ParentView.of(headed, structures, rattle=rattle, seed=seed)
+    progress(1)
     child64 = child.with_dtype(torch.float64)
-    before = _disagreement(child64, expected, held_out)
-    fitted, maps = _fitted(child, teacher, plan, _samples(child64, used, random), progress)
-    after = _disagreement(fitted, expected, held_out)
+    before = _disagreement(child64, parent.expected, parent.held_out)
+    fitted, maps = _fitted(child64, parent, plan, progress)
+    after = _disagreement(fitted, parent.expected, parent.held_out)
     _check_helped(before, after)
-    return Repair(_repaired(child, fitted, Repaired(len(structures), rattle, seed)), before, after, maps)
+    return Repair(_repaired(child, fitted, parent.step), before, after, maps)
 
 
-def _fitted(
-    child: Potential, teacher: Potential, plan: PruningPlan, pairs: Iterable[_Pairs], progress: Progress
-) -> tuple[Potential, int]:
+def _fitted(child: Potential, parent: ParentView, plan: PruningPlan, progress: Progress) -> tuple[Potential, int]:
     """The child in float64 with every map fitted, and how many those are."""
-    start = rotated(child, teacher, plan)
-    rotation = replace(child.checkpoint, weights=start.weights)
-    fitted = Potential.create(child.adapter, rotation, torch.float64, child.head, child.device)
-    maps = [[linear for linear in group if linear.module not in start.settled] for group in _maps(child)]
-    theirs = {linear.module: linear for group in _maps(teacher) for linear in group}
+    start = rotated(child, parent.teacher, plan)
+    fitted = child.with_weights(replace(child.checkpoint, weights=start.weights))
+    maps = [[linear for linear in group if linear.module not in start.settled] for group in maps_of(child)]
+    theirs = {linear.module: linear for group in maps_of(parent.teacher) for linear in group}
     columns = {
         linear.module: kept_columns(theirs[linear.module].last.outputs, linear.last.outputs, plan)
         for group in maps
         for linear in group
     }
-    samples = [_shown(teacher, pair, maps, columns) for pair in pairs]
-    progress(1)
     for group in maps:
         if group:
-            _fit(fitted, group, samples)
+            _fit(fitted, group, parent.samples, columns)
         progress(1)
-    return _with_references(fitted, samples), len(columns)
+    return _with_references(fitted, parent.samples), len(columns)
 
 
 def repair_steps(child: Potential) -> int:
     """Number of times that `repair` reports progress."""
-    return 1 + len(_maps(child))
-
-
-def can_repair(potential: Potential) -> bool:
-    """True if the architecture shows linear maps."""
-    return isinstance(potential.adapter, HasLinearMaps)
-
-
-def _maps(potential: Potential) -> Sequence[Sequence[LinearMap]]:
-    adapter = potential.adapter
-    if not isinstance(adapter, HasLinearMaps):
-        raise TargetError(
-            f"{adapter.name} models cannot be repaired in closed form: their adapter shows no linear maps. Retrain the "
-            "pruned model as it is, with 'equiprune train'."
-        )
-    return adapter.linear_maps(potential.architecture)
+    return 1 + len(maps_of(child))
 
 
 # Structures.
-
-
-def _displaced(atoms: Atoms, rattle: float, random: np.random.Generator) -> Atoms:
-    """A copy without labels, displaced by an amount of its own."""
-    size = random.uniform(0, rattle)
-    moved = atoms.positions + random.normal(0, 1, atoms.positions.shape) * size
-    return Atoms(atoms.numbers, moved, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
-
-
-def _apart(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, Atoms]:
-    """The structure half a step forward and back, along a random displacement and a random strain."""
-    step = random.normal(0, _STEP, atoms.positions.shape)
-    strain = random.normal(0, _STEP / 10, (3, 3)) if atoms.pbc.all() else np.zeros((3, 3))
-    forward, back = atoms.copy(), atoms.copy()
-    for copy, sign in ((forward, 0.5), (back, -0.5)):
-        copy.set_cell(copy.cell.array @ (np.eye(3) + sign * (strain + strain.T) / 2), scale_atoms=True)
-        copy.positions += sign * step
-    return forward, back
-
-
-def _samples(potential: Potential, structures: Sequence[Atoms], random: np.random.Generator) -> Iterator[_Pairs]:
-    present = np.bincount(np.concatenate([atoms.numbers for atoms in structures]))
-    counts = torch.as_tensor(np.maximum(present, 1) ** -0.5, device=potential.device)
-    for fold in range(_FOLDS):
-        pairs = [_apart(atoms, random) for atoms in structures[fold::_FOLDS]]
-        waiting = iter(pairs)
-        for batch in batches([forward for forward, _ in pairs], _BATCH_ATOMS):
-            chosen = list(islice(waiting, len(batch)))
-            graph = potential.graph([*(forward for forward, _ in chosen), *(back for _, back in chosen)])
-            yield fold, graph, counts[graph.numbers]
 
 
 def _disagreement(potential: Potential, expected: Sequence, structures: Sequence[Atoms]) -> Disagreement:
@@ -254,40 +167,22 @@ def _check_helped(before: Disagreement, after: Disagreement) -> None:
 # Features.
 
 
-def _summed(seen: Mapping[str, tuple[Tensor, Tensor]], linear: LinearMap) -> Tensor:
-    """Results of a map, with what they are added to."""
-    return torch.stack([seen[name][1] for name in (linear.last.module, *linear.added_to)]).sum(0)
+def _fit(
+    fitted: Potential, group: Sequence[LinearMap], samples: Sequence[Sample], columns: Mapping[str, list[int]]
+) -> None:
+    """Change the weights of a group of maps, in place, to what explains the parent's outputs best.
 
-
-def _modules(linears: Iterable[LinearMap]) -> set[str]:
-    """Submodules that say what maps are given and what becomes of it."""
-    return {name for m in linears for name in (m.module, m.last.module, *m.added_to)}
-
-
-def _shown(
-    teacher: Potential, pairs: _Pairs, maps: Sequence[Sequence[LinearMap]], columns: Mapping[str, list[int]]
-) -> _Sample:
-    """The pairs with what the parent makes of them, where the child can follow."""
-    fold, graph, counts = pairs
-    linears = [linear for group in maps for linear in group]
-    seen = observed(teacher, graph, _modules(linears))
-    outputs = {linear.module: _summed(seen, linear)[:, columns[linear.module]] for linear in linears}
-    with torch.no_grad():
-        energies = teacher.evaluate(graph).atom_energies
-    return _Sample(fold, graph, counts, outputs, energies)
-
-
-def _fit(fitted: Potential, group: Sequence[LinearMap], samples: Sequence[_Sample]) -> None:
-    """Change the weights of a group of maps, in place, to what explains the parent's outputs best."""
+    ``columns`` are those of the parent's outputs that the child has, by module.
+    """
     layouts, parameters = fitted.adapter.layouts(fitted.architecture), dict(fitted.module.named_parameters())
     matrices = {linear.module: list(mixings(linear, layouts[linear.weight])) for linear in group}
-    folds: defaultdict[tuple[str, int], list[list[_Kinds]]] = defaultdict(lambda: [[] for _ in range(_FOLDS)])
-    names = _modules(group)
+    folds: defaultdict[tuple[str, int], list[list[_Kinds]]] = defaultdict(lambda: [[] for _ in range(FOLDS)])
+    names = modules_of(group)
     for sample in samples:
         seen = observed(fitted, sample.graph, names)
         for linear in group:
-            wanted, given = sample.outputs[linear.module], seen[linear.module][0]
-            missing = wanted - _summed(seen, linear)
+            wanted, given = sample.outputs[linear.module][:, columns[linear.module]], seen[linear.module][0]
+            missing = wanted - summed(seen, linear)
             for i, mixing in enumerate(matrices[linear.module]):
                 y, right = (_outputs(linear, mixing, features) for features in (missing, wanted))
                 kinds = _kinds(sample.counts, mixing.inputs(given), y, right)
@@ -351,7 +246,7 @@ def _weights(fitted: Potential) -> dict[str, Tensor]:
     return {**fitted.checkpoint.weights, **found}
 
 
-def _with_references(fitted: Potential, samples: Sequence[_Sample]) -> Potential:
+def _with_references(fitted: Potential, samples: Sequence[Sample]) -> Potential:
     """The fitted model, with the mean of what is left of each element's atom energies in its reference energy."""
     adapter = fitted.adapter
     weights: Weights = _weights(fitted)
@@ -365,12 +260,11 @@ def _with_references(fitted: Potential, samples: Sequence[_Sample]) -> Potential
         mean = missing / (atoms + _FEW)
         changes = {z: float(mean[z]) for z in fitted.architecture.elements}
         _, weights = adapter.with_references(fitted.architecture, weights, changes, fitted.head)
-    checkpoint = replace(fitted.checkpoint, weights=weights)
-    return Potential.create(adapter, checkpoint, torch.float64, fitted.head, fitted.device)
+    return fitted.with_weights(replace(fitted.checkpoint, weights=weights))
 
 
 def _repaired(child: Potential, fitted: Potential, step: Repaired) -> Potential:
     """The child with the fitted weights, in its own precision."""
     own = child.checkpoint.weights
     weights = {name: fitted.checkpoint.weights[name].to(weight.dtype) for name, weight in own.items()}
-    return Potential.create(child.adapter, child.checkpoint.after(step, weights), child.dtype, child.head, child.device)
+    return child.with_weights(child.checkpoint.after(step, weights))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from equiprune.errors import EquipruneError, TargetError
 from equiprune.evaluation.accuracy import evaluate
 from equiprune.files.settings import to_json
 from equiprune.potentials.potential import Potential
-from equiprune.pruning.repair import FEWEST, WorseError, can_repair, repair
+from equiprune.pruning.parent_view import FEWEST, ParentView, can_repair
+from equiprune.pruning.repair import WorseError, repair
 from equiprune.pruning.slicing import prune
 from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
@@ -37,6 +39,8 @@ _TRIES = 8
 """Changes that are drawn until one keeps the budget and is new."""
 _FITS = (0.95, 1.0)
 """Measured cost over the budget of what is taken as it is."""
+_FEW_ATOMS = 400
+"""Atoms that candidates are repaired with and compared on."""
 _SIZES = 5
 """Sizes that a finalist is measured in until one keeps the budget."""
 
@@ -50,7 +54,7 @@ class Effort:
         candidates: models that are built, repaired and compared.
         finalists: models that are measured and trained briefly.
         steps: of that training.
-        structures: most structures that a repair looks at, and most that errors are of.
+        structures: most structures that a repair looks at, and most that errors are of: fewer of large ones.
 
     Raises:
         TargetError: less than one of something.
@@ -84,6 +88,7 @@ class Material:
         conditions: what is timed.
         repeats: timed turns of a finalist.
         recipe: of brief training; its epochs are not looked at.
+        effort: how much of everything.
         folder: of the runs.
         seed: of everything that is drawn.
     """
@@ -94,33 +99,41 @@ class Material:
     conditions: Conditions
     repeats: int
     recipe: Recipe
+    effort: Effort
     folder: Path
     seed: int
 
-    def built(self, plan_of: Candidate, effort: Effort) -> Potential:
+    def built(self, plan_of: Candidate) -> Potential:
         """The pruned model, repaired where that is possible and helps."""
         child = prune(self.parent, plan_of.plan, note={"search": plan_of.made})
-        some = spread(self.training, effort.structures)
-        if not can_repair(child) or len(some) < FEWEST:
+        if self._view is None:
             return child
         try:
-            return repair(child, self.parent, some, seed=self.seed).potential
+            return repair(child, self._view).potential
         except WorseError:
             return child
 
-    def errors(self, potential: Potential, effort: Effort) -> Errors:
+    @cached_property
+    def _view(self) -> ParentView | None:
+        """Results of the parent for a few structures; None where models cannot be repaired from them."""
+        some = few(self.training, self.effort.structures)
+        if not can_repair(self.parent) or len(some) < FEWEST:
+            return None
+        return ParentView.of(self.parent, some, seed=self.seed)
+
+    def errors(self, potential: Potential) -> Errors:
         """Differences from the labels of structures that were held out."""
-        [found] = evaluate({"": potential}, spread(self.held_out, effort.structures))
+        [found] = evaluate({"": potential}, few(self.held_out, self.effort.structures))
         forces = found.mae("forces")
         return Errors(found.mae("energy"), float("inf") if forces is None else forces)
 
-    def trained(self, potential: Potential, number: int, effort: Effort) -> Potential:
+    def trained(self, potential: Potential, number: int) -> Potential:
         """The model after brief training."""
-        if not effort.steps:
+        if not self.effort.steps:
             return potential
-        batch = self.recipe.batch_size
-        some = spread(self.training, effort.steps * batch)
-        recipe = replace(self.recipe, epochs=max(1, effort.steps * batch // len(some)))
+        seen = self.effort.steps * self.recipe.batch_size
+        some = spread(self.training, seen)
+        recipe = replace(self.recipe, epochs=max(1, seen // len(some)))
         return train(potential, some, recipe, self.folder / f"finalist-{number}", watchers=Watchers())
 
 
@@ -128,6 +141,12 @@ def spread(structures: Sequence[Atoms], most: int) -> list[Atoms]:
     """At most so many structures, evenly from first to last."""
     chosen = np.unique(np.linspace(0, len(structures) - 1, min(most, len(structures))).round().astype(int))
     return [structures[int(i)] for i in chosen]
+
+
+def few(structures: Sequence[Atoms], most: int) -> list[Atoms]:
+    """At most so many structures, fewer of large ones, but enough to repair a model with where there are."""
+    atoms = sum(map(len, structures)) / max(len(structures), 1)
+    return spread(structures, min(most, max(FEWEST, round(_FEW_ATOMS / max(atoms, 1)))))
 
 
 Say = Callable[[str], None]
@@ -245,8 +264,8 @@ class Round:
 
     def _errors(self, candidate: Candidate) -> Errors | None:
         try:
-            child = self.material.built(candidate, self.effort)
-            found = self.material.errors(child, self.effort)
+            child = self.material.built(candidate)
+            found = self.material.errors(child)
         except StoppedError:
             raise
         except EquipruneError:
@@ -259,9 +278,9 @@ class Round:
         if sized is None:
             return None
         candidate, cost, spread_of_times = sized
-        child = self.material.built(candidate, self.effort)
-        child = self.material.trained(child, tried.number, self.effort)
-        return Finalist(tried.number, candidate.plan, cost, spread_of_times, self.material.errors(child, self.effort))
+        child = self.material.built(candidate)
+        child = self.material.trained(child, tried.number)
+        return Finalist(tried.number, candidate.plan, cost, spread_of_times, self.material.errors(child))
 
     def _sized(self, candidate: Candidate) -> tuple[Candidate, Cost, float] | None:
         """The candidate in a size that keeps the budget as measured, as large as that allows; None if there is none."""

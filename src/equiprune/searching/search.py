@@ -168,7 +168,9 @@ def search(
     timed = Conditions.of(spread(data.structures, _LOOKED_AT), settings.timed_atoms)
     kept = settings.constraints
     model = PruningProblem(parent.adapter, parent.architecture, parent.spaces, kept.heterogeneous)
-    material = Material(parent, training, held_out, timed, _FINAL_REPEATS, settings.recipe, Path(folder), settings.seed)
+    material = Material(
+        parent, training, held_out, timed, _FINAL_REPEATS, settings.recipe, settings.effort, Path(folder), settings.seed
+    )
     scores = scores or calibrate(parent, spread(training, _LOOKED_AT))
     return _Search(model, kept, scores, budget, settings.effort, material, path, watched).found(journal)
 

@@ -1,0 +1,162 @@
+"""A parent as its children are repaired from: what all its linear maps make of structures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from equiprune.adapters.capabilities import HasLinearMaps
+from equiprune.adapters.history import Repaired
+from equiprune.blocks import LinearMap
+from equiprune.errors import StructureError, TargetError
+from equiprune.potentials.observing import observed
+from equiprune.potentials.potential import Potential, Prediction
+from equiprune.structures.batching import batches
+from equiprune.structures.graph import AtomicGraph
+
+FEWEST = 10
+"""Structures without which nothing can be held out."""
+FOLDS = 4
+_HELD_OUT = 5
+"""Number of structures of which one is held out."""
+_STEP = 0.01
+"""Displacement along which features change, root mean square in Angstrom; a strain of a tenth of it goes with it."""
+_BATCH_ATOMS = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Structures in two places that differ by a small step: of one graph, the first half of the atoms and the second.
+
+    Attributes:
+        fold: structures of other folds have nothing to do with these.
+        graph: of both.
+        counts: how much each atom counts, (2 * atoms,).
+        outputs: by module, what comes out of it in the parent, (2 * atoms, columns).
+        atom_energies: in the parent, (2 * atoms,) eV.
+    """
+
+    fold: int
+    graph: AtomicGraph
+    counts: Tensor
+    outputs: Mapping[str, Tensor]
+    atom_energies: Tensor
+
+
+@dataclass(frozen=True)
+class ParentView:
+    """Results of all linear maps of a parent for structures, so that several of its children can be repaired.
+
+    Memory holds them for each atom twice, in float64. See `ParentView.of`.
+    """
+
+    teacher: Potential
+    held_out: Sequence[Atoms]
+    expected: Sequence[Prediction]
+    samples: Sequence[Sample]
+    step: Repaired
+
+    @classmethod
+    def of(cls, parent: Potential, structures: Sequence[Atoms], *, rattle: float = 0.15, seed: int = 0) -> ParentView:
+        """The parent's results, computed in float64 on its device.
+
+        Args:
+            parent: the model that children are pruned from.
+            structures: at least `FEWEST`, of the chemistry the models are for; labels are not looked at. One in five
+                is held out.
+            rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
+            seed: of the displacements.
+
+        Raises:
+            TargetError: the architecture shows no linear maps.
+            StructureError: too few structures, or some that the parent cannot evaluate.
+        """
+        maps = [linear for group in maps_of(parent) for linear in group]
+        if len(structures) < FEWEST:
+            raise StructureError(
+                f"{len(structures)} structures are too few to repair a model: one in five is held out to see whether "
+                f"it helped. Give {FEWEST} or more; labels are not needed."
+            )
+        random = np.random.default_rng(seed)
+        displaced = [_displaced(atoms, rattle, random) for atoms in structures]
+        held_out = displaced[::_HELD_OUT]
+        used = [atoms for i, atoms in enumerate(displaced) if i % _HELD_OUT]
+        teacher = parent.with_dtype(torch.float64)
+        samples = [_shown(teacher, pair, maps) for pair in _pairs(teacher, used, random)]
+        return cls(teacher, held_out, teacher.predict(held_out), samples, Repaired(len(structures), rattle, seed))
+
+
+_Pairs = tuple[int, AtomicGraph, Tensor]
+"""Fold, graph and counts of a sample that the parent has not seen yet."""
+
+
+def can_repair(potential: Potential) -> bool:
+    """True if the architecture shows linear maps."""
+    return isinstance(potential.adapter, HasLinearMaps)
+
+
+def maps_of(potential: Potential) -> Sequence[Sequence[LinearMap]]:
+    """Linear maps in groups, in the order of the forward pass; raises `TargetError` where none are shown."""
+    adapter = potential.adapter
+    if not isinstance(adapter, HasLinearMaps):
+        raise TargetError(
+            f"{adapter.name} models cannot be repaired in closed form: their adapter shows no linear maps. Retrain the "
+            "pruned model as it is, with 'equiprune train'."
+        )
+    return adapter.linear_maps(potential.architecture)
+
+
+def _displaced(atoms: Atoms, rattle: float, random: np.random.Generator) -> Atoms:
+    """A copy without labels, displaced by an amount of its own."""
+    size = random.uniform(0, rattle)
+    moved = atoms.positions + random.normal(0, 1, atoms.positions.shape) * size
+    return Atoms(atoms.numbers, moved, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
+
+
+def _apart(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, Atoms]:
+    """The structure half a step forward and back, along a random displacement and a random strain."""
+    step = random.normal(0, _STEP, atoms.positions.shape)
+    strain = random.normal(0, _STEP / 10, (3, 3)) if atoms.pbc.all() else np.zeros((3, 3))
+    forward, back = atoms.copy(), atoms.copy()
+    for copy, sign in ((forward, 0.5), (back, -0.5)):
+        copy.set_cell(copy.cell.array @ (np.eye(3) + sign * (strain + strain.T) / 2), scale_atoms=True)
+        copy.positions += sign * step
+    return forward, back
+
+
+def _pairs(potential: Potential, structures: Sequence[Atoms], random: np.random.Generator) -> Iterator[_Pairs]:
+    present = np.bincount(np.concatenate([atoms.numbers for atoms in structures]))
+    counts = torch.as_tensor(np.maximum(present, 1) ** -0.5, device=potential.device)
+    for fold in range(FOLDS):
+        pairs = [_apart(atoms, random) for atoms in structures[fold::FOLDS]]
+        waiting = iter(pairs)
+        for batch in batches([forward for forward, _ in pairs], _BATCH_ATOMS):
+            chosen = list(islice(waiting, len(batch)))
+            graph = potential.graph([*(forward for forward, _ in chosen), *(back for _, back in chosen)])
+            yield fold, graph, counts[graph.numbers]
+
+
+def summed(seen: Mapping[str, tuple[Tensor, Tensor]], linear: LinearMap) -> Tensor:
+    """Results of a map, with what they are added to."""
+    return torch.stack([seen[name][1] for name in (linear.last.module, *linear.added_to)]).sum(0)
+
+
+def modules_of(linears: Iterable[LinearMap]) -> set[str]:
+    """Submodules that say what maps are given and what becomes of it."""
+    return {name for m in linears for name in (m.module, m.last.module, *m.added_to)}
+
+
+def _shown(teacher: Potential, pairs: _Pairs, maps: Sequence[LinearMap]) -> Sample:
+    """The pairs with what the parent makes of them."""
+    fold, graph, counts = pairs
+    seen = observed(teacher, graph, modules_of(maps))
+    outputs = {linear.module: summed(seen, linear) for linear in maps}
+    with torch.no_grad():
+        energies = teacher.evaluate(graph).atom_energies
+    return Sample(fold, graph, counts, outputs, energies)
