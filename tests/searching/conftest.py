@@ -11,7 +11,7 @@ import equiprune as ep
 from equiprune.searching import cost_model
 from equiprune.searching.work import work
 
-PRICES = {"radial_ messages": 3.0, "linear_down_ multiplications": 2.0, "node_feats numbers": 1.0}
+PRICES = {"radial__layer1_weight messages": 3.0, "linear_down__weight multiplications": 0.2, "node_feats numbers": 1.0}
 """Milliseconds of each kind of work, and the time that every model takes."""
 CONSTANT = 40.0
 
