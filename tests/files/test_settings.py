@@ -47,6 +47,7 @@ VALUES: list[Any] = [
     *(ep.Correlation((3, 2)), ep.Interactions(2), ep.Channels(4), ep.HiddenChannels(5), ep.Parameters(0.5, 0.1)),
     *(ep.RadialWidth((4, 3)), ep.RadialBasis(5), ep.Elements((1, 8)), ep.Heads(("a", "b")), ep.Lossless()),
     ep.FromPlan(PLAN),
+    ep.Budget(3.0, 8e9, 5000, 0.5, 40.0),
 ]
 
 
@@ -64,7 +65,17 @@ def test_every_kind_is_tried() -> None:
 
 
 _NEWER_TERMS = (Term, FeatureTerm, Objective)
-NEWER = (*_NEWER_TERMS, Optimisation, Recipe, Substitution, Relaxation, Screening, ep.HiddenIrreps, ep.FromPlan)
+NEWER = (
+    *_NEWER_TERMS,
+    Optimisation,
+    Recipe,
+    Substitution,
+    Relaxation,
+    Screening,
+    ep.HiddenIrreps,
+    ep.FromPlan,
+    ep.Budget,
+)
 OLD = [value for value in VALUES if type(value) not in NEWER]
 
 

@@ -38,9 +38,8 @@ def seconds(potential: ep.Potential) -> float:
     return 1e-3 * (CONSTANT + sum(price * amounts.get(kind, 0.0) for kind, price in PRICES.items()))
 
 
-@pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """A machine with exact timings; lists the models that were timed beside their parent."""
+def pretend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Make every machine one with exact timings; lists the models that were timed beside their parent."""
     timed: list[str] = []
 
     def benchmark(
@@ -61,6 +60,12 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(cost_model, "benchmark", benchmark)
     return timed
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A machine with exact timings, and what was timed."""
+    return pretend(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

@@ -114,7 +114,9 @@ def test_constraints_are_kept() -> None:
     rounded = asked(0.7, round_to=2).even(())
     assert rounded is not None
     hidden = {space.name for space in PARENT.spaces if space.role.hidden}
-    assert all(len(kept) % 2 == 0 or len(kept) == 5 for n, m in rounded.plan.masks.items() if n in hidden for kept in m.kept)
+    assert all(
+        len(kept) % 2 == 0 or len(kept) == 5 for n, m in rounded.plan.masks.items() if n in hidden for kept in m.kept
+    )
 
 
 def test_a_budget_that_no_width_keeps_has_no_candidate() -> None:

@@ -21,6 +21,7 @@ COMMANDS = (
     "crystals",
     "label",
     "calibrate",
+    "search",
     "prune",
     "repair",
     "certify",
@@ -41,7 +42,11 @@ def steps(*stages: str) -> dict[str, Step]:
 
 
 def test_every_request_can_be_a_stage() -> None:
-    assert REQUESTS.keys() == set(COMMANDS) == {name for name in app if not name.startswith("-")} - {"run", "demo"}
+    assert (
+        REQUESTS.keys()
+        == set(COMMANDS)
+        == {name for name in app if not name.startswith("-")} - {"run", "demo", "compress"}
+    )
 
 
 def test_every_scalar_is_text_as_on_a_command_line() -> None:
@@ -221,8 +226,9 @@ def test_a_repair_takes_the_newest_structures_and_both_models() -> None:
 def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     written = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.written}
     assert written == {
-        (c, "output") for c in ("crystals", "label", "calibrate", "prune", "repair", "certify", "train", "export")
-    } | {("calibrate", "plot")}
+        (c, "output")
+        for c in ("crystals", "label", "calibrate", "search", "prune", "repair", "certify", "train", "export")
+    } | {("calibrate", "plot"), ("search", "plot")}
     train = KEYS["train"].values()
     unrecorded = {key.name for key in train if Mark.UNRECORDED in key.marks}
     assert unrecorded == {"cache", "workers", "tensorboard", "wandb"}

@@ -1,0 +1,177 @@
+"""``equiprune compress``: from structures and a budget to a model and a page; again, interrupted, and with another budget.
+
+Stages run in this process.
+"""
+
+import io
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from pathlib import Path
+
+import ase.io
+import pytest
+from command_line import Run
+
+import equiprune as ep
+from equiprune.cli import main
+from equiprune.cli.compress import missed_budget
+from equiprune.cli.pipeline import run as pipeline
+from equiprune.cli.pipeline.run import Ended
+from equiprune.commands.compress import Compress
+from equiprune.commands.options.budget import BudgetOptions
+from equiprune.structures.probes import probe_structures
+
+LITTLE = ["--measured", 6, "--candidates", 2, "--finalists", 1, "--steps", 1, "--structures", 10, "--timed-atoms", 4]
+LITTLE += ["--epochs", 1, "--copies", 1]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EQUIPRUNE_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Commands of the stages that ran, in this process."""
+    commands: list[str] = []
+
+    def launch(words: Sequence[str], _: int) -> Ended:
+        commands.append(words[0])
+        with redirect_stdout(io.StringIO()) as said:
+            code = main(list(words))
+        return Ended(code, said.getvalue())
+
+    monkeypatch.setattr(pipeline, "launch", launch)
+    return commands
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    frames = [atoms for seed in range(2) for atoms in probe_structures([1, 6, 8, 14], seed).values()]
+    ase.io.write(tmp_path / "mine.extxyz", frames, format="extxyz")
+    return tmp_path / "mine.extxyz"
+
+
+@pytest.mark.slow
+def test_one_command_from_structures_to_a_model(cli: Run, launched: list[str], data: Path, tmp_path: Path) -> None:
+    out, test = tmp_path / "compact", tmp_path / "test.extxyz"
+    parent = ep.load("toy")
+    ase.io.write(test, list(ep.label(parent, probe_structures([1, 6, 8, 14], 5).values())), format="extxyz")
+    words = ["compress", "toy", "--data", data, "--parameters", 0.6, "--elements", "H,C,O,Si", *LITTLE, "-o", out]
+    ran = cli(*words, "--test", test, "--json")
+    assert ran.code == 0, ran.err
+    stages = ["calibrate", "label", "search", "prune", "repair", "train", "certify", "evaluate", "benchmark"]
+    assert launched == stages
+    assert ran.json["certified"] is True
+    assert ran.json["budget_kept"] is True
+    assert list(ran.json["stages"]) == stages
+    child = ep.load(out / "model")
+    assert child.parameters(trainable_only=True) <= 0.6 * parent.parameters(trainable_only=True)
+    assert [step["step"] for step in child.checkpoint.history][:3] == ["prune", "repair", "train"]
+    page = (out / "report.md").read_text()
+    assert "at most 0.6 of the parameters" in page
+    assert "Certificate: **passed**" in page
+    assert "| pruned and repaired |" in page
+    assert f"Errors against the labels of {test}" in page
+    assert "1.00x" in page
+    # Again: nothing is done, and the same is said.
+    launched.clear()
+    again = cli(*words, "--test", test)
+    assert again.code == 0, again.err
+    assert launched == []
+    assert again.out.strip() == page.strip()
+    # Another budget: calibration and labels stay, and so does the model of before.
+    words[words.index(0.6)] = 0.5
+    other = cli(*words, "--json")
+    assert other.code == 0, other.err
+    assert launched == ["search", "prune", "repair", "train", "certify", "benchmark"]
+    assert "Costs were measured before on this machine." in other.err
+    assert ep.load(out / "model").parameters() < ep.load(out / "model.1").parameters()
+    # What the recipe says is what is run by hand.
+    launched.clear()
+    assert cli("run", out / "recipe.yaml", "-o", out).code == 0
+    assert launched == []
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_goes_on(
+    cli: Run, launched: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["compress", "toy", "--data", data, "--parameters", 0.6, *LITTLE, "-o", tmp_path / "out"]
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("equiprune.searching.rounds.Material.trained", interrupted)
+        assert cli(*words).code == 2
+    assert launched == ["calibrate", "label", "search"]
+    assert not (tmp_path / "out" / "model").exists()
+    assert (tmp_path / "out" / "search" / "search.json.partial" / "journal.json").exists()
+    launched.clear()
+    ran = cli(*words)
+    assert ran.code == 0, ran.err
+    assert launched[0] == "search"
+    assert "Going on from" in ran.err
+    assert ep.load(tmp_path / "out" / "model")
+
+
+def test_dry_run_writes_nothing(cli: Run, data: Path, tmp_path: Path) -> None:
+    ran = cli("compress", "toy", "--data", data, "--faster", 2, "-o", tmp_path / "out", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert "equiprune search toy" in ran.out
+    assert "--faster 2.0" in ran.out
+    assert "--copies 3 --origins" in ran.out
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_go_to_the_stages_that_they_are_for(data: Path) -> None:
+    asked = Compress(
+        "toy", data=data, output="out", budget=BudgetOptions(memory="8GB", atoms=5000, keep_lmax=1), seed=3
+    )
+    stages = {name: settings for stage in asked.stages() for name, settings in stage.items()}
+    assert stages["search"] | {"memory": "8GB", "atoms": "5000", "keep_lmax": "1", "seed": "3"} == stages["search"]
+    assert stages["train"]["preset"] == "sevennet"
+    assert stages["train"]["epochs"] == "20"
+    assert stages["certify"] == {"model": "train", "parent": "parent"}
+    assert "evaluate" not in stages
+    assert list(stages) == ["calibrate", "label", "search", "prune", "repair", "train", "certify", "benchmark"]
+
+
+@pytest.mark.parametrize(("speed", "missed"), [(3.1, False), (2.9, False), (2.8, True)])
+def test_a_missed_budget_is_named(data: Path, speed: float, missed: bool) -> None:
+    asked = Compress("toy", data=data, output="out", budget=BudgetOptions(faster=3.0))
+    results = {"benchmark": [{"atoms_per_second": 100.0}, {"atoms_per_second": 100.0 * speed}]}
+    said = missed_budget(asked, results)
+    assert bool(said) == missed
+    assert not missed or "2.80 times as fast as its parent, measured again at the end, and not 3 times" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ([], "Say what you can afford: --faster"),
+        (["--faster", 0.5], "--faster 0.5 is not possible"),
+        (["--faster", 2, "--epochs", 0], "0 is not possible"),
+        (["--faster", 2, "--elements", "Xx"], "'Xx' is no chemical symbol"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_done(
+    cli: Run, data: Path, tmp_path: Path, words: Sequence[object], says: str
+) -> None:
+    ran = cli("compress", "toy", "--data", data, *words, "-o", tmp_path / "out")
+    assert ran.code == 2
+    assert says in ran.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_structures_and_models_that_are_not_there_are_refused(cli: Run, data: Path, tmp_path: Path) -> None:
+    for words, says in (
+        (["toy", "--data", tmp_path / "none.extxyz"], "none.extxyz"),
+        ([tmp_path / "none.pth", "--data", data], "none.pth"),
+    ):
+        ran = cli("compress", *words, "--faster", 2, "-o", tmp_path / "out")
+        assert ran.code == 2
+        assert says in ran.err
+        assert ran.err.count("\n") == 1
+        assert not (tmp_path / "out").exists()

@@ -1,0 +1,248 @@
+"""A search: it ends in a model that keeps the budget as measured, goes on where it stopped, and says why."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from conftest import pretend, seconds
+
+import equiprune as ep
+from equiprune.errors import OutputError, StructureError, TargetError
+from equiprune.searching import rounds
+from equiprune.searching.journal import Journal
+
+pytestmark = pytest.mark.slow
+
+EFFORT = ep.Effort(measured=10, candidates=6, finalists=2, steps=2, structures=10)
+SETTINGS = ep.SearchSettings(effort=EFFORT, timed_atoms=16)
+FAST = ep.Budget(faster=1.25)
+
+
+def searched(
+    parent: ep.Potential, labelled: list[Atoms], folder: Path, budget: ep.Budget = FAST, **how: Any
+) -> ep.Found:
+    return ep.search(parent, labelled, budget, folder, **({"settings": SETTINGS} | how))
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `found`, and the cache that it left."""
+    return tmp_path_factory.mktemp("found")
+
+
+@pytest.fixture(scope="module")
+def found(parent: ep.Potential, labelled: list[Atoms], kept: Path) -> ep.Found:
+    with pytest.MonkeyPatch.context() as patched:
+        pretend(patched)
+        patched.setenv("EQUIPRUNE_CACHE", str(kept / "cache"))
+        return searched(parent, labelled, kept / "search")
+
+
+def test_the_chosen_model_keeps_the_budget_as_measured(found: ep.Found, parent: ep.Potential) -> None:
+    child = ep.prune(parent, found.plan)
+    speed = seconds(parent) / seconds(child)
+    assert speed >= 1.25
+    assert found.chosen.measured.speed == pytest.approx(speed)
+    assert speed < 1.25 * 1.15, "as large as the budget allows, to a channel"
+    assert len(found.journal.costs) == 10
+    assert len(found.journal.tried) == 6
+    assert len(found.journal.finalists) == 2
+
+
+def test_the_chosen_one_has_the_smallest_error_of_those_that_were_trained(found: ep.Found) -> None:
+    errors = [each.errors.forces for each in found.journal.finalists]
+    assert found.chosen.errors.forces == min(errors)
+    tried = sorted(each.errors.forces for each in found.journal.tried if each.errors)
+    best = {each.number for each in found.journal.tried if each.errors and each.errors.forces <= tried[1]}
+    assert {each.number for each in found.journal.finalists} == best
+
+
+def test_both_ways_of_widths_and_changes_are_tried(found: ep.Found) -> None:
+    made = [each.made for each in found.journal.tried]
+    assert made[:2] == ["even widths", "by importance"]
+    assert any(each.startswith("changed from") for each in made)
+    plans = [json.dumps(each.plan.to_json(), sort_keys=True) for each in found.journal.tried]
+    assert len(set(plans)) == len(plans)
+
+
+def test_errors_are_those_of_the_repaired_models_on_what_was_held_out(
+    found: ep.Found, parent: ep.Potential, labelled: list[Atoms]
+) -> None:
+    first = found.journal.tried[0]
+    training, held_out = ep.SearchData(labelled).split(0)
+    child = ep.repair(ep.prune(parent, first.plan), parent, rounds.few(training, 10), seed=0).potential
+    [right] = ep.evaluate({"": child}, rounds.few(held_out, 10))
+    assert first.errors is not None
+    assert first.errors.forces == pytest.approx(right.mae("forces"), rel=1e-3)
+
+
+def test_the_reason_names_speed_and_error(found: ep.Found) -> None:
+    assert f"{found.chosen.errors.forces:.1f} meV/Angstrom" in found.reason
+    assert f"{found.chosen.measured.speed:.2f} times as fast" in found.reason
+    assert found.reason.count(". ") == 1
+    value = json.loads(json.dumps(found.to_json()))
+    assert ep.PruningPlan.from_json(value["plan"]) == found.plan
+    assert value["cost_model_error"] == np.median(found.cost_errors)
+
+
+def test_nothing_on_the_front_is_slower_and_worse(found: ep.Found) -> None:
+    front = found.front
+    assert front
+    for fast, slow in zip(front, front[1:], strict=False):
+        assert fast.measured.time <= slow.measured.time
+        assert fast.errors.forces > slow.errors.forces
+
+
+@pytest.mark.parametrize("saves", [3, 12, 17])
+def test_an_interrupted_search_ends_in_the_same_choice(
+    saves: int,
+    found: ep.Found,
+    machine: list[str],
+    parent: ep.Potential,
+    labelled: list[Atoms],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After 3 of 10 measurements, 2 of 6 candidates, 1 of 2 finalists."""
+    saved: list[Path] = []
+    save: Callable[[Journal, Path], None] = Journal.save
+
+    def interrupted(journal: Journal, path: Path) -> None:
+        save(journal, path)
+        saved.append(path)
+        if len(saved) == saves:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        searched(parent, labelled, tmp_path / "again")
+    monkeypatch.setattr(Journal, "save", save)
+    before = len(machine)
+    again = searched(parent, labelled, tmp_path / "again")
+    assert again.plan == found.plan
+    assert [each.plan for each in again.journal.tried] == [each.plan for each in found.journal.tried]
+    assert again.chosen.errors == found.chosen.errors
+    assert again.reason == found.reason
+    assert len(machine) - before < 10 + 2 * rounds._SIZES
+
+
+def test_another_budget_measures_no_costs_again(
+    found: ep.Found,
+    machine: list[str],
+    parent: ep.Potential,
+    labelled: list[Atoms],
+    tmp_path: Path,
+    kept: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EQUIPRUNE_CACHE", str(kept / "cache"))
+    said: list[str] = []
+    watched = ep.Watched(say=said.append)
+    other = searched(parent, labelled, tmp_path / "other", ep.Budget(faster=1.5), watched=watched)
+    assert other.journal.costs == found.journal.costs
+    assert len(machine) <= 2 * rounds._SIZES, "finalists alone are measured"
+    assert "Costs were measured before on this machine." in said
+    assert other.chosen.measured.speed >= 1.5
+
+
+def test_a_folder_of_another_search_is_refused(
+    found: ep.Found, parent: ep.Potential, labelled: list[Atoms], kept: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(OutputError, match="asked for something else: budget.faster differs"):
+        searched(parent, labelled, kept / "search", ep.Budget(faster=1.3))
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "journal.json").write_text('{"format": "equiprune-search-1"}')
+    with pytest.raises(OutputError, match="damaged"):
+        searched(parent, labelled, tmp_path / "search")
+
+
+def test_a_model_that_misses_its_budget_when_measured_is_made_smaller(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cost model is wrong by a quarter: everything is slower than it says."""
+    right = ep.Cost
+    honest = rounds.CostModel.__call__
+    monkeypatch.setattr(
+        rounds.CostModel, "__call__", lambda *given: replace(honest(*given), time=0.8 * honest(*given).time)
+    )
+    found = searched(parent, labelled, tmp_path / "search")
+    assert isinstance(found.chosen.measured, right)
+    assert found.chosen.measured.speed >= 1.25
+    assert seconds(parent) / seconds(ep.prune(parent, found.plan)) >= 1.25
+    first = found.journal.tried[found.chosen.number]
+    assert ep.prune(parent, first.plan).parameters() > ep.prune(parent, found.plan).parameters()
+
+
+def test_memory_and_parameters_are_budgets_too(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
+) -> None:
+    per_atom = 1e9 * seconds(parent) / 16
+    budget = ep.Budget(memory=0.85 * per_atom * 100, atoms=100, parameters=0.6)
+    found = searched(parent, labelled, tmp_path / "search", budget)
+    assert found.chosen.measured.parameters <= 0.6
+    assert found.chosen.measured.bytes_per_atom is not None
+    assert found.chosen.measured.bytes_per_atom <= 0.85 * per_atom
+    child = ep.prune(parent, found.plan)
+    assert child.parameters(trainable_only=True) / parent.parameters(trainable_only=True) <= 0.6
+
+
+def test_the_smallest_model_with_an_error_that_is_allowed(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
+) -> None:
+    settings = replace(SETTINGS, effort=replace(EFFORT, candidates=8))
+    loose = searched(parent, labelled, tmp_path / "loose", ep.Budget(max_force_error=1e6), settings=settings)
+    errors = sorted(each.errors.forces for each in loose.journal.finalists)
+    allowed = (errors[0] + errors[-1]) / 2
+    tight = searched(parent, labelled, tmp_path / "tight", ep.Budget(max_force_error=allowed), settings=settings)
+    assert tight.chosen.errors.forces <= allowed
+    assert tight.chosen.measured.speed < loose.chosen.measured.speed
+    assert "smallest that was found to keep forces within" in tight.reason
+    with pytest.raises(TargetError, match="the best reached"):
+        searched(parent, labelled, tmp_path / "none", ep.Budget(max_force_error=1e-6), settings=settings)
+
+
+def test_an_impossible_budget_says_what_is_possible(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
+) -> None:
+    with pytest.raises(TargetError) as refused:
+        searched(parent, labelled, tmp_path / "search", ep.Budget(faster=100.0))
+    assert "No model keeps the budget (at least 100 times as fast). The smallest" in str(refused.value)
+    assert "times as fast and has 0." in str(refused.value)
+
+
+def test_elements_are_cut_where_that_is_asked_for(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
+) -> None:
+    constraints = ep.Constraints((ep.Elements.parse("O,Si"),))
+    found = searched(parent, labelled, tmp_path / "search", settings=replace(SETTINGS, constraints=constraints))
+    assert ep.prune(parent, found.plan).architecture.elements == (8, 14)
+
+
+def test_a_busy_machine_is_named(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("equiprune.searching.cost_model._spread", lambda _: 0.5)
+    settings = replace(SETTINGS, effort=replace(EFFORT, candidates=1, finalists=1, steps=0))
+    searched(parent, labelled, tmp_path / "search", settings=settings, watched=ep.Watched(say=said.append))
+    assert any("The machine is busy: 10 of 10 timings" in line for line in said)
+
+
+def test_what_cannot_be_searched_on_is_refused(parent: ep.Potential, labelled: list[Atoms], tmp_path: Path) -> None:
+    with pytest.raises(StructureError, match="9 structures are too few for a search"):
+        searched(parent, labelled[:9], tmp_path / "search")
+    bare = [*labelled[:11], Atoms(labelled[0].numbers, labelled[0].positions)]
+    with pytest.raises(StructureError, match="Structure 11 has no labels of forces"):
+        searched(parent, bare, tmp_path / "search")
+    assert not (tmp_path / "search").exists()
+
+
+@pytest.mark.parametrize("given", [{"measured": 5}, {"candidates": 0}, {"finalists": 0}, {"steps": -1}])
+def test_too_little_effort_is_refused(given: dict[str, int]) -> None:
+    with pytest.raises(TargetError, match="is not possible: give"):
+        ep.Effort(**given)
