@@ -1,4 +1,4 @@
-"""``equiprune compress``: from structures and a budget to a model and a page; again, interrupted, and with another budget.
+"""``equiprune compress``: from structures and a budget to a model and a page; again, and with another budget.
 
 Stages run in this process.
 """

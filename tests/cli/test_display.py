@@ -28,6 +28,19 @@ def test_elsewhere_there_is_a_line_every_fifty_steps(capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == "train: 50 of 120\ntrain: 110 of 120\n"
 
 
+def test_long_work_says_how_many_minutes_are_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its own pace: what was finished before took no time now."""
+    clock = iter([0.0, 600.0, 1200.0])
+    monkeypatch.setattr(display.time, "monotonic", lambda: next(clock))
+    with progresses(Task("train", 400, 50)) as [step]:
+        for count in (200, 100, 50):
+            step(count)
+    lines = ["200 of 400", "300 of 400, about 10 min left", "350 of 400, about 7 min left"]
+    assert capsys.readouterr().err.splitlines() == [f"train: {line}" for line in lines]
+
+
 def test_of_millions_of_structures_there_are_not_millions_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progresses(checking(30_000)) as [step]:
         for _ in range(30_000):

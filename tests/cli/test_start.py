@@ -25,7 +25,7 @@ def test_help_and_version_import_no_torch(words: list[str], says: str) -> None:
 def test_a_mistyped_command_imports_no_torch_either() -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT, "trian"], capture_output=True, text=True, check=True)
     message, codes = done.stderr.splitlines()
-    assert message.startswith("equiprune: There is no command 'trian'. Did you mean 'train'? There are info, calibrate")
+    assert message.startswith("equiprune: There is no command 'trian'. Did you mean 'train'? There are compress, info")
     assert codes == "2"
 
 

@@ -140,7 +140,7 @@ def test_shapes_lose_least_first_and_keep_the_l_that_is_asked_for() -> None:
 
 
 def test_shapes_of_a_model_of_higher_l() -> None:
-    from equiprune.adapters.toy import ToyAdapter, ToyArchitecture  # noqa: PLC0415
+    from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 
     tall = ToyArchitecture(elements=(1,), cutoff=3.0, hidden_irreps=("4x0e", "4x0e+2x1o", "4x0e"))
     model = PruningProblem(ToyAdapter(), tall, ToyAdapter().spaces(tall))

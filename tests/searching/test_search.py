@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_the_reason_names_speed_and_error(found: ep.Found) -> None:
 def test_nothing_on_the_front_is_slower_and_worse(found: ep.Found) -> None:
     front = found.front
     assert front
-    for fast, slow in zip(front, front[1:], strict=False):
+    for fast, slow in pairwise(front):
         assert fast.measured.time <= slow.measured.time
         assert fast.errors.forces > slow.errors.forces
 
@@ -153,7 +154,7 @@ def test_another_budget_measures_no_costs_again(
 def test_a_folder_of_another_search_is_refused(
     found: ep.Found, parent: ep.Potential, labelled: list[Atoms], kept: Path, tmp_path: Path
 ) -> None:
-    with pytest.raises(OutputError, match="asked for something else: budget.faster differs"):
+    with pytest.raises(OutputError, match=r"asked for something else: budget\.faster differs"):
         searched(parent, labelled, kept / "search", ep.Budget(faster=1.3))
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "journal.json").write_text('{"format": "equiprune-search-1"}')

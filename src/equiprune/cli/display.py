@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from equiprune.errors import OutputError
@@ -82,7 +83,8 @@ def progresses(*tasks: Task) -> Iterator[list[Callable[[int], None]]]:
     if not console.is_terminal:
         yield [_lines(task) for task in tasks]
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    times = (TimeElapsedColumn(), TextColumn("left:"), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), *times)
     with Progress(*columns, console=console, transient=True) as bars:
         yield [_bar(bars, task) for task in tasks]
 
@@ -99,12 +101,23 @@ def _bar(bars: Progress, task: Task) -> Callable[[int], None]:
 
 
 def _lines(task: Task) -> Callable[[int], None]:
-    done = 0
+    done, first, began = 0, 0, 0.0
 
     def step(count: int) -> None:
-        nonlocal done
+        nonlocal done, first, began
+        if not done:  # what an interrupted attempt has finished took no time now
+            first, began = count, time.monotonic()
         if done // task.every != (done + count) // task.every:
-            note(f"{task.label}: {done + count}{f' of {task.total}' if task.total else ''}")
+            of = f" of {task.total}{_left(task.total, done + count, first, began)}" if task.total else ""
+            note(f"{task.label}: {done + count}{of}")
         done += count
 
     return step
+
+
+def _left(total: int, done: int, first: int, began: float) -> str:
+    """Minutes left by the pace since the first step, where there are any."""
+    if done == first:
+        return ""
+    minutes = round((time.monotonic() - began) / (done - first) * (total - done) / 60)
+    return f", about {minutes} min left" if minutes >= 1 else ""

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from scipy.optimize import nnls
 
 from equiprune.adapters import ModelAdapter
 from equiprune.errors import OutputError
@@ -185,6 +184,8 @@ class CostModel:
 
 def _prices(rows: np.ndarray, costs: np.ndarray, ridge: float) -> np.ndarray:
     """Prices, none negative, by which relative errors of the costs are least."""
+    from scipy.optimize import nnls  # slow to import, and only a search needs it
+
     scale = costs.max()
     kinds = rows.shape[1]
     weighed = np.vstack([rows / costs[:, None] * scale, ridge * np.eye(kinds)])

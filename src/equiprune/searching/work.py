@@ -32,7 +32,7 @@ def work(adapter: ModelAdapter, architecture: Any) -> Mapping[str, float]:
 
     >>> from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
     >>> amounts = work(ToyAdapter(), ToyArchitecture(elements=(1, 8), cutoff=4.0, hidden_irreps=("6x0e", "5x0e")))
-    >>> amounts["linear_up_ multiplications"], amounts["node_feats numbers"]  # 6 * 6, 6 + 5
+    >>> amounts["linear_up__weight multiplications"], amounts["node_feats numbers"]  # 6 * 6, 6 + 5
     (36, 11)
     """
     totals: Counter[str] = Counter({CONSTANT: 1})
