@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ase.io
 import pytest
+from ase import Atoms
 from command_line import Run
 
 import equiprune as ep
@@ -116,6 +117,16 @@ def test_an_interrupted_search_goes_on(
     assert ep.load(tmp_path / "out" / "model")
 
 
+def test_elements_that_could_go_are_named(cli: Run, tmp_path: Path) -> None:
+    water = Atoms("H2O", [[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]])
+    ase.io.write(tmp_path / "water.extxyz", [water] * 4, format="extxyz")
+    words = ["compress", "toy", "--data", tmp_path / "water.extxyz", "--faster", 2, "-o", tmp_path / "out", "--dry-run"]
+    ran = cli(*words)
+    assert "2 of the model's 4 elements are in none of the structures" in ran.err
+    assert "--elements H,O makes the model smaller, exactly" in ran.err
+    assert "in none of" not in cli(*words, "--elements", "H,O").err
+
+
 def test_dry_run_writes_nothing(cli: Run, data: Path, tmp_path: Path) -> None:
     ran = cli("compress", "toy", "--data", data, "--faster", 2, "-o", tmp_path / "out", "--dry-run")
     assert ran.code == 0, ran.err
@@ -154,6 +165,7 @@ def test_a_missed_budget_is_named(data: Path, speed: float, missed: bool) -> Non
         (["--faster", 0.5], "--faster 0.5 is not possible"),
         (["--faster", 2, "--epochs", 0], "0 is not possible"),
         (["--faster", 2, "--elements", "Xx"], "'Xx' is no chemical symbol"),
+        (["--faster", 2, "--copies", 0], "8 structures with 0 copies of each are too few: 10 are needed"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_done(

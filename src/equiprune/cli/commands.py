@@ -8,20 +8,15 @@ from dataclasses import fields
 from inspect import Parameter as Argument
 from inspect import Signature
 from pathlib import Path
-from typing import Annotated, Any, cast
-
-from cyclopts import Parameter
+from typing import Any, cast
 
 from equiprune.cli import app
 from equiprune.cli.compress import compress_command
 from equiprune.cli.display import progresses, show_json
 from equiprune.cli.pipeline.run import run_command
-from equiprune.cli.results import SHOWN
-from equiprune.commands.options.panels import panel
-from equiprune.commands.options.values import Switch, hints_of
+from equiprune.cli.results import JSON, SHOWN
+from equiprune.commands.options.values import hints_of
 from equiprune.commands.request import Request
-
-JSON = Annotated[Switch, Parameter(group=panel("Common"), help="print one JSON document on stdout instead of text.")]
 
 
 def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callable[..., int]:

@@ -19,6 +19,7 @@ from equiprune.cli.pipeline.calls import Call, calls_of, foreseen
 from equiprune.cli.pipeline.recipe import parse_pipeline
 from equiprune.cli.pipeline.run import check_calls, held, run_all
 from equiprune.cli.reports import show_plan
+from equiprune.cli.results import JSON
 from equiprune.commands.compress import Compress
 from equiprune.commands.options.values import Switch, hints_of
 from equiprune.commands.wiring import Requests
@@ -65,8 +66,7 @@ def compress_command(app: App, requests: Requests) -> Callable[..., int]:
 
     compress.__doc__ = cast(str, inspect.getdoc(Compress)).replace("Attributes:", "Args:")
     compress.__doc__ += "\n    dry_run: only print the commands of the stages, and which would be skipped."
-    compress.__doc__ += "\n    json: print one JSON document on stdout instead of text."
-    signature = Signature([*_arguments(), _switch("dry_run"), _switch("json")], return_annotation=int)
+    signature = Signature([*_arguments(), _switch("dry_run", Switch), _switch("json", JSON)], return_annotation=int)
     compress.__signature__ = signature  # type: ignore[attr-defined]
     compress.__annotations__ = {a.name: a.annotation for a in signature.parameters.values()}
     return compress
@@ -79,8 +79,8 @@ def _arguments() -> Iterator[Argument]:
         yield Argument(field.name, kind, default=defaults[field.name].default, annotation=hints[field.name])
 
 
-def _switch(name: str) -> Argument:
-    return Argument(name, Argument.KEYWORD_ONLY, default=False, annotation=Switch)
+def _switch(name: str, kind: Any) -> Argument:
+    return Argument(name, Argument.KEYWORD_ONLY, default=False, annotation=kind)
 
 
 def recipe_of(asked: Compress) -> str:

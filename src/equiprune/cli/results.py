@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 import equiprune as ep
 from equiprune import commands
@@ -18,6 +20,8 @@ from equiprune.commands.evaluate import Evaluated
 from equiprune.commands.export import Exported
 from equiprune.commands.info import Description
 from equiprune.commands.label import Labelled
+from equiprune.commands.options.panels import panel
+from equiprune.commands.options.values import Switch
 from equiprune.commands.prune import Pruned
 from equiprune.commands.repair import Repaired
 from equiprune.commands.search import Searched
@@ -28,6 +32,9 @@ from equiprune.evaluation.benchmark import table as timing_table
 from equiprune.labelling.tally import ended_said, left_out_said
 from equiprune.pruning.figure import table as importance_table
 from equiprune.pruning.stability import table as stability_table
+
+JSON = Annotated[Switch, Parameter(group=panel("Common"), help="print one JSON document on stdout instead of text.")]
+"""The flag of every command that shows a result."""
 
 
 def description(found: Description) -> None:

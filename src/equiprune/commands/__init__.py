@@ -38,7 +38,7 @@ from equiprune.commands.options.processes import ProcessOptions
 from equiprune.commands.options.recipe import RecipeOptions, WeightOptions
 from equiprune.commands.options.sample import SampleOptions
 from equiprune.commands.options.scores import ScoreOptions
-from equiprune.commands.options.targets import TargetOptions
+from equiprune.commands.options.targets import ShapeOptions, TargetOptions
 from equiprune.commands.options.theory import TheoryOptions
 from equiprune.commands.prune import Prune
 from equiprune.commands.repair import Repair
@@ -77,6 +77,7 @@ __all__ = [
     "ScoreOptions",
     "ScreeningOptions",
     "Search",
+    "ShapeOptions",
     "Stability",
     "SubstitutionOptions",
     "TargetOptions",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from ase.data import chemical_symbols
 from cyclopts import Parameter
 
 from equiprune.adapters.capabilities import HasLinearMaps
@@ -15,12 +16,15 @@ from equiprune.commands.options.budget import NO_BUDGET, USUAL_EFFORT, BudgetOpt
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.processes import DeviceName
 from equiprune.commands.options.recipe import LONG_RECIPE, LongRecipeOptions, RecipeOptions
-from equiprune.commands.options.targets import NO_TARGETS, TargetOptions
+from equiprune.commands.options.targets import NO_SHAPE, ShapeOptions
 from equiprune.commands.options.values import Complete, Model, NotNegative, Output, Positive
+from equiprune.commands.request import remarks
+from equiprune.errors import StructureError
+from equiprune.pruning.parent_view import FEWEST
 from equiprune.searching.budget import Budget
-from equiprune.structures.reading import read_structures
+from equiprune.structures.reading import open_structures
 
-_CALIBRATED = "200"
+_CALIBRATED = 200
 """Structures that importance is the mean over."""
 _SHARED = ("preset", "batch_size", "learning_rate")
 """Keys of a recipe of training that brief training has, too."""
@@ -39,6 +43,7 @@ class Compress(Complete):
         output: folder of everything; the result is its subdirectory "model", and "report.md" says what it is.
         copies: displaced copies of each structure, to label and to train on as well.
         test: structures with labels of your own, such as DFT, to evaluate parent and result on.
+        timed_atoms: models are timed on at least so many, copies of the largest structure.
         seed: of displacements, of what is held out and drawn, and of the order of training.
         device: cpu or cuda.
     """
@@ -48,7 +53,7 @@ class Compress(Complete):
     data: Path
     output: Output
     budget: BudgetOptions = NO_BUDGET
-    target: TargetOptions = NO_TARGETS
+    target: ShapeOptions = NO_SHAPE
     copies: NotNegative = 3
     effort: EffortOptions = USUAL_EFFORT
     recipe: LongRecipeOptions = LONG_RECIPE
@@ -65,21 +70,28 @@ class Compress(Complete):
     @property
     def asked(self) -> Budget:
         """The budget as a value."""
-        return self.budget.budget(self.target)
+        return self.budget.budget()
 
     def stages(self) -> list[dict[str, Settings]]:
-        """The stages of the recipe, in order; the model and the first structure are opened.
+        """The stages of the recipe, in order; the model and all structures are looked at.
 
         Raises:
             EquipruneError: a model or structures that cannot be used.
         """
-        adapter, _ = read_model(self.model, self.opening)
-        next(read_structures(self.data), None)
-        return list(self._stages(isinstance(adapter, HasLinearMaps)))
+        adapter, checkpoint = read_model(self.model, self.opening)
+        numbers = [set(atoms.numbers.tolist()) for atoms in open_structures(self.data)]
+        if len(numbers) * (1 + self.copies) < FEWEST:
+            raise StructureError(
+                f"{len(numbers)} structures with {self.copies} copies of each are too few: {FEWEST} are needed. Give "
+                "more structures, or more `copies`."
+            )
+        if self.target.elements is None:
+            _remark_elements(set().union(*numbers), checkpoint.architecture.elements)
+        return list(self._stages(isinstance(adapter, HasLinearMaps), len(numbers)))
 
-    def _stages(self, repairs: bool) -> Iterator[dict[str, Settings]]:
+    def _stages(self, repairs: bool, structures: int) -> Iterator[dict[str, Settings]]:
         data, seed, common = str(self.data.absolute()), str(self.seed), self._common
-        yield {"calibrate": {"data": data, "limit": _CALIBRATED, **common}}
+        yield {"calibrate": {"data": data, "limit": str(min(structures, _CALIBRATED)), **common}}
         yield {"label": {"data": data, "copies": str(self.copies), "origins": "true", "seed": seed, **common}}
         yield {"search": self._search | common}
         plan = {"plan": "search", "round_to": "1", "heterogeneous": str(self.target.heterogeneous).lower()}
@@ -105,10 +117,20 @@ class Compress(Complete):
     def _search(self) -> Settings:
         training = _given(self.recipe, LONG_RECIPE)
         shared = {key: value for key, value in training.items() if key in _SHARED}
-        target = _given(self.target, NO_TARGETS)
+        target = _given(self.target, NO_SHAPE)
         own: Settings = {"data": "label", "structure_key": "labelled_from", "plot": "front.png"}
         own |= {"seed": str(self.seed), "timed_atoms": str(self.timed_atoms)}
         return own | _given(self.budget, NO_BUDGET) | target | _given(self.effort, USUAL_EFFORT) | shared
+
+
+def _remark_elements(seen: set[int], known: Sequence[int]) -> None:
+    """Say which elements the model could do without."""
+    if unseen := set(known) - seen:
+        symbols = ",".join(chemical_symbols[z] for z in sorted(seen))
+        remarks.info(
+            f"{len(unseen)} of the model's {len(known)} elements are in none of the structures, so that nobody will "
+            f"know what becomes of them. If you do not need them, `elements` {symbols} makes the model smaller, exactly."
+        )
 
 
 def _given(options: Any, defaults: Any) -> Settings:

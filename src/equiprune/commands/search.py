@@ -12,7 +12,7 @@ from equiprune.commands.opening import check_device, check_suffix, open_model
 from equiprune.commands.options.budget import NO_BUDGET, USUAL_EFFORT, BudgetOptions, EffortOptions
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.recipe import PresetName
-from equiprune.commands.options.targets import NO_TARGETS, TargetOptions
+from equiprune.commands.options.targets import NO_SHAPE, ShapeOptions
 from equiprune.commands.options.values import Device, Dtype, Model, NotNegative, Output, Positive
 from equiprune.commands.request import Request, remarks
 from equiprune.commands.resuming import resumable
@@ -66,7 +66,7 @@ class Search(Request[Searched]):
     data: Annotated[Path, Takes.of(Product.DATA, rule=newest_data)]
     output: Output
     budget: BudgetOptions = NO_BUDGET
-    target: TargetOptions = NO_TARGETS
+    target: ShapeOptions = NO_SHAPE
     effort: EffortOptions = USUAL_EFFORT
     scores: Annotated[Path | None, Takes.of(Product.SCORES, rule=scores_of_this_model)] = None
     preset: PresetName = "sevennet"
@@ -90,7 +90,7 @@ class Search(Request[Searched]):
 
     @property
     def _budget(self) -> Budget:
-        return self.budget.budget(self.target)
+        return self.budget.budget()
 
     @property
     def _recipe(self) -> Recipe:
@@ -140,8 +140,7 @@ class Search(Request[Searched]):
     @property
     def _constraints(self) -> Constraints:
         asked = self.target
-        given = replace(asked, parameters=None)
-        return Constraints(tuple(given.targets()), self.budget.keep_lmax, asked.round_to, asked.heterogeneous)
+        return Constraints(tuple(asked.shape()), self.budget.keep_lmax, asked.round_to, asked.heterogeneous)
 
     def _read_scores(self, parent: ep.Potential) -> ep.ImportanceScores | None:
         if self.scores is None:

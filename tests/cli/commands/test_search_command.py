@@ -71,7 +71,7 @@ def test_scores_from_a_file_are_used(cli: Run, data: Path, tmp_path: Path) -> No
         (["--faster", 0.9], "--faster 0.9 is not possible: give 1 or more"),
         (["--memory", "8 apples", "--atoms", 10], "--memory '8 apples' is no amount of memory. Give e.g. 8GB"),
         (["--memory", "8GB"], "--memory is for so many --atoms: give both or neither."),
-        (["--faster", 2, "--lossless"], "leave out --lossless and --plan"),
+        (["--faster", 2, "--lossless"], "--lossless"),
         (["--faster", 2, "--measured", 2], "--measured 2 is not possible: give 6 or more"),
         (["--faster", 2, "--structures", 2], "--structures 2 is not possible: give 10 or more"),
         (["--faster", 2, "-o", "found.txt"], "A search is written as .json, not '.txt'"),

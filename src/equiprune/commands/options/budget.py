@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from cyclopts import Parameter
 
 from equiprune.commands.options.panels import panel
-from equiprune.commands.options.targets import TargetOptions
 from equiprune.commands.options.values import Complete, NotNegative, Positive
 from equiprune.errors import TargetError
 from equiprune.searching.budget import Budget
@@ -20,12 +19,13 @@ _UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2**20, "GIB": 2**30, "TIB": 2
 @Parameter(name="*", group=panel("What you can afford"))
 @dataclass(frozen=True)
 class BudgetOptions(Complete):
-    """Budgets; options combine, with --parameters too.
+    """Budgets; options combine.
 
     Attributes:
         faster: at least so many times the parent's speed, e.g. 3.
         memory: peak memory, e.g. 8GB, of --atoms.
         atoms: of the system that --memory is for.
+        parameters: at most this fraction of the parent's trainable parameters, e.g. 0.3.
         max_force_error: look for the smallest model whose forces are within so many meV/Angstrom of the labels of
             structures held out, on average.
         keep_lmax: hidden features and harmonics keep at least this l.
@@ -34,6 +34,7 @@ class BudgetOptions(Complete):
     faster: float | None = None
     memory: str | None = None
     atoms: Positive | None = None
+    parameters: float | None = None
     max_force_error: float | None = None
     keep_lmax: NotNegative = 0
 
@@ -41,12 +42,10 @@ class BudgetOptions(Complete):
         if self.memory is not None:
             _bytes(self.memory)
 
-    def budget(self, target: TargetOptions) -> Budget:
-        """The same with the parameters that a target names; raises `TargetError` for what cannot be."""
-        if target.lossless or target.plan is not None:
-            raise TargetError("A search looks for the plan: leave out `lossless` and `plan`.")
+    def budget(self) -> Budget:
+        """The same as a value of the API; raises `TargetError` where nothing is limited."""
         memory = None if self.memory is None else _bytes(self.memory)
-        return Budget(self.faster, memory, self.atoms, target.parameters, self.max_force_error)
+        return Budget(self.faster, memory, self.atoms, self.parameters, self.max_force_error)
 
 
 def _bytes(text: str) -> float:

@@ -20,8 +20,8 @@ from equiprune.pruning import targets as t
 
 @Parameter(name="*", group=panel("What to reach"))
 @dataclass(frozen=True)
-class TargetOptions(Complete):
-    """Targets of pruning; options combine.
+class ShapeOptions(Complete):
+    """Targets that say what a model keeps; options combine.
 
     Attributes:
         irreps: hidden irreps for every space, e.g. 64x0e+32x1e+16x2e, or a comma-separated list, one per space.
@@ -32,16 +32,12 @@ class TargetOptions(Complete):
         interactions: this many message-passing steps: the first ones (MACE), or the first and the best others (eSCN).
         channels: at most this many channels of every hidden irrep.
         hidden_channels: channels inside every convolution (eSCN).
-        parameters: at most this fraction of the trainable parameters, e.g. 0.5.
-        floor: with parameters, every irrep of every hidden space keeps at least this fraction of its channels.
         elements: exactly these elements, in this order, e.g. H,O. Exact for what is kept.
         heads: exactly these heads of a multi-head model, e.g. PBE.
         radial_width: hidden neurons of the radial network, e.g. 40,24; of eSCN the edge channels.
         radial_basis: number of radial functions.
         round_to: make hidden multiplicities multiples of this: down, but from half of it on up to it, below that none.
         heterogeneous: allow models that upstream's own constructor cannot build (MACE: any counts anywhere).
-        lossless: remove only what contributes exactly nothing, and prove it.
-        plan: a plan written by 'equiprune search' or an earlier prune --json (its "plan", or all of its output).
     """
 
     irreps: str | None = None
@@ -52,21 +48,15 @@ class TargetOptions(Complete):
     interactions: Whole | None = None
     channels: Whole | None = None
     hidden_channels: Whole | None = None
-    parameters: float | None = None
-    floor: float = 0.25
     elements: str | None = None
     heads: str | None = None
     radial_width: str | None = None
     radial_basis: Whole | None = None
     round_to: Positive = 1
     heterogeneous: Switch = False
-    lossless: Switch = False
-    plan: Annotated[Path | None, Takes.of(Product.PLAN)] = None
 
     def check(self) -> None:
-        if not 0 <= self.floor <= 1:
-            raise TargetError(f"`floor` {self.floor} is not possible: give a fraction from 0 to 1.")
-        self._typed()
+        self.shape()
 
     def only_head(self, named: str | None) -> str | None:
         """The one head that is kept, where scores are taken unless another is named; one that goes is refused."""
@@ -74,6 +64,48 @@ class TargetOptions(Complete):
         if named is not None and kept and named not in kept:
             raise TargetError(f"`head` {named} is not among the heads to keep ({self.heads}). Name one that is.")
         return kept[0] if len(kept) == 1 else None
+
+    def shape(self) -> list[t.Target]:
+        """The same as values of the API."""
+        return _made(
+            [
+                (self.irreps, t.HiddenIrreps.parse),
+                (self.lmax, t.Lmax),
+                (self.edge_lmax, t.EdgeLmax.parse),
+                (self.basis_lmax, t.BasisLmax.parse),
+                (self.correlation, t.Correlation.parse),
+                (self.interactions, t.Interactions),
+                (self.channels, t.Channels),
+                (self.hidden_channels, t.HiddenChannels),
+                (self.elements, t.Elements.parse),
+                (self.heads, lambda text: t.Heads(tuple(text.split(",")))),
+                (self.radial_width, t.RadialWidth.parse),
+                (self.radial_basis, t.RadialBasis),
+            ]
+        )
+
+
+@Parameter(name="*", group=panel("What to reach"))
+@dataclass(frozen=True)
+class TargetOptions(ShapeOptions):
+    """Targets of pruning; options combine.
+
+    Attributes:
+        parameters: at most this fraction of the trainable parameters, e.g. 0.5.
+        floor: with parameters, every irrep of every hidden space keeps at least this fraction of its channels.
+        lossless: remove only what contributes exactly nothing, and prove it.
+        plan: a plan written by 'equiprune search' or an earlier prune --json (its "plan", or all of its output).
+    """
+
+    parameters: float | None = None
+    floor: float = 0.25
+    lossless: Switch = False
+    plan: Annotated[Path | None, Takes.of(Product.PLAN)] = None
+
+    def check(self) -> None:
+        if not 0 <= self.floor <= 1:
+            raise TargetError(f"`floor` {self.floor} is not possible: give a fraction from 0 to 1.")
+        self._typed()
 
     def check_given(self) -> None:
         """Raise `TargetError` when there is nothing to reach."""
@@ -86,23 +118,19 @@ class TargetOptions(Complete):
 
     def _typed(self) -> list[t.Target]:
         """All but the plan."""
-        given: list[tuple[Any, Callable[[Any], t.Target]]] = [
-            (self.irreps, t.HiddenIrreps.parse),
-            (self.lmax, t.Lmax),
-            (self.edge_lmax, t.EdgeLmax.parse),
-            (self.basis_lmax, t.BasisLmax.parse),
-            (self.correlation, t.Correlation.parse),
-            (self.interactions, t.Interactions),
-            (self.channels, t.Channels),
-            (self.hidden_channels, t.HiddenChannels),
-            (self.elements, t.Elements.parse),
-            (self.heads, lambda text: t.Heads(tuple(text.split(",")))),
-            (self.radial_width, t.RadialWidth.parse),
-            (self.radial_basis, t.RadialBasis),
+        more: list[_Given] = [
             (self.parameters, lambda fraction: t.Parameters(fraction, self.floor)),
             (self.lossless or None, lambda _: t.Lossless()),
         ]
-        return [make(value) for value, make in given if value is not None]
+        return [*self.shape(), *_made(more)]
+
+
+_Given = tuple[Any, Callable[[Any], t.Target]]
+"""A value, None if it was not given, and what makes a target of it."""
+
+
+def _made(given: list[_Given]) -> list[t.Target]:
+    return [make(value) for value, make in given if value is not None]
 
 
 def _read_plan(path: Path) -> PruningPlan:
@@ -110,5 +138,5 @@ def _read_plan(path: Path) -> PruningPlan:
     return PruningPlan.from_json(value["plan"] if isinstance(value, dict) and "plan" in value else value)
 
 
-NO_TARGETS = TargetOptions()
+NO_TARGETS, NO_SHAPE = TargetOptions(), ShapeOptions()
 """Nothing said."""
