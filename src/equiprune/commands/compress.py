@@ -129,7 +129,8 @@ def _remark_elements(seen: set[int], known: Sequence[int]) -> None:
         symbols = ",".join(chemical_symbols[z] for z in sorted(seen))
         remarks.info(
             f"{len(unseen)} of the model's {len(known)} elements are in none of the structures, so that nobody will "
-            f"know what becomes of them. If you do not need them, `elements` {symbols} makes the model smaller, exactly."
+            f"know what becomes of them. If you do not need them, `elements` {symbols} makes the model smaller, "
+            "exactly."
         )
 
 
