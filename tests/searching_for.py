@@ -1,4 +1,4 @@
-"""What a search finds of an architecture before anything is built: shapes, widths and work, for the tests of adapters."""
+"""What a search finds of an architecture before anything is built, for the tests of adapters."""
 
 import equiprune as ep
 from equiprune.pruning.counts import PruningProblem

@@ -59,7 +59,9 @@ def test_one_command_from_structures_to_a_model(cli: Run, launched: list[str], d
     parent = ep.load("toy")
     ase.io.write(test, list(ep.label(parent, probe_structures([1, 6, 8, 14], 5).values())), format="extxyz")
     words = ["compress", "toy", "--data", data, "--parameters", 0.6, "--elements", "H,C,O,Si", *LITTLE, "-o", out]
-    ran = cli(*words, "--test", test, "--json")
+    assert cli("prune", "toy", "--channels", 5, "--criterion", "magnitude", "-o", tmp_path / "other").code == 0
+    more = ["--test", test, "--beside", tmp_path / "other"]
+    ran = cli(*words, *more, "--json")
     assert ran.code == 0, ran.err
     stages = ["calibrate", "label", "search", "prune", "repair", "train", "certify", "evaluate", "benchmark"]
     assert launched == stages
@@ -73,11 +75,12 @@ def test_one_command_from_structures_to_a_model(cli: Run, launched: list[str], d
     assert "at most 0.6 of the parameters" in page
     assert "Certificate: **passed**" in page
     assert "| pruned and repaired |" in page
+    assert page.count(f"| {tmp_path / 'other'} | ") == 2, "timed and evaluated"
     assert f"Errors against the labels of {test}" in page
     assert "1.00x" in page
     # Again: nothing is done, and the same is said.
     launched.clear()
-    again = cli(*words, "--test", test)
+    again = cli(*words, *more)
     assert again.code == 0, again.err
     assert launched == []
     assert again.out.strip() == page.strip()

@@ -20,7 +20,7 @@ from equiprune.cli.pipeline.recipe import parse_pipeline
 from equiprune.cli.pipeline.run import check_calls, held, run_all
 from equiprune.cli.reports import show_plan
 from equiprune.cli.results import JSON
-from equiprune.commands.compress import Compress
+from equiprune.commands.compress import Compress, anywhere
 from equiprune.commands.options.values import Switch, hints_of
 from equiprune.commands.wiring import Requests
 from equiprune.files.atomic import make_folder, replacing, set_aside, spare, write_text
@@ -85,8 +85,7 @@ def _switch(name: str, kind: Any) -> Argument:
 
 def recipe_of(asked: Compress) -> str:
     """The recipe as YAML, which 'equiprune run' understands as well."""
-    model = asked.model if not Path(asked.model).exists() else str(Path(asked.model).absolute())
-    stages = yaml.safe_dump({"model": model, "stages": asked.stages()}, sort_keys=False, width=120)
+    stages = yaml.safe_dump({"model": anywhere(asked.model), "stages": asked.stages()}, sort_keys=False, width=120)
     made = f"# {asked.model}, {asked.asked}: made by 'equiprune compress'; 'equiprune run' runs it, changed or not."
     return f"{made}\n{stages}"
 
@@ -117,7 +116,7 @@ def missed_budget(asked: Compress, results: Results) -> str:
 
 def speed(results: Results) -> float:
     """Atoms per second of the result over its parent's, measured in turns at the end."""
-    parent, child = (each["atoms_per_second"] for each in results["benchmark"])
+    parent, child = (each["atoms_per_second"] for each in results["benchmark"][:2])
     return float(child / parent)
 
 
@@ -152,19 +151,19 @@ def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str
     first = timings[0]
     yield (
         f"Energy, forces and stress of {first['atoms']} atoms, {first['dtype']}, {first['backend']}, "
-        f"{first['threads']} threads, both models in turns:"
+        f"{first['threads']} threads, models in turns:"
     )
     yield ""
     yield "| model | atoms/s | speed | peak memory (MiB) |"
     yield "|---|---|---|---|"
-    for name, timing in zip((asked.model, MODEL), timings, strict=True):
+    for name, timing in zip(_names(asked), timings, strict=True):
         memory = timing["peak_memory_bytes"]
         shown = "not measured" if memory is None else f"{memory / 2**20:.0f}"
         ratio = timing["atoms_per_second"] / first["atoms_per_second"]
         yield f"| {name} | {timing['atoms_per_second']:.0f} | {ratio:.2f}x | {shown} |"
     yield from _errors_lines("Differences from the parent, on structures that were held out", _of_training(results))
     if "evaluate" in results:
-        named = list(zip((asked.model, MODEL), results["evaluate"], strict=True))
+        named = list(zip(_names(asked), results["evaluate"], strict=True))
         yield from _errors_lines(f"Errors against the labels of {asked.test}", named)
     yield ""
     yield f"Certificate: **{'passed' if results['certify']['passed'] else 'FAILED'}**, see `certify/certificate.md`."
@@ -177,6 +176,11 @@ def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str
     yield ""
     yield "For the tools of its own package, such as LAMMPS: 'equiprune export'."
     yield "The licence of the parent's weights holds."
+
+
+def _names(asked: Compress) -> list[str]:
+    """Models as the page calls them."""
+    return [asked.model, MODEL, *(asked.beside or [])]
 
 
 def _of_training(results: Results) -> list[tuple[str, Mapping[str, Any]]]:

@@ -17,7 +17,7 @@ from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.processes import DeviceName
 from equiprune.commands.options.recipe import LONG_RECIPE, LongRecipeOptions, RecipeOptions
 from equiprune.commands.options.targets import NO_SHAPE, ShapeOptions
-from equiprune.commands.options.values import Complete, Model, NotNegative, Output, Positive
+from equiprune.commands.options.values import Complete, Model, NotNegative, Output, Patterns, Positive
 from equiprune.commands.request import remarks
 from equiprune.errors import StructureError
 from equiprune.pruning.parent_view import FEWEST
@@ -43,6 +43,7 @@ class Compress(Complete):
         output: folder of everything; the result is its subdirectory "model", and "report.md" says what it is.
         copies: displaced copies of each structure, to label and to train on as well.
         test: structures with labels of your own, such as DFT, to evaluate parent and result on.
+        beside: other models to time, and with ``test`` to evaluate, beside parent and result, e.g. 7net-0.
         timed_atoms: models are timed on at least so many, copies of the largest structure.
         seed: of displacements, of what is held out and drawn, and of the order of training.
         device: cpu or cuda.
@@ -58,6 +59,7 @@ class Compress(Complete):
     effort: EffortOptions = USUAL_EFFORT
     recipe: LongRecipeOptions = LONG_RECIPE
     test: Path | None = None
+    beside: Patterns | None = None
     timed_atoms: Positive = 64
     seed: NotNegative = 0
     device: DeviceName = "cpu"
@@ -102,10 +104,11 @@ class Compress(Complete):
         training = {"data": "label", **split, **_given(self.recipe, RecipeOptions()), "seed": seed}
         yield {"train": {**training, **common}}
         yield {"certify": {"model": "train", "parent": "parent", **common}}
+        models = ["parent", "train", *map(anywhere, self.beside or [])]
         if self.test is not None:
-            compared: Settings = {"models": ["parent", "train"], "data": str(self.test.absolute())}
+            compared: Settings = {"models": models, "data": str(self.test.absolute())}
             yield {"evaluate": {**compared, **common}}
-        timed: Settings = {"models": ["parent", "train"], "data": "label", "atoms": str(self.timed_atoms)}
+        timed: Settings = {"models": models, "data": "label", "atoms": str(self.timed_atoms)}
         yield {"benchmark": {**timed, **common}}
 
     @property
@@ -121,6 +124,11 @@ class Compress(Complete):
         own: Settings = {"data": "label", "structure_key": "labelled_from", "plot": "front.png"}
         own |= {"seed": str(self.seed), "timed_atoms": str(self.timed_atoms)}
         return own | _given(self.budget, NO_BUDGET) | target | _given(self.effort, USUAL_EFFORT) | shared
+
+
+def anywhere(model: str) -> str:
+    """A model as it is named in any folder: an alias, or the absolute path of a file."""
+    return str(Path(model).absolute()) if Path(model).exists() else model
 
 
 def _remark_elements(seen: set[int], known: Sequence[int]) -> None:
