@@ -20,8 +20,9 @@ from equiprune.pruning.widths import Unit, ladder, largest, least, units
 from equiprune.searching.budget import Budget, Cost
 from equiprune.searching.shapes import Shape
 
-_FLOOR = 0.25
-"""Share of its channels that an irrep keeps where importance decides alone; see `equiprune.Parameters`."""
+_FLOORS = (0.25, 0.1, 0.0)
+"""Shares of its channels that an irrep keeps where importance decides; see `equiprune.Parameters`. The first that the
+budget allows."""
 _SPREAD = 0.35
 """Standard deviation of the logarithm by which widths of a changed candidate differ from those it came from."""
 
@@ -78,8 +79,11 @@ class Asked:
         full = self._full(shape)
         if full is None:
             return None
-        how = (full, self.scores, self.explicit, self._time_of, self.round_to, _FLOOR)
-        return self._fitting("by importance", shape, ladder(self.model, *how), margin)
+        for floor in _FLOORS:
+            how = (full, self.scores, self.explicit, self._time_of, self.round_to, floor)
+            if found := self._fitting("by importance", shape, ladder(self.model, *how), margin):
+                return found
+        return None
 
     def even(self, shape: Shape, margin: float = 1.0) -> Candidate | None:
         """The same share of all widths, as one would choose by hand."""

@@ -29,8 +29,10 @@ from equiprune.training.recipe import Recipe
 from equiprune.training.signals import StoppedError
 from equiprune.training.trainer import train
 
-_CHANGED = 1 / 3
+_CHANGED = 1 / 2
 """Share of the candidates that are changed from the best so far."""
+_WASTEFUL = 0.6
+"""Cost over the budget below which a shape loses more than it has to."""
 _PARENTS = 3
 """Number of the best candidates that others are changed from."""
 _OTHER_SHAPE = 0.3
@@ -225,14 +227,15 @@ class Round:
         """The next candidate: every shape first, then changes of the best so far; None where there is nothing new.
 
         The first shape is tried with even widths and with those that importance asks for; the others with what was
-        better there.
+        better there. Shapes that lose more than the budget asks for are left out.
         """
         mine = [each for each in before if self._is_mine(each.number)]
         seen = {_key(each.plan) for each in mine}
         systematic = max(2, round(self.effort.candidates * (1 - _CHANGED)))
         if number - self.first < systematic:
             fresh = (c for c in self._systematic(mine) if c is not None and _key(c.plan) not in seen)
-            if found := next(fresh, None):
+            worth = (c for c in fresh if self.asked.budget.excess(c.predicted) >= _WASTEFUL)
+            if found := next(worth if mine else fresh, None):
                 return found
         best = sorted((t for t in mine if t.errors), key=lambda t: t.errors.forces if t.errors else np.inf)[:_PARENTS]
         random = np.random.default_rng([self.material.seed, number])
