@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from conftest import seconds
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pretended_machine import seconds
 
 import equiprune as ep
 from equiprune.blocks import Role

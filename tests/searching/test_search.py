@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from ase import Atoms
-from conftest import pretend, seconds
+from pretended_machine import pretend, seconds
 
 import equiprune as ep
 from equiprune.errors import OutputError, StructureError, TargetError
@@ -56,8 +56,8 @@ def test_the_chosen_model_keeps_the_budget_as_measured(found: ep.Found, parent: 
 
 
 def test_the_chosen_one_has_the_smallest_error_of_those_that_were_trained(found: ep.Found) -> None:
-    errors = [each.errors.forces for each in found.journal.finalists]
-    assert found.chosen.errors.forces == min(errors)
+    errors = [each.forces for each in found.journal.finalists]
+    assert found.chosen.forces == min(errors)
     tried = sorted(each.errors.forces for each in found.journal.tried if each.errors)
     best = {each.number for each in found.journal.tried if each.errors and each.errors.forces <= tried[1]}
     assert {each.number for each in found.journal.finalists} == best
@@ -83,7 +83,7 @@ def test_errors_are_those_of_the_repaired_models_on_what_was_held_out(
 
 
 def test_the_reason_names_speed_and_error(found: ep.Found) -> None:
-    assert f"{found.chosen.errors.forces:.1f} meV/Angstrom" in found.reason
+    assert f"{found.chosen.forces:.1f} meV/Angstrom" in found.reason
     assert f"{found.chosen.measured.speed:.2f} times as fast" in found.reason
     assert found.reason.count(". ") == 1
     value = json.loads(json.dumps(found.to_json()))
@@ -96,10 +96,10 @@ def test_nothing_on_the_front_is_slower_and_worse(found: ep.Found) -> None:
     assert front
     for fast, slow in pairwise(front):
         assert fast.measured.time <= slow.measured.time
-        assert fast.errors.forces > slow.errors.forces
+        assert fast.forces > slow.forces
 
 
-@pytest.mark.parametrize("saves", [3, 12, 17])
+@pytest.mark.parametrize("saves", [3, 12, 17, 18])
 def test_an_interrupted_search_ends_in_the_same_choice(
     saves: int,
     found: ep.Found,
@@ -109,7 +109,7 @@ def test_an_interrupted_search_ends_in_the_same_choice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After 3 of 10 measurements, 2 of 6 candidates, 1 of 2 finalists."""
+    """After 3 of 10 measurements, 2 of 6 candidates; before the training of a finalist, and after it."""
     saved: list[Path] = []
     save: Callable[[Journal, Path], None] = Journal.save
 
@@ -197,10 +197,10 @@ def test_the_smallest_model_with_an_error_that_is_allowed(
 ) -> None:
     settings = replace(SETTINGS, effort=replace(EFFORT, candidates=8))
     loose = searched(parent, labelled, tmp_path / "loose", ep.Budget(max_force_error=1e6), settings=settings)
-    errors = sorted(each.errors.forces for each in loose.journal.finalists)
+    errors = sorted(each.forces for each in loose.journal.finalists)
     allowed = (errors[0] + errors[-1]) / 2
     tight = searched(parent, labelled, tmp_path / "tight", ep.Budget(max_force_error=allowed), settings=settings)
-    assert tight.chosen.errors.forces <= allowed
+    assert tight.chosen.forces <= allowed
     assert tight.chosen.measured.speed < loose.chosen.measured.speed
     assert "smallest that was found to keep forces within" in tight.reason
     with pytest.raises(TargetError, match="the best reached"):
@@ -240,6 +240,9 @@ def test_what_cannot_be_searched_on_is_refused(parent: ep.Potential, labelled: l
     bare = [*labelled[:11], Atoms(labelled[0].numbers, labelled[0].positions)]
     with pytest.raises(StructureError, match="Structure 11 has no labels of forces"):
         searched(parent, bare, tmp_path / "search")
+    without = ep.SearchSettings(ep.Constraints((ep.Elements.parse("H,O"),)), EFFORT)
+    with pytest.raises(StructureError, match="Si"):
+        searched(parent, labelled, tmp_path / "search", settings=without)
     assert not (tmp_path / "search").exists()
 
 

@@ -139,10 +139,10 @@ def searched(made: Searched) -> None:
             origins[each.number].shape,
             f"{each.measured.speed:.2f}x",
             f"{each.measured.parameters:.3g}",
-            "no labels" if each.errors.energy is None else f"{each.errors.energy:.1f}",
-            f"{each.errors.forces:.1f}",
+            "no labels" if each.errors is None or each.errors.energy is None else f"{each.errors.energy:.1f}",
+            f"{each.forces:.1f}",
         ]
-        for each in sorted(found.journal.finalists, key=lambda each: each.errors.forces)
+        for each in found.finalists
     ]
     show_table("After brief training, on structures that were held out", [head, *rows])
     show(found.reason)

@@ -45,7 +45,7 @@ class Found:
     @property
     def reason(self) -> str:
         """The choice in two sentences."""
-        cost, forces, asked = self.chosen.measured, self.chosen.errors.forces, self.budget.max_force_error
+        cost, forces, asked = self.chosen.measured, self.chosen.forces, self.budget.max_force_error
         name = f"Candidate {self.chosen.number} ({self.origin.made}; {self.origin.shape})"
         trained, repaired = len(self.journal.finalists), len(self.journal.tried)
         if asked is None:
@@ -66,12 +66,13 @@ class Found:
     @property
     def front(self) -> list[Finalist]:
         """Finalists than which none is both faster and more accurate, the fastest first."""
-        ordered = sorted(self.journal.finalists, key=lambda each: each.measured.time)
-        return [
-            each
-            for i, each in enumerate(ordered)
-            if all(each.errors.forces < faster.errors.forces for faster in ordered[:i])
-        ]
+        ordered = sorted(self.finalists, key=lambda each: each.measured.time)
+        return [each for i, each in enumerate(ordered) if all(each.forces < faster.forces for faster in ordered[:i])]
+
+    @property
+    def finalists(self) -> list[Finalist]:
+        """Candidates that were trained, the best first."""
+        return sorted(self.journal.finalists, key=lambda each: each.forces)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value; ``plan`` is what 'equiprune prune --plan' reads."""
@@ -81,12 +82,12 @@ class Found:
             "budget": to_json(self.budget),
             "speed": self.chosen.measured.speed,
             "measured": vars(self.chosen.measured),
-            "errors": vars(self.chosen.errors),
+            "errors": finalist_json(self.chosen)["errors"],
             "timed_atoms": self.conditions.total,
             "cost_model_error": statistics.median(self.cost_errors),
             "chosen": self.chosen.number,
             "front": [each.number for each in self.front],
             "tried": [tried_json(each) for each in self.journal.tried],
-            "finalists": [finalist_json(each) for each in self.journal.finalists],
+            "finalists": [finalist_json(each) for each in self.finalists],
             "cost_errors": list(self.cost_errors),
         }

@@ -48,24 +48,34 @@ class Tried:
     predicted: Cost
     errors: Errors | None
 
+    @property
+    def forces(self) -> float:
+        """The error by which candidates are compared, meV/Angstrom."""
+        return float("inf") if self.errors is None else self.errors.forces
+
 
 @dataclass(frozen=True)
 class Finalist:
-    """A candidate that was measured, and trained briefly.
+    """A candidate that was measured, and trained briefly after that.
 
     Attributes:
         number: of the candidate.
         plan: what it keeps; its widths are those that keep the budget as measured.
         measured: its cost.
         spread: of repeated timings.
-        errors: after brief training.
+        errors: after brief training; None before the end of it.
     """
 
     number: int
     plan: PruningPlan
     measured: Cost
     spread: float
-    errors: Errors
+    errors: Errors | None = None
+
+    @property
+    def forces(self) -> float:
+        """The error by which finalists are compared, meV/Angstrom."""
+        return float("inf") if self.errors is None else self.errors.forces
 
 
 @dataclass(frozen=True)
@@ -93,11 +103,12 @@ class Journal:
         return replace(self, tried=(*self.tried, found))
 
     def with_finalist(self, found: Finalist) -> Journal:
-        """One more finalist."""
-        return replace(self, finalists=(*self.finalists, found))
+        """One more finalist, or what is known of it by now."""
+        others = tuple(each for each in self.finalists if each.number != found.number)
+        return replace(self, finalists=(*others, found))
 
     def finalist(self, number: int) -> Finalist | None:
-        """The finalist of this number, if it was finished."""
+        """The finalist of this number."""
         return next((each for each in self.finalists if each.number == number), None)
 
     def save(self, path: Path) -> None:
@@ -145,7 +156,8 @@ def tried_json(found: Tried) -> dict[str, Any]:
 def finalist_json(found: Finalist) -> dict[str, Any]:
     """A finalist as JSON."""
     cost = {"measured": vars(found.measured), "spread": found.spread}
-    return {"number": found.number, "plan": found.plan.to_json(), **cost, "errors": vars(found.errors)}
+    errors = None if found.errors is None else vars(found.errors)
+    return {"number": found.number, "plan": found.plan.to_json(), **cost, "errors": errors}
 
 
 def _tried(value: Mapping[str, Any]) -> Tried:
@@ -156,4 +168,5 @@ def _tried(value: Mapping[str, Any]) -> Tried:
 
 def _finalist(value: Mapping[str, Any]) -> Finalist:
     plan, measured = PruningPlan.from_json(value["plan"]), Cost(**value["measured"])
-    return Finalist(int(value["number"]), plan, measured, float(value["spread"]), Errors(**value["errors"]))
+    errors = None if value["errors"] is None else Errors(**value["errors"])
+    return Finalist(int(value["number"]), plan, measured, float(value["spread"]), errors)

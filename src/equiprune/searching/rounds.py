@@ -19,14 +19,12 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.parent_view import FEWEST, ParentView, can_repair
 from equiprune.pruning.repair import WorseError, repair
 from equiprune.pruning.slicing import prune
-from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
 from equiprune.searching.cost_model import Conditions, CostModel, measured
 from equiprune.searching.journal import Errors, Finalist, Journal, Tried
 from equiprune.searching.shapes import Shape
 from equiprune.training.arguments import Watchers
 from equiprune.training.recipe import Recipe
-from equiprune.training.signals import StoppedError
 from equiprune.training.trainer import train
 
 _CHANGED = 1 / 2
@@ -45,6 +43,7 @@ _FEW_ATOMS = 400
 """Atoms that candidates are repaired with and compared on."""
 _SIZES = 5
 """Sizes that a finalist is measured in until one keeps the budget."""
+_TINY = 1e-6
 
 
 @dataclass(frozen=True)
@@ -193,27 +192,27 @@ class Round:
     def finalists(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
         """The journal with the best candidates of this round measured and trained briefly."""
         done = 0
-        for each in sorted(self._good(journal), key=lambda each: each.errors.forces if each.errors else np.inf):
+        for each in sorted(self._good(journal), key=lambda each: each.forces):
             if done == self.effort.finalists:
                 break
-            if journal.finalist(each.number) is None:
-                found = self._finalist(each)
-                if found is None:
-                    say(f"Candidate {each.number}: no size of it was measured within the budget.")
-                    continue
-                journal = journal.with_finalist(found)
-                keep(journal)
-                say(
-                    f"Candidate {each.number}: {found.measured.speed:.2f} times as fast, measured; forces "
-                    f"{found.errors.forces:.1f} meV/Angstrom after brief training."
-                )
+            found = journal.finalist(each.number) or self._sized(each)
+            if found is None:
+                say(f"Candidate {each.number}: no size of it was measured within the budget.")
+                continue
             done += 1
+            if found.errors is not None:
+                continue
+            journal = journal.with_finalist(found)
+            keep(journal)  # or what goes on with the training would measure, and train, another size
+            journal = journal.with_finalist(replace(found, errors=self._after_training(each, found)))
+            keep(journal)
+            say(_finished(journal.finalists[-1]))
         return journal
 
     def best(self, journal: Journal) -> Finalist | None:
         """The finalist of this round with the smallest error of forces."""
-        mine = [each for each in journal.finalists if self._is_mine(each.number)]
-        return min(mine, key=lambda each: each.errors.forces, default=None)
+        mine = [each for each in journal.finalists if self._is_mine(each.number) and each.errors is not None]
+        return min(mine, key=lambda each: each.forces, default=None)
 
     def _is_mine(self, number: int) -> bool:
         return self.first <= number < self.first + self.effort.candidates
@@ -237,7 +236,7 @@ class Round:
             worth = (c for c in fresh if self.asked.budget.excess(c.predicted) >= _WASTEFUL)
             if found := next(worth if mine else fresh, None):
                 return found
-        best = sorted((t for t in mine if t.errors), key=lambda t: t.errors.forces if t.errors else np.inf)[:_PARENTS]
+        best = sorted((each for each in mine if each.errors), key=lambda each: each.forces)[:_PARENTS]
         random = np.random.default_rng([self.material.seed, number])
         for _ in range(_TRIES if best else 0):
             start = best[int(random.integers(len(best)))]
@@ -250,7 +249,7 @@ class Round:
         for shape in self.shapes[:1]:
             yield self.asked.even(shape)
             yield self.asked.by_importance(shape)
-        forces = {each.made: each.errors.forces for each in reversed(mine) if each.errors}
+        forces = {each.made: each.forces for each in reversed(mine)}
         by_hand = forces.get("even widths", np.inf) <= forces.get("by importance", np.inf)
         for shape in self.shapes[1:]:
             yield self.asked.even(shape) if by_hand else self.asked.by_importance(shape)
@@ -258,10 +257,10 @@ class Round:
             yield self.asked.by_importance(shape) if by_hand else self.asked.even(shape)
 
     def _changed(self, start: Tried, random: np.random.Generator) -> Candidate | None:
-        shape = next((s for s in self.shapes if _words(s) == start.shape), ())
+        shape = self._shape(start)
         if random.random() < _OTHER_SHAPE:
             shape = self.shapes[int(random.integers(len(self.shapes)))]
-        return self.asked.changed(self.asked.restored(start.made, shape, start.plan), start.number, shape, random)
+        return self.asked.changed(self._candidate(start), start.number, shape, random)
 
     # Building and measuring.
 
@@ -269,41 +268,39 @@ class Round:
         try:
             child = self.material.built(candidate)
             found = self.material.errors(child)
-        except StoppedError:
-            raise
         except EquipruneError:
             return None
         return found if np.isfinite(found.forces) else None
 
-    def _finalist(self, tried: Tried) -> Finalist | None:
-        shape = next((s for s in self.shapes if _words(s) == tried.shape), ())
-        sized = self._sized(self.asked.restored(tried.made, shape, tried.plan))
-        if sized is None:
-            return None
-        candidate, cost, spread_of_times = sized
-        child = self.material.built(candidate)
-        child = self.material.trained(child, tried.number)
-        return Finalist(tried.number, candidate.plan, cost, spread_of_times, self.material.errors(child))
+    def _candidate(self, tried: Tried) -> Candidate:
+        return self.asked.restored(tried.made, self._shape(tried), tried.plan)
 
-    def _sized(self, candidate: Candidate) -> tuple[Candidate, Cost, float] | None:
+    def _shape(self, tried: Tried) -> Shape:
+        return next((shape for shape in self.shapes if _words(shape) == tried.shape), ())
+
+    def _sized(self, tried: Tried) -> Finalist | None:
         """The candidate in a size that keeps the budget as measured, as large as that allows; None if there is none."""
-        best: tuple[Candidate, Cost, float] | None = None
+        candidate, best = self._candidate(tried), None
         for _ in range(_SIZES):
             child = prune(self.material.parent, candidate.plan)
             found = measured(self.material.parent, child, self.material.conditions, self.material.repeats)
             cost = self.costs.of(found, child.architecture)
             excess = self.asked.budget.excess(cost)
-            if excess <= _FITS[1] and (best is None or cost.time > best[1].time):
-                best = (candidate, cost, found.spread)
-            predicted = self.asked.budget.excess(candidate.predicted)
+            if excess <= _FITS[1] and (best is None or cost.time > best.measured.time):
+                best = Finalist(tried.number, candidate.plan, cost, found.spread)
             if _FITS[0] <= excess <= _FITS[1]:
                 break
-            margin = predicted / max(excess, 1e-6) * sum(_FITS) / 2
-            resized = self.asked.again(candidate, margin)
+            predicted = self.asked.budget.excess(candidate.predicted)
+            resized = self.asked.again(candidate, predicted / max(excess, _TINY) * sum(_FITS) / 2)
             if resized is None or _key(resized.plan) == _key(candidate.plan):
                 break
             candidate = resized
         return best
+
+    def _after_training(self, tried: Tried, found: Finalist) -> Errors:
+        """Errors of a finalist after brief training."""
+        candidate = self.asked.restored(tried.made, self._shape(tried), found.plan)
+        return self.material.errors(self.material.trained(self.material.built(candidate), tried.number))
 
 
 def _key(plan: PruningPlan) -> str:
@@ -320,10 +317,17 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
+def _finished(found: Finalist) -> str:
+    return (
+        f"Candidate {found.number}: {found.measured.speed:.2f} times as fast, measured; forces {found.forces:.1f} "
+        "meV/Angstrom after brief training."
+    )
+
+
 def _line(found: Tried) -> str:
     what = (
         f"Candidate {found.number} ({found.made}; {found.shape}): {found.predicted.speed:.2f} times as fast, predicted"
     )
     if found.errors is None:
         return f"{what}; it could not be built or evaluated."
-    return f"{what}; forces {found.errors.forces:.1f} meV/Angstrom after repair."
+    return f"{what}; forces {found.forces:.1f} meV/Angstrom after repair."

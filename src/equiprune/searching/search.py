@@ -11,7 +11,7 @@ errors of interactions do not add up.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from equiprune.files.atomic import make_folder
 from equiprune.files.settings import to_json
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
+from equiprune.pruning.allocation import asked_for
 from equiprune.pruning.calibration import calibrate
 from equiprune.pruning.counts import PruningProblem
 from equiprune.pruning.importance import ImportanceScores
@@ -35,9 +36,10 @@ from equiprune.searching.cost_model import Conditions, CostModel, Measurement, m
 from equiprune.searching.cost_table import CostTable
 from equiprune.searching.found import Found
 from equiprune.searching.journal import Finalist, Journal
-from equiprune.searching.rounds import Effort, Material, Round, spread
+from equiprune.searching.rounds import Effort, Material, Round, Say, spread
 from equiprune.searching.shapes import Shape, shapes
 from equiprune.searching.work import work
+from equiprune.structures.checks import check_structures
 from equiprune.structures.labels import labels_of
 from equiprune.structures.sampling import held_out_frames
 from equiprune.structures.sequences import Origin
@@ -53,8 +55,6 @@ _SIZES = 4
 """Sizes of models that are tried where the smallest one is looked for."""
 _DRAWS = 20
 """Plans that are drawn for one that leaves a model."""
-
-Say = Callable[[str], None]
 
 
 def _usual_recipe() -> Recipe:
@@ -168,11 +168,18 @@ def search(
     timed = Conditions.of(spread(data.structures, _LOOKED_AT), settings.timed_atoms)
     kept = settings.constraints
     model = PruningProblem(parent.adapter, parent.architecture, parent.spaces, kept.heterogeneous)
+    check_structures(data.structures, _elements(model, kept.targets))
     material = Material(
         parent, training, held_out, timed, _FINAL_REPEATS, settings.recipe, settings.effort, Path(folder), settings.seed
     )
     scores = scores or calibrate(parent, spread(training, _LOOKED_AT))
     return _Search(model, kept, scores, budget, settings.effort, material, path, watched).found(journal)
+
+
+def _elements(model: PruningProblem, targets: Sequence[Target]) -> frozenset[int]:
+    """Elements that every candidate knows."""
+    _, explicit = asked_for(model, targets)
+    return frozenset(model.adapter.shrink(model.architecture, explicit).elements)
 
 
 def _described(
@@ -305,8 +312,8 @@ class _Search:
             speed = float(np.exp((slow + fast) / 2 if number else slow + (fast - slow) / 3))
             limit = replace(self.budget, faster=max(1.0, round(speed, 3)))
             journal, found = self._round(journal, costs, limit, effort, number * each)
-            good = found is not None and found.errors.forces <= allowed
-            errors += [found.errors.forces] if found else []
+            good = found is not None and found.forces <= allowed
+            errors += [found.forces] if found else []
             self.watched.say(
                 f"{limit.faster:.2f} times as fast: {'' if good else 'not '}within {allowed:g} meV/Angstrom."
             )

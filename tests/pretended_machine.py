@@ -1,0 +1,45 @@
+"""A machine whose speed is known: what models cost on it, and `equiprune.searching` told so."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ase import Atoms
+
+import equiprune as ep
+from equiprune.searching import cost_model
+from equiprune.searching.work import work
+
+PRICES = {"radial__layer1_weight messages": 3.0, "linear_down__weight multiplications": 0.2, "node_feats numbers": 1.0}
+"""Milliseconds of each kind of work, and the time that every model takes."""
+CONSTANT = 40.0
+
+
+def seconds(potential: ep.Potential) -> float:
+    """Time of a model on the machine that is pretended."""
+    amounts = work(potential.adapter, potential.architecture)
+    return 1e-3 * (CONSTANT + sum(price * amounts.get(kind, 0.0) for kind, price in PRICES.items()))
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Make every machine one with exact timings; lists the models that were timed beside their parent."""
+    timed: list[str] = []
+
+    def benchmark(
+        potentials: Mapping[str, ep.Potential], atoms: Atoms, *, copies: int, repeats: int, **_: Any
+    ) -> list[ep.Timing]:
+        timed.append(str(potentials["child"].architecture.hidden_irreps))
+        common: dict[str, Any] = {"dtype": "float32", "backend": "", "threads": 1, "atoms": len(atoms) * copies}
+        return [
+            ep.Timing(
+                model=name,
+                batch=copies,
+                seconds=(seconds(each),) * repeats,
+                peak_memory_bytes=int(1e9 * seconds(each)),
+                **common,
+            )
+            for name, each in potentials.items()
+        ]
+
+    monkeypatch.setattr(cost_model, "benchmark", benchmark)
+    return timed
