@@ -161,14 +161,14 @@ def search(
     """
     data = data if isinstance(data, SearchData) else SearchData(data)
     _check(data.structures)
+    kept = settings.constraints
+    model = PruningProblem(parent.adapter, parent.architecture, parent.spaces, kept.heterogeneous)
+    check_structures(data.structures, _elements(model, kept.targets))
     make_folder(Path(folder), "the folder of a search")
     path = Path(folder) / "journal.json"
     journal = Journal.begun(path, _described(parent, data, budget, scores, settings))
     training, held_out = data.split(settings.seed)
     timed = Conditions.of(spread(data.structures, _LOOKED_AT), settings.timed_atoms)
-    kept = settings.constraints
-    model = PruningProblem(parent.adapter, parent.architecture, parent.spaces, kept.heterogeneous)
-    check_structures(data.structures, _elements(model, kept.targets))
     material = Material(
         parent, training, held_out, timed, _FINAL_REPEATS, settings.recipe, settings.effort, Path(folder), settings.seed
     )
