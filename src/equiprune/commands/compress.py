@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from equiprune.adapters.capabilities import HasLinearMaps
 from equiprune.commands.opening import check_device, read_model
-from equiprune.commands.options.budget import NO_BUDGET, USUAL_EFFORT, BudgetOptions, EffortOptions
+from equiprune.commands.options.budget import NO_BUDGET, USUAL_EFFORT, BudgetOptions, EffortOptions, timed_atoms
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.processes import DeviceName
 from equiprune.commands.options.recipe import LONG_RECIPE, LongRecipeOptions, RecipeOptions
@@ -44,7 +44,8 @@ class Compress(Complete):
         copies: displaced copies of each structure, to label and to train on as well.
         test: structures with labels of your own, such as DFT, to evaluate parent and result on.
         beside: other models to time, and with ``test`` to evaluate, beside parent and result, e.g. 7net-0.
-        timed_atoms: models are timed on at least so many, copies of the largest structure.
+        timed_atoms: models are timed on at least so many, copies of the largest structure; 64 on a CPU, 2048 on a GPU
+            unless given.
         seed: of displacements, of what is held out and drawn, and of the order of training.
         device: cpu or cuda.
     """
@@ -60,7 +61,7 @@ class Compress(Complete):
     recipe: LongRecipeOptions = LONG_RECIPE
     test: Path | None = None
     beside: Patterns | None = None
-    timed_atoms: Positive = 64
+    timed_atoms: Positive | None = None
     seed: NotNegative = 0
     device: DeviceName = "cpu"
     opening: OpeningOptions = AS_IT_IS
@@ -108,7 +109,7 @@ class Compress(Complete):
         if self.test is not None:
             compared: Settings = {"models": models, "data": str(self.test.absolute())}
             yield {"evaluate": {**compared, **common}}
-        timed: Settings = {"models": models, "data": "label", "atoms": str(self.timed_atoms)}
+        timed: Settings = {"models": models, "data": "label", "atoms": str(timed_atoms(self.timed_atoms, self.device))}
         yield {"benchmark": {**timed, **common}}
 
     @property
@@ -122,7 +123,7 @@ class Compress(Complete):
         shared = {key: value for key, value in training.items() if key in _SHARED}
         target = _given(self.target, NO_SHAPE)
         own: Settings = {"data": "label", "structure_key": "labelled_from", "plot": "front.png"}
-        own |= {"seed": str(self.seed), "timed_atoms": str(self.timed_atoms)}
+        own |= {"seed": str(self.seed), "timed_atoms": str(timed_atoms(self.timed_atoms, self.device))}
         return own | _given(self.budget, NO_BUDGET) | target | _given(self.effort, USUAL_EFFORT) | shared
 
 

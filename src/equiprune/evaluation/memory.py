@@ -37,6 +37,11 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
     return None if before is None or after is None else after - before
 
 
+def held_memory(device: torch.device) -> int:
+    """Bytes of a `peak_memory` that were there before: on a GPU what the allocator holds, on a CPU none."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+
+
 def _high_water_mark() -> int:
     line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024

@@ -19,6 +19,7 @@ from ase import Atoms
 from equiprune.adapters import ModelAdapter
 from equiprune.errors import OutputError
 from equiprune.evaluation.benchmark import benchmark
+from equiprune.evaluation.memory import held_memory
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
 from equiprune.searching.budget import Cost
@@ -93,6 +94,7 @@ def measured(parent: Potential, child: Potential, conditions: Conditions, repeat
     """
     times: list[float] = []
     memory: int | None = None
+    before = held_memory(parent.device)  # weights, which do not grow with the number of atoms
     for _ in range(_MOST_ROUNDS):
         pair = {"parent": parent, "child": child}
         first, second = benchmark(pair, conditions.atoms, copies=conditions.copies, repeats=repeats, warmup=1)
@@ -100,7 +102,7 @@ def measured(parent: Potential, child: Potential, conditions: Conditions, repeat
         memory = second.peak_memory_bytes
         if _spread(times) <= _SPREAD:
             break
-    per_atom = None if memory is None else memory / conditions.total
+    per_atom = None if memory is None else max(memory - before, 0) / conditions.total
     amounts = work(child.adapter, child.architecture)
     return Measurement(amounts, statistics.median(times), per_atom, _spread(times))
 

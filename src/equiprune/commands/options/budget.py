@@ -13,6 +13,8 @@ from equiprune.errors import TargetError
 from equiprune.searching.budget import Budget
 from equiprune.searching.rounds import Effort
 
+_ON_CPU, _ON_GPU = 64, 2048
+"""Atoms that models are timed on unless a number is given: few on a GPU would time its overhead."""
 _UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
@@ -88,6 +90,11 @@ class EffortOptions(Complete):
     def effort(self) -> Effort:
         """The same as a value of the API."""
         return Effort(self.measured, self.candidates, self.finalists, self.steps, self.structures)
+
+
+def timed_atoms(given: int | None, device: str) -> int:
+    """Atoms that models are timed on: what is given, or as many as fill the device."""
+    return given or (_ON_CPU if device == "cpu" else _ON_GPU)
 
 
 NO_BUDGET, USUAL_EFFORT = BudgetOptions(), EffortOptions()
