@@ -51,6 +51,18 @@ def off(model: ep.Potential, parent: ep.Potential, structures: Sequence[Atoms]) 
     return float(torch.cat([(own.forces - right.forces).abs().flatten() for own, right in pairs]).mean())
 
 
+def test_of_many_large_structures_some_are_looked_at(
+    parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evenly from first to last, and never fewer than are needed."""
+    atoms = sum(map(len, structures))
+    monkeypatch.setattr(parent_view, "_MOST_ATOMS", atoms // 2)
+    half = parent_view.ParentView.of(parent, structures)
+    assert half.step.structures == pytest.approx(len(structures) / 2, abs=1)
+    monkeypatch.setattr(parent_view, "_MOST_ATOMS", 1)
+    assert parent_view.ParentView.of(parent, structures).step.structures == parent_view.FEWEST
+
+
 # What it makes better.
 
 

@@ -23,6 +23,7 @@ from equiprune.searching.candidates import Asked, Candidate
 from equiprune.searching.cost_model import Conditions, CostModel, measured
 from equiprune.searching.journal import Errors, Finalist, Journal, Tried
 from equiprune.searching.shapes import Shape
+from equiprune.structures.sampling import spread, with_atoms_up_to
 from equiprune.training.arguments import Watchers
 from equiprune.training.recipe import Recipe
 from equiprune.training.trainer import train
@@ -138,16 +139,9 @@ class Material:
         return train(potential, some, recipe, self.folder / f"finalist-{number}", watchers=Watchers())
 
 
-def spread(structures: Sequence[Atoms], most: int) -> list[Atoms]:
-    """At most so many structures, evenly from first to last."""
-    chosen = np.unique(np.linspace(0, len(structures) - 1, min(most, len(structures))).round().astype(int))
-    return [structures[int(i)] for i in chosen]
-
-
 def few(structures: Sequence[Atoms], most: int) -> list[Atoms]:
     """At most so many structures, fewer of large ones, but enough to repair a model with where there are."""
-    atoms = sum(map(len, structures)) / max(len(structures), 1)
-    return spread(structures, min(most, max(FEWEST, round(_FEW_ATOMS / max(atoms, 1)))))
+    return spread(with_atoms_up_to(structures, _FEW_ATOMS, FEWEST), most)
 
 
 Say = Callable[[str], None]

@@ -36,12 +36,12 @@ from equiprune.searching.cost_model import Conditions, CostModel, Measurement, m
 from equiprune.searching.cost_table import CostTable
 from equiprune.searching.found import Found
 from equiprune.searching.journal import Finalist, Journal
-from equiprune.searching.rounds import Effort, Material, Round, Say, spread
+from equiprune.searching.rounds import Effort, Material, Round, Say
 from equiprune.searching.shapes import Shape, shapes
 from equiprune.searching.work import work
 from equiprune.structures.checks import check_structures
 from equiprune.structures.labels import labels_of
-from equiprune.structures.sampling import held_out_frames
+from equiprune.structures.sampling import held_out_frames, spread
 from equiprune.structures.sequences import Origin
 from equiprune.training.recipe import PRESETS, Recipe
 

@@ -87,3 +87,15 @@ def structure_ids(structures: Iterable[Atoms], key: str) -> np.ndarray:
             )
         ids.append(numbers.setdefault(str(atoms.info[key]), len(numbers)))
     return np.array(ids, dtype=np.int64)
+
+
+def spread(structures: Sequence[Atoms], most: int) -> list[Atoms]:
+    """At most so many structures, evenly from first to last."""
+    chosen = np.unique(np.linspace(0, len(structures) - 1, min(most, len(structures))).round().astype(int))
+    return [structures[int(i)] for i in chosen]
+
+
+def with_atoms_up_to(structures: Sequence[Atoms], atoms: int, fewest: int) -> list[Atoms]:
+    """As many structures, evenly from first to last, as have about so many atoms together; ``fewest`` or more."""
+    each = sum(map(len, structures)) / max(len(structures), 1)
+    return spread(structures, max(fewest, int(atoms / max(each, 1))))
