@@ -15,7 +15,7 @@ from equiprune.adapters.capabilities import HasLinearMaps
 from equiprune.adapters.history import Repaired
 from equiprune.blocks import LinearMap
 from equiprune.errors import StructureError, TargetError
-from equiprune.potentials.observing import observed
+from equiprune.potentials.observing import evaluated
 from equiprune.potentials.potential import Potential, Prediction
 from equiprune.structures.batching import batches
 from equiprune.structures.graph import AtomicGraph
@@ -159,8 +159,6 @@ def modules_of(linears: Iterable[LinearMap]) -> set[str]:
 def _shown(teacher: Potential, pairs: _Pairs, maps: Sequence[LinearMap]) -> Sample:
     """The pairs with what the parent makes of them."""
     fold, graph, counts = pairs
-    seen = observed(teacher, graph, modules_of(maps))
+    seen, found = evaluated(teacher, graph, modules_of(maps))
     outputs = {linear.module: summed(seen, linear) for linear in maps}
-    with torch.no_grad():
-        energies = teacher.evaluate(graph).atom_energies
-    return Sample(fold, graph, counts, outputs, energies)
+    return Sample(fold, graph, counts, outputs, found.atom_energies)
