@@ -23,7 +23,7 @@ from equiprune.searching.shapes import Shape
 _FLOORS = (0.25, 0.1, 0.0)
 """Shares of its channels that an irrep keeps where importance decides; see `equiprune.Parameters`. The first that the
 budget allows."""
-_SPREAD = 0.35
+_SPREAD = 0.25
 """Standard deviation of the logarithm by which widths of a changed candidate differ from those it came from."""
 
 

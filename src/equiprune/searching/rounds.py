@@ -227,7 +227,7 @@ class Round:
         systematic = max(2, round(self.effort.candidates * (1 - _CHANGED)))
         if number - self.first < systematic:
             fresh = (c for c in self._systematic(mine) if c is not None and _key(c.plan) not in seen)
-            worth = (c for c in fresh if self.asked.budget.excess(c.predicted) >= _WASTEFUL)
+            worth = (c for c in fresh if not self._wasteful(c))
             if found := next(worth if mine else fresh, None):
                 return found
         best = sorted((each for each in mine if each.errors), key=lambda each: each.forces)[:_PARENTS]
@@ -235,9 +235,12 @@ class Round:
         for _ in range(_TRIES if best else 0):
             start = best[int(random.integers(len(best)))]
             changed = self._changed(start, random)
-            if changed is not None and _key(changed.plan) not in seen:
+            if changed is not None and _key(changed.plan) not in seen and not self._wasteful(changed):
                 return changed
         return None
+
+    def _wasteful(self, candidate: Candidate) -> bool:
+        return self.asked.budget.excess(candidate.predicted) < _WASTEFUL
 
     def _systematic(self, mine: Sequence[Tried]) -> Iterator[Candidate | None]:
         for shape in self.shapes[:1]:
