@@ -17,7 +17,8 @@ def plot_front(found: Found, path: Path) -> None:
     panel.plot(predicted, [each.forces for each in tried], "o", color="0.7", label="repaired")
     for made, marker in (("even widths", "s"), ("by importance", "^")):
         some = [each for each in tried if each.made == made]
-        panel.plot([t.predicted.speed for t in some], [t.forces for t in some], marker, color="0.45", ms=5, label=made)
+        if some:
+            panel.plot([t.predicted.speed for t in some], [t.forces for t in some], marker, color="0.45", label=made)
     speeds = [each.measured.speed for each in found.finalists]
     panel.plot(speeds, [each.forces for each in found.finalists], "o", color="C0", label="trained briefly")
     best = found.chosen
