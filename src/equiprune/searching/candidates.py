@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from math import exp
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,8 @@ from equiprune.searching.shapes import Shape
 _FLOORS = (0.25, 0.1, 0.0)
 """Shares of its channels that an irrep keeps where importance decides; see `equiprune.Parameters`. The first that the
 budget allows."""
-_SPREAD = 0.25
-"""Standard deviation of the logarithm by which widths of a changed candidate differ from those it came from."""
+_CHANGE = 1.4
+"""Factor by which a changed candidate has more or fewer channels of one l, or in one group of spaces."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +89,20 @@ class Asked:
         return self._by_share("even widths", shape, lambda _: 1.0, margin)
 
     def changed(self, start: Candidate, number: int, shape: Shape, random: np.random.Generator) -> Candidate | None:
-        """Another one whose widths are somewhat different; ``number`` is that of the one it came from."""
-        factors: dict[Any, float] = {}
+        """Another one with more or fewer channels of one l, or in one group of spaces, and the rest as that allows.
 
-        def factor(unit: Unit) -> float:
-            return factors.setdefault(tuple(unit.keys), exp(random.normal(0, _SPREAD)))
+        ``number`` is that of the one it came from. Changes of every width at once hardly ever help: most are bad.
+        """
+        full = self._full(shape)
+        if full is None:
+            return None
+        kinds = sorted({kind for unit in units(self.model, full) for kind in _kinds(unit)}, key=str)
+        chosen, factor = kinds[int(random.integers(len(kinds)))], _CHANGE ** float(random.choice((-1, 1)))
 
-        return self._like(start, shape, factor, f"changed from {number}", 1.0)
+        def scaled(unit: Unit) -> float:
+            return factor if chosen in _kinds(unit) else 1.0
+
+        return self._like(start, shape, scaled, f"changed from {number}", 1.0)
 
     def again(self, start: Candidate, margin: float) -> Candidate | None:
         """The same in another size, because it costs something else than was predicted."""
@@ -182,6 +188,11 @@ class Asked:
         except (PlanError, TargetError):
             return None
         return counts
+
+
+def _kinds(unit: Unit) -> set[int | str]:
+    """Degrees and groups of spaces that a unit has channels of."""
+    return {kind for group, ir in unit.keys for kind in (ir.l, group)}
 
 
 def drawn(model: PruningProblem, targets: tuple[Target, ...], shape: Shape, random: np.random.Generator) -> PruningPlan:

@@ -34,7 +34,7 @@ _WASTEFUL = 0.6
 """Cost over the budget below which a shape loses more than it has to."""
 _PARENTS = 3
 """Number of the best candidates that others are changed from."""
-_OTHER_SHAPE = 0.3
+_OTHER_SHAPE = 0.2
 """Probability that a changed candidate has another shape as well."""
 _TRIES = 8
 """Changes that are drawn until one keeps the budget and is new."""
