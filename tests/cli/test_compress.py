@@ -20,6 +20,8 @@ from equiprune.cli.pipeline import run as pipeline
 from equiprune.cli.pipeline.run import Ended
 from equiprune.commands.compress import Compress
 from equiprune.commands.options.budget import BudgetOptions
+from equiprune.commands.options.opening import OpeningOptions
+from equiprune.commands.options.targets import ShapeOptions
 from equiprune.structures.probes import probe_structures
 
 LITTLE = ["--measured", 6, "--candidates", 2, "--finalists", 1, "--steps", 1, "--structures", 10, "--timed-atoms", 4]
@@ -148,8 +150,19 @@ def test_settings_go_to_the_stages_that_they_are_for(data: Path) -> None:
     assert stages["train"]["preset"] == "sevennet"
     assert stages["train"]["epochs"] == "20"
     assert stages["certify"] == {"model": "train", "parent": "parent"}
+    assert stages["prune"] == {"plan": "search"}
     assert "evaluate" not in stages
     assert list(stages) == ["calibrate", "label", "search", "prune", "repair", "train", "certify", "benchmark"]
+
+
+def test_a_head_is_named_as_long_as_there_are_several(data: Path) -> None:
+    budget, opening = BudgetOptions(faster=2.0), OpeningOptions(head="PBE")
+    for heads, named in ((None, 8), ("PBE", 5)):
+        asked = Compress(
+            "toy", data=data, output="out", budget=budget, target=ShapeOptions(heads=heads), opening=opening
+        )
+        stages = {name: settings for stage in asked._stages(True, 8) for name, settings in stage.items()}
+        assert sum("head" in settings for settings in stages.values()) == named
 
 
 @pytest.mark.parametrize(("speed", "missed"), [(3.1, False), (2.9, False), (2.8, True)])

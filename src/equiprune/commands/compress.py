@@ -93,18 +93,19 @@ class Compress(Complete):
         return list(self._stages(isinstance(adapter, HasLinearMaps), len(numbers)))
 
     def _stages(self, repairs: bool, structures: int) -> Iterator[dict[str, Settings]]:
+        """``repairs`` says whether models of this architecture can be repaired; a lone head has no name any more."""
         data, seed, common = str(self.data.absolute()), str(self.seed), self._common
         yield {"calibrate": {"data": data, "limit": str(min(structures, _CALIBRATED)), **common}}
         yield {"label": {"data": data, "copies": str(self.copies), "origins": "true", "seed": seed, **common}}
         yield {"search": self._search | common}
-        plan = {"plan": "search", "round_to": "1", "heterogeneous": str(self.target.heterogeneous).lower()}
-        yield {"prune": {**plan, **common}}
+        yield {"prune": {"plan": "search", **common}}
+        alone = {key: value for key, value in common.items() if key != "head" or self.target.heads is None}
         if repairs:
-            yield {"repair": {"data": "label", "keep_if_worse": "true", "seed": seed, **common}}
+            yield {"repair": {"data": "label", "keep_if_worse": "true", "seed": seed, **alone}}
         split: Settings = {"validation_share": "0.1", "structure_key": "labelled_from"}
         training = {"data": "label", **split, **_given(self.recipe, RecipeOptions()), "seed": seed}
-        yield {"train": {**training, **common}}
-        yield {"certify": {"model": "train", "parent": "parent", **common}}
+        yield {"train": {**training, **alone}}
+        yield {"certify": {"model": "train", "parent": "parent", **alone}}
         models = ["parent", "train", *map(anywhere, self.beside or [])]
         if self.test is not None:
             compared: Settings = {"models": models, "data": str(self.test.absolute())}
