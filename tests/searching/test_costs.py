@@ -115,10 +115,10 @@ def test_memory_that_was_not_measured_is_not_predicted() -> None:
 
 
 def test_a_model_is_timed_in_turns_with_its_parent(parent: ep.Potential) -> None:
-    """On the real clock: twice the work takes longer."""
+    """On the real clock, whatever else the machine does."""
     small = ep.prune(parent, ep.allocate(parent, [ep.Channels(2)], ep.data_free_scores(parent, ep.Magnitude())))
     found = measured(parent, small, Conditions(bulk("Si", cubic=True), 2), repeats=2)
-    assert 0.05 < found.time < 2
+    assert 0.05 < found.time < 20
     assert found.work == work(small.adapter, small.architecture)
     assert found.bytes_per_atom is None or found.bytes_per_atom >= 0
 
