@@ -134,7 +134,7 @@ def hessian(potential: Potential, atoms: Atoms) -> np.ndarray:
     return rows.reshape(size, size)
 
 
-def pad_and_concatenate(arrays: Sequence[np.ndarray], load_weights: float = 0.0) -> np.ndarray:
+def pad_and_concatenate(arrays: Sequence[np.ndarray], fill: float = 0.0) -> np.ndarray:
     """Arrays (vectors, atoms, 3) of the structures of a batch as one, with the most vectors and all atoms.
 
     >>> pad_and_concatenate([np.ones((1, 1, 3)), np.ones((2, 1, 3))])[:, :, 0]
@@ -142,5 +142,5 @@ def pad_and_concatenate(arrays: Sequence[np.ndarray], load_weights: float = 0.0)
            [0., 1.]])
     """
     most = max(map(len, arrays), default=0)
-    filled = [np.pad(array, ((0, most - len(array)), (0, 0), (0, 0)), constant_values=load_weights) for array in arrays]
+    filled = [np.pad(array, ((0, most - len(array)), (0, 0), (0, 0)), constant_values=fill) for array in arrays]
     return np.concatenate(filled, axis=1)

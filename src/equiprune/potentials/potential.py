@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -136,16 +135,6 @@ class Potential:
             TargetError: ``dtype`` is no floating-point dtype of torch.
         """
         return self if floating(dtype) == self.dtype else self._rebuilt(dtype, self.device)
-
-    def with_weights(self, checkpoint: Checkpoint) -> Potential:
-        """A copy with the weights of a checkpoint of the same architecture: quicker than building the module again.
-
-        Raises:
-            CheckpointError: a weight is missing, unexpected or of another shape.
-        """
-        module = copy.deepcopy(self.module)
-        load_weights(module, checkpoint.weights)
-        return replace(self, checkpoint=checkpoint, module=module)
 
     def on(self, device: torch.device | str) -> Potential:
         """The same potential with a module of its own on another device; this one stays where it is.

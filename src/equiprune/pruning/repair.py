@@ -30,6 +30,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from equiprune.adapters import load_weights
 from equiprune.adapters.capabilities import HasAtomicEnergies, Weights
 from equiprune.adapters.history import Repaired
 from equiprune.blocks import LinearMap, PruningPlan
@@ -112,18 +113,18 @@ def repair(
         )
         parent = ParentView.of(headed, structures, rattle=rattle, seed=seed)
     progress(1)
-    child64 = child.with_dtype(torch.float64)
-    before = _disagreement(child64, parent.expected, parent.held_out)
-    fitted, maps = _fitted(child64, parent, plan, progress)
+    own = Potential.create(child.adapter, child.checkpoint, torch.float64, child.head, child.device)
+    before = _disagreement(own, parent.expected, parent.held_out)
+    fitted, maps = _fitted(own, parent, plan, progress)
     after = _disagreement(fitted, parent.expected, parent.held_out)
     _check_helped(before, after)
     return Repair(_repaired(child, fitted, parent.step), before, after, maps)
 
 
 def _fitted(child: Potential, parent: ParentView, plan: PruningPlan, progress: Progress) -> tuple[Potential, int]:
-    """The child in float64 with every map fitted, and how many those are."""
+    """The child in float64 with every map fitted, in the module that it is given, and how many those are."""
     start = rotated(child, parent.teacher, plan)
-    fitted = child.with_weights(replace(child.checkpoint, weights=start.weights))
+    fitted = _loaded(child, start.weights)
     maps = [[linear for linear in group if linear.module not in start.settled] for group in maps_of(child)]
     theirs = {linear.module: linear for group in maps_of(parent.teacher) for linear in group}
     columns = {
@@ -260,11 +261,17 @@ def _with_references(fitted: Potential, samples: Sequence[Sample]) -> Potential:
         mean = missing / (atoms + _FEW)
         changes = {z: float(mean[z]) for z in fitted.architecture.elements}
         _, weights = adapter.with_references(fitted.architecture, weights, changes, fitted.head)
-    return fitted.with_weights(replace(fitted.checkpoint, weights=weights))
+    return _loaded(fitted, weights)
+
+
+def _loaded(own: Potential, weights: Weights) -> Potential:
+    """The potential with these weights in its module, which is changed: building another one would take longer."""
+    load_weights(own.module, weights)
+    return replace(own, checkpoint=replace(own.checkpoint, weights=weights))
 
 
 def _repaired(child: Potential, fitted: Potential, step: Repaired) -> Potential:
     """The child with the fitted weights, in its own precision."""
     own = child.checkpoint.weights
     weights = {name: fitted.checkpoint.weights[name].to(weight.dtype) for name, weight in own.items()}
-    return child.with_weights(child.checkpoint.after(step, weights))
+    return Potential.create(child.adapter, child.checkpoint.after(step, weights), child.dtype, child.head, child.device)
