@@ -123,7 +123,7 @@ def main() -> None:
     effort = ep.Effort(candidates=asked.candidates, steps=asked.search_steps)
     folder = asked.output / f"found-{asked.faster:g}"
     found = {"found": searched(parent, data, budget, folder, effort)}
-    quick = ep.Effort(measured=8, candidates=1, finalists=1, steps=0)
+    quick = ep.Effort(measured=8, candidates=1, finalists=1, steps=asked.search_steps)
     for name, targets in BY_HAND[asked.model].items():
         where = asked.output / f"by-hand-{asked.faster:g}-{'-'.join(str(t).lower() for t in targets) or 'all'}"
         try:
