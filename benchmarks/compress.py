@@ -57,7 +57,7 @@ def labelled(parent: ep.Potential, count: int, path: Path) -> ep.SearchData:
 def searched(
     parent: ep.Potential, data: ep.SearchData, budget: ep.Budget, folder: Path, effort: ep.Effort, *targets: ep.EdgeLmax
 ) -> dict:
-    """What a search found, as JSON; kept in the folder."""
+    """The outcome of a search as JSON, kept in the folder."""
     result = folder / "search.json"
     if not result.exists():
         begun = time.monotonic()

@@ -1,4 +1,4 @@
-"""What a search finds of an architecture before anything is built, for the tests of adapters."""
+"""Candidates that a search makes of an architecture, before anything is built, for the tests of adapters."""
 
 import equiprune as ep
 from equiprune.pruning.counts import PruningProblem

@@ -74,11 +74,6 @@ class Budget:
                 "Say what you can afford: `faster`, `memory` with `atoms`, `parameters` or `max_force_error`."
             )
 
-    @property
-    def needs_memory(self) -> bool:
-        """True if memory must be known."""
-        return self.memory is not None
-
     def excess(self, cost: Cost) -> float:
         """Cost over what is allowed, of what is exceeded most: 1 or less fits."""
         return max(self._excesses(cost), default=0.0)

@@ -62,7 +62,7 @@ class CostTable:
         return cache_folder() / "costs" / f"{digest[:32]}.json"
 
     def stored(self) -> tuple[Measurement, ...]:
-        """What was measured before; nothing where there is no file, or one that cannot be used."""
+        """Measurements of before; none where there is no file, or one that cannot be used."""
         try:
             value = read_json(self.path, "table of costs")
             if value["format"] != _FORMAT or value["conditions"] != self.conditions:

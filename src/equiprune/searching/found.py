@@ -34,7 +34,7 @@ class Found:
 
     @property
     def plan(self) -> PruningPlan:
-        """What the chosen model keeps."""
+        """The plan of the chosen model."""
         return self.chosen.plan
 
     @property

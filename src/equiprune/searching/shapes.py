@@ -30,7 +30,7 @@ def shapes(model: PruningProblem, keep_lmax: int = 0) -> list[Shape]:
 
 
 _Choice = tuple[int, Shape]
-"""How much is lost, and the targets that say so."""
+"""Amount that is lost, and the targets that say so."""
 
 
 def _lost(choice: Sequence[_Choice]) -> int:

@@ -1,4 +1,4 @@
-"""What a search finds of eSCN before anything is built."""
+"""Candidates that a search makes of eSCN, before anything is built."""
 
 from searching_for import candidates
 

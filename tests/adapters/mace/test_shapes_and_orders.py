@@ -1,4 +1,4 @@
-"""What a search finds of MACE-MP-0 small before anything is built."""
+"""Candidates that a search makes of MACE-MP-0 small, before anything is built."""
 
 from pathlib import Path
 

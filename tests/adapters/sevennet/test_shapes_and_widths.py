@@ -1,4 +1,4 @@
-"""What a search finds of SevenNet-l3i5 before anything is built."""
+"""Candidates that a search makes of SevenNet-l3i5, before anything is built."""
 
 from searching_for import candidates
 
