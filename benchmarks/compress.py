@@ -62,8 +62,8 @@ def searched(
     if not result.exists():
         begun = time.monotonic()
         settings = ep.SearchSettings(ep.Constraints(targets), effort, timed_atoms=ATOMS)
-        watched = ep.Watched(say=lambda text: print(f"[{time.monotonic() - begun:5.0f} s] {text}", flush=True))
-        found = ep.search(parent, data, budget, folder, settings=settings, watched=watched)
+        watchers = ep.Watchers(note=lambda text: print(f"[{time.monotonic() - begun:5.0f} s] {text}", flush=True))
+        found = ep.search(parent, data, budget, folder, settings=settings, watchers=watchers)
         result.write_text(json.dumps(found.to_json() | {"minutes": (time.monotonic() - begun) / 60}))
     return json.loads(result.read_text())
 
@@ -102,8 +102,8 @@ def trained(
     return ep.load(path)
 
 
-def main() -> None:
-    """Print the errors of all models, and how well the cost model predicts."""
+def arguments() -> argparse.Namespace:
+    """Words of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=BY_HAND)
     parser.add_argument("--faster", type=float, required=True)
@@ -116,7 +116,12 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6, help="of each dynamics")
     parser.add_argument("--held-out", type=int, default=10, help="models that test the cost model")
     parser.add_argument("--json", type=Path)
-    asked = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the errors of all models, and how well the cost model predicts."""
+    asked = arguments()
     asked.output.mkdir(parents=True, exist_ok=True)
     parent, budget, preset = ep.load(asked.model), ep.Budget(faster=asked.faster), PRESET[asked.model]
     data = labelled(parent, asked.structures, asked.output / "labelled.extxyz")

@@ -48,7 +48,7 @@ from equiprune.pruning.targets import (
 from equiprune.searching.budget import Budget, Cost
 from equiprune.searching.found import Found
 from equiprune.searching.rounds import Effort
-from equiprune.searching.search import Constraints, SearchData, SearchSettings, Watched, search
+from equiprune.searching.search import Constraints, SearchData, SearchSettings, search
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.labels import Labels
 from equiprune.structures.probes import probe_structures
@@ -141,7 +141,6 @@ __all__ = [
     "Timing",
     "TrainingData",
     "Visit",
-    "Watched",
     "Watchers",
     "WeightLayout",
     "allocate",

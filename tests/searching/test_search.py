@@ -143,8 +143,8 @@ def test_another_budget_measures_no_costs_again(
 ) -> None:
     monkeypatch.setenv("EQUIPRUNE_CACHE", str(kept / "cache"))
     said: list[str] = []
-    watched = ep.Watched(say=said.append)
-    other = searched(parent, labelled, tmp_path / "other", ep.Budget(faster=1.5), watched=watched)
+    watchers = ep.Watchers(note=said.append)
+    other = searched(parent, labelled, tmp_path / "other", ep.Budget(faster=1.5), watchers=watchers)
     assert other.journal.costs == found.journal.costs
     assert len(machine) <= 2 * rounds._SIZES, "finalists alone are measured"
     assert "Costs were measured before on this machine." in said
@@ -230,7 +230,7 @@ def test_a_busy_machine_is_named(
     said: list[str] = []
     monkeypatch.setattr("equiprune.searching.cost_model._spread", lambda _: 0.5)
     settings = replace(SETTINGS, effort=replace(EFFORT, candidates=1, finalists=1, steps=0))
-    searched(parent, labelled, tmp_path / "search", settings=settings, watched=ep.Watched(say=said.append))
+    searched(parent, labelled, tmp_path / "search", settings=settings, watchers=ep.Watchers(note=said.append))
     assert any("The machine is busy: 10 of 10 timings" in line for line in said)
 
 

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Iterator
-from dataclasses import fields
-from inspect import Parameter as Argument
-from inspect import Signature
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from equiprune.cli import app
+from equiprune.cli.arguments import described, switch
 from equiprune.cli.compress import compress_command
 from equiprune.cli.display import progresses, show_json
 from equiprune.cli.pipeline.run import run_command
 from equiprune.cli.results import JSON, SHOWN
-from equiprune.commands.options.values import hints_of
 from equiprune.commands.request import Request
 
 
@@ -35,21 +31,8 @@ def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callab
         return 0 if getattr(result, "passed", True) else 1
 
     run.__name__ = request.command()
-    run.__doc__ = cast(str, inspect.getdoc(request)).replace("Attributes:", "Args:")
-    arguments = list(_arguments(request))
-    json = Argument("json", Argument.KEYWORD_ONLY, default=False, annotation=JSON)
-    signature = Signature([*arguments[:-1], json, arguments[-1]], return_annotation=int)
-    run.__signature__ = signature  # type: ignore[attr-defined]
-    run.__annotations__ = {a.name: a.annotation for a in signature.parameters.values()}
+    described(run, request, [switch("json", JSON)])
     return run
-
-
-def _arguments(request: type[Request[Any]]) -> Iterator[Argument]:
-    defaults = inspect.signature(request).parameters
-    for field in fields(cast(Any, request)):
-        kind = Argument.KEYWORD_ONLY if field.kw_only else Argument.POSITIONAL_ONLY
-        hint = hints_of(request)[field.name]
-        yield Argument(field.name, kind, default=defaults[field.name].default, annotation=hint)
 
 
 def demo(output: Path = Path("demo_output"), /) -> int:

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from inspect import Parameter as Argument
-from inspect import Signature
 from pathlib import Path
-from typing import Any, cast
+from typing import Annotated, Any
 
 import yaml
-from cyclopts import App
+from cyclopts import App, Parameter
 
+from equiprune.cli.arguments import described, switch
 from equiprune.cli.display import note, show, show_json
 from equiprune.cli.pipeline.calls import Call, calls_of, foreseen
 from equiprune.cli.pipeline.recipe import parse_pipeline
@@ -21,11 +18,12 @@ from equiprune.cli.pipeline.run import check_calls, held, run_all
 from equiprune.cli.reports import show_plan
 from equiprune.cli.results import JSON
 from equiprune.commands.compress import Compress, anywhere
-from equiprune.commands.options.values import Switch, hints_of
+from equiprune.commands.options.values import Switch
 from equiprune.commands.wiring import Requests
 from equiprune.files.atomic import make_folder, replacing, set_aside, spare, write_text
 from equiprune.structures.reading import fingerprint
 
+DRY_RUN = Annotated[Switch, Parameter(help="only print the commands of the stages, and which would be skipped.")]
 RECIPE, REPORT, MODEL = "recipe.yaml", "report.md", "model"
 _MISSED = 0.95
 """Speed over the one that was asked for, below which the result has missed its budget."""
@@ -64,23 +62,8 @@ def compress_command(app: App, requests: Requests) -> Callable[..., int]:
         show_json(_document(asked, results, missed)) if json else show(page)
         return int(bool(missed))
 
-    compress.__doc__ = cast(str, inspect.getdoc(Compress)).replace("Attributes:", "Args:")
-    compress.__doc__ += "\n    dry_run: only print the commands of the stages, and which would be skipped."
-    signature = Signature([*_arguments(), _switch("dry_run", Switch), _switch("json", JSON)], return_annotation=int)
-    compress.__signature__ = signature  # type: ignore[attr-defined]
-    compress.__annotations__ = {a.name: a.annotation for a in signature.parameters.values()}
+    described(compress, Compress, [switch("dry_run", DRY_RUN), switch("json", JSON)])
     return compress
-
-
-def _arguments() -> Iterator[Argument]:
-    hints, defaults = hints_of(Compress), inspect.signature(Compress).parameters
-    for field in fields(Compress):
-        kind = Argument.KEYWORD_ONLY if field.kw_only else Argument.POSITIONAL_ONLY
-        yield Argument(field.name, kind, default=defaults[field.name].default, annotation=hints[field.name])
-
-
-def _switch(name: str, kind: Any) -> Argument:
-    return Argument(name, Argument.KEYWORD_ONLY, default=False, annotation=kind)
 
 
 def recipe_of(asked: Compress) -> str:

@@ -23,7 +23,7 @@ from equiprune.progress import Display, Task, unseen
 from equiprune.searching.budget import Budget
 from equiprune.searching.figure import plot_front
 from equiprune.searching.found import Found
-from equiprune.searching.search import Constraints, SearchData, SearchSettings, Watched
+from equiprune.searching.search import Constraints, SearchData, SearchSettings
 from equiprune.structures.reading import check_apart, fingerprint, open_structures
 from equiprune.structures.sampling import structure_ids
 from equiprune.training.recipe import PRESETS, Recipe
@@ -123,21 +123,21 @@ class Search(Request[Searched]):
         )
         folder = self.output.with_name(self.output.name + ".partial")
         with resumable(folder), display(Task("search", self.effort.effort().total, 1)) as [step]:
-            found = self._found(parent, folder, Watched(step, remarks.info))
+            found = self._found(parent, folder, ep.Watchers(note=remarks.info, progress=step))
         write_json(self.output, found.to_json())
         if self.plot is not None:
             plot_front(found, self.plot)
         shutil.rmtree(folder, ignore_errors=True)
         return Searched(found, files)
 
-    def _found(self, parent: ep.Potential, folder: Path, watched: Watched) -> Found:
+    def _found(self, parent: ep.Potential, folder: Path, watchers: ep.Watchers) -> Found:
         structures, key = open_structures(self.data), self.structure_key
         ids = None if key is None else structure_ids(structures, key)
         data = SearchData(list(structures), ids, fingerprint(self.data))
         timed = timed_atoms(self.timed_atoms, self.device)
         settings = SearchSettings(self._constraints, self.effort.effort(), self._recipe, timed, self.seed)
         scores, budget = self._read_scores(parent), self._budget
-        return ep.search(parent, data, budget, folder, scores=scores, settings=settings, watched=watched)
+        return ep.search(parent, data, budget, folder, scores=scores, settings=settings, watchers=watchers)
 
     @property
     def _constraints(self) -> Constraints:

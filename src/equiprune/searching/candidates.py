@@ -70,23 +70,20 @@ class Asked:
         """Kept by name: elements, heads."""
         return asked_for(self.model, self.targets)[1]
 
-    def by_importance(self, shape: Shape, margin: float = 1.0) -> Candidate | None:
-        """The best-scored channels for what they cost; None where the budget cannot be kept.
-
-        ``margin`` is by how much the budget is taken to be larger than it is.
-        """
+    def by_importance(self, shape: Shape) -> Candidate | None:
+        """The best-scored channels for what they cost; None where the budget cannot be kept."""
         full = self._full(shape)
         if full is None:
             return None
         for floor in _FLOORS:
             how = (full, self.scores, self.explicit, self._time_of, self.round_to, floor)
-            if found := self._fitting("by importance", shape, ladder(self.model, *how), margin):
+            if found := self._fitting("by importance", shape, ladder(self.model, *how), 1.0):
                 return found
         return None
 
-    def even(self, shape: Shape, margin: float = 1.0) -> Candidate | None:
+    def even(self, shape: Shape) -> Candidate | None:
         """The same share of all widths, as one would choose by hand."""
-        return self._by_share("even widths", shape, lambda _: 1.0, margin)
+        return self._by_share("even widths", shape, lambda _: 1.0, 1.0)
 
     def changed(self, start: Candidate, number: int, shape: Shape, random: np.random.Generator) -> Candidate | None:
         """Another one with more or fewer channels of one l, or in one group of spaces, and the rest as that allows.
@@ -105,7 +102,10 @@ class Asked:
         return self._like(start, shape, scaled, f"changed from {number}", 1.0)
 
     def again(self, start: Candidate, margin: float) -> Candidate | None:
-        """The same in another size, because it costs something else than was predicted."""
+        """The same in another size, because it costs something else than was predicted.
+
+        ``margin`` is by how much the budget is taken to be larger than it is.
+        """
         return self._like(start, start.shape, lambda _: 1.0, start.made, margin)
 
     def restored(self, made: str, shape: Shape, plan: PruningPlan) -> Candidate:
@@ -130,13 +130,13 @@ class Asked:
         """Widths in proportion to those of another one, times a factor for each unit."""
 
         def share(unit: Unit) -> float:
-            have = [(start.counts[key], self._parents[key]) for key in unit.keys if self._parents[key]]
+            have = [(start.counts[key], self._parent_counts[key]) for key in unit.keys if self._parent_counts[key]]
             return max((kept / full for kept, full in have if kept), default=0.5) * factor(unit)
 
         return self._by_share(made, shape, share, margin)
 
     @cached_property
-    def _parents(self) -> Counts:
+    def _parent_counts(self) -> Counts:
         return self.model.full()
 
     def _by_share(self, made: str, shape: Shape, share: Callable[[Unit], float], margin: float) -> Candidate | None:

@@ -23,7 +23,6 @@ from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.files.atomic import make_folder
 from equiprune.files.settings import to_json
 from equiprune.potentials.potential import Potential
-from equiprune.progress import Progress, silent
 from equiprune.pruning.allocation import asked_for
 from equiprune.pruning.calibration import calibrate
 from equiprune.pruning.counts import PruningProblem
@@ -36,13 +35,14 @@ from equiprune.searching.cost_model import Conditions, CostModel, Measurement, m
 from equiprune.searching.cost_table import CostTable
 from equiprune.searching.found import Found
 from equiprune.searching.journal import Finalist, Journal
-from equiprune.searching.rounds import Effort, Material, Round, Say
+from equiprune.searching.rounds import Effort, Material, Round
 from equiprune.searching.shapes import Shape, shapes
 from equiprune.searching.work import work
 from equiprune.structures.checks import check_structures
 from equiprune.structures.labels import labels_of
 from equiprune.structures.sampling import held_out_frames, spread
 from equiprune.structures.sequences import Origin
+from equiprune.training.arguments import UNWATCHED, Watchers
 from equiprune.training.recipe import PRESETS, Recipe
 
 _REPEATS, _FINAL_REPEATS = 2, 5
@@ -77,14 +77,6 @@ class Constraints:
     keep_lmax: int = 0
     round_to: int = 1
     heterogeneous: bool = False
-
-
-@dataclass(frozen=True)
-class Watched:
-    """Callbacks: progress, called with 1 after each model that was measured, tried or trained; and remarks."""
-
-    progress: Progress = silent
-    say: Say = lambda _: None
 
 
 @dataclass(frozen=True)
@@ -129,7 +121,7 @@ class SearchSettings:
     seed: int = 0
 
 
-USUAL, UNWATCHED = SearchSettings(), Watched()
+USUAL = SearchSettings()
 """Nothing said."""
 
 
@@ -141,7 +133,7 @@ def search(
     *,
     scores: ImportanceScores | None = None,
     settings: SearchSettings = USUAL,
-    watched: Watched = UNWATCHED,
+    watchers: Watchers = UNWATCHED,
 ) -> Found:
     """The plan of the best model that keeps a budget.
 
@@ -152,7 +144,7 @@ def search(
         folder: new, or of an interrupted search for the same, which then goes on and ends in the same plan.
         scores: importance; Taylor on the structures unless given.
         settings: constraints, effort, recipe.
-        watched: progress and remarks.
+        watchers: told of every model that was measured, tried or trained, and of remarks.
 
     Raises:
         TargetError: no model of this architecture keeps the budget; the message says what the smallest one reaches.
@@ -173,7 +165,7 @@ def search(
         parent, training, held_out, timed, _FINAL_REPEATS, settings.recipe, settings.effort, Path(folder), settings.seed
     )
     scores = scores or calibrate(parent, spread(training, _LOOKED_AT))
-    return _Search(model, kept, scores, budget, settings.effort, material, path, watched).found(journal)
+    return _Search(model, kept, scores, budget, settings.effort, material, path, watchers).found(journal)
 
 
 def _elements(model: PruningProblem, targets: Sequence[Target]) -> frozenset[int]:
@@ -227,13 +219,13 @@ class _Search:
     effort: Effort
     material: Material
     path: Path
-    watched: Watched
+    watchers: Watchers
 
     def found(self, journal: Journal) -> Found:
         journal = self._measured(journal)
         costs = CostModel(self.model.adapter, self.model.architecture, journal.costs)
         error = statistics.median(costs.errors)
-        self.watched.say(f"Times are predicted to {100 * error:.0f} % (median of models left out of the fit).")
+        self.watchers.note(f"Times are predicted to {100 * error:.0f} % (median of models left out of the fit).")
         if self.budget.max_force_error is None:
             journal, best = self._round(journal, costs, self.budget, self.effort, 0)
         else:
@@ -244,7 +236,7 @@ class _Search:
 
     def _keep(self, journal: Journal) -> None:
         journal.save(self.path)
-        self.watched.progress(1)
+        self.watchers.progress(1)
 
     # Costs.
 
@@ -254,16 +246,16 @@ class _Search:
         table = CostTable.of(self.material.parent, self.material.conditions, drawn_by)
         have = journal.costs or table.stored()
         if len(have) > len(journal.costs):
-            self.watched.say("Costs were measured before on this machine.")
+            self.watchers.note("Costs were measured before on this machine.")
         journal = replace(journal, costs=have[: self.effort.measured])
-        self.watched.progress(len(journal.costs))
+        self.watchers.progress(len(journal.costs))
         while len(journal.costs) < self.effort.measured:
             journal = journal.with_cost(self._measurement(len(journal.costs)))
             self._keep(journal)
             table.store(journal.costs)
         busy = sum(each.spread > 0.15 for each in journal.costs)
         if busy > len(journal.costs) / 4:
-            self.watched.say(
+            self.watchers.note(
                 f"The machine is busy: {busy} of {len(journal.costs)} timings vary by more than 15 %. What is chosen "
                 "is measured again, in more turns."
             )
@@ -297,8 +289,8 @@ class _Search:
         if not fitting:
             return journal, None
         this = Round(asked, fitting, self.material, effort, first, costs)
-        journal = this.tried(journal, self._keep, self.watched.say)
-        journal = this.finalists(journal, self._keep, self.watched.say)
+        journal = this.tried(journal, self._keep, self.watchers.note)
+        journal = this.finalists(journal, self._keep, self.watchers.note)
         return journal, this.best(journal)
 
     def _smallest(self, journal: Journal, costs: CostModel, allowed: float) -> tuple[Journal, Finalist | None]:
@@ -314,7 +306,7 @@ class _Search:
             journal, found = self._round(journal, costs, limit, effort, number * each)
             good = found is not None and found.forces <= allowed
             errors += [found.forces] if found else []
-            self.watched.say(
+            self.watchers.note(
                 f"{limit.faster:.2f} times as fast: {'' if good else 'not '}within {allowed:g} meV/Angstrom."
             )
             best = found if good else best
