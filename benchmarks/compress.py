@@ -92,13 +92,13 @@ def predictions(parent: ep.Potential, count: int, folder: Path) -> list[tuple[fl
 def trained(
     parent: ep.Potential, plan: ep.PruningPlan, data: ep.SearchData, preset: str, steps: int, seed: int, folder: Path
 ) -> ep.Potential:
-    """The pruned model, repaired and trained; kept in the folder."""
-    path = folder / f"seed-{seed}-steps-{steps}"
-    if not path.exists():
-        child = ep.prune(parent, plan)
+    """The pruned model, repaired and trained; both kept in the folder."""
+    path, start = folder / f"seed-{seed}-steps-{steps}", folder / "repaired"
+    if not start.exists():
         some = data.structures[:: max(1, len(data.structures) // 120)]
-        start = ep.repair(child, parent, some).potential
-        ep.save(retrained(start, data.structures, preset, steps, seed), path)
+        ep.save(ep.repair(ep.prune(parent, plan), parent, some).potential, start)
+    if not path.exists():
+        ep.save(retrained(ep.load(start), data.structures, preset, steps, seed), path)
     return ep.load(path)
 
 

@@ -123,12 +123,11 @@ class AddedToTheReadout(ToyAdapter):
         return (maps[0], added, *maps[2:])
 
 
-class OneReader(ToyAdapter):
-    """Says that the embedding is read by one map, and it is by two."""
+class GatedSpace(ToyAdapter):
+    """Says that features which pass through a gate are made by linear maps alone."""
 
     def linear_spaces(self, architecture: Any) -> Any:
-        [(maker, readers)] = super().linear_spaces(architecture)
-        return ((maker, readers[:1]),)
+        return (*super().linear_spaces(architecture), "node_feats.1")
 
 
 class OtherCutoff(ToyAdapter):

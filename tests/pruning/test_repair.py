@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
-from equiprune.blocks.linear_map import kept_columns, matrix
+from equiprune.blocks.linear_map import inherited
 from equiprune.errors import StructureError, TargetError
 from equiprune.potentials.observing import observed
 from equiprune.pruning import parent_view
@@ -122,7 +122,7 @@ def test_each_map_is_the_least_squares_of_what_goes_in(
     names = (ours.module, *ours.added_to)
     right, found = (observed(model, graph, names) for model in (parent, after))
     wanted, made = (sum(seen[name][1] for name in names) for seen in (right, found))
-    left = wanted[:, kept_columns(theirs.outputs, ours.outputs, plan)] - made
+    left = inherited(wanted, theirs.outputs, ours.outputs, plan, {}) - made
     counts = graph.numbers.bincount()[graph.numbers].double().rsqrt()  # by which elements count
     scalars = slice(0, ours.inputs[0][1][0].mul)
     assert left.abs().max() > 1e-3
@@ -143,17 +143,15 @@ def test_where_nothing_is_cut_nothing_changes(parent: ep.Potential, structures: 
 def test_as_many_mixtures_as_elements_lose_nothing(parent: ep.Potential, channels: int, exact: bool) -> None:
     """The toy knows four elements: four channels of its embedding can hold all that is read from six."""
     small = cut(parent, ep.HiddenIrreps.parse(f"{channels}x0e,6x0e+4x1o,5x0e"))
-    weights = rotated(small, parent, module.plan_between(parent, small)).weights
+    plan = module.plan_between(parent, small)
+    weights = rotated(small, parent, plan, {}).weights
+    turned = ep.Potential.create(small.adapter, replace(small.checkpoint, weights=weights), torch.float64)
+    graph = parent.graph(list(ep.probe_structures(parent.elements).values()))
     differences = []
     for theirs, ours in zip(*(m.adapter.linear_maps(m.architecture)[0] for m in (parent, small)), strict=True):
-        found = []
-        for model, linear, of in ((parent, theirs, parent.checkpoint.weights), (small, ours, weights)):
-            layouts = model.adapter.layouts(model.architecture)
-            [(maker, _)] = model.adapter.linear_spaces(model.architecture)
-            maps = (matrix(m, layouts[m.weight], of[m.weight].double()) for m in (maker, linear))
-            found.append(torch.linalg.multi_dot(list(maps)))
-        columns = kept_columns(theirs.outputs, ours.outputs, module.plan_between(parent, small))
-        differences.append(float((found[0][:, columns] - found[1]).abs().max()))
+        right, found = (observed(model, graph, [theirs.module])[theirs.module][1] for model in (parent, turned))
+        off = inherited(right, theirs.outputs, ours.outputs, plan, {}) - found
+        differences.append(float(off.abs().max()))
     assert (max(differences) < 1e-12) == exact
 
 

@@ -174,7 +174,7 @@ MUTANTS = [
         for says, contract in (
             ("a linear map does something else than is declared: maps.linear_", Contract(broken.WithoutVectors())),
             ("what a linear map is added to has another shape: maps.lin", Contract(broken.AddedToTheReadout())),
-            ("a space is read by more than the linear maps declared: what maps.emb", Contract(broken.OneReader())),
+            ("a space is not made and read by linear maps alone: node_feats.1", Contract(broken.GatedSpace())),
         )
     ),
     *(

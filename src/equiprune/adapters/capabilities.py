@@ -90,8 +90,8 @@ class HasLinearMaps(Protocol):
         Those of one group do not see what the others of it make. Every submodule named is called once in an evaluation.
         """
 
-    def linear_spaces(self, architecture: Any, /) -> Sequence[tuple[LinearMap, Sequence[LinearMap]]]:
-        """Spaces that one linear map makes and nothing but linear maps read: for each the one, and the others.
+    def linear_spaces(self, architecture: Any, /) -> Sequence[str]:
+        """Names of spaces that linear maps alone make and read, those of an element each among them.
 
-        Its channels can be mixed by any matrix, and the model stays the same if the others undo it.
+        The channels of an irrep can be mixed by any matrix, and the model stays the same if what reads them undoes it.
         """

@@ -130,9 +130,8 @@ class ToyAdapter(ModelAdapter[ToyArchitecture]):
         last = space[f"node_feats.{architecture.interactions}"]
         return (*groups, (_map("readout", last, ((last[0][0], (Segment.fixed(1),)),)),))
 
-    def linear_spaces(self, architecture: ToyArchitecture) -> tuple[tuple[LinearMap, tuple[LinearMap, ...]], ...]:
-        space = {s.name: e3nn_layouts.labelled(s) for s in self.spaces(architecture)}
-        return ((_map("embedding", space["elements"], space["node_feats.0"]), self.linear_maps(architecture)[0]),)
+    def linear_spaces(self, architecture: ToyArchitecture) -> tuple[str, ...]:
+        return ("node_feats.0",)
 
     @staticmethod
     def _paths(architecture: ToyArchitecture, t: int, edge_irreps: Labelled) -> Labelled:

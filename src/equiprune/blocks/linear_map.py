@@ -14,8 +14,8 @@ from torch import Tensor
 
 from equiprune.blocks.irreps import Irrep
 from equiprune.blocks.layout import Axis, Path, WeightLayout, axis_size
+from equiprune.blocks.mixtures import Mixtures, mixed_axis
 from equiprune.blocks.plan import PruningPlan
-from equiprune.blocks.slicing import kept_positions
 
 Labelled = tuple[tuple[Irrep, Axis], ...]
 """An irreps with the origin of each channel: one axis per entry, in the order of the feature tensor."""
@@ -117,22 +117,23 @@ def spread(entries: Labelled) -> Iterator[tuple[Irrep, Axis, slice]]:
         start = stop
 
 
-def kept_columns(parent: Labelled, child: Labelled, plan: PruningPlan) -> list[int]:
-    """Columns of the parent's feature tensor that a plan keeps, in the child's order.
+def inherited(features: Tensor, parent: Labelled, child: Labelled, plan: PruningPlan, mixtures: Mixtures) -> Tensor:
+    """Features (sites, columns) of a parent as a smaller model has them: channels of a plan, and mixtures.
 
     >>> from equiprune.blocks import BlockMask, Irreps, Segment
     >>> def entries(mul):
     ...     return ((Irrep(1, -1), (Segment("x", Irrep(1, -1), mul),)),)
-    >>> kept_columns(entries(3), entries(1), PruningPlan({"x": BlockMask(Irreps.parse("3x1o"), ((2,),))}))
-    [6, 7, 8]
+    >>> plan = PruningPlan({"x": BlockMask(Irreps.parse("3x1o"), ((2,),))})
+    >>> inherited(torch.arange(9.0)[None], entries(3), entries(1), plan, {})
+    tensor([[6., 7., 8.]])
     """
-    columns: list[int] = []
+    pieces = []
     for ir, axis in child:
         wanted = {segment.identity for segment in axis}
-        start, whole = next((where.start, a) for i, a, where in spread(parent) if i == ir and wanted <= _identities(a))
-        positions = kept_positions(whole, axis, plan)
-        columns += [start + position * ir.dim + m for position in positions for m in range(ir.dim)]
-    return columns
+        whole, where = next((a, w) for i, a, w in spread(parent) if i == ir and wanted <= _identities(a))
+        channels = features[:, where].reshape(len(features), -1, ir.dim)
+        pieces.append(mixed_axis(channels, 1, whole, axis, plan, mixtures, made=True).flatten(1))
+    return torch.cat(pieces, dim=1)
 
 
 def applied(linear: LinearMap, layout: WeightLayout, weight: Tensor, features: Tensor) -> Tensor:
@@ -153,15 +154,6 @@ def matrix(linear: LinearMap, layout: WeightLayout, weight: Tensor) -> Tensor:
         for path, rows in mixing.sources:
             result[rows, mixing.columns] = blocks[path.key] * path.scale
     return result
-
-
-def from_matrix(linear: LinearMap, layout: WeightLayout, does: Tensor) -> Tensor:
-    """The stored weight of a linear map of scalars that does what a matrix (inputs, outputs) says."""
-    blocks = {}
-    for mixing in mixings(linear, layout):
-        for path, rows in mixing.sources:
-            blocks[path.key] = does[rows, mixing.columns] / path.scale
-    return layout.join(blocks)
 
 
 def size(entries: Labelled) -> int:

@@ -151,6 +151,12 @@ def summed(seen: Mapping[str, tuple[Tensor, Tensor]], linear: LinearMap) -> Tens
     return torch.stack([seen[name][1] for name in (linear.last.module, *linear.added_to)]).sum(0)
 
 
+def halves(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and difference of the first half of the rows and the second: features, and their changes."""
+    forward, back = rows.chunk(2)
+    return (forward + back) / 2, forward - back
+
+
 def modules_of(linears: Iterable[LinearMap]) -> set[str]:
     """Submodules that say what maps are given and what becomes of it."""
     return {name for m in linears for name in (m.module, m.last.module, *m.added_to)}

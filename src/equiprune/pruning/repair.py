@@ -12,8 +12,9 @@ random displacements of all atoms and a random strain, which make forces and str
 cross-validation over structures, the matrices are absorbed into the weights, and no label is needed.
 
 Reconstruction of this kind is known from language models (OBC, arXiv 2208.11580; GRAIL, arXiv 2602.23795); rows of
-changes are ours. Spaces that are linear on both sides are rotated first (`equiprune.pruning.rotation`). What is left of
-the atom energies of each element goes into its reference energy in the end.
+changes are ours. Spaces that are linear on both sides are rotated first (`equiprune.pruning.rotation`), and radial
+networks that lost neurons are fitted by themselves (`equiprune.pruning.radial_repair`). What is left of the atom
+energies of each element goes into its reference energy in the end.
 
 So that a common element does not decide alone, an atom counts by one over the square root of how many there are of its
 element.
@@ -22,7 +23,7 @@ element.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,15 +35,16 @@ from equiprune.adapters import load_weights
 from equiprune.adapters.capabilities import HasAtomicEnergies, Weights
 from equiprune.adapters.history import Repaired
 from equiprune.blocks import LinearMap, PruningPlan
-from equiprune.blocks.linear_map import Mixing, kept_columns, matrix, mixings
+from equiprune.blocks.linear_map import Mixing, inherited, matrix, mixings
 from equiprune.errors import TargetError
 from equiprune.potentials.observing import observed
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 from equiprune.pruning.inheritance import head_of, plan_between
 from equiprune.pruning.least_squares import NormalEquations, cross_validated, total
-from equiprune.pruning.parent_view import FOLDS, ParentView, Sample, maps_of, modules_of, summed
-from equiprune.pruning.rotation import rotated
+from equiprune.pruning.parent_view import FOLDS, ParentView, Sample, halves, maps_of, modules_of, summed
+from equiprune.pruning.radial_repair import repair_radial_networks
+from equiprune.pruning.rotation import rotated, spreads
 from equiprune.structures.checks import check_structures
 
 _FEW = 4
@@ -123,20 +125,20 @@ def repair(
 
 def _fitted(child: Potential, parent: ParentView, plan: PruningPlan, progress: Progress) -> tuple[Potential, int]:
     """The child in float64 with every map fitted, in the module that it is given, and how many those are."""
-    start = rotated(child, parent.teacher, plan)
+    start = rotated(child, parent.teacher, plan, spreads(parent))
     fitted = _loaded(child, start.weights)
-    maps = [[linear for linear in group if linear.module not in start.settled] for group in maps_of(child)]
-    theirs = {linear.module: linear for group in maps_of(parent.teacher) for linear in group}
-    columns = {
-        linear.module: kept_columns(theirs[linear.module].last.outputs, linear.last.outputs, plan)
-        for group in maps
-        for linear in group
-    }
+    maps = [[linear for linear in group if linear.weight not in start.settled] for group in maps_of(child)]
+    theirs = {linear.module: linear.last.outputs for group in maps_of(parent.teacher) for linear in group}
+
+    def wanted(linear: LinearMap, features: Tensor) -> Tensor:
+        return inherited(features, theirs[linear.module], linear.last.outputs, plan, start.mixtures)
+
+    networks = repair_radial_networks(fitted, parent.teacher, parent.samples, plan)
     for group in maps:
         if group:
-            _fit(fitted, group, parent.samples, columns)
+            _fit(fitted, group, parent.samples, wanted)
         progress(1)
-    return _with_references(fitted, parent.samples), len(columns)
+    return _with_references(fitted, parent.samples), sum(map(len, maps)) + networks
 
 
 def repair_steps(child: Potential) -> int:
@@ -167,14 +169,12 @@ def _check_helped(before: Disagreement, after: Disagreement) -> None:
 
 # Features.
 
+_Wanted = Callable[[LinearMap, Tensor], Tensor]
+"""Results that a map of the smaller model should have, made of those of the parent's."""
 
-def _fit(
-    fitted: Potential, group: Sequence[LinearMap], samples: Sequence[Sample], columns: Mapping[str, list[int]]
-) -> None:
-    """Change the weights of a group of maps, in place, to what explains the parent's outputs best.
 
-    ``columns`` are those of the parent's outputs that the child has, by module.
-    """
+def _fit(fitted: Potential, group: Sequence[LinearMap], samples: Sequence[Sample], wanted: _Wanted) -> None:
+    """Change the weights of a group of maps, in place, to what explains the parent's outputs best."""
     layouts, parameters = fitted.adapter.layouts(fitted.architecture), dict(fitted.module.named_parameters())
     matrices = {linear.module: list(mixings(linear, layouts[linear.weight])) for linear in group}
     folds: defaultdict[tuple[str, int], list[list[_Kinds]]] = defaultdict(lambda: [[] for _ in range(FOLDS)])
@@ -182,11 +182,11 @@ def _fit(
     for sample in samples:
         seen = observed(fitted, sample.graph, names)
         for linear in group:
-            wanted, given = sample.outputs[linear.module][:, columns[linear.module]], seen[linear.module][0]
-            missing = wanted - summed(seen, linear)
+            right, given = wanted(linear, sample.outputs[linear.module]), seen[linear.module][0]
+            missing = right - summed(seen, linear)
             for i, mixing in enumerate(matrices[linear.module]):
-                y, right = (_outputs(linear, mixing, features) for features in (missing, wanted))
-                kinds = _kinds(sample.counts, mixing.inputs(given), y, right)
+                y, of = (_outputs(linear, mixing, features) for features in (missing, right))
+                kinds = _kinds(sample.counts, mixing.inputs(given), y, of)
                 folds[linear.module, i][sample.fold].append(kinds)
     for linear in group:
         layout, stored = layouts[linear.weight], parameters[linear.weight]
@@ -218,15 +218,9 @@ class _Kinds:
 def _kinds(counts: Tensor, given: Tensor, missing: Tensor, wanted: Tensor) -> _Kinds:
     """Equations for what is missing, from rows of inputs, of what is missing and of what should come out."""
     by = counts.sqrt().repeat_interleave(len(given) // len(counts))[:, None]
-    (x_mean, x_step), (y_mean, y_step), (mean, step) = (_halves(by * rows) for rows in (given, missing, wanted))
+    (x_mean, x_step), (y_mean, y_step), (mean, step) = (halves(by * rows) for rows in (given, missing, wanted))
     sizes = float(mean.square().sum()), float(step.square().sum())
     return _Kinds(NormalEquations.of(x_mean, y_mean), NormalEquations.of(x_step, y_step), sizes)
-
-
-def _halves(rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and difference of the first half of the rows and the second."""
-    forward, back = rows.chunk(2)
-    return (forward + back) / 2, forward - back
 
 
 def _balanced(folds: Sequence[Sequence[_Kinds]]) -> list[NormalEquations]:

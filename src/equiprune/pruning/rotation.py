@@ -1,27 +1,39 @@
 """Rotation: fewer channels where any mixture of them would do.
 
-Where one linear map makes the channels of a space and nothing but linear maps read them, choosing some of the channels
-is a poor way to have fewer: the best k mixtures are the first k singular vectors of what the maps do together. Nothing
-is lost where k is the rank of that. The embedding of the elements is such a space: of what the first interaction of
-SevenNet-l3i5 reads from its 128 channels, the plan of 7net-mini loses 7 % with 64 of them, 64 mixtures lose 0.14 % (sum
-of squares, all elements alike).
+Where nothing but linear maps make and read the channels of a space, choosing some of the channels is a poor way to have
+fewer: the best k mixtures are the principal directions of the features, as large as what is read of them makes them,
 
-SliceGPT (arXiv 2401.15024) rotates by the principal directions of features; here the weights say it all, because what
-goes in is one element or another.
+    G = M^(1/2) C M^(1/2),    C the sum of h h^T per irrep (all m),    M the sum of W W^T over the maps that read them,
+
+each map counted alike. Nothing is lost where k is the rank of G. Embeddings of elements are such spaces: of what the
+first interaction of SevenNet-l3i5 reads from its 128 channels, the plan of 7net-mini loses 7 % with 64 of them, 64
+mixtures lose 0.14 % (sum of squares, all elements alike). All features of atoms in MACE are: the readout of its last
+interaction reads 16 directions of 128.
+
+SliceGPT (arXiv 2401.15024) rotates by principal directions too, with nothing that says what is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from equiprune.adapters.capabilities import HasLinearMaps, Weights
-from equiprune.blocks import LinearMap, PruningPlan, WeightLayout
-from equiprune.blocks.linear_map import from_matrix, kept_columns, matrix, size, spread
+from equiprune.blocks import FeatureSpace, Irrep, Irreps, PruningPlan, Role, WeightLayout
+from equiprune.blocks.layout import Path, spans
+from equiprune.blocks.linear_map import spread
+from equiprune.blocks.mixtures import Mixture, Mixtures, mixed_axis, mixed_weight, reads_or_makes
 from equiprune.potentials.potential import Potential
+from equiprune.pruning.parent_view import ParentView, halves, maps_of
+
+_NOTHING = 1e-12
+"""A direction this small beside the largest is one that nothing reads."""
+
+Spreads = Mapping[tuple[str, Irrep], Tensor]
+"""Sums of h h^T over atoms and m by space and irrep, (channels, channels)."""
 
 
 @dataclass(frozen=True)
@@ -30,73 +42,209 @@ class Rotated:
 
     Attributes:
         weights: all of the model's, float64.
-        settled: submodules whose weights are as good as they can be for every input alike.
+        mixtures: what its channels are.
+        settled: weights that are as good as they can be for every element alike.
     """
 
     weights: Weights
-    settled: frozenset[str]
+    mixtures: Mixtures = field(default_factory=dict)
+    settled: frozenset[str] = frozenset()
 
 
-def rotated(child: Potential, parent: Potential, plan: PruningPlan) -> Rotated:
+def rotated(child: Potential, parent: Potential, plan: PruningPlan, known: Spreads) -> Rotated:
     """The weights of a pruned model, with the best mixtures where there are such spaces.
 
-    Only spaces of scalars that lost channels change. The parent's adapter shows its linear maps.
+    Args:
+        child: what becomes smaller; left unchanged.
+        parent: the model it was pruned from.
+        plan: what was cut.
+        known: spreads of the parent's features. Embeddings of elements need none: each element counts alike.
     """
-    adapter = child.adapter
     weights: dict[str, Tensor] = {name: weight.double() for name, weight in child.checkpoint.weights.items()}
-    settled: set[str] = set()
-    if not isinstance(adapter, HasLinearMaps):
-        return Rotated(weights, frozenset())
-    own, theirs = adapter.layouts(child.architecture), adapter.layouts(parent.architecture)
-    before = {name: weight.double() for name, weight in parent.checkpoint.weights.items()}
-    spaces = zip(adapter.linear_spaces(child.architecture), adapter.linear_spaces(parent.architecture), strict=False)
-    for (maker, readers), (their_maker, their_readers) in spaces:
-        channels = size(maker.outputs)
-        if channels == size(their_maker.outputs):
-            continue
-        reads = zip(readers, their_readers, strict=True)
-        together = torch.cat([_kept(there, here, plan, theirs, before, their_maker) for here, there in reads], dim=1)
-        made = matrix(their_maker, theirs[their_maker.weight], before[their_maker.weight])
-        made = made[kept_columns(their_maker.inputs, maker.inputs, plan)]
-        written, read = _best(made @ together, channels)
-        weights[maker.weight] = from_matrix(maker, own[maker.weight], written)
-        pieces = read.split([size(reader.outputs) for reader in readers], dim=1)
-        settled |= {maker.module, *(reader.module for reader in readers)}
-        for reader, piece in zip(readers, pieces, strict=True):
-            does = matrix(reader, own[reader.weight], weights[reader.weight])
-            does[_rows(reader, maker)] = piece
-            weights[reader.weight] = from_matrix(reader, own[reader.weight], does)
-    return Rotated(weights, frozenset(settled))
+    if not isinstance(child.adapter, HasLinearMaps):
+        return Rotated(weights)
+    both = _Both.of(child, parent, plan)
+    mixtures: dict[tuple[str, Irrep], Mixture] = {}
+    for name in child.adapter.linear_spaces(child.architecture):
+        embedding = both.embedding(name)
+        for channels, irrep, full in both.fewer(name):
+            features = embedding.T @ embedding if embedding is not None else known.get((name, irrep))
+            if features is not None:
+                reads = both.read(name, irrep, full, features, per_element=embedding is None)
+                mixtures[name, irrep] = _best(features, reads, channels)
+    for name, (theirs, before) in both.weights(mixtures):
+        weights[name] = mixed_weight(before, theirs, both.layouts[name], plan, mixtures)
+    embeddings = [space for space, _ in mixtures if both.embedding(space) is not None]
+    settled = {name for space in embeddings for name in both.settle(space, weights, mixtures)}
+    return Rotated(weights, mixtures, frozenset(settled))
 
 
-def _best(product: Tensor, channels: int) -> tuple[Tensor, Tensor]:
-    """Two factors with so many channels between them whose product is nearest; unused channels are zero.
+def spreads(parent: ParentView) -> Spreads:
+    """Of the spaces that linear maps make: features and their changes, each as large as the other in all."""
+    found: dict[tuple[str, Irrep], list[Tensor]] = {}
+    for linear in (linear for group in maps_of(parent.teacher) for linear in group):
+        for irrep, axis, columns in spread(linear.outputs):
+            if len(axis) == 1 and not axis[0].use and axis[0].space:
+                for sample in parent.samples:
+                    channels = sample.outputs[linear.module][:, columns].reshape(len(sample.counts), -1, irrep.dim)
+                    kinds = halves(channels * sample.counts.sqrt()[:, None, None])
+                    sums = torch.stack([torch.einsum("ncm,ndm->cd", rows, rows) for rows in kinds])
+                    found.setdefault((axis[0].space, irrep), []).append(sums)
+    together = {key: torch.stack(sums).sum(0).cpu() for key, sums in found.items()}
+    return {key: sum(s / s.trace().clamp(min=1e-300) for s in both) for key, both in together.items()}
 
-    >>> written, read = _best(torch.tensor([[4.0, 0.0], [0.0, 1.0]]), 1)
-    >>> (written @ read).tolist()
-    [[4.0, 0.0], [0.0, 0.0]]
+
+def _best(features: Tensor, reads: Tensor, channels: int) -> Mixture:
+    """So many mixtures of which what is read can be told best; spare ones are of large features that nobody reads yet.
+
+    Features of a mixture and what reads them share its size evenly.
+
+    >>> x = _best(torch.diag(torch.tensor([9.0, 4.0, 1.0])), torch.diag(torch.tensor([0.0, 1.0, 1.0])), 1)
+    >>> (x.into @ x.back).round(decimals=4).abs().tolist()  # the second is the largest of those that are read
+    [[0.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
-    left, sizes, right = torch.linalg.svd(product, full_matrices=False)
-    used, root = min(channels, len(sizes)), sizes[:channels].sqrt()
-    written, read = product.new_zeros(len(product), channels), product.new_zeros(channels, product.shape[1])
-    written[:, :used], read[:used] = left[:, :used] * root, root[:, None] * right[:used]
-    return written, read
+    root, inverse = _roots(reads)
+    sizes, directions = torch.linalg.eigh(root @ features @ root)
+    sizes, directions = sizes.flip(0)[:channels], directions.flip(1)[:, :channels]
+    used = sizes > _NOTHING * sizes[0].clamp(min=1e-300)
+    scale = torch.where(used, sizes, 1.0) ** -0.25
+    into, back = root @ directions * scale * used, (directions * used / scale).T @ inverse
+    mean = features.diagonal().mean()
+    size = ((into.T @ features @ into).diagonal().sum() / used.sum().clamp(min=1) / mean).sqrt()
+    into, back = (into / size, back * size) if size > 0 else (into, back)
+    spare = int((~used).sum())
+    if spare:
+        rest = features - _explained(features, into[:, used])
+        large, apart = torch.linalg.eigh(rest)
+        factor = (mean / large.flip(0)[:spare].clamp(min=mean * 1e-6)).sqrt()
+        into = torch.cat([into[:, used], apart.flip(1)[:, :spare] * factor], dim=1)
+    return Mixture(into, back)
 
 
-def _kept(
-    reader: LinearMap,
-    smaller: LinearMap,
-    plan: PruningPlan,
-    layouts: Mapping[str, WeightLayout],
-    weights: Weights,
-    maker: LinearMap,
-) -> Tensor:
-    """Effective weight of a reader of the parent from a space to the outputs that were kept."""
-    does = matrix(reader, layouts[reader.weight], weights[reader.weight])[_rows(reader, maker)]
-    return does[:, kept_columns(reader.outputs, smaller.outputs, plan)]
+def _explained(features: Tensor, into: Tensor) -> Tensor:
+    """The part of a spread that mixtures tell."""
+    if not into.shape[1]:
+        return torch.zeros_like(features)
+    cross = features @ into
+    return cross @ torch.linalg.pinv(into.T @ cross, hermitian=True) @ cross.T
 
 
-def _rows(reader: LinearMap, maker: LinearMap) -> slice:
-    """The inputs of a reader that the maker makes."""
-    [(_, made)] = maker.outputs
-    return next(where for _, axis, where in spread(reader.inputs) if axis == made)
+def _roots(reads: Tensor) -> tuple[Tensor, Tensor]:
+    """Square root of a symmetric matrix, and its pseudo-inverse."""
+    sizes, directions = torch.linalg.eigh(reads)
+    used = sizes > _NOTHING * sizes[-1]
+    root = torch.where(used, sizes, 0.0).sqrt()
+    inverse = torch.where(used, 1 / root.clamp(min=1e-300), 0.0)
+    return directions * root @ directions.T, directions * inverse @ directions.T
+
+
+@dataclass(frozen=True)
+class _Both:
+    """A smaller model and its parent, weight by weight; ``theirs`` is by the smaller model's names."""
+
+    spaces: Mapping[str, FeatureSpace]
+    whole: Mapping[str, Irreps]
+    layouts: Mapping[str, WeightLayout]
+    theirs: Mapping[str, tuple[WeightLayout, Tensor]]
+    plan: PruningPlan
+
+    @classmethod
+    def of(cls, child: Potential, parent: Potential, plan: PruningPlan) -> _Both:
+        own, layouts = (model.adapter.layouts(model.architecture) for model in (child, parent))
+        names = {layout.identity or name: name for name, layout in layouts.items()}
+        found = {name: names[layout.identity or name] for name, layout in own.items()}
+        theirs = {n: (layouts[of], parent.checkpoint.weights[of].double()) for n, of in found.items()}
+        return cls({s.name: s for s in child.spaces}, {s.name: s.irreps for s in parent.spaces}, own, theirs, plan)
+
+    def fewer(self, name: str) -> Iterator[tuple[int, Irrep, int]]:
+        """Irreps of a space that lost channels: how many there are, and were."""
+        for channels, irrep in self.spaces[name].irreps:
+            if channels < (full := self.whole[name].mul(irrep)):
+                yield channels, irrep, full
+
+    def weights(self, mixtures: Mixtures) -> Iterator[tuple[str, tuple[WeightLayout, Tensor]]]:
+        """Weights that mixtures change."""
+        return ((name, self.theirs[name]) for name, layout in self.layouts.items() if reads_or_makes(layout, mixtures))
+
+    def embedding(self, space: str) -> Tensor | None:
+        """What the parent's embedding makes of each element that is left, (elements, channels); None for features."""
+        makers = [(name, path) for name, path, dim in self._uses(space) if path.produces(dim)]
+        if len(makers) != 1:
+            return None
+        name, path = makers[0]
+        others = [s for dim, axis in enumerate(path.axes) if not path.produces(dim) for s in axis]
+        if len(path.axes) != 2 or any(not self._one_hot(segment.space) for segment in others):
+            return None
+        return self._does(name, path, keep=space).movedim(path.output % 2, 1)
+
+    def _one_hot(self, space: str) -> bool:
+        return space in self.spaces and self.spaces[space].role in (Role.ELEMENTS, Role.HEADS)
+
+    def read(self, space: str, irrep: Irrep, full: int, features: Tensor, *, per_element: bool) -> Tensor:
+        """The sum of W W^T over the maps that read a space, each so large that it reads one in all."""
+        total = torch.zeros(full, full, dtype=torch.float64)
+        for name, path, dim in self._uses(space):
+            if path.produces(dim) or (len(path.axes) > 2 and not per_element):
+                continue
+            does = self._does(name, path, keep=space).movedim(dim, 0)
+            for segment, where in spans(self._parents_path(name, path).axes[dim]):
+                if (segment.space, segment.irrep) == (space, irrep):
+                    rows = does[where].flatten(1)
+                    found = rows @ rows.T
+                    total += found / (found * features).sum().clamp(min=1e-300)
+        return total
+
+    def settle(self, space: str, weights: dict[str, Tensor], mixtures: Mixtures) -> Iterator[str]:
+        """Weights around an embedding, which need nothing more; those that an element has of its own become exact."""
+        [maker] = [(name, path) for name, path, dim in self._uses(space) if path.produces(dim)]
+        yield maker[0]
+        for name, path, dim in self._uses(space):
+            if not path.produces(dim):
+                if len(path.axes) > 2:
+                    weights[name] = self._exact(name, space, weights, mixtures, maker)
+                yield name
+
+    def _exact(
+        self, name: str, space: str, weights: Mapping[str, Tensor], mixtures: Mixtures, maker: tuple[str, Path]
+    ) -> Tensor:
+        """The weight (channels, elements, outputs) of which each element's part gives what the parent's gives.
+
+        One direction of channels is all that an element knows; the others stay as they are.
+        """
+        layout, (parents, before) = self.layouts[name], self.theirs[name]
+        made = self.layouts[maker[0]].split(weights[maker[0]])[maker[1].key] * maker[1].scale
+        embedding = self.embedding(space)
+        blocks, whole = layout.split(weights[name].clone()), parents.split(before)
+        sources = {path.key: path for path in parents.paths}
+        for path in layout.paths:
+            theirs = sources[path.key]
+            right = whole[path.key] * theirs.scale
+            for dim in (1, 2):
+                right = mixed_axis(right, dim, theirs.axes[dim], path.axes[dim], self.plan, mixtures, made=dim == 2)
+            wanted = torch.einsum("zc,czo->zo", embedding, right)
+            does = blocks[path.key] * path.scale
+            missing = wanted - torch.einsum("zc,czo->zo", made, does)
+            change = torch.einsum("zc,zo->czo", made / made.square().sum(1, keepdim=True).clamp(min=1e-300), missing)
+            blocks[path.key] = (does + change) / path.scale
+        return layout.join(blocks)
+
+    def _uses(self, space: str) -> Iterator[tuple[str, Path, int]]:
+        """Weights, paths and axes that have channels of a space."""
+        for name, layout in self.layouts.items():
+            for path in layout.paths:
+                for dim, axis in enumerate(path.axes):
+                    if any(segment.space == space for segment in axis):
+                        yield name, path, dim
+
+    def _parents_path(self, name: str, path: Path) -> Path:
+        return next(each for each in self.theirs[name][0].paths if each.key == path.key)
+
+    def _does(self, name: str, path: Path, keep: str) -> Tensor:
+        """What a path of the parent does, with all channels of one space and those of the plan of the others."""
+        theirs, weight = self.theirs[name]
+        before = self._parents_path(name, path)
+        does = theirs.split(weight)[path.key] * before.scale
+        for dim, (old, new) in enumerate(zip(before.axes, path.axes, strict=True)):
+            if not any(segment.space == keep for segment in new):
+                does = mixed_axis(does, dim, old, new, self.plan, {}, made=False)
+        return does

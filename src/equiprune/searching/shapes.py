@@ -17,7 +17,8 @@ def shapes(model: PruningProblem, keep_lmax: int = 0) -> list[Shape]:
     """Shapes that a search tries, those that lose least first.
 
     Hidden features and spherical harmonics lose their highest l, products their highest order, the radial networks half
-    of their neurons, and models of several interactions the last one. Harmonics keep at least the l of the features.
+    of their neurons, and models of several interactions the last one. Harmonics keep at least the l of the features,
+    and none that no product can use.
 
     Args:
         model: what is pruned.
@@ -41,10 +42,12 @@ def _degrees(model: PruningProblem, keep_lmax: int) -> list[_Choice]:
     """Highest l of features and harmonics."""
     hidden = max(space.irreps.lmax for space in model.of(Role.NODE_FEATS))
     edges = max((space.irreps.lmax for space in model.of(Role.EDGE_ATTRS)), default=hidden)
+    messages = max((space.irreps.lmax for space in model.of(Role.A_BASIS)), default=0)
     return [
         (hidden - lmax + edges - most, _if(lmax < hidden, Lmax(lmax)) + _if(most < edges, EdgeLmax(most)))
         for lmax in range(min(hidden, max(keep_lmax, min(hidden, 1))), hidden + 1)
         for most in range(min(edges, max(lmax, keep_lmax, 1)), edges + 1)
+        if most <= max(keep_lmax, lmax + max(lmax, messages), 1)  # a product's harmonics: l in and l out reach no more
     ]
 
 

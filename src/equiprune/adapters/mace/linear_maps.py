@@ -20,13 +20,9 @@ def linear_maps(arch: MaceArchitecture) -> tuple[tuple[LinearMap, ...], ...]:
     return tuple((linear,) for linear in _maps(arch))
 
 
-def linear_spaces(arch: MaceArchitecture) -> tuple[tuple[LinearMap, tuple[LinearMap, ...]], ...]:
-    """The embedding of the elements, where the first block is not residual: else ``skip_tp`` reads it too."""
-    if arch.steps[0].block.residual:
-        return ()
-    space = {s.name: e3nn.labelled(s) for s in feature_spaces(arch)}
-    embedding = LinearMap.of_module("node_embedding.linear", space["elements"], space["node_feats.0"])
-    return ((embedding, linear_maps(arch)[0]),)
+def linear_spaces(arch: MaceArchitecture) -> tuple[str, ...]:
+    """All features of atoms between interactions: products make them, and what is not linear comes later."""
+    return tuple(f"node_feats.{t}" for t in range(len(arch.steps) + 1))
 
 
 def _maps(arch: MaceArchitecture) -> Iterator[LinearMap]:

@@ -29,13 +29,9 @@ def linear_maps(arch: SevenNetArchitecture) -> tuple[tuple[LinearMap, ...], ...]
     return tuple(groups)
 
 
-def linear_spaces(arch: SevenNetArchitecture) -> tuple[tuple[LinearMap, tuple[LinearMap, ...]], ...]:
+def linear_spaces(arch: SevenNetArchitecture) -> tuple[str, ...]:
     """The embedding of the elements; all other features pass through a gate or through the convolution."""
-    if arch.bias or arch.self_connection[0] is not SelfConnection.LINEAR:
-        return ()
-    space = {s.name: e3nn.labelled(s) for s in feature_spaces(arch)}
-    elements = space["elements"] + (_head(space) if arch.head_use.embedding else ())
-    return ((LinearMap.of_module("onehot_to_feature_x.linear", elements, space["node_feats.0"]), linear_maps(arch)[0]),)
+    return () if arch.bias else ("node_feats.0",)
 
 
 def _interaction(arch: SevenNetArchitecture, t: int, space: Mapping[str, Labelled]) -> Iterator[tuple[LinearMap, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from equiprune.adapters import Checkpoint, Taps
 from equiprune.adapters.capabilities import HasLinearMaps
-from equiprune.blocks import FeatureSpace, LinearMap, Site, WeightLayout
-from equiprune.blocks.linear_map import applied, from_matrix, matrix, spread
+from equiprune.blocks import FeatureSpace, PruningPlan, Site, WeightLayout
+from equiprune.blocks.linear_map import applied
+from equiprune.blocks.mixtures import Mixture, mixed_weight, reads_or_makes
 from equiprune.potentials.observing import observed
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
@@ -83,9 +84,8 @@ class DeclarationLaws(Contract):
                 self.adapter.layouts(potential.architecture),
                 potential.graph(self.structures(potential.elements)),
             )
-            spaces = self.adapter.linear_spaces(potential.architecture)
             maps = [linear for group in self.adapter.linear_maps(potential.architecture) for linear in group]
-            for linear in [*maps, *(maker for maker, _ in spaces)]:
+            for linear in maps:
                 added = {name: result for name, (_, result) in observed(potential, graph, linear.added_to).items()}
                 [(given, found)] = observed(potential, graph, [linear.module]).values()
                 weight = potential.checkpoint.weights[linear.weight].double()
@@ -95,29 +95,25 @@ class DeclarationLaws(Contract):
                 unlike = sorted(name for name, result in added.items() if result.shape != found.shape)
                 assert not unlike, f"what a linear map is added to has another shape: {linear.module}, {unlike}"
             right = potential.energies(graph)
-            for maker, readers in spaces:
-                turned = Potential.create(
-                    self.adapter, _turned(potential, maker, readers), torch.float64, potential.head
-                )
+            for space in self.adapter.linear_spaces(potential.architecture):
+                turned = Potential.create(self.adapter, _turned(potential, space), torch.float64, potential.head)
                 off = (turned.energies(graph) - right).abs().max()
                 assert off <= 1e-8 * (1 + right.abs().max()), (
-                    f"a space is read by more than the linear maps declared: what {maker.module} makes ({off:.2g} eV)"
+                    f"a space is not made and read by linear maps alone: {space} ({off:.2g} eV)"
                 )
 
 
-def _turned(potential: Potential, maker: LinearMap, readers: Sequence[LinearMap]) -> Checkpoint:
-    """The model with the channels of a space of scalars mixed, and unmixed where they are read."""
+def _turned(potential: Potential, name: str) -> Checkpoint:
+    """The model with the channels of a space mixed, and unmixed where they are read."""
+    space = next(space for space in potential.spaces if space.name == name)
+    random, mixtures = torch.Generator().manual_seed(0), {}
+    for mul, irrep in space.irreps:
+        rotation = torch.linalg.qr(torch.randn(mul, mul, generator=random, dtype=torch.float64)).Q
+        mixtures[name, irrep] = Mixture(rotation, rotation.T)
     layouts, weights = potential.adapter.layouts(potential.architecture), dict(potential.checkpoint.weights)
-    [(_, made)] = maker.outputs
-    does = matrix(maker, layouts[maker.weight], weights[maker.weight].double())
-    random = torch.Generator().manual_seed(0)
-    rotation = torch.linalg.qr(torch.randn(*[does.shape[1]] * 2, generator=random, dtype=torch.float64)).Q
-    weights[maker.weight] = from_matrix(maker, layouts[maker.weight], does @ rotation)
-    for reader in readers:
-        rows = next(where for _, axis, where in spread(reader.inputs) if axis == made)
-        does = matrix(reader, layouts[reader.weight], weights[reader.weight].double())
-        does[rows] = rotation.T @ does[rows]
-        weights[reader.weight] = from_matrix(reader, layouts[reader.weight], does)
+    for weight, layout in layouts.items():
+        if reads_or_makes(layout, mixtures):
+            weights[weight] = mixed_weight(weights[weight].double(), layout, layout, PruningPlan.nothing(), mixtures)
     return replace(potential.checkpoint, weights=weights)
 
 
