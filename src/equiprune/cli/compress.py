@@ -55,8 +55,11 @@ def compress_command(app: App, requests: Requests) -> Callable[..., int]:
             if done.code:
                 return done.code
             results = {stage["name"]: stage["result"] for stage in done.stages}
-            _deliver(asked.output, calls)
             missed = missed_budget(asked, results)
+            if not missed:
+                _deliver(asked.output, calls)
+            else:
+                _measure_again(calls)
             page = "\n".join(report_lines(asked, results, missed))
             write_text(asked.output / REPORT, page + "\n")
         show_json(_document(asked, results, missed)) if json else show(page)
@@ -86,14 +89,21 @@ def _deliver(folder: Path, calls: Sequence[Call]) -> None:
         shutil.copytree(made, temporary)
 
 
+def _measure_again(calls: Sequence[Call]) -> None:
+    """The next run of the same command measures the result again."""
+    [timing] = [call for call in calls if call.name == "benchmark"]
+    shutil.rmtree(timing.folder.path)
+
+
 def missed_budget(asked: Compress, results: Results) -> str:
     """Sentence on a budget that the measured result does not keep; empty if it does."""
     wanted, measured = asked.asked.faster, speed(results)
     if wanted is None or measured >= _MISSED * wanted:
         return ""
     return (
-        f"The result is {measured:.2f} times as fast as its parent, measured again at the end, and not {wanted:g} "
-        "times as asked for. Timings of a busy machine vary: repeat 'equiprune benchmark', or ask for a little more."
+        f"The result is {measured:.2f} times as fast as its parent, measured at the end, and not {wanted:g} times as "
+        f"asked for, so that there is no '{MODEL}': it stays in 'train'. Timings of a busy machine vary: the same "
+        "command measures again, and nothing else is done twice. Or ask for a little more."
     )
 
 

@@ -14,7 +14,7 @@ from equiprune.files.settings import first_difference
 from equiprune.searching.budget import Cost
 from equiprune.searching.cost_model import Measurement
 
-_FORMAT = "equiprune-search-1"
+_FORMAT = "equiprune-search-2"
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,7 @@ class Finalist:
         measured: its cost.
         spread: of repeated timings.
         errors: after brief training; None before the end of it.
+        confirmed: it kept the budget when it was measured again.
     """
 
     number: int
@@ -71,6 +72,7 @@ class Finalist:
     measured: Cost
     spread: float
     errors: Errors | None = None
+    confirmed: bool = False
 
     @property
     def forces(self) -> float:
@@ -104,8 +106,11 @@ class Journal:
 
     def with_finalist(self, found: Finalist) -> Journal:
         """One more finalist, or what is known of it by now."""
-        others = tuple(each for each in self.finalists if each.number != found.number)
-        return replace(self, finalists=(*others, found))
+        return replace(self, finalists=(*self.without_finalist(found.number).finalists, found))
+
+    def without_finalist(self, number: int) -> Journal:
+        """One finalist less."""
+        return replace(self, finalists=tuple(each for each in self.finalists if each.number != number))
 
     def finalist(self, number: int) -> Finalist | None:
         """The finalist of this number."""
@@ -157,7 +162,13 @@ def finalist_json(found: Finalist) -> dict[str, Any]:
     """A finalist as JSON."""
     cost = {"measured": vars(found.measured), "spread": found.spread}
     errors = None if found.errors is None else vars(found.errors)
-    return {"number": found.number, "plan": found.plan.to_json(), **cost, "errors": errors}
+    return {
+        "number": found.number,
+        "plan": found.plan.to_json(),
+        **cost,
+        "errors": errors,
+        "confirmed": found.confirmed,
+    }
 
 
 def _tried(value: Mapping[str, Any]) -> Tried:
@@ -169,4 +180,4 @@ def _tried(value: Mapping[str, Any]) -> Tried:
 def _finalist(value: Mapping[str, Any]) -> Finalist:
     plan, measured = PruningPlan.from_json(value["plan"]), Cost(**value["measured"])
     errors = None if value["errors"] is None else Errors(**value["errors"])
-    return Finalist(int(value["number"]), plan, measured, float(value["spread"]), errors)
+    return Finalist(int(value["number"]), plan, measured, float(value["spread"]), errors, bool(value["confirmed"]))

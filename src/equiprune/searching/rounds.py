@@ -19,6 +19,7 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.parent_view import FEWEST, ParentView, can_repair
 from equiprune.pruning.repair import WorseError, repair
 from equiprune.pruning.slicing import prune
+from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
 from equiprune.searching.cost_model import Conditions, CostModel, measured
 from equiprune.searching.journal import Errors, Finalist, Journal, Tried
@@ -40,6 +41,8 @@ _TRIES = 8
 """Changes that are drawn until one keeps the budget and is new."""
 _FITS = (0.95, 1.0)
 """Measured cost over the budget of what is taken as it is."""
+_SLACK = 0.02
+"""Excess over the budget that a second measurement may have."""
 _FEW_ATOMS = 400
 """Atoms that candidates are repaired with and compared on."""
 _SIZES = 5
@@ -136,7 +139,8 @@ class Material:
         seen = self.effort.steps * self.recipe.batch_size
         some = spread(self.training, seen)
         recipe = replace(self.recipe, epochs=max(1, seen // len(some)))
-        return train(potential, some, recipe, self.folder / f"finalist-{number}", watchers=Watchers())
+        run = self.folder / f"finalist-{number}-{potential.parameters()}"  # each size has a run of its own
+        return train(potential, some, recipe, run, watchers=Watchers())
 
 
 def few(structures: Sequence[Atoms], most: int) -> list[Atoms]:
@@ -189,24 +193,64 @@ class Round:
         for each in sorted(self._good(journal), key=lambda each: each.forces):
             if done == self.effort.finalists:
                 break
-            found = journal.finalist(each.number) or self._sized(each)
+            found = journal.finalist(each.number) or self._sized(each, self._candidate(each))
             if found is None:
                 say(f"Candidate {each.number}: no size of it was measured within the budget.")
                 continue
             done += 1
-            if found.errors is not None:
-                continue
-            journal = journal.with_finalist(found)
-            keep(journal)  # or what goes on with the training would measure, and train, another size
-            journal = journal.with_finalist(replace(found, errors=self._after_training(each, found)))
+            if found.errors is None:
+                journal = self._trained(journal, each, found, keep, say)
+        return journal
+
+    def confirmed(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
+        """The journal in which the best finalist was measured again, in more turns, and keeps the budget all the same.
+
+        One that does not is made smaller and trained again, or is no longer the best.
+        """
+        while (best := self.best(journal)) is not None and not best.confirmed:
+            cost, spread = self._measured(best.plan, 2 * self.material.repeats)
+            again = replace(best, measured=cost, spread=spread, confirmed=True)
+            journal = journal.with_finalist(again)
             keep(journal)
-            say(_finished(journal.finalists[-1]))
+            if self._keeps_budget(again):
+                break
+            say(f"Candidate {best.number}: {cost.speed:.2f} times as fast, measured again, which is not enough.")
+            tried = next(each for each in journal.tried if each.number == best.number)
+            if smaller := self._smaller(tried, again):
+                journal = self._trained(journal, tried, smaller, keep, say)
+        return journal
+
+    def _smaller(self, tried: Tried, missed: Finalist) -> Finalist | None:
+        """The finalist in a size that keeps the budget in as many turns; None if none of a few does."""
+        candidate: Candidate | None = self.asked.restored(tried.made, self._shape(tried), missed.plan)
+        found = missed
+        for _ in range(_SIZES):
+            candidate = candidate and self._resized(candidate, self.asked.budget.excess(found.measured))
+            if candidate is None:
+                break
+            cost, spread = self._measured(candidate.plan, 2 * self.material.repeats)
+            found = Finalist(tried.number, candidate.plan, cost, spread, confirmed=True)
+            if self._keeps_budget(found):
+                return found
+        return None
+
+    def _trained(
+        self, journal: Journal, tried: Tried, found: Finalist, keep: Callable[[Journal], None], say: Say
+    ) -> Journal:
+        journal = journal.with_finalist(found)
+        keep(journal)  # or what goes on with the training would measure, and train, another size
+        journal = journal.with_finalist(replace(found, errors=self._after_training(tried, found)))
+        keep(journal)
+        say(_finished(journal.finalists[-1]))
         return journal
 
     def best(self, journal: Journal) -> Finalist | None:
         """The finalist of this round with the smallest error of forces."""
         mine = [each for each in journal.finalists if self._is_mine(each.number) and each.errors is not None]
-        return min(mine, key=lambda each: each.forces, default=None)
+        return min(filter(self._keeps_budget, mine), key=lambda each: each.forces, default=None)
+
+    def _keeps_budget(self, found: Finalist) -> bool:
+        return self.asked.budget.excess(found.measured) <= 1 + _SLACK
 
     def _is_mine(self, number: int) -> bool:
         return self.first <= number < self.first + self.effort.candidates
@@ -275,24 +319,33 @@ class Round:
     def _shape(self, tried: Tried) -> Shape:
         return next((shape for shape in self.shapes if _words(shape) == tried.shape), ())
 
-    def _sized(self, tried: Tried) -> Finalist | None:
+    def _sized(self, tried: Tried, candidate: Candidate) -> Finalist | None:
         """The candidate in a size that keeps the budget as measured, as large as that allows; None if there is none."""
-        candidate, best = self._candidate(tried), None
+        best = None
         for _ in range(_SIZES):
-            child = prune(self.material.parent, candidate.plan)
-            found = measured(self.material.parent, child, self.material.conditions, self.material.repeats)
-            cost = self.costs.of(found, child.architecture)
+            cost, spread = self._measured(candidate.plan, self.material.repeats)
             excess = self.asked.budget.excess(cost)
             if excess <= _FITS[1] and (best is None or cost.time > best.measured.time):
-                best = Finalist(tried.number, candidate.plan, cost, found.spread)
+                best = Finalist(tried.number, candidate.plan, cost, spread)
             if _FITS[0] <= excess <= _FITS[1]:
                 break
-            predicted = self.asked.budget.excess(candidate.predicted)
-            resized = self.asked.again(candidate, predicted / max(excess, _TINY) * sum(_FITS) / 2)
-            if resized is None or _key(resized.plan) == _key(candidate.plan):
+            resized = self._resized(candidate, excess)
+            if resized is None:
                 break
             candidate = resized
         return best
+
+    def _resized(self, candidate: Candidate, excess: float) -> Candidate | None:
+        """The candidate in another size, because it costs so much of the budget as measured; None if there is none."""
+        predicted = self.asked.budget.excess(candidate.predicted)
+        resized = self.asked.again(candidate, predicted / max(excess, _TINY) * sum(_FITS) / 2)
+        return None if resized is None or _key(resized.plan) == _key(candidate.plan) else resized
+
+    def _measured(self, plan: PruningPlan, repeats: int) -> tuple[Cost, float]:
+        """Cost of a model as it is, and the spread of its timings."""
+        child = prune(self.material.parent, plan)
+        found = measured(self.material.parent, child, self.material.conditions, repeats)
+        return self.costs.of(found, child.architecture), found.spread
 
     def _after_training(self, tried: Tried, found: Finalist) -> Errors:
         """Errors of a finalist after brief training."""

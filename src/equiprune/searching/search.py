@@ -291,6 +291,7 @@ class _Search:
         this = Round(asked, fitting, self.material, effort, first, costs)
         journal = this.tried(journal, self._keep, self.watchers.note)
         journal = this.finalists(journal, self._keep, self.watchers.note)
+        journal = this.confirmed(journal, self._keep, self.watchers.note)
         return journal, this.best(journal)
 
     def _smallest(self, journal: Journal, costs: CostModel, allowed: float) -> tuple[Journal, Finalist | None]:
