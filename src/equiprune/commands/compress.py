@@ -124,6 +124,7 @@ class Compress(Complete):
         shared = {key: value for key, value in training.items() if key in _SHARED}
         target = _given(self.target, NO_SHAPE)
         own: Settings = {"data": "label", "structure_key": "labelled_from", "plot": "front.png"}
+        own |= {"beside": list(map(anywhere, self.beside))} if self.beside else {}
         own |= {"seed": str(self.seed), "timed_atoms": str(timed_atoms(self.timed_atoms, self.device))}
         return own | _given(self.budget, NO_BUDGET) | target | _given(self.effort, USUAL_EFFORT) | shared
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import equiprune as ep
-from equiprune.commands.opening import check_device, check_suffix, open_model
+from equiprune.commands.opening import check_compared, check_suffix, open_model
 from equiprune.commands.options.budget import NO_BUDGET, USUAL_EFFORT, BudgetOptions, EffortOptions, timed_atoms
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.recipe import PresetName
 from equiprune.commands.options.targets import NO_SHAPE, ShapeOptions
-from equiprune.commands.options.values import Device, Dtype, Model, NotNegative, Output, Positive
+from equiprune.commands.options.values import Device, Dtype, Model, NotNegative, Output, Patterns, Positive
 from equiprune.commands.request import Request, remarks
 from equiprune.commands.resuming import resumable
 from equiprune.commands.stages import Kind, Mark, Product, Takes, newest_data, scores_of_this_model
@@ -58,6 +58,7 @@ class Search(Request[Searched]):
         seed: of what is held out and drawn.
         dtype: precision that models are timed and trained in.
         plot: also draw errors of forces against speed (.png or .svg).
+        beside: other models to measure as they are and to show in the picture, e.g. 7net-0.
     """
 
     stage: ClassVar[Kind] = Kind("search.json", Product.PLAN, keeps="{output}.partial")
@@ -78,11 +79,12 @@ class Search(Request[Searched]):
     seed: NotNegative = 0
     dtype: Dtype = "float32"
     plot: Annotated[Path | None, Mark.WRITTEN] = None
+    beside: Patterns | None = None
     device: Device = "cpu"
     opening: OpeningOptions = AS_IT_IS
 
     def check(self) -> None:
-        check_device(self.device)
+        check_compared([self.model, *(self.beside or [])], self.device)
         check_suffix(self.output, "A search", ".json")
         if self.plot is not None:
             check_suffix(self.plot, "A plot", ".png", ".svg")
@@ -137,7 +139,13 @@ class Search(Request[Searched]):
         timed = timed_atoms(self.timed_atoms, self.device)
         settings = SearchSettings(self._constraints, self.effort.effort(), self._recipe, timed, self.seed)
         scores, budget = self._read_scores(parent), self._budget
-        return ep.search(parent, data, budget, folder, scores=scores, settings=settings, watchers=watchers)
+        beside = {
+            name: open_model(name, self.dtype, self.opening.headless, any_head=True, device=self.device)
+            for name in self.beside or []
+        }
+        return ep.search(
+            parent, data, budget, folder, scores=scores, settings=settings, beside=beside, watchers=watchers
+        )
 
     @property
     def _constraints(self) -> Constraints:

@@ -5,9 +5,15 @@ from pathlib import Path
 from equiprune.files.atomic import replacing
 from equiprune.searching.found import Found
 
+_EXACT = 1e-3
+"""Error over that of the chosen model, below which labels are a model's own."""
+
 
 def plot_front(found: Found, path: Path) -> None:
-    """Candidates after repair (predicted speed), finalists after brief training (measured), the chosen. PNG or SVG."""
+    """Candidates after repair (predicted speed), finalists after brief training (measured), the chosen. PNG or SVG.
+
+    Models beside them are shown as they are; one that gave the labels itself has no error, and its speed is a line.
+    """
     from matplotlib.figure import Figure  # slow to import, and only pictures need it
 
     figure = Figure(figsize=(5.6, 4.0), layout="constrained")
@@ -23,6 +29,11 @@ def plot_front(found: Found, path: Path) -> None:
     panel.plot(speeds, [each.forces for each in found.finalists], "o", color="C0", label="trained briefly")
     best = found.chosen
     panel.plot([best.measured.speed], [best.forces], "*", color="C3", ms=14, label="chosen")
+    for each, marker in zip(found.beside, "DPXv<>" * len(found.beside), strict=False):
+        if each.forces > _EXACT * best.forces:
+            panel.plot([each.speed], [each.forces], marker, color="C2", label=each.name)
+        else:
+            panel.axvline(each.speed, color="C2", lw=0.8, ls=":", label=f"{each.name} (labels are its own)")
     if found.budget.faster is not None:
         panel.axvline(found.budget.faster, color="0.5", lw=0.8, ls="--", label="budget")
     panel.set(xlabel="atoms per second over the parent's", ylabel="error of forces (meV/Angstrom)", yscale="log")

@@ -15,6 +15,22 @@ from equiprune.searching.journal import Finalist, Journal, Tried, finalist_json,
 
 
 @dataclass(frozen=True)
+class Beside:
+    """A model that what was found is compared with, as it is: the parent, the official small model.
+
+    Attributes:
+        name: of the model.
+        speed: atoms per second over the parent's, measured in turns.
+        forces: mean absolute difference from the labels of structures that were held out, meV/Angstrom; 0 for a parent
+            whose labels they are.
+    """
+
+    name: str
+    speed: float
+    forces: float
+
+
+@dataclass(frozen=True)
 class Found:
     """A plan that keeps a budget.
 
@@ -24,6 +40,7 @@ class Found:
         journal: everything that was tried.
         cost_errors: relative errors of times that the cost model predicts, each from the others.
         conditions: what was timed.
+        beside: the parent first, then other models as they are.
     """
 
     chosen: Finalist
@@ -31,6 +48,7 @@ class Found:
     journal: Journal
     cost_errors: Sequence[float]
     conditions: Conditions
+    beside: Sequence[Beside] = ()
 
     @property
     def plan(self) -> PruningPlan:
@@ -90,4 +108,5 @@ class Found:
             "tried": [tried_json(each) for each in self.journal.tried],
             "finalists": [finalist_json(each) for each in self.finalists],
             "cost_errors": list(self.cost_errors),
+            "beside": [vars(each) for each in self.beside],
         }

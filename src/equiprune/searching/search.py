@@ -11,9 +11,10 @@ errors of interactions do not add up.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from equiprune.searching.budget import Budget
 from equiprune.searching.candidates import Asked, Candidate, drawn
 from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured
 from equiprune.searching.cost_table import CostTable
-from equiprune.searching.found import Found
+from equiprune.searching.found import Beside, Found
 from equiprune.searching.journal import Finalist, Journal
 from equiprune.searching.rounds import Effort, Material, Round
 from equiprune.searching.shapes import Shape, shapes
@@ -133,6 +134,7 @@ def search(
     *,
     scores: ImportanceScores | None = None,
     settings: SearchSettings = USUAL,
+    beside: Mapping[str, Potential] = MappingProxyType({}),
     watchers: Watchers = UNWATCHED,
 ) -> Found:
     """The plan of the best model that keeps a budget.
@@ -144,6 +146,7 @@ def search(
         folder: new, or of an interrupted search for the same, which then goes on and ends in the same plan.
         scores: importance; Taylor on the structures unless given.
         settings: constraints, effort, recipe.
+        beside: other models by name, such as the official small one, to measure as they are and to show in the picture.
         watchers: told of every model that was measured, tried or trained, and of remarks.
 
     Raises:
@@ -156,6 +159,8 @@ def search(
     kept = settings.constraints
     model = PruningProblem(parent.adapter, parent.architecture, parent.spaces, kept.heterogeneous)
     check_structures(data.structures, _elements(model, kept.targets))
+    for other in beside.values():
+        check_structures(data.structures, other.elements)
     make_folder(Path(folder), "the folder of a search")
     path = Path(folder) / "journal.json"
     journal = Journal.begun(path, _described(parent, data, budget, scores, settings))
@@ -165,7 +170,16 @@ def search(
         parent, training, held_out, timed, _FINAL_REPEATS, settings.recipe, settings.effort, Path(folder), settings.seed
     )
     scores = scores or calibrate(parent, spread(training, _LOOKED_AT))
-    return _Search(model, kept, scores, budget, settings.effort, material, path, watchers).found(journal)
+    found = _Search(model, kept, scores, budget, settings.effort, material, path, watchers).found(journal)
+    return replace(found, beside=tuple(_beside(material, {"parent": parent, **beside})))
+
+
+def _beside(material: Material, models: Mapping[str, Potential]) -> Iterator[Beside]:
+    """Models as they are, beside the parent, which is the first."""
+    for name, model in models.items():
+        itself = model is material.parent
+        time = 1.0 if itself else measured(material.parent, model, material.conditions, material.repeats).time
+        yield Beside(name, 1 / time, material.errors(model).forces)
 
 
 def _elements(model: PruningProblem, targets: Sequence[Target]) -> frozenset[int]:

@@ -33,8 +33,15 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_prune_makes_the_model_that_was_found(cli: Run, data: Path, tmp_path: Path) -> None:
     out, picture = tmp_path / "found.json", tmp_path / "front.png"
     words = ["search", "toy", "--data", data, "--parameters", 0.5, "--structure-key", "frame", *LITTLE]
-    ran = cli(*words, "-o", out, "--plot", picture, "--json")
+    other = tmp_path / "cache" / "other"
+    other.parent.mkdir()
+    assert cli("prune", "toy", "--channels", 4, "--criterion", "magnitude", "-o", other).code == 0
+    ran = cli(*words, "-o", out, "--plot", picture, "--beside", other, "--json")
     assert ran.code == 0, ran.err
+    itself, beside = ran.json["beside"]
+    assert (itself["name"], itself["speed"]) == ("parent", 1.0)
+    assert itself["forces"] < 1e-3, "the labels are its own"
+    assert (beside["name"], beside["forces"] > 1) == (str(other), True)
     assert ran.json["written"] == [str(out), str(picture)]
     assert ran.json["measured"]["parameters"] <= 0.5
     assert picture.stat().st_size > 5000
