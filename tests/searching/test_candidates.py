@@ -67,6 +67,14 @@ def parameters_of(counts: dict) -> float:
     return asked(1.0)._cost_of(counts).parameters
 
 
+@pytest.mark.parametrize(("fraction", "full"), [(1.0, True), (0.5, False)])
+def test_a_candidate_that_lost_its_shape_alone_is_known(fraction: float, full: bool) -> None:
+    request, chosen = asked(fraction), shapes(MODEL)[1]
+    found = request.even(chosen)
+    assert found is not None
+    assert request.is_full(found) == full
+
+
 @given(fractions, st.integers(0, 100))
 @settings(max_examples=15, deadline=None)
 def test_a_changed_candidate_is_another_one_within_the_budget(fraction: float, seed: int) -> None:

@@ -101,6 +101,10 @@ class Asked:
 
         return self._like(start, shape, scaled, f"changed from {number}", 1.0)
 
+    def is_full(self, candidate: Candidate) -> bool:
+        """True for a candidate that lost nothing but its shape, so that no widths are left to choose."""
+        return candidate.counts == self._full(candidate.shape)
+
     def again(self, start: Candidate, margin: float) -> Candidate | None:
         """The same in another size, because it costs something else than was predicted.
 

@@ -274,7 +274,8 @@ class Round:
             worth = (c for c in fresh if not self._wasteful(c))
             if found := next(worth if mine else fresh, None):
                 return found
-        best = sorted((each for each in mine if each.errors), key=lambda each: each.forces)[:_PARENTS]
+        good = sorted((each for each in mine if each.errors), key=lambda each: each.forces)
+        best = [each for each in good if not self.asked.is_full(self._candidate(each))][:_PARENTS]
         random = np.random.default_rng([self.material.seed, number])
         for _ in range(_TRIES if best else 0):
             start = best[int(random.integers(len(best)))]
