@@ -155,6 +155,14 @@ def test_as_many_mixtures_as_elements_lose_nothing(parent: ep.Potential, channel
     assert (max(differences) < 1e-12) == exact
 
 
+def test_channels_that_nothing_needs_are_no_larger_than_others(parent: ep.Potential) -> None:
+    """Four elements, five channels: the fifth mixture has nothing to tell, and would spoil any training if it were."""
+    small = cut(parent, ep.HiddenIrreps.parse("5x0e,6x0e+4x1o,5x0e"))
+    found = rotated(small, parent, module.plan_between(parent, small), {}).weights
+    for name in ("embedding_weight", "linear_up_0_weight", "self_connection_0_weight"):
+        assert found[name].abs().max() < 5 * parent.checkpoint.weights[name].abs().max()
+
+
 def test_a_repaired_model_is_certified(repaired: ep.Repair, parent: ep.Potential) -> None:
     """Its physics, and the slice that was repaired; not the file, which is no slice."""
     found = ep.certify(repaired.potential, parent)

@@ -112,13 +112,20 @@ def _best(features: Tensor, reads: Tensor, channels: int) -> Mixture:
     mean = features.diagonal().mean()
     size = ((into.T @ features @ into).diagonal().sum() / used.sum().clamp(min=1) / mean).sqrt()
     into, back = (into / size, back * size) if size > 0 else (into, back)
-    spare = int((~used).sum())
-    if spare:
-        rest = features - _explained(features, into[:, used])
-        large, apart = torch.linalg.eigh(rest)
-        factor = (mean / large.flip(0)[:spare].clamp(min=mean * 1e-6)).sqrt()
-        into = torch.cat([into[:, used], apart.flip(1)[:, :spare] * factor], dim=1)
+    if spare := int((~used).sum()):
+        into = torch.cat([into[:, used], _spare(features, into[:, used], spare)], dim=1)
     return Mixture(into, back)
+
+
+def _spare(features: Tensor, into: Tensor, channels: int) -> Tensor:
+    """Directions of features that mixtures do not tell, as large as channels are in the mean.
+
+    Where features have no more directions, these have nothing new to tell, or nothing at all.
+    """
+    _, directions = torch.linalg.eigh(features - _explained(features, into))
+    directions, mean = directions.flip(1)[:, :channels], features.diagonal().mean()
+    sizes = (directions * (features @ directions)).sum(0)
+    return directions * torch.where(sizes > 1e-6 * mean, mean / sizes.clamp(min=1e-300), 1.0).sqrt()
 
 
 def _explained(features: Tensor, into: Tensor) -> Tensor:
