@@ -101,7 +101,7 @@ MODELS: Mapping[str, tuple[Kind, Callable[[], ep.Potential]]] = {
     "different everywhere": (support.HETEROGENEOUS, different_everywhere),
     "depth, readout": (support.READOUT, lambda: ep.grow(shallow(), ep.NonlinearReadout(6))),
 }
-THOROUGH = (support.CALCULATOR, support.CONVERT)
+THOROUGH = (support.CALCULATOR,)
 """Tools that are asked about every model; the others, to save time, about the first of each kind."""
 
 
