@@ -155,6 +155,16 @@ def test_as_many_mixtures_as_elements_lose_nothing(parent: ep.Potential, channel
     assert (max(differences) < 1e-12) == exact
 
 
+def test_what_was_trained_since_is_not_replaced(parent: ep.Potential) -> None:
+    """Mixtures are of the parent's weights, and would undo the training of those around the embedding."""
+    small = cut(parent, ep.HiddenIrreps.parse("3x0e,6x0e+4x1o,5x0e"))
+    plan = module.plan_between(parent, small)
+    assert rotated(small, parent, plan, {}).mixtures
+    moved = {**small.checkpoint.weights, "linear_up_0_weight": small.checkpoint.weights["linear_up_0_weight"] + 0.01}
+    trained = replace(small, checkpoint=replace(small.checkpoint, weights=moved))
+    assert not rotated(trained, parent, plan, {}).mixtures
+
+
 def test_channels_that_nothing_needs_are_no_larger_than_others(parent: ep.Potential) -> None:
     """Four elements, five channels: the fifth mixture has nothing to tell, and would spoil any training if it were."""
     small = cut(parent, ep.HiddenIrreps.parse("5x0e,6x0e+4x1o,5x0e"))

@@ -65,7 +65,7 @@ def rotated(child: Potential, parent: Potential, plan: PruningPlan, known: Sprea
         return Rotated(weights)
     both = _Both.of(child, parent, plan)
     mixtures: dict[tuple[str, Irrep], Mixture] = {}
-    for name in child.adapter.linear_spaces(child.architecture):
+    for name in filter(both.is_slice, child.adapter.linear_spaces(child.architecture)):
         embedding = both.embedding(name)
         for channels, irrep, full in both.fewer(name):
             features = embedding.T @ embedding if embedding is not None else known.get((name, irrep))
@@ -152,6 +152,7 @@ class _Both:
     spaces: Mapping[str, FeatureSpace]
     whole: Mapping[str, Irreps]
     layouts: Mapping[str, WeightLayout]
+    own: Weights
     theirs: Mapping[str, tuple[WeightLayout, Tensor]]
     plan: PruningPlan
 
@@ -159,9 +160,23 @@ class _Both:
     def of(cls, child: Potential, parent: Potential, plan: PruningPlan) -> _Both:
         own, layouts = (model.adapter.layouts(model.architecture) for model in (child, parent))
         names = {layout.identity or name: name for name, layout in layouts.items()}
-        found = {name: names[layout.identity or name] for name, layout in own.items()}
+        found = {name: names[of] for name, layout in own.items() if (of := layout.identity or name) in names}
         theirs = {n: (layouts[of], parent.checkpoint.weights[of].double()) for n, of in found.items()}
-        return cls({s.name: s for s in child.spaces}, {s.name: s.irreps for s in parent.spaces}, own, theirs, plan)
+        spaces, whole = {s.name: s for s in child.spaces}, {s.name: s.irreps for s in parent.spaces}
+        return cls(spaces, whole, own, child.checkpoint.weights, theirs, plan)
+
+    def is_slice(self, space: str) -> bool:
+        """True if what makes and reads a space was cut out of the parent, and neither rewritten nor trained since."""
+        for name in {name for name, _, _ in self._uses(space)}:
+            if name not in self.theirs:
+                return False
+            layout, (theirs, before) = self.layouts[name], self.theirs[name]
+            if {path.key for path in layout.paths} - {path.key for path in theirs.paths}:
+                return False
+            own = self.own[name].double()
+            if not torch.allclose(mixed_weight(before, theirs, layout, self.plan, {}), own, rtol=1e-5, atol=1e-6):
+                return False
+        return True
 
     def fewer(self, name: str) -> Iterator[tuple[int, Irrep, int]]:
         """Irreps of a space that lost channels: how many there are, and were."""
