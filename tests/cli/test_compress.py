@@ -12,6 +12,7 @@ import ase.io
 import pytest
 from ase import Atoms
 from command_line import Run
+from pretended_machine import pretend
 
 import equiprune as ep
 from equiprune.cli import main
@@ -29,8 +30,10 @@ LITTLE += ["--epochs", 1, "--copies", 1]
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And timings of a machine that is never busy, but for those of the last stage."""
     monkeypatch.setenv("EQUIPRUNE_CACHE", str(tmp_path / "cache"))
+    pretend(monkeypatch)
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_one_command_from_structures_to_a_model(cli: Run, launched: list[str], d
 
 
 @pytest.mark.slow
-def test_an_interrupted_search_goes_on(
+def test_an_interrupted_search_goes_on_and_a_missed_budget_is_measured_again(
     cli: Run, launched: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["compress", "toy", "--data", data, "--parameters", 0.6, *LITTLE, "-o", tmp_path / "out"]
@@ -115,10 +118,17 @@ def test_an_interrupted_search_goes_on(
     assert not (tmp_path / "out" / "model").exists()
     assert (tmp_path / "out" / "search" / "search.json.partial" / "journal.json").exists()
     launched.clear()
-    ran = cli(*words)
-    assert ran.code == 0, ran.err
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("equiprune.cli.compress.missed_budget", lambda *_: "too slow")
+        missed = cli(*words)
+    assert missed.code == 1, missed.err
+    assert "**too slow**" in missed.out
+    assert not (tmp_path / "out" / "model").exists(), "what misses its budget is not delivered"
     assert launched[0] == "search"
-    assert "Going on from" in ran.err
+    assert "Going on from" in missed.err
+    launched.clear()
+    assert cli(*words).code == 0
+    assert launched == ["benchmark"], "measured again, and nothing else"
     assert ep.load(tmp_path / "out" / "model")
 
 

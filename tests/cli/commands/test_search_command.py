@@ -7,6 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 from command_line import Run
+from pretended_machine import pretend
 
 import equiprune as ep
 from equiprune.structures.probes import probe_structures
@@ -25,8 +26,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timings of a machine that is never busy."""
     monkeypatch.setenv("EQUIPRUNE_CACHE", str(tmp_path / "cache"))
+    pretend(monkeypatch)
 
 
 @pytest.mark.slow
