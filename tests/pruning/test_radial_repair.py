@@ -17,7 +17,7 @@ SCALAR = Irrep(0, 1)
 
 @pytest.fixture(scope="module")
 def parent() -> ep.Potential:
-    """Of its eight neurons, the last two do what the first two do."""
+    """A model of eight radial neurons, the last two of which do what the first two do."""
     toy = ep.load("toy", dtype=torch.float64)
     weights = dict(toy.checkpoint.weights)
     for t in (0, 1):

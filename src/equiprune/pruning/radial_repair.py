@@ -132,7 +132,7 @@ def _neurons(potential: Potential, sample: Sample, spaces: set[str]) -> dict[str
 
 
 def _matrix(path: Path, weight: Tensor) -> Tensor:
-    """What a matrix does, (inputs, outputs)."""
+    """Effective weight of a matrix, (inputs, outputs)."""
     does = weight.detach().reshape(path.shape) * path.scale
     return does if _input(path) == 0 else does.T
 

@@ -80,7 +80,7 @@ def rotated(child: Potential, parent: Potential, plan: PruningPlan, known: Sprea
 
 
 def spreads(parent: ParentView) -> Spreads:
-    """Of the spaces that linear maps make: features and their changes, each as large as the other in all."""
+    """Sums for the spaces that linear maps make: features and their changes, each as large as the other in all."""
     found: dict[tuple[str, Irrep], list[Tensor]] = {}
     for linear in (linear for group in maps_of(parent.teacher) for linear in group):
         for irrep, axis, columns in spread(linear.outputs):
@@ -189,7 +189,7 @@ class _Both:
         return ((name, self.theirs[name]) for name, layout in self.layouts.items() if reads_or_makes(layout, mixtures))
 
     def embedding(self, space: str) -> Tensor | None:
-        """What the parent's embedding makes of each element that is left, (elements, channels); None for features."""
+        """Embedding of each element that is left, in the parent, (elements, channels); None for other features."""
         makers = [(name, path) for name, path, dim in self._uses(space) if path.produces(dim)]
         if len(makers) != 1:
             return None
@@ -262,7 +262,7 @@ class _Both:
         return next(each for each in self.theirs[name][0].paths if each.key == path.key)
 
     def _does(self, name: str, path: Path, keep: str) -> Tensor:
-        """What a path of the parent does, with all channels of one space and those of the plan of the others."""
+        """Effective weight of a path in the parent, with all channels of one space and the plan's of the others."""
         theirs, weight = self.theirs[name]
         before = self._parents_path(name, path)
         does = theirs.split(weight)[path.key] * before.scale
