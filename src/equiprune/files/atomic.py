@@ -51,10 +51,18 @@ def replacing(path: Path) -> Iterator[Path]:
             raise OutputError(f"'{path}' exists and is never overwritten. Choose another output or remove it.")
         os.replace(temporary, path)
     except OSError as error:
-        reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-        raise OutputError(f"'{path}' could not be written: {reason}. Nothing was changed.") from error
+        raise OutputError(f"'{path}' could not be written: {reason(error)}. Nothing was changed.") from error
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def reason(error: OSError) -> str:
+    """Words for why something could not be written.
+
+    >>> reason(OSError(errno.ENOSPC, "No space left on device"))
+    'the disk is full'
+    """
+    return "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
 
 
 def write_text(path: Path, text: str) -> None:

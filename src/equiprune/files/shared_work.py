@@ -1,0 +1,232 @@
+"""Work that several processes share, and that goes on where it was interrupted.
+
+The work is many independent items: structures to relax, batches to label. A folder holds their results as JSON lines,
+in files of some items each, called pieces. A process claims a piece by locking it, does the items that it lacks one
+after another, and writes each result as soon as it is there. Processes need nothing else of each other: they start and
+end when they like, on any machine that sees the folder, and the kernel gives back the claims of one that was killed.
+Results do not depend on which process computes them, nor on how many there are.
+
+>>> import tempfile
+>>> with tempfile.TemporaryDirectory() as folder:
+...     work = SharedWork(Path(folder) / "squares", {"power": 2}, ["one", "two", "three"])
+...     work.do(lambda item: (item + 1) ** 2, Share(1, 2))
+...     list(work.results())
+[1, 4, 9]
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from io import FileIO
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from equiprune.errors import CheckpointError, OutputError
+from equiprune.files.atomic import read_json, reason, write_json
+from equiprune.files.settings import VERSION, current, to_json
+from equiprune.progress import Progress, silent
+
+MOST_PIECES = 4096
+"""Files in the folder at most, so that 1.5 million items need no more."""
+
+_AGAIN = 1.0
+"""Seconds after which a process that waits looks again."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """One process among those that share work.
+
+    Attributes:
+        rank: its number, counted from 0.
+        count: number of processes.
+        waits: True if it waits for the others, does what those that were lost leave, and gives the result.
+    """
+
+    rank: int = 0
+    count: int = 1
+    waits: bool = True
+
+
+ALONE = Share()
+
+
+@dataclass(frozen=True)
+class SharedWork:
+    """A folder of results that several processes fill together.
+
+    Attributes:
+        folder: made where there is none; other work than this one is refused.
+        settings: everything that the results depend on: JSON values, and frozen dataclasses of a `kind`.
+        names: of the items, all different, in the order of the results.
+        sizes: of the items; larger ones are done first. Their order, unless given.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    names: Sequence[str]
+    sizes: Sequence[int] = ()
+
+    def do(self, work: Callable[[int], Any], share: Share = ALONE, progress: Progress = silent) -> None:
+        """Do every item that is neither done nor claimed by another process.
+
+        Args:
+            work: gives the result of an item, by its number, as a JSON value.
+            share: this process among the others; each begins elsewhere.
+            progress: called with the number of items that are done, by whichever process.
+
+        Raises:
+            OutputError: the folder is of other work, is damaged or cannot be written.
+        """
+        self._begin()
+        count = len(self._pieces)
+        seen = [0] * count
+        own = range(share.rank % count, count, share.count) if count else range(0)
+        for number in chain(own, (other for other in range(count) if other not in own)):
+            for done in self._do_piece(number, work):
+                progress(done - seen[number])
+                seen[number] = done
+
+    def finish(self, work: Callable[[int], Any], share: Share = ALONE, progress: Progress = silent) -> bool:
+        """Like `do`; one that waits ends when all is done, by itself where others were lost. True if all is done."""
+        self.do(work, share, progress)
+        while share.waits and not self.complete:
+            time.sleep(_AGAIN)
+            self.do(work, share)
+        return self.complete
+
+    @property
+    def complete(self) -> bool:
+        """True if every item is done."""
+        return all(_lines(self._path(i)) >= len(piece) for i, piece in enumerate(self._pieces))
+
+    def results(self) -> Iterator[Any]:
+        """The results in the order of the names; without sizes one piece is in memory at a time.
+
+        Raises:
+            OutputError: some are missing or damaged.
+        """
+        if not self.sizes:
+            return chain.from_iterable(map(self._read, range(len(self._pieces))))
+        found = dict(zip(chain(*self._pieces), chain(*map(self._read, range(len(self._pieces)))), strict=True))
+        return (found[item] for item in range(len(self.names)))
+
+    def discard(self) -> None:
+        """Remove the folder."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    @cached_property
+    def _pieces(self) -> list[list[int]]:
+        """Items of each file."""
+        items = sorted(range(len(self.names)), key=lambda i: -self.sizes[i]) if self.sizes else range(len(self.names))
+        each = -(-len(items) // MOST_PIECES) or 1
+        return [list(items[begin : begin + each]) for begin in range(0, len(items), each)]
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"piece-{number:04d}.jsonl"
+
+    @cached_property
+    def _settings(self) -> dict[str, Any]:
+        names = hashlib.sha256("\n".join(self.names).encode()).hexdigest()
+        return {**to_json(self.settings), "items": len(self.names), "names_sha256": names}
+
+    def _begin(self) -> None:
+        """Make the folder, or see that it is of this work."""
+        record = self.folder / "work.json"
+        with self._explained():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if not record.exists():
+                if any(not path.name.startswith(".") for path in self.folder.iterdir()) and not record.exists():
+                    raise self._unusable("holds other files")
+                write_json(record, {"version": VERSION, "settings": self._settings})
+        try:
+            stored = current(read_json(record, "record of shared work")["settings"])
+        except (CheckpointError, KeyError, TypeError, ValueError) as error:
+            raise self._unusable(f"is damaged ({error})") from error
+        if stored != self._settings:
+            raise self._unusable("is work on another model, other data or other settings")
+
+    def _do_piece(self, number: int, work: Callable[[int], Any]) -> Iterator[int]:
+        """Do what a piece lacks, unless another process has it; gives how many of its items are done each time."""
+        items = self._pieces[number]
+        if (done := _lines(self._path(number))) >= len(items):
+            yield done
+            return
+        with _claimed(self._path(number)) as file:
+            if file is None:
+                return
+            done = _whole_lines(file)
+            yield done
+            for item in items[done:]:
+                line = json.dumps(work(item)).encode() + b"\n"
+                with self._explained():
+                    while line:
+                        line = line[file.write(line) :]
+                done += 1
+                yield done
+
+    def _read(self, number: int) -> list[Any]:
+        try:
+            lines = self._path(number).read_bytes().splitlines()
+            found = [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise self._unusable(f"is damaged ({error})") from error
+        if len(found) != len(self._pieces[number]):
+            raise self._unusable("is not complete")
+        return found
+
+    def _unusable(self, why: str) -> OutputError:
+        return OutputError(f"'{self.folder}' {why}. Remove it to start anew, or repeat the command it belongs to.")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            kept = "What was finished is kept; repeat the command to go on."
+            raise OutputError(f"'{self.folder}' could not be written: {reason(error)}. {kept}") from error
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[FileIO | None]:
+    """The file of a piece, opened, while nobody else has it; None if somebody has."""
+    from filelock import FileLock, Timeout  # only here is it needed
+
+    lock = FileLock(path.with_suffix(".lock"), timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield None
+        return
+    except NotImplementedError:  # a file system without locks: work may be done twice, with the same results
+        pass
+    try:
+        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
+            yield file
+    finally:
+        lock.release()
+
+
+def _whole_lines(file: FileIO) -> int:
+    """Number of whole lines; what follows them, of a process that was killed, is cut off."""
+    text = file.read()
+    file.seek(text.rfind(b"\n") + 1)
+    file.truncate()
+    return text.count(b"\n")
+
+
+def _lines(path: Path) -> int:
+    """Number of whole lines of a file that may not be there yet."""
+    try:
+        return path.read_bytes().count(b"\n")
+    except FileNotFoundError:
+        return 0
