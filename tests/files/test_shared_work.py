@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from equiprune.errors import OutputError
 from equiprune.files import shared_work
-from equiprune.files.shared_work import Share, SharedWork
+from equiprune.files.shared_work import Share, SharedWork, UnfinishedError
 
 NAMES = [f"item {i}" for i in range(7)]
 
@@ -128,12 +128,12 @@ def test_what_a_killed_process_had_claimed_is_done_by_one_that_waits(tmp_path: P
         time.sleep(0.01)
     of(tmp_path).do(square)
     assert not of(tmp_path).complete
-    assert not of(tmp_path).finish(square, Share(1, 2, waits=False))
+    with pytest.raises(UnfinishedError, match="Other processes are finishing"):
+        of(tmp_path).finish(square, Share(1, 2, waits=False))
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
-    assert of(tmp_path).finish(square)
-    assert list(of(tmp_path).results()) == list(map(square, range(7)))
+    assert list(of(tmp_path).finish(square)) == list(map(square, range(7)))
 
 
 def test_progress_counts_everything_once(tmp_path: Path) -> None:
@@ -142,6 +142,9 @@ def test_progress_counts_everything_once(tmp_path: Path) -> None:
     again: list[int] = []
     of(tmp_path).do(never, Share(), again.append)
     assert (sum(steps), sum(again)) == (7, 7)
+    heavy: list[int] = []
+    SharedWork(tmp_path / "heavy", {}, ["a", "b"], counts=[5, 3]).do(square, Share(1, 2), heavy.append)
+    assert heavy == [0, 3, 0, 5]
 
 
 @pytest.mark.parametrize(

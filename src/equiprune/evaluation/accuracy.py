@@ -6,7 +6,7 @@ A label that a structure lacks is skipped and counted, never taken as zero.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,13 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.errors import StructureError
+from equiprune.files.shared_work import Shared
 from equiprune.potentials.potential import Potential, Prediction
 from equiprune.progress import Progress, silent
-from equiprune.structures.batching import located_batches
+from equiprune.structures.batching import batch_ranges, located_batches
 from equiprune.structures.constraints import fixed
 from equiprune.structures.labels import LabelCounts, Labels, label_sources, labels_of
+from equiprune.structures.sequences import Origin, origin, sizes
 
 QUANTITIES = {"energy": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Angstrom^3"}
 """What is measured, and the unit of its errors."""
@@ -94,6 +96,27 @@ class Accuracy:
         """
         return self.sums.get(("efwt", ("all", "")), ErrorSums()).mae
 
+    def __add__(self, other: Accuracy) -> Accuracy:
+        """Errors of the same model on both."""
+        missing = {quantity: number + other.missing[quantity] for quantity, number in self.missing.items()}
+        sums = dict(self.sums)
+        for key, found in other.sums.items():
+            sums[key] = sums[key] + found if key in sums else found
+        return Accuracy(self.model, self.structures + other.structures, missing, sums, self.labels + other.labels)
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything as JSON, so that it can be added to others; `from_record` reads it."""
+        sums = [[quantity, *group, *astuple(found)] for (quantity, group), found in self.sums.items()]
+        labels = [[*source, number] for source, number in self.labels.found.items()]
+        return {"structures": self.structures, "missing": dict(self.missing), "sums": sums, "labels": labels}
+
+    @classmethod
+    def from_record(cls, model: str, record: Mapping[str, Any]) -> Accuracy:
+        """The errors of a model that `to_record` wrote."""
+        sums = {(quantity, (kind, name)): ErrorSums(*found) for quantity, kind, name, *found in record["sums"]}
+        labels = LabelCounts(record["structures"], {(name, source): n for name, source, n in record["labels"]})
+        return cls(model, record["structures"], record["missing"], sums, labels)
+
     def to_json(self) -> dict[str, Any]:
         """Errors and what they are of.
 
@@ -132,27 +155,75 @@ def evaluate(
     Raises:
         StructureError: no structure has any label, or one is not finite or has an unknown element.
     """
-    sums: dict[str, dict[tuple[str, Group], ErrorSums]] = {name: {} for name in potentials}
-    missing, count, found = dict.fromkeys(QUANTITIES, 0), 0, LabelCounts()
+    found = [_nothing(name) for name in potentials]
     for places, batch in located_batches(structures, batch_atoms):
-        labels = list(map(labels_of, batch, places))
-        found += LabelCounts.of(map(label_sources, batch, labels))
-        for quantity in missing:
-            missing[quantity] += sum(label.lacks(quantity, atoms) for label, atoms in zip(labels, batch, strict=True))
-        bare = [_without_labels(atoms) for atoms in batch]
-        for name, potential in potentials.items():
-            predictions = potential.predict(bare, batch_atoms, places)
-            for atoms, label, prediction in zip(batch, labels, predictions, strict=True):
-                for key, errors in _errors(atoms, label, prediction, potential.quantities).items():
-                    sums[name][key] = sums[name].get(key, ErrorSums()) + errors
-        count += len(batch)
+        more = _of_batch(potentials, batch, places, batch_atoms)
+        found = [a + b for a, b in zip(found, more, strict=True)]
         progress(len(batch))
-    if all(lacking == count for lacking in missing.values()):
+    return _with_labels(found)
+
+
+def evaluate_shared(
+    potentials: Mapping[str, Potential],
+    structures: Sequence[Atoms],
+    shared: Shared,
+    *,
+    batch_atoms: int = 256,
+    progress: Progress = silent,
+) -> list[Accuracy]:
+    """The same as `evaluate`, bit for bit, by several processes that call this with the same folder.
+
+    Raises:
+        StructureError: as for `evaluate`.
+        OutputError: the folder is of other work, or cannot be written.
+        UnfinishedError: others still work, and this process does not wait for them.
+    """
+    ranges = batch_ranges(sizes(structures).tolist(), batch_atoms)
+
+    def of_batch(number: int) -> list[dict[str, Any]]:
+        batch = [structures[i] for i in ranges[number]]
+        places = [origin(structures, i) for i in ranges[number]]
+        return [accuracy.to_record() for accuracy in _of_batch(potentials, batch, places, batch_atoms)]
+
+    work = shared.work(ranges)
+    found = [_nothing(name) for name in potentials]
+    for records in work.finish(of_batch, shared.share, progress):
+        found = [one + Accuracy.from_record(one.model, record) for one, record in zip(found, records, strict=True)]
+    work.discard()
+    return _with_labels(found)
+
+
+def _nothing(model: str) -> Accuracy:
+    return Accuracy(model, 0, dict.fromkeys(QUANTITIES, 0))
+
+
+def _with_labels(found: list[Accuracy]) -> list[Accuracy]:
+    """The same; raises `StructureError` if there was nothing to compare with."""
+    count = found[0].structures
+    if all(lacking == count for lacking in found[0].missing.values()):
         raise StructureError(
             f"None of the {count} structures has an energy, forces or stress label to compare with. Label them "
             "(as ASE calculator results, or REF_energy, REF_forces, REF_stress)."
         )
-    return [Accuracy(name, count, missing, sums[name], found) for name in potentials]
+    return found
+
+
+def _of_batch(
+    potentials: Mapping[str, Potential], batch: Sequence[Atoms], places: Sequence[Origin], batch_atoms: int
+) -> list[Accuracy]:
+    """Errors of each model on a batch."""
+    labels = list(map(labels_of, batch, places))
+    counts = LabelCounts.of(map(label_sources, batch, labels))
+    missing = {q: sum(label.lacks(q, atoms) for label, atoms in zip(labels, batch, strict=True)) for q in QUANTITIES}
+    bare, found = [_without_labels(atoms) for atoms in batch], []
+    for name, potential in potentials.items():
+        sums: dict[tuple[str, Group], ErrorSums] = {}
+        predictions = potential.predict(bare, batch_atoms, places)
+        for atoms, label, prediction in zip(batch, labels, predictions, strict=True):
+            for key, errors in _errors(atoms, label, prediction, potential.quantities).items():
+                sums[key] = sums.get(key, ErrorSums()) + errors
+        found.append(Accuracy(name, len(batch), missing, sums, counts))
+    return found
 
 
 def _without_labels(atoms: Atoms) -> Atoms:

@@ -30,7 +30,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from equiprune.errors import CheckpointError, OutputError
+from equiprune.errors import CheckpointError, EquipruneError, OutputError
 from equiprune.files.atomic import read_json, reason, write_json
 from equiprune.files.settings import VERSION, current, to_json
 from equiprune.progress import Progress, silent
@@ -61,6 +61,30 @@ ALONE = Share()
 
 
 @dataclass(frozen=True)
+class Shared:
+    """Long work that may be shared and goes on where it was interrupted.
+
+    Attributes:
+        folder: keeps what is finished, and is removed when the result is there.
+        settings: everything that the result depends on besides how the work is divided.
+        share: this process among the others.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    share: Share = ALONE
+
+    def work(self, batches: Sequence[range]) -> SharedWork:
+        """The work of which each item is some consecutive structures."""
+        names = [f"structures {batch.start} to {batch.stop - 1}" for batch in batches]
+        return SharedWork(self.folder, self.settings, names, counts=list(map(len, batches)))
+
+
+class UnfinishedError(EquipruneError):
+    """Work that other processes are still doing."""
+
+
+@dataclass(frozen=True)
 class SharedWork:
     """A folder of results that several processes fill together.
 
@@ -69,12 +93,14 @@ class SharedWork:
         settings: everything that the results depend on: JSON values, and frozen dataclasses of a `kind`.
         names: of the items, all different, in the order of the results.
         sizes: of the items; larger ones are done first. Their order, unless given.
+        counts: structures in each item, for progress; one unless given.
     """
 
     folder: Path
     settings: Mapping[str, Any]
     names: Sequence[str]
     sizes: Sequence[int] = ()
+    counts: Sequence[int] = ()
 
     def do(self, work: Callable[[int], Any], share: Share = ALONE, progress: Progress = silent) -> None:
         """Do every item that is neither done nor claimed by another process.
@@ -82,7 +108,7 @@ class SharedWork:
         Args:
             work: gives the result of an item, by its number, as a JSON value.
             share: this process among the others; each begins elsewhere.
-            progress: called with the number of items that are done, by whichever process.
+            progress: called with the number of structures that are done, by whichever process.
 
         Raises:
             OutputError: the folder is of other work, is damaged or cannot be written.
@@ -93,16 +119,22 @@ class SharedWork:
         own = range(share.rank % count, count, share.count) if count else range(0)
         for number in chain(own, (other for other in range(count) if other not in own)):
             for done in self._do_piece(number, work):
-                progress(done - seen[number])
+                progress(self._structures(self._pieces[number][seen[number] : done]))
                 seen[number] = done
 
-    def finish(self, work: Callable[[int], Any], share: Share = ALONE, progress: Progress = silent) -> bool:
-        """Like `do`; one that waits ends when all is done, by itself where others were lost. True if all is done."""
+    def finish(self, work: Callable[[int], Any], share: Share = ALONE, progress: Progress = silent) -> Iterator[Any]:
+        """Like `do`, and give all results; a process that waits also does what others leave that were lost.
+
+        Raises:
+            UnfinishedError: others still work, and this process does not wait for them.
+        """
         self.do(work, share, progress)
-        while share.waits and not self.complete:
+        while not self.complete:
+            if not share.waits:
+                raise UnfinishedError(f"Other processes are finishing the work in '{self.folder}'.")
             time.sleep(_AGAIN)
             self.do(work, share)
-        return self.complete
+        return self.results()
 
     @property
     def complete(self) -> bool:
@@ -130,6 +162,9 @@ class SharedWork:
         items = sorted(range(len(self.names)), key=lambda i: -self.sizes[i]) if self.sizes else range(len(self.names))
         each = -(-len(items) // MOST_PIECES) or 1
         return [list(items[begin : begin + each]) for begin in range(0, len(items), each)]
+
+    def _structures(self, items: Sequence[int]) -> int:
+        return sum(self.counts[item] for item in items) if self.counts else len(items)
 
     def _path(self, number: int) -> Path:
         return self.folder / f"piece-{number:04d}.jsonl"

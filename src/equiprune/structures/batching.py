@@ -27,6 +27,19 @@ def batches(structures: Iterable[S], batch_atoms: int) -> Iterator[list[S]]:
         yield batch
 
 
+def batch_ranges(sizes: Iterable[int], batch_atoms: int) -> list[range]:
+    """The same batches as `batches` makes, from sizes alone: the numbers of the structures of each.
+
+    >>> batch_ranges([3, 4, 9, 1, 1], 8)
+    [range(0, 2), range(2, 3), range(3, 5)]
+    """
+    found: list[range] = []
+    for batch in batches(map(range, sizes), batch_atoms):
+        begin = found[-1].stop if found else 0
+        found.append(range(begin, begin + len(batch)))
+    return found
+
+
 def located_batches(
     structures: Iterable[Atoms], batch_atoms: int, origins: Iterable[Origin] | None = None
 ) -> Iterator[tuple[list[Origin], list[Atoms]]]:

@@ -31,6 +31,16 @@ class ExtxyzFile(Structures):
     path: Path
     bounds: np.ndarray
 
+    @property
+    def sizes(self) -> np.ndarray:
+        """From the first line of each structure."""
+        with reading(self.path), self.path.open("rb") as stream:
+            found = np.empty(len(self), dtype=np.int64)
+            for index, begin in enumerate(self.bounds[:-1].tolist()):
+                stream.seek(begin)
+                found[index] = int(stream.readline())
+            return found
+
     @classmethod
     def open(cls, path: Path) -> ExtxyzFile:
         """Find where structures begin, in one pass over the file (about 1 GB/s)."""
@@ -101,13 +111,11 @@ class Database(Structures):
     @classmethod
     def open(cls, path: Path) -> Database:
         """Find the rows. Raises `StructureError` for a file that is no ASE database."""
-        with reading(path):
-            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-            try:
-                rows = connection.execute("SELECT id FROM systems ORDER BY id")
-                return cls(path, np.array([row for (row,) in rows], dtype=np.int64))
-            finally:
-                connection.close()
+        return cls(path, _column(path, "id"))
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return _column(self.path, "natoms")
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -127,6 +135,17 @@ class Database(Structures):
         import ase.db
 
         return ase.db.connect(self.path, use_lock_file=False)
+
+
+def _column(path: Path, name: str) -> np.ndarray:
+    """A column of whole numbers of an ASE database, in the order of its rows."""
+    with reading(path):
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            rows = connection.execute(f"SELECT {name} FROM systems ORDER BY id")
+            return np.array([row for (row,) in rows], dtype=np.int64)
+        finally:
+            connection.close()
 
 
 def structure_of_row(row: Any) -> Atoms:

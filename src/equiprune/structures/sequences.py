@@ -47,6 +47,17 @@ def origin(structures: Iterable[Atoms], index: int, use: str = "") -> Origin:
     return found if found.use else replace(found, use=use)
 
 
+def sizes(structures: Sequence[Atoms]) -> np.ndarray:
+    """Atoms of each structure, shape (structures,).
+
+    >>> sizes([Atoms("H2O"), Atoms("H")])
+    array([3, 1])
+    """
+    if isinstance(structures, Structures):
+        return structures.sizes
+    return np.array([len(atoms) for atoms in structures], dtype=np.int64)
+
+
 class Structures(Sequence[Atoms], ABC):
     """Structures that are read when they are asked for; a slice is a view of the same kind."""
 
@@ -57,6 +68,11 @@ class Structures(Sequence[Atoms], ABC):
     def origin(self, index: int) -> Origin:
         """The origin of the structure of this number."""
         return Origin(index)
+
+    @property
+    def sizes(self) -> np.ndarray:
+        """Atoms of each structure, shape (structures,); every one is read for it where the file does not say."""
+        return np.array([len(atoms) for atoms in self], dtype=np.int64)
 
     @overload
     def __getitem__(self, index: int) -> Atoms: ...
@@ -88,6 +104,10 @@ class Selection(Structures):
     def origin(self, index: int) -> Origin:
         return origin(self.source, int(self.indices[index]))
 
+    @property
+    def sizes(self) -> np.ndarray:
+        return sizes(self.source)[np.asarray(self.indices, dtype=np.int64)]
+
 
 @dataclass(frozen=True, eq=False)
 class Concatenation(Structures):
@@ -118,6 +138,10 @@ class Concatenation(Structures):
             return Origin(index)
         part, within = self._place(index)
         return origin(self.parts[part], within, self.uses[part])
+
+    @property
+    def sizes(self) -> np.ndarray:
+        return np.concatenate([sizes(part) for part in self.parts])
 
     def _place(self, index: int) -> tuple[int, int]:
         """Index of the part and position inside it."""
