@@ -1,0 +1,204 @@
+"""Discovery of stable materials."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from ase import Atoms
+
+import equiprune as ep
+from equiprune.commands.opening import check_compared, open_models
+from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
+from equiprune.commands.options.values import Bare, Device, Dtype, Models, NotNegative, Output, Positive, Switch
+from equiprune.commands.request import Request
+from equiprune.commands.resuming import resumable
+from equiprune.commands.stages import Kind
+from equiprune.errors import TargetError
+from equiprune.evaluation.discovery import (
+    DiscoveryResult,
+    Material,
+    ModelRelaxations,
+    RelaxationFolder,
+    RelaxationRules,
+    RelaxationWork,
+    compared_with_entries,
+    compared_with_starts,
+    described,
+    known_to,
+    open_starts,
+    predictions,
+    read_entries,
+    read_summary,
+    sampled,
+)
+from equiprune.evaluation.discovery.against_dft import Difference, check_pymatgen
+from equiprune.evaluation.discovery.submission import metadata_text, model_key, write_predictions
+from equiprune.files.atomic import check_writable, make_folder, write_json, write_text
+from equiprune.files.shared_work import ALONE, Share
+from equiprune.progress import Display, Task, unseen
+from equiprune.structures.reading import fingerprint, open_structures
+
+_EVERY = 10
+"""Relaxations from one line of progress to the next."""
+
+
+@dataclass(frozen=True)
+class Discovered:
+    """Predictions of models, and the files they are in."""
+
+    result: DiscoveryResult
+    files: tuple[Path, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return {**self.result.to_json(), "written": list(map(str, self.files))}
+
+
+@dataclass(frozen=True)
+class Discovery(Request[Discovered]):
+    """Do models find the stable materials? Matbench Discovery's task, models side by side.
+
+    Interrupted, the same command goes on.
+
+    Attributes:
+        models: aliases, upstream checkpoints, or directories that equiprune wrote.
+        initial: structures to relax: a zip file with an extxyz file for each material, or structures with names.
+        output: folder of relaxations, predictions and metrics.
+        summary: DFT's energies of the materials (.csv.gz); without it, the structures have them in their info.
+        entries: DFT's computed structure entries (.jsonl.gz), to correct for another kind of anion, and to say how far
+            relaxed structures are from DFT's.
+        rmsd: say how far relaxed structures are from DFT's without entries, which the initial structures then are.
+        leaderboard: also write each model's metadata with its metrics, as the leaderboard has it.
+        sample: take this many of the materials, drawn by --seed.
+        seed: of the sample.
+        fmax: eV/Angstrom, at which a structure is at rest.
+        steps: of a relaxation, at most.
+        dtype: precision of the models.
+    """
+
+    stage: ClassVar[Kind] = Kind("discovery", keeps="{output}")
+
+    models: Models
+    _: KW_ONLY
+    initial: Bare
+    output: Output
+    summary: Path | None = None
+    entries: Path | None = None
+    rmsd: Switch = False
+    leaderboard: Switch = False
+    sample: Positive | None = None
+    seed: NotNegative = 0
+    fmax: float = 0.05
+    steps: Positive = 500
+    dtype: Dtype = "float32"
+    device: Device = "cpu"
+    opening: OpeningOptions = AS_IT_IS
+
+    def check(self) -> None:
+        check_compared(self.models, self.device)
+        if self.entries is not None and self.summary is None:
+            raise TargetError("`entries` are those of the materials of a `summary`; give that too, or leave both out.")
+        if self.rmsd and self.summary is not None:
+            raise TargetError(
+                "`rmsd` compares with the initial structures, which a `summary` is not of. Give `entries` instead."
+            )
+        if len({model_key(model) for model in self.models}) < len(self.models):
+            raise TargetError(f"Models {', '.join(self.models)} would write the same files. Give them other names.")
+        if not 0 < self.fmax < float("inf"):
+            raise TargetError(f"`fmax` {self.fmax} is not possible: give more than 0, in eV/Angstrom.")
+
+    @property
+    def _rules(self) -> RelaxationRules:
+        return RelaxationRules(self.fmax, self.steps)
+
+    @property
+    def _files(self) -> dict[str, Path]:
+        """All that is written besides relaxations, by name."""
+        keys = list(map(model_key, self.models))
+        files = {f"{key}.csv.gz": self.output / f"{key}.csv.gz" for key in keys}
+        if self.leaderboard:
+            files |= {f"{key}.yml": self.output / f"{key}.yml" for key in keys}
+        return {**files, "result.json": self.output / "result.json"}
+
+    def run(self, display: Display = unseen) -> Discovered:
+        """Relax, compare, write; what an interrupted attempt has finished is kept.
+
+        Raises:
+            EquipruneError: interrupted, or a file, a structure or a model that cannot be used.
+            UnfinishedError: other processes still work, and this one does not wait for them.
+        """
+        return self.shared(ALONE, display)
+
+    def shared(self, share: Share, display: Display = unseen) -> Discovered:
+        """The same by one of several processes."""
+        if self.entries is not None or self.rmsd:
+            check_pymatgen()
+        available, starts = self._data()
+        materials = sampled(available, self.sample, self.seed)
+        potentials = open_models(self.models, self.dtype, self.opening, self.device)
+        known = {name: known_to(potential, materials) for name, potential in potentials.items()}
+        make_folder(self.output, "a folder of results")
+        self._check_room()
+        with resumable(self.output / "relaxations"):
+            relaxed = self._relaxed(potentials, known, starts, share, display)
+        different = self._compared(relaxed, starts, display)
+        made = [predictions(each, known[each.model], different.get(each.model, {})) for each in relaxed]
+        result = DiscoveryResult(tuple(materials), tuple(made), len(available))
+        return Discovered(result, self._written(result, potentials))
+
+    def _check_room(self) -> None:
+        """Raise `OutputError` for files that are in the way; those of an attempt that did not end are replaced."""
+        begun = (self.output / "relaxations").exists()
+        for path in [self._files["result.json"]] if begun else self._files.values():
+            check_writable(path)
+
+    def _data(self) -> tuple[list[Material], Mapping[str, Atoms]]:
+        """Materials and the structures to start from."""
+        if self.summary is not None:
+            return read_summary(self.summary), open_starts(self.initial)
+        structures = list(open_structures(self.initial))
+        materials = list(described(structures))
+        return materials, dict(zip((each.name for each in materials), structures, strict=True))
+
+    def _relaxed(
+        self,
+        potentials: Mapping[str, ep.Potential],
+        known: Mapping[str, Sequence[Material]],
+        starts: Mapping[str, Atoms],
+        share: Share,
+        display: Display,
+    ) -> list[ModelRelaxations]:
+        """Relaxations by all models; no process waits for others before it has seen what each model has to do."""
+        sha256, works = fingerprint(self.initial), {}
+        for name, potential in potentials.items():
+            folder = RelaxationFolder(self.output / "relaxations" / model_key(name), sha256, share)
+            works[name] = RelaxationWork(potential, known[name], starts, self._rules, folder)
+        for name, work in works.items():
+            with display(Task(f"relax with {name}", len(known[name]), _EVERY)) as [step]:
+                work.do(step)
+        return [ModelRelaxations(name, work.finish()) for name, work in works.items()]
+
+    def _compared(
+        self, relaxed: Sequence[ModelRelaxations], starts: Mapping[str, Atoms], display: Display
+    ) -> Mapping[str, Mapping[str, Difference]]:
+        """Differences from DFT's structures, by model and material."""
+        if self.entries is not None:
+            wanted = {name for model in relaxed for name in model.relaxed}
+            with display(Task("compare", len(wanted))) as [step]:
+                return compared_with_entries(read_entries(self.entries, wanted), relaxed, starts, step)
+        if not self.rmsd:
+            return {}
+        with display(Task("compare", sum(len(model.relaxed) for model in relaxed))) as [step]:
+            return compared_with_starts(relaxed, starts, step)
+
+    def _written(self, result: DiscoveryResult, potentials: Mapping[str, ep.Potential]) -> tuple[Path, ...]:
+        for model in result.models:
+            key = model_key(model.model)
+            write_predictions(self._files[f"{key}.csv.gz"], result, model)
+            if self.leaderboard:
+                text = metadata_text(result, model, potentials[model.model], self._rules)
+                write_text(self._files[f"{key}.yml"], text)
+        write_json(self._files["result.json"], result.to_json())
+        return tuple(self._files.values())

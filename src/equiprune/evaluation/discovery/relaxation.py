@@ -1,0 +1,248 @@
+"""Relaxations to rest: the structure and energy that a model ends at, or the reason why it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator
+
+from equiprune.errors import StructureError, TargetError
+from equiprune.evaluation.discovery.materials import Material
+from equiprune.files.settings import kind
+from equiprune.files.shared_work import ALONE, Share, SharedWork
+from equiprune.potentials.potential import Potential
+from equiprune.progress import Progress, silent
+from equiprune.structures.closeness import too_close
+
+
+class Outcome(Enum):
+    """The end of a relaxation. Only of the first two there is an energy."""
+
+    CONVERGED = "converged"
+    UNCONVERGED = "unconverged"
+    COLLAPSED = "collapsed"
+    FLOWN_APART = "flown_apart"
+    NOT_FINITE = "not_finite"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """A relaxed structure, or the reason why there is none.
+
+    =============  ============  ========  ==================================================
+    field          shape         unit      meaning
+    =============  ============  ========  ==================================================
+    outcome                                how it ended
+    steps                                  of the optimiser
+    energy         ()            eV        of the cell; None without a structure, as the next
+    positions      (atoms, 3)    Angstrom
+    cell           (3, 3)        Angstrom  rows are the vectors
+    said                                   the error, if one was raised
+    =============  ============  ========  ==================================================
+    """
+
+    outcome: Outcome
+    steps: int
+    energy: float | None = None
+    positions: np.ndarray | None = None
+    cell: np.ndarray | None = None
+    said: str = ""
+
+    def of(self, start: Atoms) -> Atoms:
+        """The relaxed structure, from the one that the relaxation started from."""
+        return Atoms(numbers=start.numbers, positions=self.positions, cell=self.cell, pbc=start.pbc)
+
+    def to_record(self) -> dict[str, Any]:
+        """Everything as JSON; `from_record` reads it."""
+        record: dict[str, Any] = {"outcome": self.outcome.value, "steps": self.steps, "said": self.said}
+        if self.positions is not None and self.cell is not None:
+            record |= {"energy": self.energy, "positions": self.positions.tolist(), "cell": self.cell.tolist()}
+        return record
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Relaxed:
+        """The value that `to_record` wrote."""
+        arrays = {name: np.array(record[name]) for name in ("positions", "cell") if name in record}
+        return cls(
+            Outcome(record["outcome"]), record["steps"], record.get("energy"), said=record.get("said", ""), **arrays
+        )
+
+
+@kind("discovery_relaxation")
+@dataclass(frozen=True)
+class RelaxationRules:
+    """Rules of a relaxation with FIRE of the positions and the cell (`ase.filters.FrechetCellFilter`).
+
+    The first two are those that SevenNet-0 and SevenNet-l3i5 have on the leaderboard of Matbench Discovery
+    (models/sevennet in janosh/matbench-discovery). The others say when a structure is none any more.
+
+    Attributes:
+        largest_force: eV/Angstrom, at which a structure is at rest; also of the cell, as ASE scales it.
+        steps: at most.
+        largest_change: factor by which the volume may grow or shrink.
+        closest: fraction of the sum of two covalent radii that atoms at rest must be apart.
+    """
+
+    largest_force: float = 0.05
+    steps: int = 500
+    largest_change: float = 10.0
+    closest: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 < self.largest_force < float("inf"):
+            raise TargetError(
+                f"`largest_force` {self.largest_force} is not possible: give more than 0, in eV/Angstrom."
+            )
+        if self.steps < 1:
+            raise TargetError(f"`steps` {self.steps} is not possible: give 1 or more.")
+        if not self.largest_change > 1:
+            raise TargetError(f"`largest_change` {self.largest_change} is not possible: give more than 1.")
+        if not 0 <= self.closest < 1:
+            raise TargetError(f"`closest` {self.closest} is not possible: give 0 or more, less than 1.")
+
+    def why_none(self, moving: Atoms, volume: float) -> Outcome | None:
+        """The reason why atoms that have moved are no structure any more; None if they are one.
+
+        ``volume`` is that at the start, Angstrom^3.
+        """
+        energy, forces = moving.get_potential_energy(), moving.get_forces()
+        if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(moving.cell.array).all()):
+            return Outcome.NOT_FINITE
+        if moving.cell.volume < volume / self.largest_change:
+            return Outcome.COLLAPSED
+        return Outcome.FLOWN_APART if moving.cell.volume > volume * self.largest_change else None
+
+
+def relax(start: Atoms, calculator: Calculator, rules: RelaxationRules) -> Relaxed:
+    """Relax the positions and the cell of a crystal.
+
+    Args:
+        start: periodic in three directions; it is left as it is.
+        calculator: energy, forces and stress, of ASE's interface.
+        rules: when it ends.
+
+    >>> from ase.build import bulk
+    >>> from ase.calculators.emt import EMT
+    >>> found = relax(bulk("Cu", a=3.5), EMT(), RelaxationRules())
+    >>> found.outcome.value, round(float(np.linalg.det(found.cell)), 1)
+    ('converged', 11.6)
+    """
+    from ase.filters import FrechetCellFilter  # slow to import, and only needed here
+    from ase.optimize import FIRE
+
+    moving = Atoms(numbers=start.numbers, positions=start.positions, cell=start.cell, pbc=start.pbc)
+    moving.calc = calculator
+    motion = FIRE(FrechetCellFilter(moving), logfile=None)
+    at_rest = False
+    try:
+        for converged in motion.irun(rules.largest_force, steps=rules.steps):
+            at_rest = bool(converged)
+            if why := rules.why_none(moving, start.cell.volume):
+                return Relaxed(why, motion.nsteps)
+        if too_close(moving, rules.closest):
+            return Relaxed(Outcome.COLLAPSED, motion.nsteps)
+        energy = float(moving.get_potential_energy())
+    except (MemoryError, torch.OutOfMemoryError):
+        raise  # the machine's fault, not the model's
+    except Exception as error:  # every calculator fails in its own way
+        lost = not (np.isfinite(moving.positions).all() and np.isfinite(moving.cell.array).all())
+        outcome = Outcome.NOT_FINITE if lost else Outcome.FAILED
+        return Relaxed(outcome, motion.nsteps, said=f"{type(error).__name__}: {error}")
+    outcome = Outcome.CONVERGED if at_rest else Outcome.UNCONVERGED
+    return Relaxed(outcome, motion.nsteps, energy, moving.positions, moving.cell.array)
+
+
+@dataclass(frozen=True)
+class RelaxationFolder:
+    """The place where relaxations of one model are kept.
+
+    Attributes:
+        path: of the folder, made where needed.
+        starts_sha256: of the file that the starting structures are in.
+        share: this process among those that relax together.
+    """
+
+    path: Path
+    starts_sha256: str
+    share: Share = ALONE
+
+
+@dataclass(frozen=True)
+class RelaxationWork:
+    """Relaxations of materials by one model, larger ones first; what the folder holds is not done again.
+
+    Attributes:
+        potential: has a stress, and knows all elements.
+        materials: to be relaxed.
+        starts: structures to start from, by material.
+        rules: when a relaxation ends.
+        folder: where they are kept.
+
+    Raises:
+        TargetError: the model has no stress, and so cannot relax cells.
+        StructureError: a starting structure is missing.
+    """
+
+    potential: Potential
+    materials: Sequence[Material]
+    starts: Mapping[str, Atoms]
+    rules: RelaxationRules
+    folder: RelaxationFolder
+
+    def __post_init__(self) -> None:
+        if "stress" not in self.potential.quantities:
+            raise TargetError(
+                f"{self.potential.adapter.name} models have no stress, and so relax no cells, which the discovery task "
+                "asks for. Leave the model out."
+            )
+        if missing := [material.name for material in self.materials if material.name not in self.starts]:
+            raise StructureError(
+                f"There is no starting structure of {len(missing)} of {len(self.materials)} materials, such as "
+                f"{missing[0]}. Give `initial` and `summary` of the same set of materials."
+            )
+
+    def do(self, progress: Progress = silent) -> None:
+        """Relax what no other process has relaxed or is relaxing.
+
+        Raises:
+            StructureError: a starting structure cannot be read, or is no crystal.
+            OutputError: the folder holds relaxations of another model, other structures or other rules.
+        """
+        self._work.do(self._one, self.folder.share, progress)
+
+    def finish(self) -> dict[str, Relaxed]:
+        """All relaxations by material; raises as `do`, and `UnfinishedError` where others still work."""
+        found = map(Relaxed.from_record, self._work.finish(self._one, self.folder.share))
+        return dict(zip(self._work.names, found, strict=True))
+
+    @cached_property
+    def _work(self) -> SharedWork:
+        settings = {
+            "model_sha256": self.potential.checkpoint.sha256,
+            "head": self.potential.head,
+            "dtype": str(self.potential.dtype),
+            "starts_sha256": self.folder.starts_sha256,
+            "rules": self.rules,
+        }
+        names, sizes = zip(*((material.name, material.atoms) for material in self.materials), strict=True)
+        return SharedWork(self.folder.path, settings, names, sizes)
+
+    @cached_property
+    def _calculator(self) -> Calculator:
+        return self.potential.calculator()
+
+    def _one(self, item: int) -> dict[str, Any]:
+        name = self._work.names[item]
+        start = self.starts[name]
+        if not start.pbc.all():
+            raise StructureError(f"{name} is not periodic in three directions. Give crystals.")
+        return relax(start, self._calculator, self.rules).to_record()
