@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from equiprune.errors import OutputError
 from equiprune.files import shared_work
-from equiprune.files.shared_work import Share, SharedWork, UnfinishedError
+from equiprune.files.shared_work import Role, Share, SharedWork, UnfinishedError
 
 NAMES = [f"item {i}" for i in range(7)]
 
@@ -128,8 +128,8 @@ def test_what_a_killed_process_had_claimed_is_done_by_one_that_waits(tmp_path: P
         time.sleep(0.01)
     of(tmp_path).do(square)
     assert not of(tmp_path).complete
-    with pytest.raises(UnfinishedError, match="Other processes are finishing"):
-        of(tmp_path).finish(square, Share(1, 2, waits=False))
+    with pytest.raises(UnfinishedError, match="Other processes finish"):
+        of(tmp_path).finish(square, Share(1, 2, Role.HELPS))
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL

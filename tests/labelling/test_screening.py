@@ -43,7 +43,7 @@ def screened(structures: list[Atoms], screening: Screening, second: float | None
     teachers = [CalculatorTeacher(Pushing(f), "test:Pushing") for f in (1.0, second) if f is not None]
     models = LabellingModels(teachers[0], second=teachers[1] if teachers[1:] else None)
     job = LabellingJob(Augmentation(), Dynamics(), None, screening=screening)
-    batches = list(remaining(models, structures, job, 0, Tally(), silent))
+    batches = list(remaining(models, structures, job, Tally(), silent))
     return [float(atoms.positions[1, 2]) for batch, _ in batches for atoms in batch], batches[-1][1]
 
 
@@ -93,7 +93,7 @@ def test_elements_that_another_model_does_not_know_are_an_error_that_says_which_
     teacher, job = CalculatorTeacher(Pushing(), "test:Pushing"), LabellingJob(Augmentation(), Dynamics(1), None)
     structures = [*dimers(1), Atoms("HU", positions=[[0, 0, 0], [0, 0, 2]])]
     with pytest.raises(StructureError, match=r"Structure 1 \(HU\) has U, which the student does not know\. It knows H"):
-        list(remaining(LabellingModels(teacher, student=toy), structures, job, 0, Tally(), silent))
+        list(remaining(LabellingModels(teacher, student=toy), structures, job, Tally(), silent))
 
 
 @pytest.mark.parametrize("name", ["largest_force", "largest_disagreement"])

@@ -210,7 +210,7 @@ def test_what_was_interrupted_after_any_batch_goes_on_to_the_same_bits(
     made = models(toy)
     median = np.median([_difference(made, atoms) for atoms in SOURCE])
     asked = replace(asked, screening=Screening(largest_disagreement=float(median)))
-    whole = list(remaining(made, SOURCE, asked, 0, Tally(), silent))
+    whole = list(remaining(made, SOURCE, asked, Tally(), silent))
     last = whole[-1][1]
     assert last.walks_ended["flown_apart"] > 0 < last.walks_ended["failed"]
     assert last.walks_ended["not_finite"] > 0 < last.left_out["largest_disagreement"]
@@ -223,7 +223,7 @@ def test_what_was_interrupted_after_any_batch_goes_on_to_the_same_bits(
         begun = Tally.from_json(tally.to_json())
         assert begun == tally
         if number % 3 == 0:  # each takes as long as the rest
-            rest = list(remaining(made, SOURCE, asked, done, begun, silent))
+            rest = list(remaining(made, SOURCE, asked, begun, silent))
             assert flat(rest) == flat(whole[number + 1 :])
             assert [tally for _, tally in rest] == [tally for _, tally in whole[number + 1 :]]
     assert done == last.visits - sum(last.left_out.values())
@@ -235,7 +235,7 @@ def test_products_are_drawn_by_the_place_among_all_structures(
     monkeypatch.setattr(job, "BATCH_ATOMS", 5)
     asked = LabellingJob(Augmentation(), Dynamics(), Rows(1))
     made = LabellingModels(PotentialTeacher(toy))
-    found = [atoms for batch, _ in remaining(made, SOURCE, asked, 0, Tally(), silent) for atoms in batch]
+    found = [atoms for batch, _ in remaining(made, SOURCE, asked, Tally(), silent) for atoms in batch]
     expected = ep.with_products(toy, ep.label(toy, SOURCE), Rows(1))
     for atoms, same in zip(found, expected, strict=True):
         np.testing.assert_array_equal(atoms.arrays["hessian_vectors"], same.arrays["hessian_vectors"])

@@ -10,13 +10,17 @@ import equiprune as ep
 from equiprune.commands.opening import check_device, check_suffix, open_model
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.scores import CriterionName, criterion_named
+from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
 from equiprune.commands.options.values import Bare, Device, Dtype, Model, NotNegative, Output, Positive
-from equiprune.commands.request import Request, remarks
+from equiprune.commands.request import remarks
 from equiprune.commands.resuming import resumable
+from equiprune.commands.sharing import SharedRequest
 from equiprune.commands.stages import Kind, Mark, Product
 from equiprune.errors import OutputError, TargetError
 from equiprune.files.atomic import check_writable, write_json
+from equiprune.files.shared_work import ALONE, Role, Share, Shared, UnfinishedError
 from equiprune.progress import Display, Task, unseen
+from equiprune.pruning.calibration import calibrate_shared, calibration_provenance
 from equiprune.pruning.criteria import Criterion, DataCriterion
 from equiprune.structures.reading import check_apart
 
@@ -36,7 +40,7 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
-class Calibrate(Request[Calibrated]):
+class Calibrate(SharedRequest[Calibrated]):
     """Score every block of every feature space on structures. Interrupted, the same command goes on.
 
     Attributes:
@@ -64,6 +68,7 @@ class Calibrate(Request[Calibrated]):
     dtype: Dtype = "float32"
     device: Device = "cpu"
     plot: Annotated[Path | None, Mark.WRITTEN] = None
+    sharing: SharingOptions = BY_ITSELF
     opening: OpeningOptions = AS_IT_IS
 
     def check(self) -> None:
@@ -78,12 +83,19 @@ class Calibrate(Request[Calibrated]):
         check_device(self.device)
 
     @property
+    def _partial(self) -> Path:
+        """Sums of an interrupted calibration."""
+        return self.output.with_name(self.output.name + ".partial")
+
+    @property
     def _criterion(self) -> Criterion:
         return criterion_named(self.criterion, self.seed)
 
-    def run(self, display: Display = unseen) -> Calibrated:
+    def take_part(self, place: Launched, display: Display = unseen) -> Calibrated:
         """Score and write; what an interrupted attempt has finished is kept."""
-        chosen = self._criterion
+        share, chosen = place.share, self._criterion
+        if share.role is not Role.WAITS and self.output.exists():
+            raise UnfinishedError(f"'{self.output}' is there already: nothing is left to do.")
         of_data = isinstance(chosen, DataCriterion)
         files = tuple(path for path in (self.output, self.plot) if path)
         for path in files:
@@ -91,13 +103,31 @@ class Calibrate(Request[Calibrated]):
             check_apart(path, [self.data])
         if self.data is not None and not of_data:
             remarks.info(f"The {chosen.name} criterion looks at no structures; '{self.data}' is not read.")
-        resume = ep.Resume(self.output.with_name(self.output.name + ".partial"))
-        potential = open_model(self.model, self.dtype, self.opening, any_head=not of_data, device=self.device)
-        structures = self.data if of_data and self.data else ()
-        how: dict[str, Any] = {"limit": self.limit, "batch_atoms": self.batch_atoms, "resume": resume}
-        with resumable(resume.path), display(Task("calibrate", self.limit)) as [step]:
-            scores = ep.calibrate(potential, structures, chosen, **how, progress=step)
+        device = device_of(self.device, place.local)
+        potential = open_model(self.model, self.dtype, self.opening, any_head=not of_data, device=device)
+        with resumable(self._partial):
+            if share == ALONE or not isinstance(chosen, DataCriterion):
+                scores = self._score_alone(potential, display)
+            else:
+                scores = self._score_together(potential, chosen, display, share)
         write_json(self.output, scores.to_json())
         if self.plot:
             ep.plot_importance(scores, self.plot)
         return Calibrated(scores, self.criterion, files)
+
+    def _score_alone(self, potential: ep.Potential, display: Display) -> ep.ImportanceScores:
+        structures = self.data if self.data and isinstance(self._criterion, DataCriterion) else ()
+        how: dict[str, Any] = {"limit": self.limit, "batch_atoms": self.batch_atoms, "resume": ep.Resume(self._partial)}
+        with display(Task("calibrate", self.limit)) as [step]:
+            return ep.calibrate(potential, structures, self._criterion, **how, progress=step)
+
+    def _score_together(
+        self, potential: ep.Potential, criterion: DataCriterion, display: Display, share: Share
+    ) -> ep.ImportanceScores:
+        """The same with other processes."""
+        assert self.data is not None  # `check` has seen to that
+        structures = ep.open_structures(self.data)[: self.limit]
+        settings = calibration_provenance(potential, self.data, criterion) | {"limit": self.limit}
+        shared, how = Shared(self._partial, settings, share), {"batch_atoms": self.batch_atoms}
+        with display(Task("calibrate", len(structures))) as [step]:
+            return calibrate_shared(potential, structures, shared, criterion, **how, progress=step)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import KW_ONLY, dataclass
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, asdict, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Annotated, Any
 
 import equiprune as ep
 from equiprune.commands.opening import check_compared, open_models
 from equiprune.commands.options.labels import NO_KEYS, LabelOptions
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
+from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
 from equiprune.commands.options.values import Data, Device, Dtype, Models, Positive
-from equiprune.commands.request import Request, remarks
+from equiprune.commands.request import remarks
+from equiprune.commands.resuming import resumable
+from equiprune.commands.sharing import SharedRequest
+from equiprune.commands.stages import Mark
+from equiprune.errors import TargetError
+from equiprune.evaluation.accuracy import evaluate_shared
+from equiprune.files.shared_work import Share, Shared
 from equiprune.progress import Display, Task, unseen
+from equiprune.structures.reading import fingerprint
 
 
 @dataclass(frozen=True)
@@ -28,7 +39,7 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
-class Evaluate(Request[Evaluated]):
+class Evaluate(SharedRequest[Evaluated]):
     """Errors of one or more models against labelled structures, side by side.
 
     Attributes:
@@ -37,6 +48,8 @@ class Evaluate(Request[Evaluated]):
         dtype: precision of the models.
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
+        work: folder that keeps what is finished until all is: interrupted, the same command goes on. Processes of a
+            launcher need it.
     """
 
     models: Models
@@ -46,19 +59,49 @@ class Evaluate(Request[Evaluated]):
     device: Device = "cpu"
     limit: Positive | None = None
     batch_atoms: Positive = 256
+    work: Annotated[Path | None, Mark.UNRECORDED] = None
+    sharing: SharingOptions = BY_ITSELF
     labels: LabelOptions = NO_KEYS
     opening: OpeningOptions = AS_IT_IS
 
     def check(self) -> None:
         check_compared(self.models, self.device)
 
-    def run(self, display: Display = unseen) -> Evaluated:
+    def run(self, display: Display = unseen) -> Evaluated | None:
         """Evaluate all models on one pass over the structures."""
+        if self.work is not None or self.sharing.processes == 1:
+            return super().run(display)
+        with TemporaryDirectory() as folder:
+            return replace(self, work=Path(folder) / "work").run(display)
+
+    def take_part(self, place: Launched, display: Display = unseen) -> Evaluated:
+        if self.work is None and place.share.count > 1:
+            raise TargetError("Processes of a launcher need `work`, a folder that all of them see.")
+        device = device_of(self.device, place.local)
+        potentials = open_models(self.models, self.dtype, self.opening, device)
+        evaluate = self._alone if self.work is None else partial(self._together, self.work, place.share)
+        accuracies = tuple(evaluate(potentials, display))
+        remarks.info(str(accuracies[0].labels))
+        return Evaluated(self.data, accuracies)
+
+    def _alone(self, potentials: Mapping[str, ep.Potential], display: Display) -> list[ep.Accuracy]:
         keys = self.labels.keys
         keys.check(islice(ep.read_structures(self.data), self.limit))
         structures = map(keys.on, islice(ep.read_structures(self.data), self.limit))
-        potentials = open_models(self.models, self.dtype, self.opening, self.device)
         with display(Task("evaluate", self.limit)) as [step]:
-            accuracies = tuple(ep.evaluate(potentials, structures, batch_atoms=self.batch_atoms, progress=step))
-        remarks.info(str(accuracies[0].labels))
-        return Evaluated(self.data, accuracies)
+            return ep.evaluate(potentials, structures, batch_atoms=self.batch_atoms, progress=step)
+
+    def _together(
+        self, folder: Path, share: Share, potentials: Mapping[str, ep.Potential], display: Display
+    ) -> list[ep.Accuracy]:
+        """The same with other processes, or from where it was interrupted."""
+        structures = self.labels.keys.on_all(ep.open_structures(self.data)[: self.limit])
+        shared, how = Shared(folder, self._settings(potentials), share), {"batch_atoms": self.batch_atoms}
+        with resumable(folder), display(Task("evaluate", len(structures))) as [step]:
+            return evaluate_shared(potentials, structures, shared, **how, progress=step)
+
+    def _settings(self, potentials: Mapping[str, ep.Potential]) -> dict[str, Any]:
+        """Everything that the errors depend on."""
+        models = {name: [potential.checkpoint.sha256, potential.head] for name, potential in potentials.items()}
+        how = {"dtype": self.dtype, "limit": self.limit, "batch_atoms": self.batch_atoms}
+        return {"models": models, "data_sha256": fingerprint(self.data), "labels": asdict(self.labels), **how}

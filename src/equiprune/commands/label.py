@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -26,17 +27,20 @@ from equiprune.commands.options.labelling import (
     SubstitutionOptions,
 )
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
+from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
 from equiprune.commands.options.values import Bare, Device, Dtype, NotNegative, Output, Positive, Switch
-from equiprune.commands.request import Request
 from equiprune.commands.resuming import resumable
+from equiprune.commands.sharing import SharedRequest
 from equiprune.commands.stages import Kind, Product, Takes, parent
 from equiprune.errors import StructureError, TargetError
 from equiprune.files.atomic import check_writable
 from equiprune.files.settings import to_json
+from equiprune.files.shared_work import ALONE, Role, Share, Shared, UnfinishedError
 from equiprune.labelling.job import LabellingJob, LabellingModels, remaining
-from equiprune.labelling.label_file import LabelFile, Written
+from equiprune.labelling.label_file import LabelFile
 from equiprune.labelling.provenance import NO_PROVENANCE, Provenance
 from equiprune.labelling.screening import Screening
+from equiprune.labelling.shared_job import label_together
 from equiprune.labelling.tally import Tally, ended_said, left_out_said
 from equiprune.labelling.teachers import CalculatorTeacher, PotentialTeacher, Teacher, names_calculator
 from equiprune.potentials.hessian import Probes
@@ -88,7 +92,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Label(Request[Labelled]):
+class Label(SharedRequest[Labelled]):
     """Write structures with labels of a model: energy, forces, stress. Interrupted, the same command goes on.
 
     Attributes:
@@ -124,6 +128,7 @@ class Label(Request[Labelled]):
     limit: Positive | None = None
     dtype: Dtype | None = None
     device: Device = "cpu"
+    sharing: SharingOptions = BY_ITSELF
     opening: OpeningOptions = AS_IT_IS
 
     def check(self) -> None:
@@ -177,39 +182,57 @@ class Label(Request[Labelled]):
             Provenance(self.data.name, _short(self.student or self.model)) if says_where_from else NO_PROVENANCE,
         )
 
-    def run(self, display: Display = unseen) -> Labelled:
+    def take_part(self, place: Launched, display: Display = unseen) -> Labelled:
         """Label; what an interrupted attempt has finished is kept.
 
         Raises:
             EquipruneError: interrupted, or a file, a structure or a model that cannot be used, or nothing is left.
         """
+        share = place.share
+        if share.role is not Role.WAITS and self.output.exists():
+            raise UnfinishedError(f"'{self.output}' is there already: nothing is left to do.")
         check_writable(self.output)
         check_apart(self.output, [self.data])
-        models, job, limit = self._models(), self._job, self.limit
+        models, job = self._models(device_of(self.device, place.local)), self._job
         made_as = {**_hashes(models.sha256), "as": [self.opening.head, self.dtype, self.device]}
-        file = LabelFile(
-            self.output, {**made_as, "data_sha256": fingerprint(self.data), "limit": limit, **job.described()}
-        )
-        source = islice(ep.read_structures(self.data), limit)
-        done = file.written()
-        begun = tally = done.tally or Tally.of(done.structures, job.visits)
-        with resumable(file.partial), display(Task("label", limit and limit * job.each)) as [step]:
-            step(begun.visits)
-            for batch, tally in remaining(models, source, job, done.structures, begun, step):
-                done = file.append(batch, done, tally)
-            self._check_left(done, tally, file)
-            file.finish(done)
+        settings = {**made_as, "data_sha256": fingerprint(self.data), "limit": self.limit, **job.described()}
+        file = LabelFile(self.output, settings)
+        label = self._label_alone if share == ALONE else partial(self._label_together, share=share)
+        with resumable(file.partial):
+            structures, tally = label(models, file, display)
         walks = len(job.walks) * tally.starts if self.student is not None else None
-        return Labelled(done.structures, self.output, models.sha256, job.probes, walks, tally, job.screening)
+        return Labelled(structures, self.output, models.sha256, job.probes, walks, tally, job.screening)
 
-    def _check_left(self, done: Written, tally: Tally, file: LabelFile) -> None:
-        """Raise `StructureError`, and leave nothing behind, if no structure is left, or none of those of a student."""
+    def _label_alone(self, models: LabellingModels, file: LabelFile, display: Display) -> tuple[int, Tally]:
+        """How many structures were labelled, and their tally."""
+        job, source, done = self._job, islice(ep.read_structures(self.data), self.limit), file.written()
+        begun = tally = done.tally or Tally.of(done.structures, job.visits)
+        with display(Task("label", self.limit and self.limit * job.each)) as [step]:
+            step(begun.visits)
+            for batch, tally in remaining(models, source, job, begun, step):
+                done = file.append(batch, done, tally)
+        if nothing := self._nothing_left(done.structures, tally):
+            file.discard()
+            raise nothing
+        file.finish(done)
+        return done.structures, tally
+
+    def _label_together(
+        self, models: LabellingModels, file: LabelFile, display: Display, share: Share
+    ) -> tuple[int, Tally]:
+        """The same with other processes."""
+        job, structures = self._job, ep.open_structures(self.data)[: self.limit]
+        shared = Shared(file.partial, file.settings, share)
+        with display(Task("label", len(structures) * job.each)) as [step]:
+            return label_together(models, structures, job, shared, self.output, step, self._nothing_left)
+
+    def _nothing_left(self, structures: int, tally: Tally) -> StructureError | None:
+        """An error if no structure is left, or none of those of a student; None otherwise."""
         lost = [*ended_said(tally), *left_out_said(tally, self._job.screening)]
-        if done.structures and (self.student is None or tally.frames or not lost):
-            return
-        file.discard()
+        if structures and (self.student is None or tally.frames or not lost):
+            return None
         what = "structure" if self.student is None else f"frame that {_short(self.student)} reached"
-        raise StructureError(f"Not one {what} is left. {' '.join(lost)} Nothing was written. {self._instead}")
+        return StructureError(f"Not one {what} is left. {' '.join(lost)} Nothing was written. {self._instead}")
 
     @property
     def _instead(self) -> str:
@@ -221,28 +244,30 @@ class Label(Request[Labelled]):
             "`temperature`, `interval` or `relaxation_steps`."
         )
 
-    def _models(self) -> LabellingModels:
+    def _models(self, device: str) -> LabellingModels:
         second = self.kept.second_teacher
         return LabellingModels(
-            self._teacher(),
-            self._another(self.student) if self.student is not None else None,
-            None if second is None else self._second(second),
+            self._teacher(device),
+            self._another(self.student, device) if self.student is not None else None,
+            None if second is None else self._second(second, device),
         )
 
-    def _teacher(self) -> Teacher:
+    def _teacher(self, device: str) -> Teacher:
         """A model, or the calculator that ``module:callable`` gives."""
         if names_calculator(self.model):
             return CalculatorTeacher.named(self.model, _read_options(self.options))
-        return PotentialTeacher(open_model(self.model, self.dtype, self.opening, device=self.device))
+        return PotentialTeacher(open_model(self.model, self.dtype, self.opening, device=device))
 
-    def _second(self, name: str) -> Teacher:
-        return CalculatorTeacher.named(name) if names_calculator(name) else PotentialTeacher(self._another(name))
+    def _second(self, name: str, device: str) -> Teacher:
+        if names_calculator(name):
+            return CalculatorTeacher.named(name)
+        return PotentialTeacher(self._another(name, device))
 
-    def _another(self, name: str) -> ep.Potential:
+    def _another(self, name: str, device: str) -> ep.Potential:
         """A model besides the teacher: a head is for those that have heads, an adapter for the teacher."""
         opening = replace(self.opening, adapter=None)
         has_heads = bool(read_model(name, opening)[1].architecture.heads)
-        return open_model(name, self.dtype, opening if has_heads else opening.headless, device=self.device)
+        return open_model(name, self.dtype, opening if has_heads else opening.headless, device=device)
 
 
 def _hashes(sha256: Mapping[str, str]) -> dict[str, str]:

@@ -176,7 +176,7 @@ def evaluate_shared(
     Raises:
         StructureError: as for `evaluate`.
         OutputError: the folder is of other work, or cannot be written.
-        UnfinishedError: others still work, and this process does not wait for them.
+        UnfinishedError: another process gives the result.
     """
     ranges = batch_ranges(sizes(structures).tolist(), batch_atoms)
 

@@ -24,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from enum import Enum
 from functools import cached_property
 from io import FileIO
 from itertools import chain
@@ -42,6 +43,14 @@ _AGAIN = 1.0
 """Seconds after which a process that waits looks again."""
 
 
+class Role(Enum):
+    """Part that a process has in the end of the work."""
+
+    WAITS = "waits for the others, does what those leave that were lost, and gives the result"
+    HELPS = "leaves that to the one that waits"
+    MAY_BE_LAST = "gives the result if it is the one that finishes the work; nobody waits"
+
+
 @dataclass(frozen=True)
 class Share:
     """One process among those that share work.
@@ -49,12 +58,12 @@ class Share:
     Attributes:
         rank: its number, counted from 0.
         count: number of processes.
-        waits: True if it waits for the others, does what those that were lost leave, and gives the result.
+        role: its part in the end.
     """
 
     rank: int = 0
     count: int = 1
-    waits: bool = True
+    role: Role = Role.WAITS
 
 
 ALONE = Share()
@@ -81,7 +90,7 @@ class Shared:
 
 
 class UnfinishedError(EquipruneError):
-    """Work that other processes are still doing."""
+    """Work of which another process gives the result."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +132,17 @@ class SharedWork:
                 seen[number] = done
 
     def finish(self, work: Callable[[int], Any], share: Share = ALONE, progress: Progress = silent) -> Iterator[Any]:
-        """Like `do`, and give all results; a process that waits also does what others leave that were lost.
+        """Like `do`, and give all results if that is the role of this process.
 
         Raises:
-            UnfinishedError: others still work, and this process does not wait for them.
+            UnfinishedError: another process gives them.
         """
         self.do(work, share, progress)
-        while not self.complete:
-            if not share.waits:
-                raise UnfinishedError(f"Other processes are finishing the work in '{self.folder}'.")
+        while not self.complete and share.role is Role.WAITS:
             time.sleep(_AGAIN)
             self.do(work, share)
+        if share.role is Role.HELPS or not self.complete or not (share.role is Role.WAITS or self._claim_result()):
+            raise UnfinishedError(f"Other processes finish the work in '{self.folder}'.")
         return self.results()
 
     @property
@@ -155,6 +164,18 @@ class SharedWork:
     def discard(self) -> None:
         """Remove the folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _claim_result(self) -> bool:
+        """True if no other process gives the result; until this one has ended, none will."""
+        from filelock import FileLock, Timeout  # only here is it needed
+
+        lock = FileLock(self.folder / "result.lock", timeout=0)
+        try:
+            lock.acquire()
+        except (Timeout, FileNotFoundError):  # the folder is gone once the result is there
+            return False
+        vars(self)["_result_lock"] = lock  # given back when nobody refers to it any more
+        return True
 
     @cached_property
     def _pieces(self) -> list[list[int]]:

@@ -36,10 +36,14 @@ class Augmentation:
                 raise TargetError(f"`{name}` {getattr(self, name)} is not possible: give 0 or a positive number.")
 
 
-def augmented(structures: Iterable[Atoms], augmentation: Augmentation) -> Iterator[Atoms]:
-    """Each structure without its labels, followed by its distorted copies."""
-    generator = np.random.default_rng(augmentation.seed)
-    for atoms in structures:
+def augmented(structures: Iterable[Atoms], augmentation: Augmentation, first: int = 0) -> Iterator[Atoms]:
+    """Each structure without its labels, followed by its distorted copies.
+
+    What is drawn for a structure depends on nothing but the seed and its place among the others, counted from
+    ``first``.
+    """
+    for number, atoms in enumerate(structures, first):
+        generator = np.random.default_rng([augmentation.seed, number])
         bare = without_labels(atoms)
         yield bare
         for _ in range(augmentation.copies):

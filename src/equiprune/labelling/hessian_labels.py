@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from itertools import count
+from itertools import count, tee
 
 import numpy as np
 from ase import Atoms
@@ -22,24 +22,23 @@ def with_products(
     probes: Probes,
     *,
     batch_atoms: int = 256,
-    first: int = 0,
+    numbers: Iterable[int] | None = None,
     origins: Iterable[Origin] | None = None,
 ) -> Iterator[Atoms]:
     """The structures, with the labels they have, and products of the teacher's Hessian (eV/Angstrom^2).
 
     Computed in the teacher's precision. What is drawn for a structure depends on nothing but the probes, its size and
-    its place among the others, counted from ``first``. ``origins`` are what errors say of where a structure is from;
-    unless given, that place.
+    its number, which is its place among the others unless given. ``origins`` are what errors say of where a structure
+    is from; unless given, that number.
 
     Raises:
         StructureError: unknown elements, or a product that is not finite.
     """
-    done, origins = first, map(Origin, count(first)) if origins is None else origins
-    for places, batch in located_batches(structures, batch_atoms, origins):
-        vectors = [probes.draw(len(atoms), done + i) for i, atoms in enumerate(batch)]
+    given, named = tee(count() if numbers is None else numbers)
+    for places, batch in located_batches(structures, batch_atoms, map(Origin, named) if origins is None else origins):
+        vectors = [probes.draw(len(atoms), number) for atoms, number in zip(batch, given, strict=False)]
         found = hessian_vector_products(teacher, batch, vectors, batch_atoms, places)
         for atoms, place, its, product in zip(batch, places, vectors, found, strict=True):
             if not np.isfinite(product).all():
                 raise StructureError(f"{place.of(atoms)}: the teacher's Hessian is not finite.")
             yield HessianProducts(its, product).on(atoms)
-        done += len(batch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import islice
 
 from ase import Atoms
 from ase.data import chemical_symbols
@@ -24,9 +24,9 @@ from equiprune.labelling.walks import Driver, EarlyEnd, Visit, Walk, visited
 from equiprune.potentials.hessian import Probes
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress
-from equiprune.structures.batching import batches
+from equiprune.structures.batching import batch_ranges, batches
 from equiprune.structures.checks import checked
-from equiprune.structures.sequences import Origin
+from equiprune.structures.sequences import Origin, Selection
 
 BATCH_ATOMS = 256
 """Evaluated at once."""
@@ -62,8 +62,10 @@ class LabellingModels:
         """The one that makes the walks."""
         return Driver(self.student.calculator(), student=True) if self.student else Driver(self.teacher.calculator)
 
-    def fit(self, source: Iterable[Atoms]) -> Iterable[Atoms]:
+    def fit(self, source: Iterable[Atoms], first: int = 0) -> Iterable[Atoms]:
         """Structures that every model can evaluate; of its batches of copies and frames, none knows the file's number.
+
+        They are counted from ``first``.
 
         Raises:
             StructureError: unknown elements, and for a teacher that is a model whatever else no model can evaluate.
@@ -71,9 +73,9 @@ class LabellingModels:
         if isinstance(self.teacher, PotentialTeacher):
             source = (atoms for _, atoms in checked(source, self.teacher.potential.elements))
         if self.student:
-            source = _known_to(source, self.student.elements, "the student")
+            source = _known_to(source, self.student.elements, "the student", first)
         if isinstance(self.second, PotentialTeacher):
-            source = _known_to(source, self.second.potential.elements, "the second teacher")
+            source = _known_to(source, self.second.potential.elements, "the second teacher", first)
         return source
 
     @property
@@ -123,16 +125,27 @@ class LabellingJob:
         described |= {"relaxation": self.relaxation} if self.relaxation.frames else {}
         return described | ({"screening": self.screening} if self.screening.asked else {}) | self.provenance.described()
 
-    def starts(self, source: Iterable[Atoms], models: LabellingModels) -> Iterator[Atoms]:
-        """Structures, their copies of other elements, and distorted copies of all these."""
-        fit = models.fit(source)
+    def starts(self, source: Iterable[Atoms], models: LabellingModels, first: int = 0) -> Iterator[Atoms]:
+        """Structures, of which the ``first`` has this number, their copies of other elements, and distorted copies."""
+        fit = models.fit(source, first)
         if self.substitution.copies:
-            fit = substituted(fit, self.substitution, models.elements or frozenset(self.substitution.elements))
-        return augmented(fit, self.augmentation)
+            known = models.elements or frozenset(self.substitution.elements)
+            fit = substituted(fit, self.substitution, known, first)
+        return augmented(fit, self.augmentation, first * (1 + self.substitution.copies))
 
-    def origins(self) -> Iterator[Origin]:
-        """The structure of the file that each start is from."""
-        return (Origin(number // self._copies) for number in count())
+    def groups(self, sizes: Sequence[int]) -> list[range]:
+        """Starts that are labelled together, by number, from the sizes of the structures of the file."""
+        return batch_ranges((size for size in sizes for _ in range(self._copies)), BATCH_ATOMS)
+
+    def starts_of(self, group: range, structures: Sequence[Atoms], models: LabellingModels) -> list[Atoms]:
+        """The starts of a group, made of no other structures than theirs."""
+        first, last = group.start // self._copies, (group.stop - 1) // self._copies
+        made = self.starts(Selection(structures, range(first, last + 1)), models, first)
+        return list(islice(made, group.start - first * self._copies, group.stop - first * self._copies))
+
+    def origin_of(self, start: int) -> Origin:
+        """The structure of the file that a start is from."""
+        return Origin(start // self._copies)
 
     def copy_of(self, start: int) -> str:
         """Words for how a start came from its structure of the file; empty for the structure itself."""
@@ -142,23 +155,36 @@ class LabellingJob:
 
 
 def remaining(
-    models: LabellingModels, source: Iterable[Atoms], asked: LabellingJob, done: int, tally: Tally, step: Progress
+    models: LabellingModels, source: Iterable[Atoms], asked: LabellingJob, tally: Tally, step: Progress
 ) -> Iterator[tuple[list[Atoms], Tally]]:
-    """Batches of labelled structures that follow those that are ``done``, each with the numbers after it.
+    """Batches of labelled structures that follow those of the tally, each with the numbers after it.
 
-    The batches are those that the teacher evaluates, or the bits would depend on interruptions.
+    The batches are those that the teacher evaluates, and none holds what comes of two groups of starts, or the bits
+    would depend on interruptions and on which process labels which group.
     """
-    starts = asked.starts(source, models)
-    visits = visited(starts, models.driver, asked.walks, begin=tally.place, origins=asked.origins())
+    first = 0
+    for group in batches(asked.starts(source, models), BATCH_ATOMS):
+        if first + len(group) > tally.place.starts:
+            for batch, after in labelled_group(models, group, first, asked, tally, step):
+                yield batch, after
+                tally = after
+        first += len(group)
+
+
+def labelled_group(
+    models: LabellingModels, starts: Sequence[Atoms], first: int, asked: LabellingJob, tally: Tally, step: Progress
+) -> Iterator[tuple[list[Atoms], Tally]]:
+    """The same of a group of starts, of which the ``first`` has this number."""
+    origins = map(asked.origin_of, range(first, first + len(starts)))
+    visits = visited(starts, models.driver, asked.walks, begin=tally.place, origins=origins, first=first)
     for batch in batches(visits, BATCH_ATOMS):
         met = [visit for visit in batch if isinstance(visit, Visit)]
         judged = list(_judged(models, met, asked))
         kept = [(visit, atoms) for visit, atoms, objection in judged if objection is None]
-        structures = _with_products(models.teacher, kept, asked, done)
+        structures = _with_products(models.teacher, kept, asked)
         ends = [end for end in batch if isinstance(end, EarlyEnd)]
         frames = sum(visit.walk is not None for visit, _ in kept)
         tally = tally.after(batch[-1].after, len(met), frames, ends, [o for _, _, o in judged if o])
-        done += len(structures)
         step(len(met))
         yield structures, tally
 
@@ -197,20 +223,19 @@ def _objection(visit: Visit, results: Results, models: LabellingModels, asked: L
     return Objection.NOT_FINITE
 
 
-def _with_products(
-    teacher: Teacher, kept: Sequence[tuple[Visit, Atoms]], asked: LabellingJob, done: int
-) -> list[Atoms]:
+def _with_products(teacher: Teacher, kept: Sequence[tuple[Visit, Atoms]], asked: LabellingJob) -> list[Atoms]:
     labelled = [atoms for _, atoms in kept]
     if asked.probes is None or isinstance(teacher, CalculatorTeacher):  # of a calculator none can be asked for
         return labelled
-    origins, how = [visit.origin for visit, _ in kept], {"batch_atoms": BATCH_ATOMS, "first": done}
-    return list(with_products(teacher.potential, labelled, asked.probes, **how, origins=origins))
+    origins, numbers = [visit.origin for visit, _ in kept], [visit.after.number(asked.visits) for visit, _ in kept]
+    model, probes = teacher.potential, asked.probes
+    return list(with_products(model, labelled, probes, batch_atoms=BATCH_ATOMS, numbers=numbers, origins=origins))
 
 
-def _known_to(source: Iterable[Atoms], elements: Iterable[int], who: str) -> Iterator[Atoms]:
+def _known_to(source: Iterable[Atoms], elements: Iterable[int], who: str, first: int) -> Iterator[Atoms]:
     """The structures; raises `StructureError` naming the first with elements that a model does not know."""
     known = frozenset(elements)
-    for number, atoms in enumerate(source):
+    for number, atoms in enumerate(source, first):
         if unknown := sorted(set(atoms.numbers.tolist()) - known):
             symbols, all_known = (", ".join(chemical_symbols[z] for z in zs) for zs in (unknown, sorted(known)))
             raise StructureError(

@@ -67,16 +67,19 @@ class Substitution:
             raise TargetError(f"`share` {self.share} is not possible: give more than 0 and at most 1.")
 
 
-def substituted(structures: Iterable[Atoms], substitution: Substitution, known: Set[int]) -> Iterator[Atoms]:
+def substituted(
+    structures: Iterable[Atoms], substitution: Substitution, known: Set[int], first: int = 0
+) -> Iterator[Atoms]:
     """Each structure without its labels, followed by copies with other elements of those that are ``known``.
 
-    What is drawn for a structure depends on nothing but the seed and its place among the others.
+    What is drawn for a structure depends on nothing but the seed and its place among the others, counted from
+    ``first``.
 
     Raises:
         StructureError: no element of a structure has a similar one that may come in.
     """
     allowed = frozenset(substitution.elements or known) & frozenset(known)
-    for number, atoms in enumerate(structures):
+    for number, atoms in enumerate(structures, first):
         bare = without_labels(atoms)
         yield bare
         generator = np.random.default_rng([substitution.seed, number])

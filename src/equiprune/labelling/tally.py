@@ -51,6 +51,13 @@ class Tally:
             raise ValueError("reasons that this version does not know")
         return cls(Place(starts, visits), int(value["visits"]), int(value["frames"]), dict(ended), dict(left_out))
 
+    def __add__(self, later: Tally) -> Tally:
+        """Numbers of both, of which the later one says how far it is."""
+        counts = self.visits + later.visits, self.frames + later.frames
+        ended = Counter(self.walks_ended) + Counter(later.walks_ended)
+        left_out = Counter(self.left_out) + Counter(later.left_out)
+        return Tally(later.place, *counts, _WALKS | ended, _STRUCTURES | left_out)
+
     def to_json(self) -> dict[str, Any]:
         """As JSON, with all keys."""
         counts = {"visits": self.visits, "frames": self.frames}

@@ -95,6 +95,10 @@ class Place:
         """After so many visits of a start that has at most so many."""
         return cls(start + 1) if visits == most else cls(start, visits)
 
+    def number(self, most: int) -> int:
+        """The number of the visit that ends here, where each start has at most so many."""
+        return self.starts * most + self.visits - 1
+
 
 BEGINNING = Place()
 
@@ -146,18 +150,20 @@ def visited(
     *,
     begin: Place = BEGINNING,
     origins: Iterable[Origin] | None = None,
+    first: int = 0,
 ) -> Iterator[Visit | EarlyEnd]:
     """Each structure without its labels, followed by the frames of each walk that starts from it.
 
-    What comes before ``begin`` is left out, and no walk is made of which nothing would be left. ``origins`` are what
-    errors say of where a structure is from; unless given, its place in ``structures``.
+    Starts are counted from ``first``. What comes before ``begin`` is left out, and no walk is made of which nothing
+    would be left. ``origins`` are what errors say of where a structure is from; unless given, its place in
+    ``structures``.
 
     Raises:
         StructureError: a walk of a driver that is no student ends early.
     """
     places = map(Origin, count()) if origins is None else iter(origins)
     walks = [walk for walk in walks if walk.frames]
-    for number, (atoms, place) in enumerate(zip(structures, places, strict=False)):
+    for number, (atoms, place) in enumerate(zip(structures, places, strict=False), first):
         if number >= begin.starts:
             skipped = begin.visits if number == begin.starts else 0
             yield from islice(_visits(without_labels(atoms), number, place, driver, walks), skipped, None)

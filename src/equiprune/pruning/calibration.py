@@ -17,14 +17,15 @@ from equiprune.blocks import Site
 from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.files.atomic import read_json, write_json
 from equiprune.files.settings import current, to_json
+from equiprune.files.shared_work import Shared
 from equiprune.potentials.derivatives import Derivatives
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 from equiprune.pruning.criteria import Criterion, DataCriterion, Taylor
 from equiprune.pruning.importance import ImportanceScores, RunningScores, current_provenance, data_free_scores
-from equiprune.structures.batching import located_batches
+from equiprune.structures.batching import batch_ranges, located_batches
 from equiprune.structures.reading import fingerprint, read_structures
-from equiprune.structures.sequences import Origin, origin
+from equiprune.structures.sequences import Origin, origin, sizes
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def calibrate(
     if not isinstance(criterion, DataCriterion):
         return data_free_scores(potential, criterion)
     _check_outputs(potential, criterion)
-    provenance = _provenance(potential, structures, criterion) | {"limit": limit}
+    provenance = calibration_provenance(potential, structures, criterion) | {"limit": limit}
     running = _partial(resume, provenance)
     if running.structures:
         progress(running.structures)
@@ -83,6 +84,39 @@ def calibrate(
     if resume:
         resume.path.unlink(missing_ok=True)
     return running.scores(provenance)
+
+
+def calibrate_shared(
+    potential: Potential,
+    structures: Sequence[Atoms],
+    shared: Shared,
+    criterion: DataCriterion,
+    *,
+    batch_atoms: int = 128,
+    progress: Progress = silent,
+) -> ImportanceScores:
+    """The same as `calibrate`, bit for bit, by several processes that call this with the same folder.
+
+    The settings of what is shared become the provenance of the scores (see `calibration_provenance`).
+
+    Raises:
+        StructureError, TargetError: as for `calibrate`.
+        OutputError: the folder is of other work, or cannot be written.
+        UnfinishedError: another process gives the result.
+    """
+    _check_outputs(potential, criterion)
+    batches = batch_ranges(sizes(structures).tolist(), batch_atoms)
+
+    def scored(number: int) -> dict[str, Any]:
+        batch = [structures[i] for i in batches[number]]
+        places = [origin(structures, i) for i in batches[number]]
+        return score_batch(potential, batch, criterion, places).to_json()
+
+    work = shared.work(batches)
+    found = work.finish(scored, shared.share, progress)
+    running = sum(map(RunningScores.from_json, found), RunningScores.nothing())
+    work.discard()
+    return running.scores(shared.settings)
 
 
 def _keep(resume: Resume | None, provenance: Mapping[str, Any], sums: RunningScores) -> None:
@@ -157,7 +191,8 @@ def _check_finite(batch: list[Atoms], places: Sequence[Origin], result: Derivati
             )
 
 
-def _provenance(potential: Potential, structures: Any, criterion: DataCriterion) -> dict[str, Any]:
+def calibration_provenance(potential: Potential, structures: Any, criterion: DataCriterion) -> dict[str, Any]:
+    """Everything that scores depend on, as JSON: criterion, model, precision and data."""
     return {
         "criterion": to_json(criterion),
         "model": potential.checkpoint.source,

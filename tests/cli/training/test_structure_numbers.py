@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,7 @@ def test_products_that_are_not_numbers_name_the_structure() -> None:
     teacher = changed("readout_weight", math.inf)
     origins = (Origin(number // 2) for number in range(1, 99))
     with pytest.raises(StructureError, match=r"^Structure 0 \(.*\): the teacher's Hessian is not finite"):
-        list(with_products(teacher, labelled(), Rows(1), first=1, origins=origins))
+        list(with_products(teacher, labelled(), Rows(1), numbers=count(1), origins=origins))
     with pytest.raises(StructureError, match=r"^Structure 1 \(.*\): the teacher's Hessian is not finite"):
         list(with_products(teacher, labelled(), Rows(1), first=1))
 
