@@ -19,12 +19,14 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import torch
+from ase import Atoms
 from reference_data import mptrj
 from repair import PRESET, Errors, errors, retrained, table, tests
 
 import equiprune as ep
 from equiprune.errors import EquipruneError
 from equiprune.pruning.counts import PruningProblem
+from equiprune.pruning.repair import WorseError
 from equiprune.searching.candidates import drawn
 from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured
 from equiprune.searching.shapes import shapes
@@ -89,6 +91,15 @@ def predictions(parent: ep.Potential, count: int, folder: Path) -> list[tuple[fl
     return [(float(a), float(b)) for a, b in json.loads(path.read_text())]
 
 
+def repaired(pruned: ep.Potential, parent: ep.Potential, structures: Sequence[Atoms]) -> ep.Potential:
+    """The pruned model with its maps fitted; as it is where that would make its forces worse, as a search does."""
+    try:
+        return ep.repair(pruned, parent, structures).potential
+    except WorseError as error:
+        print(f"Not repaired: {error}", flush=True)
+        return pruned
+
+
 def trained(
     parent: ep.Potential, plan: ep.PruningPlan, data: ep.SearchData, preset: str, steps: int, seed: int, folder: Path
 ) -> ep.Potential:
@@ -96,7 +107,7 @@ def trained(
     path, start = folder / f"seed-{seed}-steps-{steps}", folder / "repaired"
     if not start.exists():
         some = data.structures[:: max(1, len(data.structures) // 120)]
-        ep.save(ep.repair(ep.prune(parent, plan), parent, some).potential, start)
+        ep.save(repaired(ep.prune(parent, plan), parent, some), start)
     if not path.exists():
         ep.save(retrained(ep.load(start), data.structures, preset, steps, seed), path)
     return ep.load(path)

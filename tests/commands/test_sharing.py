@@ -30,8 +30,9 @@ STUDENT = {
 }
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process alone."""
     monkeypatch.setattr(job, "BATCH_ATOMS", 5)
 
 
@@ -66,6 +67,7 @@ def same(*paths: Path) -> bool:
     return len({path.read_bytes() for path in paths}) == 1
 
 
+@pytest.mark.usefixtures("small_batches")
 @pytest.mark.parametrize("count", [2, 5])
 @pytest.mark.parametrize("student", [False, True], ids=["teacher", "student"])
 def test_labels_have_the_same_bytes(student: bool, count: int, tmp_path: Path, data: Path, model: Path) -> None:
@@ -179,30 +181,23 @@ def started(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 
 @pytest.mark.slow
-def test_two_processes_write_what_one_does(tmp_path: Path, data: Path) -> None:
-    label(data, tmp_path / "alone.xyz").run()
-    found = label(data, tmp_path / "two.xyz", sharing=SharingOptions(processes=2)).run()
-    assert found is not None
-    assert found.structures == 6
-    assert same(tmp_path / "alone.xyz", tmp_path / "two.xyz")
-
-
-@pytest.mark.slow
 def test_a_command_that_was_killed_goes_on_with_another_number_of_processes(
     tmp_path: Path, started: Callable[..., subprocess.Popen[str]]
 ) -> None:
-    data = write(tmp_path / "many.xyz", bare(400))
-    process = started("label", "toy", data, "-o", "out.xyz", "--processes", 2)
-    pieces = tmp_path / "out.xyz.partial"
-    while sum(path.stat().st_size for path in pieces.glob("*.jsonl")) < 5000:
+    """Killed as soon as another process than the first one has done something."""
+    data = write(tmp_path / "many.xyz", bare(2000))
+    process = started("label", "toy", data, "-o", "out.xyz", "--seed", 3, "--processes", 2)
+    first_of_the_second = tmp_path / "out.xyz.partial" / "piece-0001.jsonl"
+    while not (first_of_the_second.exists() and first_of_the_second.stat().st_size):
         assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
+        time.sleep(0.01)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     label(data, tmp_path / "alone.xyz").run()
-    replace(label(data, tmp_path / "out.xyz"), sharing=SharingOptions(processes=3), seed=0).run()
-    Label("toy", data, output=tmp_path / "whole.xyz").run()
-    assert same(tmp_path / "out.xyz", tmp_path / "whole.xyz")
+    found = label(data, tmp_path / "out.xyz", sharing=SharingOptions(processes=3)).run()
+    assert found is not None
+    assert found.structures == 2000
+    assert same(tmp_path / "out.xyz", tmp_path / "alone.xyz")
 
 
 @pytest.mark.slow

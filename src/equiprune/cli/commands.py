@@ -9,10 +9,13 @@ from typing import Any
 from equiprune.cli import app
 from equiprune.cli.arguments import described, switch
 from equiprune.cli.compress import compress_command
-from equiprune.cli.display import progresses, show_json
+from equiprune.cli.display import progresses, show, show_json
+from equiprune.cli.job_array import DRY_RUN, job_array
 from equiprune.cli.pipeline.run import run_command
 from equiprune.cli.results import JSON, SHOWN
+from equiprune.cli.words import WORDS
 from equiprune.commands.request import Request
+from equiprune.commands.sharing import SharedRequest
 
 
 def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callable[..., int]:
@@ -23,15 +26,20 @@ def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callab
         shown: writes the result for people.
     """
 
-    def run(*given: Any, json: bool = False, **named: Any) -> int:
-        result = request(*given, **named).run(progresses)
+    def run(*given: Any, json: bool = False, dry_run: bool = False, **named: Any) -> int:
+        asked = request(*given, **named)
+        if isinstance(asked, SharedRequest) and dry_run:
+            show(job_array(WORDS.get(), asked.sharing.processes, gpu=asked.device.startswith("cuda")))
+            return 0
+        result = asked.run(progresses)
         if result is None:  # another process has it
             return 0
         show_json(result.to_json()) if json else shown(result)
         return 0 if getattr(result, "passed", True) else 1
 
     run.__name__ = request.command()
-    described(run, request, [switch("json", JSON)])
+    switches = [switch("dry_run", DRY_RUN)] if issubclass(request, SharedRequest) else []
+    described(run, request, [*switches, switch("json", JSON)])
     return run
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
@@ -14,11 +15,17 @@ if TYPE_CHECKING:
     from equiprune.commands.keys import Key
     from equiprune.commands.request import Request
 
+WORDS: ContextVar[Sequence[str]] = ContextVar("words", default=())
+"""The command line that is being run, without the name of the program."""
+
+_OF_THE_COMMAND_LINE = {"json", "dry_run"}
+"""Flags that a request does not have."""
+
 
 def request_of(app: App, words: Sequence[str], request: type[Request[Any]]) -> Request[Any]:
     """The request that a command line makes; raises `CycloptsError` or `EquipruneError` where it makes none."""
     _, bound, _ = app.parse_args(words, exit_on_error=False, print_error=False)
-    return request(**{name: value for name, value in bound.arguments.items() if name != "json"})
+    return request(**{name: value for name, value in bound.arguments.items() if name not in _OF_THE_COMMAND_LINE})
 
 
 def flags_of(app: App, name: str) -> dict[str, str]:

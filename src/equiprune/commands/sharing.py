@@ -29,6 +29,7 @@ R = TypeVar("R", bound=Result)
 class SharedRequest(Request[R | None]):
     """Base of commands whose work several processes share."""
 
+    device: str
     sharing: SharingOptions
 
     @abstractmethod

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from cyclopts import Parameter
 
 from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Complete, Positive
+from equiprune.commands.stages import Mark
 from equiprune.errors import TargetError
 from equiprune.files.shared_work import ALONE, Role, Share
 
@@ -65,7 +67,7 @@ class SharingOptions(Complete):
             several; torchrun, srun and job arrays of SLURM start as many as they like instead.
     """
 
-    processes: Positive = 1
+    processes: Annotated[Positive, Mark.UNRECORDED] = 1
 
     def launched(self) -> Launched | None:
         """This process among those that a launcher has started, None where there is no launcher.
