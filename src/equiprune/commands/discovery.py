@@ -24,6 +24,7 @@ from equiprune.evaluation.discovery import (
     RelaxationFolder,
     RelaxationRules,
     RelaxationWork,
+    check_entries,
     compared_with_entries,
     compared_with_starts,
     described,
@@ -135,6 +136,8 @@ class Discovery(Request[Discovered]):
         """The same by one of several processes."""
         if self.entries is not None or self.rmsd:
             check_pymatgen()
+        if self.entries is not None:
+            check_entries(self.entries)
         available, starts = self._data()
         materials = sampled(available, self.sample, self.seed)
         potentials = open_models(self.models, self.dtype, self.opening, self.device)

@@ -4,7 +4,7 @@ A model relaxes structures that nobody has relaxed before, and its energies say 
 models stand side by side on the materials that all of them finished.
 """
 
-from equiprune.evaluation.discovery.entries import read_entries
+from equiprune.evaluation.discovery.entries import check_entries, read_entries
 from equiprune.evaluation.discovery.materials import Material, described, read_summary, sampled
 from equiprune.evaluation.discovery.metrics import StabilityMetrics, classified, stability_metrics
 from equiprune.evaluation.discovery.relaxation import (
@@ -37,6 +37,7 @@ __all__ = [
     "RelaxationWork",
     "Relaxed",
     "StabilityMetrics",
+    "check_entries",
     "classified",
     "compared_with_entries",
     "compared_with_starts",

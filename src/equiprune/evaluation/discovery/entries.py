@@ -27,16 +27,26 @@ def read_entries(path: Path, wanted: Container[str]) -> Iterator[tuple[str, Entr
         StructureError: no such file, or a line that is damaged or something else.
     """
     for number, line in lines_of(path, _WHAT):
-        try:
-            row = json.loads(line)
-            name, entry = str(row["material_id"]), row["computed_structure_entry"]
-            missing = [field for field in _FIELDS if field not in entry]
-        except json.JSONDecodeError as error:
-            raise damaged(path, number, _WHAT, f"not JSON ({error})") from error
-        except (KeyError, TypeError) as error:
-            why = "neither material_id nor computed_structure_entry may be missing"
-            raise damaged(path, number, _WHAT, why) from error
-        if missing:
-            raise damaged(path, number, _WHAT, f"the entry of {name} has no {', '.join(missing)}")
+        name, entry = _parsed(path, number, line)
         if name in wanted:
             yield name, entry
+
+
+def check_entries(path: Path) -> None:
+    """Look at the first line, before long work; raises as `read_entries`."""
+    _parsed(path, *next(lines_of(path, _WHAT)))
+
+
+def _parsed(path: Path, number: int, line: str) -> tuple[str, Entry]:
+    try:
+        row = json.loads(line)
+        name, entry = str(row["material_id"]), row["computed_structure_entry"]
+        missing = [field for field in _FIELDS if field not in entry]
+    except json.JSONDecodeError as error:
+        raise damaged(path, number, _WHAT, f"not JSON ({error})") from error
+    except (KeyError, TypeError) as error:
+        why = "neither material_id nor computed_structure_entry may be missing"
+        raise damaged(path, number, _WHAT, why) from error
+    if missing:
+        raise damaged(path, number, _WHAT, f"the entry of {name} has no {', '.join(missing)}")
+    return name, entry

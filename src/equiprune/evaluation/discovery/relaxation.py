@@ -114,12 +114,17 @@ class RelaxationRules:
 
         ``volume`` is that at the start, Angstrom^3.
         """
-        energy, forces = moving.get_potential_energy(), moving.get_forces()
-        if not (np.isfinite(energy) and np.isfinite(forces).all() and np.isfinite(moving.cell.array).all()):
+        if not _finite(moving):
             return Outcome.NOT_FINITE
         if moving.cell.volume < volume / self.largest_change:
             return Outcome.COLLAPSED
         return Outcome.FLOWN_APART if moving.cell.volume > volume * self.largest_change else None
+
+
+def _finite(moving: Atoms) -> bool:
+    """True if atoms are somewhere, and what their calculator has said of them last are numbers."""
+    said = [moving.calc.results[name] for name in ("energy", "forces", "stress") if name in moving.calc.results]
+    return all(np.isfinite(values).all() for values in (moving.positions, moving.cell.array, *said))
 
 
 def relax(start: Atoms, calculator: Calculator, rules: RelaxationRules) -> Relaxed:
@@ -154,8 +159,7 @@ def relax(start: Atoms, calculator: Calculator, rules: RelaxationRules) -> Relax
     except (MemoryError, torch.OutOfMemoryError):
         raise  # the machine's fault, not the model's
     except Exception as error:  # every calculator fails in its own way
-        lost = not (np.isfinite(moving.positions).all() and np.isfinite(moving.cell.array).all())
-        outcome = Outcome.NOT_FINITE if lost else Outcome.FAILED
+        outcome = Outcome.FAILED if _finite(moving) else Outcome.NOT_FINITE
         return Relaxed(outcome, motion.nsteps, said=f"{type(error).__name__}: {error}")
     outcome = Outcome.CONVERGED if at_rest else Outcome.UNCONVERGED
     return Relaxed(outcome, motion.nsteps, energy, moving.positions, moving.cell.array)
