@@ -104,7 +104,8 @@ def test_an_interruption_costs_the_item_that_was_not_finished(
 def test_half_a_line_is_done_again(tmp_path: Path) -> None:
     of(tmp_path).do(square)
     file = tmp_path / "work" / "piece-0003.jsonl"
-    file.write_text("1")
+    file.unlink()
+    file.with_suffix(".part").write_text("1")
     done: list[int] = []
     of(tmp_path).do(lambda item: done.append(item) or square(item))
     assert (done, file.read_text()) == ([3], "9\n")

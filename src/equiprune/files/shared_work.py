@@ -148,7 +148,7 @@ class SharedWork:
     @property
     def complete(self) -> bool:
         """True if every item is done."""
-        return all(_lines(self._path(i)) >= len(piece) for i, piece in enumerate(self._pieces))
+        return all(self._path(number).exists() for number in range(len(self._pieces)))
 
     def results(self) -> Iterator[Any]:
         """The results in the order of the names; without sizes one piece is in memory at a time.
@@ -188,6 +188,7 @@ class SharedWork:
         return sum(self.counts[item] for item in items) if self.counts else len(items)
 
     def _path(self, number: int) -> Path:
+        """The file of a piece that is complete; until then it has another suffix, or every process would read it."""
         return self.folder / f"piece-{number:04d}.jsonl"
 
     @cached_property
@@ -213,12 +214,14 @@ class SharedWork:
 
     def _do_piece(self, number: int, work: Callable[[int], Any]) -> Iterator[int]:
         """Do what a piece lacks, unless another process has it; gives how many of its items are done each time."""
-        items = self._pieces[number]
-        if (done := _lines(self._path(number))) >= len(items):
-            yield done
+        items, path = self._pieces[number], self._path(number)
+        if path.exists():
+            yield len(items)
             return
-        with _claimed(self._path(number)) as file:
-            if file is None:
+        with _claimed(path) as file:
+            if file is None:  # another process has it, or has just completed it
+                if path.exists():
+                    yield len(items)
                 return
             done = _whole_lines(file)
             yield done
@@ -254,7 +257,7 @@ class SharedWork:
 
 @contextmanager
 def _claimed(path: Path) -> Iterator[FileIO | None]:
-    """The file of a piece, opened, while nobody else has it; None if somebody has."""
+    """The file of a piece, opened, and complete afterwards; None if another process has it or has completed it."""
     from filelock import FileLock, Timeout  # only here is it needed
 
     lock = FileLock(path.with_suffix(".lock"), timeout=0)
@@ -265,9 +268,14 @@ def _claimed(path: Path) -> Iterator[FileIO | None]:
         return
     except NotImplementedError:  # a file system without locks: work may be done twice, with the same results
         pass
+    part = path.with_suffix(".part")
     try:
-        with os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
+        if path.exists():
+            yield None
+            return
+        with os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
             yield file
+        os.replace(part, path)
     finally:
         lock.release()
 
@@ -278,11 +286,3 @@ def _whole_lines(file: FileIO) -> int:
     file.seek(text.rfind(b"\n") + 1)
     file.truncate()
     return text.count(b"\n")
-
-
-def _lines(path: Path) -> int:
-    """Number of whole lines of a file that may not be there yet."""
-    try:
-        return path.read_bytes().count(b"\n")
-    except FileNotFoundError:
-        return 0
