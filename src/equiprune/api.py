@@ -6,6 +6,11 @@ from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan
 from equiprune.errors import EquipruneError
 from equiprune.evaluation.accuracy import Accuracy, evaluate
 from equiprune.evaluation.benchmark import Timing, benchmark
+from equiprune.evaluation.dynamics.engines import AseEngine
+from equiprune.evaluation.dynamics.lammps import LammpsEngine
+from equiprune.evaluation.dynamics.measured import DynamicsAnalysis, ModelDynamics
+from equiprune.evaluation.dynamics.protocol import NPT, NVE, NVT, DynamicsProtocol
+from equiprune.evaluation.dynamics.simulation import molecular_dynamics
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.dynamics import Dynamics, simulated
 from equiprune.labelling.hessian_labels import with_products
@@ -68,10 +73,14 @@ from equiprune.verification.certificate import Certificate, certify
 from equiprune.verification.physics import equivariance
 
 __all__ = [
+    "NPT",
+    "NVE",
+    "NVT",
     "PRESETS",
     "Accuracy",
     "Activation",
     "Architecture",
+    "AseEngine",
     "AtomicGraph",
     "Augmentation",
     "BasisLmax",
@@ -85,6 +94,8 @@ __all__ = [
     "Cost",
     "Driver",
     "Dynamics",
+    "DynamicsAnalysis",
+    "DynamicsProtocol",
     "EarlyEnd",
     "EdgeLmax",
     "Effort",
@@ -105,10 +116,12 @@ __all__ = [
     "Irreps",
     "KeepReferences",
     "Labels",
+    "LammpsEngine",
     "Lmax",
     "Lossless",
     "Magnitude",
     "ModelAdapter",
+    "ModelDynamics",
     "NativeGrids",
     "NonlinearReadout",
     "Objective",
@@ -161,6 +174,7 @@ __all__ = [
     "load",
     "lossless_plan",
     "masked",
+    "molecular_dynamics",
     "open_structures",
     "plot_importance",
     "probe_structures",

@@ -20,6 +20,7 @@ from equiprune.commands.evaluate import Evaluated
 from equiprune.commands.export import Exported
 from equiprune.commands.info import Description
 from equiprune.commands.label import Labelled
+from equiprune.commands.md import Moved
 from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Switch
 from equiprune.commands.prune import Pruned
@@ -29,6 +30,8 @@ from equiprune.commands.stability import Compared
 from equiprune.commands.train import Trained
 from equiprune.evaluation.accuracy import table as accuracy_table
 from equiprune.evaluation.benchmark import table as timing_table
+from equiprune.evaluation.dynamics.drift import Verdict
+from equiprune.evaluation.dynamics.tables import distribution_table, main_table, motion_table
 from equiprune.labelling.tally import ended_said, left_out_said
 from equiprune.pruning.figure import table as importance_table
 from equiprune.pruning.stability import table as stability_table
@@ -190,6 +193,23 @@ def timed(found: Timed) -> None:
     show_table(f"Energy, forces and stress of {formula} on {found.device}", timing_table(list(found.timings)))
 
 
+def moved(found: Moved) -> None:
+    """Dynamics of models."""
+    first, formula = found.found[0], found.structure.get_chemical_formula()
+    how = ", ".join(f"{value} {name}" if name == "threads" else str(value) for name, value in first.conditions.items())
+    show_table(f"Dynamics of {formula} ({how}), {first.protocol.timestep:g} fs", main_table(found.found))
+    if any(each.distributions for each in found.found):
+        show_table("Radial distribution functions", distribution_table(found.found))
+    show_table("Motion", motion_table(found.found))
+    for each in found.found:
+        if each.crash:
+            show(f"{each.model} crashed {each.crash}.")
+        if each.drift and each.drift.verdict is Verdict.UNDECIDED:
+            limit = f"{each.drift.limit:g} meV/atom/ps"
+            show(f"{each.model}: undecided, the drift is known less well than its limit, {limit}. Run longer.")
+    show(f"Written: {found.folder}")
+
+
 def compared(found: Compared) -> None:
     """Importance before and after training."""
     show_table(f"Importance of {found.before} and of {found.after}: how alike?", stability_table(found.found))
@@ -213,6 +233,7 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Certify: certified,
     commands.Evaluate: evaluated,
     commands.Benchmark: timed,
+    commands.Md: moved,
     commands.Export: exported,
     commands.Label: labelled,
     commands.Crystals: started,

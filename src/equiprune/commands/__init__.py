@@ -19,6 +19,7 @@ from equiprune.commands.evaluate import Evaluate
 from equiprune.commands.export import Export
 from equiprune.commands.info import Info
 from equiprune.commands.label import Label
+from equiprune.commands.md import Md
 from equiprune.commands.options.budget import BudgetOptions, EffortOptions
 from equiprune.commands.options.dashboards import WatchOptions
 from equiprune.commands.options.features import FeatureOptions
@@ -35,6 +36,7 @@ from equiprune.commands.options.labels import LabelOptions
 from equiprune.commands.options.loading import LoadingOptions
 from equiprune.commands.options.opening import OpeningOptions
 from equiprune.commands.options.processes import ProcessOptions
+from equiprune.commands.options.protocol import AnalysisOptions, ProtocolOptions
 from equiprune.commands.options.recipe import RecipeOptions, WeightOptions
 from equiprune.commands.options.sample import SampleOptions
 from equiprune.commands.options.scores import ScoreOptions
@@ -48,6 +50,7 @@ from equiprune.commands.stability import Stability
 from equiprune.commands.train import Train
 
 __all__ = [
+    "AnalysisOptions",
     "Benchmark",
     "BudgetOptions",
     "Calibrate",
@@ -64,9 +67,11 @@ __all__ = [
     "Label",
     "LabelOptions",
     "LoadingOptions",
+    "Md",
     "OpeningOptions",
     "ProbeOptions",
     "ProcessOptions",
+    "ProtocolOptions",
     "Prune",
     "RecipeOptions",
     "RelaxationOptions",

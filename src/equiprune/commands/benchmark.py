@@ -68,7 +68,7 @@ class Benchmark(Request[Timed]):
         shared = frozenset.intersection(*(potential.elements for potential in potentials.values()))
         atoms, copies = self._timed(shared)
         tasks = Task("benchmark", (self.repeats + WARM_UP) * len(potentials))
-        with _threads(self.threads), display(tasks) as [step]:
+        with threads_of_torch(self.threads), display(tasks) as [step]:
             timings = ep.benchmark(
                 potentials, atoms, copies=copies, repeats=self.repeats, warmup=WARM_UP, progress=step
             )
@@ -84,7 +84,7 @@ class Benchmark(Request[Timed]):
 
 
 @contextmanager
-def _threads(count: int | None) -> Iterator[None]:
+def threads_of_torch(count: int | None) -> Iterator[None]:
     """So many threads of torch, if a number is given."""
     before = torch.get_num_threads()
     torch.set_num_threads(count or before)

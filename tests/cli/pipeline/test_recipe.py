@@ -28,6 +28,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "benchmark",
+    "md",
     "stability",
     "export",
     "info",

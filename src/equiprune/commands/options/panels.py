@@ -13,6 +13,8 @@ PANELS = (
     "Other elements",
     "Distorted copies",
     "Molecular dynamics",
+    "Protocol",
+    "What is looked at",
     "Relaxation",
     "Which labels are kept",
     "Labels",

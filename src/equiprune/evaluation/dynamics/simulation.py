@@ -1,0 +1,164 @@
+"""Molecular dynamics of several models, one after another, from the same start by the same protocol."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from equiprune.adapters.precision import dtype_name
+from equiprune.errors import CheckpointError, OutputError, StructureError
+from equiprune.evaluation.dynamics.engines import AseEngine, Engine
+from equiprune.evaluation.dynamics.figure import plot_dynamics
+from equiprune.evaluation.dynamics.measured import DynamicsAnalysis, Measuring, ModelDynamics
+from equiprune.evaluation.dynamics.protocol import DynamicsProtocol
+from equiprune.evaluation.dynamics.run import Run
+from equiprune.evaluation.dynamics.tables import compared
+from equiprune.evaluation.dynamics.trajectory import TrajectoryFiles
+from equiprune.files.atomic import check_writable, holding, make_folder, read_json, write_json
+from equiprune.files.settings import VERSION, current, to_json
+from equiprune.labelling.unlabelled import without_labels
+from equiprune.potentials.potential import Potential
+from equiprune.progress import Progress, silent
+from equiprune.structures.sequences import Origin
+
+_RECORD = "settings.json"
+
+
+def molecular_dynamics(
+    models: Mapping[str, Potential],
+    structure: Atoms,
+    folder: Path,
+    protocol: DynamicsProtocol | None = None,
+    *,
+    engine: Engine | None = None,
+    analysis: DynamicsAnalysis | None = None,
+    progress: Progress = silent,
+) -> list[ModelDynamics]:
+    """Move the same atoms with every model, and measure what comes of it.
+
+    Velocities, friction and thermostats draw the same numbers for every model. A model whose dynamics crashes does not
+    end that of the others. Everything is kept in ``folder`` with ``.partial`` behind its name until all is there, and
+    the same call goes on from it, with the same bits as without an interruption.
+
+    Args:
+        models: by name; differences are those from the first.
+        structure: of two atoms or more, without fixed ones; labels are left out.
+        folder: for trajectories, ``dynamics.json`` and ``dynamics.png``; must not exist.
+        protocol: 2 ps at constant energy and 300 K after 0.5 ps of equilibration, unless given.
+        engine: ASE unless given.
+        analysis: what is looked at.
+        progress: called with numbers of steps.
+
+    Raises:
+        StructureError: a model cannot evaluate the structure, or there is nothing to move.
+        TargetError: the structure or a model does not allow the ensemble, the engine, pairs or distances.
+        OutputError: the folder exists, or holds other dynamics, or cannot be written.
+    """
+    protocol, engine, analysis = protocol or DynamicsProtocol(), engine or AseEngine(), analysis or DynamicsAnalysis()
+    start = _start(structure)
+    simulation = _Simulation(start, protocol, engine, folder.with_name(f"{folder.name}.partial"))
+    check_writable(folder)
+    analysis.check(start)
+    for potential in models.values():
+        potential.graph([start], [Origin(None)])
+        simulation.check(potential)
+    simulation.begin(models)
+    with holding(simulation.folder, f"Another process runs dynamics in '{simulation.folder}'."):
+        measuring = Measuring(start, protocol, analysis)
+        found = [simulation.of(i, name, models[name], measuring, progress) for i, name in enumerate(models)]
+        write_json(simulation.folder / "dynamics.json", compared(found))
+        plot_dynamics(found, simulation.folder / "dynamics.png")
+        check_writable(folder)
+        os.replace(simulation.folder, folder)
+    return found
+
+
+def _start(structure: Atoms) -> Atoms:
+    """The structure without labels; raises `StructureError` where there is nothing to move."""
+    if len(structure) < 2:
+        raise StructureError(f"Dynamics needs two atoms or more; the structure has {len(structure)}. Repeat its cell.")
+    if structure.constraints:
+        raise StructureError("The structure has fixed atoms, and dynamics moves all. Remove its constraints.")
+    start = without_labels(structure)
+    if structure.has("masses"):
+        start.set_masses(structure.get_masses())
+    start.info = {}
+    return start
+
+
+@dataclass(frozen=True)
+class _Simulation:
+    """What all models share."""
+
+    start: Atoms
+    protocol: DynamicsProtocol
+    engine: Engine
+    folder: Path
+
+    def check(self, potential: Potential) -> None:
+        """Raise `EquipruneError` where the engine or the ensemble cannot be had."""
+        atoms = self.start.copy()
+        atoms.calc = potential.calculator()
+        self.engine.check(self.protocol.ensemble, atoms)
+
+    def begin(self, models: Mapping[str, Potential]) -> None:
+        """Make the folder, or see that what is in it is of the same dynamics."""
+        settings = to_json(
+            {
+                "protocol": self.protocol,
+                "engine": self.engine.name,
+                "structure_sha256": _fingerprint(self.start),
+                "models": [[name, *_described(potential)] for name, potential in models.items()],
+            }
+        )
+        record = self.folder / _RECORD
+        if not record.exists():
+            make_folder(self.folder, "the folder of dynamics")
+            if any(not path.name.startswith(".") for path in self.folder.iterdir()):
+                raise self._unusable("holds other files")
+            write_json(record, {"version": VERSION, "settings": settings})
+            return
+        try:
+            stored = current(read_json(record, "record of dynamics")["settings"])
+        except (CheckpointError, KeyError, TypeError, ValueError) as error:
+            raise self._unusable(f"is damaged ({error})") from error
+        if stored != settings:
+            raise self._unusable("is dynamics of other models, another structure or another protocol")
+
+    def of(
+        self, number: int, name: str, potential: Potential, measuring: Measuring, progress: Progress
+    ) -> ModelDynamics:
+        """The dynamics of one model, from wherever it stands."""
+        short = re.sub(r"[^\w.-]+", "_", Path(name).name) or "model"
+        files = TrajectoryFiles(self.folder / f"{number}-{short}")
+        saved = Run(self.start, self.protocol, files, self.engine).finish(potential.calculator(), progress)
+        conditions = {
+            "engine": self.engine.name,
+            "dtype": dtype_name(potential.dtype),
+            "device": potential.device.type,
+            "threads": torch.get_num_threads(),
+        }
+        return measuring.of(name, files, saved, conditions)
+
+    def _unusable(self, why: str) -> OutputError:
+        return OutputError(f"'{self.folder}' {why}. Remove it to start anew, or repeat the command it belongs to.")
+
+
+def _described(potential: Potential) -> Sequence[Any]:
+    """What the forces of a potential depend on."""
+    return [potential.checkpoint.sha256, potential.head, dtype_name(potential.dtype), potential.device.type]
+
+
+def _fingerprint(atoms: Atoms) -> str:
+    """sha256 of atoms, their places, masses and cell."""
+    arrays = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_masses())
+    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
