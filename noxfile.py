@@ -13,6 +13,8 @@ nox.options.allow_parallel = True
 _ELSEWHERE = [f"--ignore=tests/{folder}" for folder in ("adapters/sevennet", "adapters/mace", "adapters/escn", "docs")]
 _MACE_TOOLS = "tests/adapters/mace/test_stock_tools.py"
 _ESCN_TOOLS = "tests/adapters/escn/test_stock_tools.py"
+_TESTING = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
+"""One thread, and compiled modules kept: where they may not be, every process that a test starts compiles torch."""
 
 
 def _install(session: nox.Session, *packages: str) -> None:
@@ -27,8 +29,7 @@ def _test(session: nox.Session, *words: str, distribution: str = "worksteal") ->
     """
     none_chosen = [5] if session.posargs else []
     workers = ("-n", "2", "--dist", distribution)
-    single = {"OMP_NUM_THREADS": "1"}
-    session.run("pytest", *workers, *words, *session.posargs, env=single, success_codes=[0, *none_chosen])
+    session.run("pytest", *workers, *words, *session.posargs, env=_TESTING, success_codes=[0, *none_chosen])
 
 
 @nox.session

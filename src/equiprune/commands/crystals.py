@@ -7,8 +7,6 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import ase.io
-
 from equiprune.commands.opening import check_suffix
 from equiprune.commands.options.values import NotNegative, Output, Positive
 from equiprune.commands.request import Request
@@ -71,6 +69,8 @@ class Crystals(Request[Started]):
 
     def run(self, display: Display = unseen) -> Started:
         """Make and write them, all or none."""
+        from ase.io import write  # slow to import, and only needed here
+
         check_writable(self.output)
         made = starting_structures(self._numbers, self.count, seed=self.seed, max_atoms=self.max_atoms)
         structures = []
@@ -79,5 +79,5 @@ class Crystals(Request[Started]):
                 structures.append(atoms)
                 step(1)
         with replacing(self.output) as temporary:
-            ase.io.write(temporary, structures, format="extxyz")
+            write(temporary, structures, format="extxyz")
         return Started(counted(structures), self.output)

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import ase.io
 from ase import Atoms
 
 from equiprune.errors import CheckpointError, OutputError, TargetError
@@ -109,6 +108,8 @@ class LabelFile:
         Raises:
             OutputError: the disk is full, or another process writes the same file.
         """
+        from ase.io import write  # slow to import, and only needed here
+
         with self._explained(after):
             self.partial.mkdir(exist_ok=True)
             there = replace(self._recorded(), bytes=self._data.stat().st_size if self._data.exists() else 0)
@@ -117,7 +118,7 @@ class LabelFile:
             try:
                 self._data.touch()
                 if structures:
-                    ase.io.write(self._data, structures, format="extxyz", append=True)
+                    write(self._data, structures, format="extxyz", append=True)
                 now = Written(after.structures + len(structures), self._data.stat().st_size, tally)
                 write_json(self._record, {"version": VERSION, "settings": self._settings, **_numbers(now)})
             except BaseException:

@@ -7,7 +7,6 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-import ase.io
 from ase import Atoms
 
 from equiprune.files.atomic import replacing
@@ -38,6 +37,8 @@ def label_together(
         OutputError: the folder is of other work, or something cannot be written.
         UnfinishedError: another process gives the result.
     """
+    from ase.io import write  # slow to import, and only needed here
+
     groups = asked.groups(sizes(structures).tolist())
 
     def labelled(number: int) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def label_together(
         for batch, after in labelled_group(models, starts, group.start, asked, tally, silent):
             count, tally = count + len(batch), after
             if batch:
-                ase.io.write(text, batch, format="extxyz")
+                write(text, batch, format="extxyz")
         return {"structures": count, "tally": tally.to_json(), "text": text.getvalue()}
 
     work = shared.work(groups)
