@@ -6,6 +6,13 @@ from equiprune.blocks import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan
 from equiprune.errors import EquipruneError
 from equiprune.evaluation.accuracy import Accuracy, evaluate
 from equiprune.evaluation.benchmark import Timing, benchmark
+from equiprune.evaluation.discovery import (
+    DiscoveryResult,
+    Material,
+    RelaxationRules,
+    StabilityMetrics,
+    stability_metrics,
+)
 from equiprune.evaluation.dynamics.engines import AseEngine
 from equiprune.evaluation.dynamics.lammps import LammpsEngine
 from equiprune.evaluation.dynamics.measured import DynamicsAnalysis, ModelDynamics
@@ -92,6 +99,7 @@ __all__ = [
     "Constraints",
     "Correlation",
     "Cost",
+    "DiscoveryResult",
     "Driver",
     "Dynamics",
     "DynamicsAnalysis",
@@ -120,6 +128,7 @@ __all__ = [
     "Lmax",
     "Lossless",
     "Magnitude",
+    "Material",
     "ModelAdapter",
     "ModelDynamics",
     "NativeGrids",
@@ -138,6 +147,7 @@ __all__ = [
     "Recipe",
     "RefitReferences",
     "Relaxation",
+    "RelaxationRules",
     "Repair",
     "Replay",
     "Resources",
@@ -146,6 +156,7 @@ __all__ = [
     "SearchData",
     "SearchSettings",
     "Stability",
+    "StabilityMetrics",
     "Substitution",
     "Taylor",
     "TaylorEnergy",
@@ -188,6 +199,7 @@ __all__ = [
     "search",
     "simulated",
     "stability",
+    "stability_metrics",
     "starting_structures",
     "structure_ids",
     "substituted",

@@ -38,6 +38,9 @@ COMMANDS: Mapping[str, str] = {
     "evaluate": "Errors of one or more models against labelled structures, side by side.",
     "benchmark": "Time models side by side, taking turns on the same structure.",
     "md": ("Molecular dynamics of models from the same start, side by side. Interrupted, the same command goes on."),
+    "discovery": (
+        "Do models find the stable materials? Matbench Discovery's task. Interrupted, the same command goes on."
+    ),
     "export": (
         "Write a model in another format, chosen by the suffix, and compare it with the stock tool before saying done."
     ),

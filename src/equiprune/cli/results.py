@@ -16,6 +16,7 @@ from equiprune.cli.display import plain, show, show_table
 from equiprune.commands.benchmark import Timed
 from equiprune.commands.calibrate import Calibrated
 from equiprune.commands.crystals import Started
+from equiprune.commands.discovery import Discovered
 from equiprune.commands.evaluate import Evaluated
 from equiprune.commands.export import Exported
 from equiprune.commands.info import Description
@@ -30,6 +31,7 @@ from equiprune.commands.stability import Compared
 from equiprune.commands.train import Trained
 from equiprune.evaluation.accuracy import table as accuracy_table
 from equiprune.evaluation.benchmark import table as timing_table
+from equiprune.evaluation.discovery.result import FULL, metrics_table, outcomes_table
 from equiprune.evaluation.dynamics.drift import Verdict
 from equiprune.evaluation.dynamics.tables import distribution_table, main_table, motion_table
 from equiprune.labelling.tally import ended_said, left_out_said
@@ -215,6 +217,19 @@ def compared(found: Compared) -> None:
     show_table(f"Importance of {found.before} and of {found.after}: how alike?", stability_table(found.found))
 
 
+def discovered(made: Discovered) -> None:
+    """How relaxations ended, metrics of models side by side, and the files."""
+    found = made.result
+    drawn = "" if len(found.materials) == found.available else f", drawn from {found.available:,}"
+    show_table(f"Relaxations of {len(found.materials):,} materials{drawn}", outcomes_table(found))
+    for subset in found.subsets:
+        of = "materials" if subset == FULL else f"{subset.replace('_', ' ')} of the materials"
+        show_table(f"The {len(found.shared):,} {of} that all models finished", metrics_table(found, subset))
+    if not found.has_hull:
+        show("No convex hull was given: stable is what forms from its elements, which is not the discovery task.")
+    show("Written: " + ", ".join(map(str, made.files)))
+
+
 def exported(made: Exported) -> None:
     """The files."""
     show(_written(made.files))
@@ -233,6 +248,7 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Certify: certified,
     commands.Evaluate: evaluated,
     commands.Benchmark: timed,
+    commands.Discovery: discovered,
     commands.Md: moved,
     commands.Export: exported,
     commands.Label: labelled,

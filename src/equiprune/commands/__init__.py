@@ -15,6 +15,7 @@ from equiprune.commands.benchmark import Benchmark
 from equiprune.commands.calibrate import Calibrate
 from equiprune.commands.certify import Certify
 from equiprune.commands.crystals import Crystals
+from equiprune.commands.discovery import Discovery
 from equiprune.commands.evaluate import Evaluate
 from equiprune.commands.export import Export
 from equiprune.commands.info import Info
@@ -57,6 +58,7 @@ __all__ = [
     "Certify",
     "CopyOptions",
     "Crystals",
+    "Discovery",
     "DynamicsOptions",
     "EffortOptions",
     "Evaluate",

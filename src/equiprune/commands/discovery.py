@@ -12,9 +12,10 @@ from ase import Atoms
 import equiprune as ep
 from equiprune.commands.opening import check_compared, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
+from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
 from equiprune.commands.options.values import Bare, Device, Dtype, Models, NotNegative, Output, Positive, Switch
-from equiprune.commands.request import Request
 from equiprune.commands.resuming import resumable
+from equiprune.commands.sharing import SharedRequest
 from equiprune.commands.stages import Kind
 from equiprune.errors import TargetError
 from equiprune.evaluation.discovery import (
@@ -28,6 +29,7 @@ from equiprune.evaluation.discovery import (
     compared_with_entries,
     compared_with_starts,
     described,
+    finished,
     known_to,
     open_starts,
     predictions,
@@ -38,7 +40,7 @@ from equiprune.evaluation.discovery import (
 from equiprune.evaluation.discovery.against_dft import Difference, check_pymatgen
 from equiprune.evaluation.discovery.submission import metadata_text, model_key, write_predictions
 from equiprune.files.atomic import check_writable, make_folder, write_json, write_text
-from equiprune.files.shared_work import ALONE, Share
+from equiprune.files.shared_work import Share
 from equiprune.progress import Display, Task, unseen
 from equiprune.structures.reading import fingerprint, open_structures
 
@@ -58,7 +60,7 @@ class Discovered:
 
 
 @dataclass(frozen=True)
-class Discovery(Request[Discovered]):
+class Discovery(SharedRequest[Discovered]):
     """Do models find the stable materials? Matbench Discovery's task, models side by side.
 
     Interrupted, the same command goes on.
@@ -95,6 +97,7 @@ class Discovery(Request[Discovered]):
     steps: Positive = 500
     dtype: Dtype = "float32"
     device: Device = "cpu"
+    sharing: SharingOptions = BY_ITSELF
     opening: OpeningOptions = AS_IT_IS
 
     def check(self) -> None:
@@ -123,29 +126,29 @@ class Discovery(Request[Discovered]):
             files |= {f"{key}.yml": self.output / f"{key}.yml" for key in keys}
         return {**files, "result.json": self.output / "result.json"}
 
-    def run(self, display: Display = unseen) -> Discovered:
+    def take_part(self, place: Launched, display: Display = unseen) -> Discovered:
         """Relax, compare, write; what an interrupted attempt has finished is kept.
 
         Raises:
             EquipruneError: interrupted, or a file, a structure or a model that cannot be used.
-            UnfinishedError: other processes still work, and this one does not wait for them.
+            UnfinishedError: another process gives the result.
         """
-        return self.shared(ALONE, display)
-
-    def shared(self, share: Share, display: Display = unseen) -> Discovered:
-        """The same by one of several processes."""
         if self.entries is not None or self.rmsd:
             check_pymatgen()
         if self.entries is not None:
             check_entries(self.entries)
         available, starts = self._data()
         materials = sampled(available, self.sample, self.seed)
-        potentials = open_models(self.models, self.dtype, self.opening, self.device)
+        potentials = open_models(self.models, self.dtype, self.opening, device_of(self.device, place.local))
         known = {name: known_to(potential, materials) for name, potential in potentials.items()}
         make_folder(self.output, "a folder of results")
         self._check_room()
         with resumable(self.output / "relaxations"):
-            relaxed = self._relaxed(potentials, known, starts, share, display)
+            works = self._works(potentials, known, starts, place.share)
+            for name, work in works.items():
+                with display(Task(f"relax with {name}", len(known[name]), _EVERY)) as [step]:
+                    work.do(step)
+            relaxed = [ModelRelaxations(name, found) for name, found in finished(works).items()]
         different = self._compared(relaxed, starts, display)
         made = [predictions(each, known[each.model], different.get(each.model, {})) for each in relaxed]
         result = DiscoveryResult(tuple(materials), tuple(made), len(available))
@@ -165,23 +168,19 @@ class Discovery(Request[Discovered]):
         materials = list(described(structures))
         return materials, dict(zip((each.name for each in materials), structures, strict=True))
 
-    def _relaxed(
+    def _works(
         self,
         potentials: Mapping[str, ep.Potential],
         known: Mapping[str, Sequence[Material]],
         starts: Mapping[str, Atoms],
         share: Share,
-        display: Display,
-    ) -> list[ModelRelaxations]:
-        """Relaxations by all models; no process waits for others before it has seen what each model has to do."""
+    ) -> dict[str, RelaxationWork]:
+        """The relaxations of each model."""
         sha256, works = fingerprint(self.initial), {}
         for name, potential in potentials.items():
             folder = RelaxationFolder(self.output / "relaxations" / model_key(name), sha256, share)
             works[name] = RelaxationWork(potential, known[name], starts, self._rules, folder)
-        for name, work in works.items():
-            with display(Task(f"relax with {name}", len(known[name]), _EVERY)) as [step]:
-                work.do(step)
-        return [ModelRelaxations(name, work.finish()) for name, work in works.items()]
+        return works
 
     def _compared(
         self, relaxed: Sequence[ModelRelaxations], starts: Mapping[str, Atoms], display: Display

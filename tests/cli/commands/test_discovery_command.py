@@ -19,8 +19,10 @@ from command_line import Run, contents
 from toy_files import toy_model
 
 from equiprune import commands
+from equiprune.commands.options.sharing import Launched
 from equiprune.errors import TargetError
 from equiprune.evaluation.discovery import relaxation
+from equiprune.files.shared_work import Role, Share, UnfinishedError
 
 NAMES = ("wbm-1-1", "wbm-1-2", "wbm-1-3", "wbm-1-4", "wbm-1-5")
 CRYSTALS = (
@@ -140,6 +142,19 @@ def test_an_interrupted_command_goes_on(
     assert len(relaxed) == 3 + 2
     assert ran.json["models"] == whole["models"]
     assert (tmp_path / "cut" / "toy.csv.gz").read_bytes() == (tmp_path / "whole" / "toy.csv.gz").read_bytes()
+
+
+def test_several_processes_give_the_same_bytes(words: Sequence[Any], tmp_path: Path) -> None:
+    def asked(folder: str) -> commands.Discovery:
+        more = {"steps": 2, "dtype": "float64", "output": tmp_path / folder}
+        return commands.Discovery(["toy"], initial=words[3], summary=words[5], **more)
+
+    asked("alone").run()
+    with pytest.raises(UnfinishedError):
+        asked("shared").take_part(Launched(Share(1, 2, Role.HELPS)))
+    asked("shared").take_part(Launched(Share(0, 2)))
+    for name in ("toy.csv.gz", "result.json"):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes()
 
 
 def test_what_is_finished_is_not_overwritten(cli: Run, refused: Run, words: Sequence[object], tmp_path: Path) -> None:

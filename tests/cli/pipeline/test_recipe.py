@@ -28,6 +28,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "benchmark",
+    "discovery",
     "md",
     "stability",
     "export",
@@ -228,7 +229,18 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     written = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.written}
     assert written == {
         (c, "output")
-        for c in ("crystals", "label", "calibrate", "search", "prune", "repair", "certify", "train", "export")
+        for c in (
+            "crystals",
+            "label",
+            "calibrate",
+            "search",
+            "prune",
+            "repair",
+            "certify",
+            "train",
+            "export",
+            "discovery",
+        )
     } | {("calibrate", "plot"), ("search", "plot")}
     train = KEYS["train"].values()
     unrecorded = {key.name for key in train if Mark.UNRECORDED in key.marks}
@@ -237,7 +249,9 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
         *("model", "parent", "data", "validation", "replay", "references")
     }
     models = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.model}
-    assert models == {(c, "model") for c in COMMANDS if c not in ("crystals", "evaluate", "benchmark", "stability")} | {
+    assert models == {
+        (c, "model") for c in COMMANDS if c not in ("crystals", "evaluate", "benchmark", "discovery", "stability")
+    } | {
         ("certify", "parent"),
         ("repair", "parent"),
         ("train", "parent"),
@@ -245,6 +259,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
         ("label", "second_teacher"),
         ("evaluate", "models"),
         ("benchmark", "models"),
+        ("discovery", "models"),
         ("stability", "before"),
         ("stability", "after"),
     }

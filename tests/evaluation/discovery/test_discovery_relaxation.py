@@ -22,10 +22,11 @@ from equiprune.evaluation.discovery import (
     RelaxationRules,
     RelaxationWork,
     Relaxed,
+    finished,
     known_to,
     relax,
 )
-from equiprune.files.shared_work import ALONE, Share, UnfinishedError
+from equiprune.files.shared_work import ALONE, Role, Share, UnfinishedError
 
 RULES = RelaxationRules()
 COPPER = bulk("Cu", a=3.5)
@@ -211,12 +212,17 @@ def test_one_of_several_processes_does_not_wait(toy: ep.Potential, starts: dict[
     class Meanwhile(dict[str, Atoms]):
         def __getitem__(self, name: str) -> Atoms:
             if name == "a":
-                with pytest.raises(UnfinishedError, match="Other processes are finishing"):
-                    work(toy, starts, tmp_path, Share(1, 2, waits=False)).finish()
+                for role in (Role.HELPS, Role.MAY_BE_LAST):
+                    other = work(toy, starts, tmp_path, Share(1, 2, role))
+                    other.do()
+                    with pytest.raises(UnfinishedError, match="Other processes finish the"):
+                        finished({"toy": other})
             return super().__getitem__(name)
 
     replace(first, starts=Meanwhile(starts)).do()
-    assert len(first.finish()) == 4
+    last = work(toy, starts, tmp_path, Share(1, 2, Role.MAY_BE_LAST))
+    assert last.complete
+    assert finished({"toy": last})["toy"].keys() == first.finish().keys() == starts.keys()
 
 
 def test_a_structure_that_is_missing_or_no_crystal_is_said(

@@ -13,6 +13,7 @@ from equiprune.evaluation.discovery.relaxation import (
     RelaxationRules,
     RelaxationWork,
     Relaxed,
+    finished,
     relax,
 )
 from equiprune.evaluation.discovery.result import DiscoveryResult, ModelPredictions, Prediction
@@ -42,6 +43,7 @@ __all__ = [
     "compared_with_entries",
     "compared_with_starts",
     "described",
+    "finished",
     "known_to",
     "open_starts",
     "predictions",

@@ -154,17 +154,19 @@ def stability_metrics(
     counts = {field.name: int(getattr(calls, field.name).sum()) for field in fields(calls)}
     chance = (counts["tp"] + counts["fn"]) / len(true) if found_by_chance is None else found_by_chance
     there = ~np.isnan(predicted)
-    counts["missing"] = int((~there).sum())
-    return StabilityMetrics(**counts, **_errors(true[there], predicted[there]), found_by_chance=chance)
+    mae, rmse, r2 = _errors(true[there], predicted[there])
+    missing = int((~there).sum())
+    return StabilityMetrics(**counts, missing=missing, mae=mae, rmse=rmse, r2=r2, found_by_chance=chance)
 
 
-def _errors(true: np.ndarray, predicted: np.ndarray) -> dict[str, float | None]:
+def _errors(true: np.ndarray, predicted: np.ndarray) -> tuple[float | None, float | None, float | None]:
+    """MAE, RMSE and R2."""
     if not len(true):
-        return dict.fromkeys(("mae", "rmse", "r2"))
+        return None, None, None
     error = predicted - true
     spread = np.square(true - true.mean()).sum() if np.ptp(true) > 0 else None
     r2 = None if spread is None else 1 - float(np.square(error).sum() / spread)
-    return {"mae": float(np.abs(error).mean()), "rmse": float(np.square(error).mean() ** 0.5), "r2": r2}
+    return float(np.abs(error).mean()), float(np.square(error).mean() ** 0.5), r2
 
 
 def _share(part: int, whole: int) -> float | None:

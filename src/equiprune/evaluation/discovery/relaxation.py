@@ -17,7 +17,7 @@ from ase.calculators.calculator import Calculator
 from equiprune.errors import StructureError, TargetError
 from equiprune.evaluation.discovery.materials import Material
 from equiprune.files.settings import kind
-from equiprune.files.shared_work import ALONE, Share, SharedWork
+from equiprune.files.shared_work import ALONE, Role, Share, SharedWork, UnfinishedError
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 from equiprune.structures.closeness import too_close
@@ -223,8 +223,13 @@ class RelaxationWork:
         """
         self._work.do(self._one, self.folder.share, progress)
 
+    @property
+    def complete(self) -> bool:
+        """True if every relaxation has ended, by whichever process."""
+        return self._work.complete
+
     def finish(self) -> dict[str, Relaxed]:
-        """All relaxations by material; raises as `do`, and `UnfinishedError` where others still work."""
+        """All relaxations by material; raises as `do`, and `UnfinishedError` if another process gives them."""
         found = map(Relaxed.from_record, self._work.finish(self._one, self.folder.share))
         return dict(zip(self._work.names, found, strict=True))
 
@@ -250,3 +255,15 @@ class RelaxationWork:
         if not start.pbc.all():
             raise StructureError(f"{name} is not periodic in three directions. Give crystals.")
         return relax(start, self._calculator, self.rules).to_record()
+
+
+def finished(works: Mapping[str, RelaxationWork]) -> dict[str, dict[str, Relaxed]]:
+    """Relaxations by model and material, by the process that gives the result of all.
+
+    Raises:
+        UnfinishedError: another process gives them.
+    """
+    for work in works.values():  # before any is claimed, or two processes could have some of the models each
+        if work.folder.share.role is not Role.WAITS and not work.complete:
+            raise UnfinishedError(f"Other processes finish the relaxations in '{work.folder.path}'.")
+    return {name: work.finish() for name, work in works.items()}
