@@ -18,6 +18,13 @@ from equiprune.evaluation.dynamics.lammps import LammpsEngine
 from equiprune.evaluation.dynamics.measured import DynamicsAnalysis, ModelDynamics
 from equiprune.evaluation.dynamics.protocol import NPT, NVE, NVT, DynamicsProtocol
 from equiprune.evaluation.dynamics.simulation import molecular_dynamics
+from equiprune.evaluation.properties.bulk import Elasticity, EquationOfState, RelaxedCrystal
+from equiprune.evaluation.properties.diatomics import read_curves
+from equiprune.evaluation.properties.dimers import Dimers
+from equiprune.evaluation.properties.locality import Locality
+from equiprune.evaluation.properties.measuring import properties
+from equiprune.evaluation.properties.phonons import Phonons
+from equiprune.evaluation.properties.rest import Rest
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.dynamics import Dynamics, simulated
 from equiprune.labelling.hessian_labels import with_products
@@ -99,6 +106,7 @@ __all__ = [
     "Constraints",
     "Correlation",
     "Cost",
+    "Dimers",
     "DiscoveryResult",
     "Driver",
     "Dynamics",
@@ -107,7 +115,9 @@ __all__ = [
     "EarlyEnd",
     "EdgeLmax",
     "Effort",
+    "Elasticity",
     "Elements",
+    "EquationOfState",
     "EquipruneError",
     "FeatureSpace",
     "FeatureTerm",
@@ -126,6 +136,7 @@ __all__ = [
     "Labels",
     "LammpsEngine",
     "Lmax",
+    "Locality",
     "Lossless",
     "Magnitude",
     "Material",
@@ -137,6 +148,7 @@ __all__ = [
     "Observer",
     "Optimisation",
     "Parameters",
+    "Phonons",
     "Potential",
     "Prediction",
     "PruningPlan",
@@ -148,9 +160,11 @@ __all__ = [
     "RefitReferences",
     "Relaxation",
     "RelaxationRules",
+    "RelaxedCrystal",
     "Repair",
     "Replay",
     "Resources",
+    "Rest",
     "Resume",
     "Rows",
     "SearchData",
@@ -189,8 +203,10 @@ __all__ = [
     "open_structures",
     "plot_importance",
     "probe_structures",
+    "properties",
     "prune",
     "read_checkpoint",
+    "read_curves",
     "read_structures",
     "relabelled",
     "repair",

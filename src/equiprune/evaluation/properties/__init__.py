@@ -1,0 +1,1 @@
+"""Physical properties of models, side by side: what errors against labels do not say."""
