@@ -208,7 +208,7 @@ def moved(found: Moved) -> None:
             show(f"{each.model} crashed {each.crash}.")
         if each.drift and each.drift.verdict is Verdict.UNDECIDED:
             limit = f"{each.drift.limit:g} meV/atom/ps"
-            show(f"{each.model}: undecided, the drift is known less well than its limit, {limit}. Run longer.")
+            show(f"{each.model}: undecided, the limit of the drift, {limit}, lies within its error bar. Run longer.")
     show(f"Written: {found.folder}")
 
 

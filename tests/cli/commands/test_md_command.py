@@ -42,7 +42,7 @@ def test_a_drift_that_is_not_known_well_enough_is_undecided_and_no_success(
     words = ["md", "toy", "--structure", crystal, *SHORT[2:], "--time", 0.005, "--repeat", 1]
     ran = cli(*words, "-o", tmp_path / "out")
     assert ran.code == 1
-    assert "toy: undecided, the drift is known less well than its limit, 0.1 meV/atom/ps. Run longer." in ran.text
+    assert "toy: undecided, the limit of the drift, 0.1 meV/atom/ps, lies within its error bar. Run longer." in ran.text
 
 
 def test_a_crash_is_said_and_no_success(

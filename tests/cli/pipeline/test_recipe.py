@@ -240,6 +240,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
             "train",
             "export",
             "discovery",
+            "md",
         )
     } | {("calibrate", "plot"), ("search", "plot")}
     train = KEYS["train"].values()
@@ -250,7 +251,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     }
     models = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.model}
     assert models == {
-        (c, "model") for c in COMMANDS if c not in ("crystals", "evaluate", "benchmark", "discovery", "stability")
+        (c, "model") for c in COMMANDS if c not in ("crystals", "evaluate", "benchmark", "discovery", "md", "stability")
     } | {
         ("certify", "parent"),
         ("repair", "parent"),
@@ -260,6 +261,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
         ("evaluate", "models"),
         ("benchmark", "models"),
         ("discovery", "models"),
+        ("md", "models"),
         ("stability", "before"),
         ("stability", "after"),
     }

@@ -61,6 +61,7 @@ def test_a_peak_lies_between_bins() -> None:
     assert found.to_json()["peak"]["position"] == pytest.approx(2.02)
     at_the_end = Distribution(("O", "O"), radii, radii, radii)
     assert at_the_end.peak[0] == radii[-1]
+    assert np.isnan(Distribution(("O", "O"), radii, 0 * radii, 0 * radii).peak[0])
 
 
 def test_differences_are_beside_what_chance_makes() -> None:

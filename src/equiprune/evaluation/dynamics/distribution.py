@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations_with_replacement
@@ -47,8 +48,13 @@ class Distribution:
 
     @property
     def peak(self) -> tuple[float, float, float]:
-        """Position, Angstrom, of the highest value, that value and its error; the position is that of a parabola."""
+        """Position, Angstrom, of the highest value, that value and its error; the position is that of a parabola.
+
+        NaN where there was no such pair within reach.
+        """
         top = int(self.values.argmax())
+        if not self.values[top]:
+            return math.nan, 0.0, math.nan
         position = self.radii[top]
         if 0 < top < len(self.values) - 1:
             left, middle, right = self.values[top - 1 : top + 2]

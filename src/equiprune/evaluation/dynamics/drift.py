@@ -31,8 +31,8 @@ class Drift:
         rms: root mean square about that line, meV/atom.
         limit: largest slope that passes, meV/atom/ps.
 
-    >>> [Drift(Estimate(0.02, error), 0.1, 0.1).verdict.value for error in (0.01, 0.09, 0.2)]
-    ['passed', 'failed', 'undecided']
+    >>> [Drift(Estimate(value, 0.02), 0.0, 0.1).verdict.value for value in (0.05, 0.09, -0.15)]
+    ['passed', 'undecided', 'failed']
     """
 
     slope: Estimate
@@ -48,14 +48,14 @@ class Drift:
 
     @property
     def verdict(self) -> Verdict:
-        """Passed only if the slope and its error together are below the limit.
+        """Passed if the slope and its error together are below the limit, failed if the slope less its error is above.
 
-        Undecided where the error alone is larger than the limit, or unknown, unless the slope is too large anyway.
+        Undecided where the limit lies within the error bar, or where the series was too short for one.
         """
         size, error = abs(self.slope.value), self.slope.error
         if size + error < self.limit:
             return Verdict.PASSED
-        return Verdict.FAILED if error <= self.limit or size - error > self.limit else Verdict.UNDECIDED
+        return Verdict.FAILED if size - error > self.limit else Verdict.UNDECIDED
 
     def to_json(self) -> dict[str, Any]:
         """Numbers in meV/atom/ps and meV/atom, and the verdict."""

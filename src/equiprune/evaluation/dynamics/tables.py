@@ -56,7 +56,8 @@ def distribution_table(found: Sequence[ModelDynamics]) -> list[list[str]]:
             same = each is found[0] or not found[0].distributions
             apart = (_NONE, _NONE) if same else own.difference(found[0].distributions[number])
             cells = [number if isinstance(number, str) else f"{number:.3f}" for number in apart]
-            rows.append([own.name, each.model, f"{position:.2f}", str(Estimate(height, error)), *cells])
+            peak = [f"{position:.2f}", str(Estimate(height, error))] if height else [_NONE, _NONE]
+            rows.append([own.name, each.model, *peak, *cells])
     return rows
 
 
