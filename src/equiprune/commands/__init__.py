@@ -41,6 +41,7 @@ from equiprune.commands.options.protocol import AnalysisOptions, ProtocolOptions
 from equiprune.commands.options.recipe import RecipeOptions, WeightOptions
 from equiprune.commands.options.sample import SampleOptions
 from equiprune.commands.options.scores import ScoreOptions
+from equiprune.commands.options.sharing import SharingOptions
 from equiprune.commands.options.targets import ShapeOptions, TargetOptions
 from equiprune.commands.options.theory import TheoryOptions
 from equiprune.commands.prune import Prune
@@ -85,6 +86,7 @@ __all__ = [
     "ScreeningOptions",
     "Search",
     "ShapeOptions",
+    "SharingOptions",
     "Stability",
     "SubstitutionOptions",
     "TargetOptions",

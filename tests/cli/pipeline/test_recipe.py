@@ -13,6 +13,7 @@ from equiprune.cli.results import SHOWN
 from equiprune.cli.words import flags_of
 from equiprune.commands.keys import keys_of
 from equiprune.commands.options.values import Complete
+from equiprune.commands.sharing import SharedRequest
 from equiprune.commands.stages import PARENT, From, Mark, Product, Step
 from equiprune.commands.wiring import resolve
 from equiprune.errors import RecipeError
@@ -279,7 +280,8 @@ def test_words_of_a_key_that_names_files_are_no_files() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_keys_are_the_arguments_of_the_command_line(command: str) -> None:
     flags = {name: flag if flag.startswith("--") else "" for name, flag in flags_of(app, command).items()}
-    assert {key.name: key.flag for key in KEYS[command].values()} | {"json": "--json"} == flags
+    own = {"json": "--json"} | ({"dry_run": "--dry-run"} if issubclass(REQUESTS[command], SharedRequest) else {})
+    assert {key.name: key.flag for key in KEYS[command].values()} | own == flags
 
 
 def test_a_flag_of_several_files_is_both() -> None:
