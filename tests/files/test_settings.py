@@ -49,6 +49,8 @@ VALUES: list[Any] = [
     *(ep.RadialWidth((4, 3)), ep.RadialBasis(5), ep.Elements((1, 8)), ep.Heads(("a", "b")), ep.Lossless()),
     ep.FromPlan(PLAN),
     ep.Budget(3.0, 8e9, 5000, 0.5, 40.0),
+    *(ep.Rest(0.02, 30), ep.RelaxedCrystal(), ep.EquationOfState(0.02), ep.Elasticity((-0.02, 0.02), moving=False)),
+    *(ep.Phonons(length=8.0), ep.Dimers(1.0, 2.0), ep.Locality(2.0)),
     *(ep.NVE(), ep.NVT(50.0), ep.NPT(0.1, 60.0), ep.DynamicsProtocol(ep.NVT(), 3.0, relax=True, seed=2)),
 ]
 
@@ -78,6 +80,13 @@ NEWER = (
     ep.HiddenIrreps,
     ep.FromPlan,
     ep.Budget,
+    ep.Rest,
+    ep.RelaxedCrystal,
+    ep.EquationOfState,
+    ep.Elasticity,
+    ep.Phonons,
+    ep.Dimers,
+    ep.Locality,
     ep.NVE,
     ep.NVT,
     ep.NPT,

@@ -41,6 +41,9 @@ COMMANDS: Mapping[str, str] = {
     "discovery": (
         "Do models find the stable materials? Matbench Discovery's task. Interrupted, the same command goes on."
     ),
+    "properties": (
+        "Are models physically right? Crystals at rest, elasticity, phonons, pairs of atoms, locality, side by side."
+    ),
     "export": (
         "Write a model in another format, chosen by the suffix, and compare it with the stock tool before saying done."
     ),

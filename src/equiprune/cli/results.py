@@ -24,6 +24,7 @@ from equiprune.commands.label import Labelled
 from equiprune.commands.md import Moved
 from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Switch
+from equiprune.commands.properties import MeasuredProperties
 from equiprune.commands.prune import Pruned
 from equiprune.commands.repair import Repaired
 from equiprune.commands.search import Searched
@@ -34,6 +35,8 @@ from equiprune.evaluation.benchmark import table as timing_table
 from equiprune.evaluation.discovery.result import FULL, metrics_table, outcomes_table
 from equiprune.evaluation.dynamics.drift import Verdict
 from equiprune.evaluation.dynamics.tables import distribution_table, main_table, motion_table
+from equiprune.evaluation.properties.comparison import said as properties_said
+from equiprune.evaluation.properties.comparison import table as properties_table
 from equiprune.labelling.tally import ended_said, left_out_said
 from equiprune.pruning.figure import table as importance_table
 from equiprune.pruning.stability import table as stability_table
@@ -230,6 +233,17 @@ def discovered(made: Discovered) -> None:
     show("Written: " + ", ".join(map(str, made.files)))
 
 
+def measured(made: MeasuredProperties) -> None:
+    """A table of each property, what it is over, limits, and the file."""
+    for each in made.measured:
+        show_table(each.examined.name, properties_table(each))
+        show(" ".join(properties_said(each)))
+    for limit in made.limits:
+        kept = "kept" if limit.held(made.measured) else "not kept"
+        show(f"Limit {limit.property_name}.{limit.quantity} {limit.most:g}: {kept}.")
+    show(f"Written: {made.written}")
+
+
 def exported(made: Exported) -> None:
     """The files."""
     show(_written(made.files))
@@ -243,6 +257,7 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Info: description,
     commands.Calibrate: calibrated,
     commands.Prune: pruned,
+    commands.Properties: measured,
     commands.Search: searched,
     commands.Repair: repaired,
     commands.Certify: certified,

@@ -37,6 +37,7 @@ from equiprune.commands.options.labels import LabelOptions
 from equiprune.commands.options.loading import LoadingOptions
 from equiprune.commands.options.opening import OpeningOptions
 from equiprune.commands.options.processes import ProcessOptions
+from equiprune.commands.options.properties import PairOptions, RestOptions
 from equiprune.commands.options.protocol import AnalysisOptions, ProtocolOptions
 from equiprune.commands.options.recipe import RecipeOptions, WeightOptions
 from equiprune.commands.options.sample import SampleOptions
@@ -44,6 +45,7 @@ from equiprune.commands.options.scores import ScoreOptions
 from equiprune.commands.options.sharing import SharingOptions
 from equiprune.commands.options.targets import ShapeOptions, TargetOptions
 from equiprune.commands.options.theory import TheoryOptions
+from equiprune.commands.properties import Properties
 from equiprune.commands.prune import Prune
 from equiprune.commands.repair import Repair
 from equiprune.commands.request import Request, Result
@@ -72,14 +74,17 @@ __all__ = [
     "LoadingOptions",
     "Md",
     "OpeningOptions",
+    "PairOptions",
     "ProbeOptions",
     "ProcessOptions",
+    "Properties",
     "ProtocolOptions",
     "Prune",
     "RecipeOptions",
     "RelaxationOptions",
     "Repair",
     "Request",
+    "RestOptions",
     "Result",
     "SampleOptions",
     "ScoreOptions",

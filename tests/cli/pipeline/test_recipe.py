@@ -31,6 +31,7 @@ COMMANDS = (
     "benchmark",
     "discovery",
     "md",
+    "properties",
     "stability",
     "export",
     "info",
@@ -242,6 +243,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
             "export",
             "discovery",
             "md",
+            "properties",
         )
     } | {("calibrate", "plot"), ("search", "plot")}
     train = KEYS["train"].values()
@@ -252,7 +254,9 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     }
     models = {(command, key.name) for command, keys in KEYS.items() for key in keys.values() if key.model}
     assert models == {
-        (c, "model") for c in COMMANDS if c not in ("crystals", "evaluate", "benchmark", "discovery", "md", "stability")
+        (c, "model")
+        for c in COMMANDS
+        if c not in ("crystals", "evaluate", "benchmark", "discovery", "md", "properties", "stability")
     } | {
         ("certify", "parent"),
         ("repair", "parent"),
@@ -263,6 +267,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
         ("benchmark", "models"),
         ("discovery", "models"),
         ("md", "models"),
+        ("properties", "models"),
         ("stability", "before"),
         ("stability", "after"),
     }

@@ -15,6 +15,7 @@ PANELS = (
     "Molecular dynamics",
     "Protocol",
     "What is looked at",
+    "Pairs of atoms",
     "Relaxation",
     "Which labels are kept",
     "Labels",

@@ -70,7 +70,7 @@ class Rest:
         base: Any = getattr(import_module("ase.optimize"), self.optimiser)
         rest = self
 
-        class Optimiser(base):  # type: ignore[misc]
+        class Optimiser(base):
             def run(self, fmax: float = rest.fmax, steps: int = rest.steps) -> bool:
                 at_rest, atoms = False, getattr(self.atoms, "atoms", self.atoms)  # a filter has the atoms
                 for converged in self.irun(fmax, steps):
@@ -109,7 +109,7 @@ def relaxed(start: Atoms, calculator: Calculator, rest: Rest) -> Relaxed:
     >>> from ase.calculators.emt import EMT
     >>> found = relaxed(bulk("Cu", a=3.5), EMT(), Rest(fmax=0.001))
     >>> f"{found.atoms.cell.volume:.2f} Angstrom^3, {found.energy:.4f} eV"
-    '11.56 Angstrom^3, -0.0070 eV'
+    '11.57 Angstrom^3, -0.0070 eV'
     """
     if not start.pbc.all():
         raise UnmeasurableError(Why.NOT_A_CRYSTAL, "not periodic in three directions")

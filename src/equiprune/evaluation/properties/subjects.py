@@ -45,7 +45,7 @@ def sampled(count: int, most: int | None, seed: int = 0) -> list[int]:
     """Numbers of so many structures, drawn at random, ascending; a larger sample holds a smaller one.
 
     >>> sampled(9, 3), sampled(9, 4), sampled(3, None)
-    ([2, 4, 8], [2, 3, 4, 8], [0, 1, 2])
+    ([2, 4, 5], [2, 4, 5, 6], [0, 1, 2])
 
     Raises:
         TargetError: there are not so many.
