@@ -61,9 +61,7 @@ class Discovered:
 
 @dataclass(frozen=True)
 class Discovery(SharedRequest[Discovered]):
-    """Do models find the stable materials? Matbench Discovery's task, models side by side.
-
-    Interrupted, the same command goes on.
+    """Do models find the stable materials? Matbench Discovery's task. Interrupted, the same command goes on.
 
     Attributes:
         models: aliases, upstream checkpoints, or directories that equiprune wrote.
