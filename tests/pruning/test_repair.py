@@ -242,3 +242,13 @@ def test_a_repair_that_makes_forces_worse_is_refused(
     monkeypatch.setattr(module, "cross_validated", lambda folds: 30 * torch.ones_like(folds[0].cross))
     with pytest.raises(TargetError, match=r"made forces worse on the structures that were held out: .* stays as it is"):
         ep.repair(child, parent, structures)
+
+
+def test_a_repair_that_hardly_helps_is_refused(
+    child: ep.Potential, parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ep.repair(child, parent, structures)
+    assert made.after.forces <= module.WORTH * made.before.forces
+    monkeypatch.setattr(module, "WORTH", 0.999 * made.after.forces / made.before.forces)
+    with pytest.raises(TargetError, match=r"forces hardly better .* the better start for training"):
+        ep.repair(child, parent, structures)

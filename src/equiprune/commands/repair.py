@@ -76,8 +76,8 @@ class Repair(Request[Repaired]):
         rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
         limit: use only the first this many structures.
         seed: of the displacements.
-        keep_if_worse: where the repair would make forces worse, write the model as it was and say so, instead of
-            refusing.
+        keep_if_worse: where the repair would not make forces better by a tenth, write the model as it was and say so,
+            instead of refusing.
     """
 
     stage: ClassVar[Kind] = Kind("model", Product.MODEL)
@@ -100,7 +100,7 @@ class Repair(Request[Repaired]):
             raise TargetError(f"`rattle` {self.rattle} is not possible: give 0 or more and less than 1 Angstrom.")
 
     def run(self, display: Display = unseen) -> Repaired:
-        """Repair and save; nothing is written where the repair made forces worse."""
+        """Repair and save; nothing is written where the repair did not help."""
         check_writable(self.output)
         check_apart(self.output, [self.data])
         child = open_model(self.model, None, self.opening, any_head=True, device=self.device)
