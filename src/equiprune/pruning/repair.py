@@ -52,8 +52,8 @@ _FEW = 4
 
 
 WORTH = 0.9
-"""Part of the error of forces that a repair may leave. Fitted weights that predict hardly better than the parent's are a
-worse start for training (docs/results.md, MACE-MP-0 small twice as fast).
+"""Part of the error of forces that a repair may leave. Fitted weights that predict hardly better than the parent's are
+a worse start for training (docs/results.md, MACE-MP-0 small twice as fast).
 """
 
 
@@ -169,8 +169,8 @@ def _check_helped(before: Disagreement, after: Disagreement) -> None:
     helped = "hardly better" if after.forces < before.forces else "worse"
     raise WorseError(
         f"The repair made forces {helped} on the structures that were held out: {after.forces:.4g} meV/Angstrom from "
-        f"the parent's, {before.forces:.4g} before. The model stays as it is, which is the better start for training. Give "
-        "more structures, or some of the chemistry that the model is for."
+        f"the parent's, {before.forces:.4g} before. The model stays as it is, which is the better start for training. "
+        "Give more structures, or some of the chemistry that the model is for."
     )
 
 
