@@ -14,11 +14,11 @@ from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptio
 from equiprune.commands.options.values import Bare, Device, Dtype, Model, NotNegative, Output, Positive
 from equiprune.commands.request import remarks
 from equiprune.commands.resuming import resumable
-from equiprune.commands.sharing import SharedRequest
+from equiprune.commands.sharing import SharedRequest, check_unfinished
 from equiprune.commands.stages import Kind, Mark, Product
 from equiprune.errors import OutputError, TargetError
 from equiprune.files.atomic import check_writable, write_json
-from equiprune.files.shared_work import ALONE, Role, Share, Shared, UnfinishedError
+from equiprune.files.shared_work import ALONE, Share, Shared
 from equiprune.progress import Display, Task, unseen
 from equiprune.pruning.calibration import calibrate_shared, calibration_provenance
 from equiprune.pruning.criteria import Criterion, DataCriterion
@@ -94,8 +94,7 @@ class Calibrate(SharedRequest[Calibrated]):
     def take_part(self, place: Launched, display: Display = unseen) -> Calibrated:
         """Score and write; what an interrupted attempt has finished is kept."""
         share, chosen = place.share, self._criterion
-        if share.role is not Role.WAITS and self.output.exists():
-            raise UnfinishedError(f"'{self.output}' is there already: nothing is left to do.")
+        check_unfinished(place, self.output)
         of_data = isinstance(chosen, DataCriterion)
         files = tuple(path for path in (self.output, self.plot) if path)
         for path in files:

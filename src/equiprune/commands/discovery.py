@@ -15,7 +15,7 @@ from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
 from equiprune.commands.options.values import Bare, Device, Dtype, Models, NotNegative, Output, Positive, Switch
 from equiprune.commands.resuming import resumable
-from equiprune.commands.sharing import SharedRequest
+from equiprune.commands.sharing import SharedRequest, check_unfinished
 from equiprune.commands.stages import Kind
 from equiprune.errors import TargetError
 from equiprune.evaluation.discovery import (
@@ -131,6 +131,7 @@ class Discovery(SharedRequest[Discovered]):
             EquipruneError: interrupted, or a file, a structure or a model that cannot be used.
             UnfinishedError: another process gives the result.
         """
+        check_unfinished(place, self._files["result.json"])
         if self.entries is not None or self.rmsd:
             check_pymatgen()
         if self.entries is not None:

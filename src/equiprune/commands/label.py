@@ -30,12 +30,12 @@ from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
 from equiprune.commands.options.values import Bare, Device, Dtype, NotNegative, Output, Positive, Switch
 from equiprune.commands.resuming import resumable
-from equiprune.commands.sharing import SharedRequest
+from equiprune.commands.sharing import SharedRequest, check_unfinished
 from equiprune.commands.stages import Kind, Product, Takes, parent
 from equiprune.errors import StructureError, TargetError
 from equiprune.files.atomic import check_writable
 from equiprune.files.settings import to_json
-from equiprune.files.shared_work import ALONE, Role, Share, Shared, UnfinishedError
+from equiprune.files.shared_work import ALONE, Share, Shared
 from equiprune.labelling.job import LabellingJob, LabellingModels, remaining
 from equiprune.labelling.label_file import LabelFile
 from equiprune.labelling.provenance import NO_PROVENANCE, Provenance
@@ -189,8 +189,7 @@ class Label(SharedRequest[Labelled]):
             EquipruneError: interrupted, or a file, a structure or a model that cannot be used, or nothing is left.
         """
         share = place.share
-        if share.role is not Role.WAITS and self.output.exists():
-            raise UnfinishedError(f"'{self.output}' is there already: nothing is left to do.")
+        check_unfinished(place, self.output)
         check_writable(self.output)
         check_apart(self.output, [self.data])
         models, job = self._models(device_of(self.device, place.local)), self._job

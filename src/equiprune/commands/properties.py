@@ -23,7 +23,7 @@ from equiprune.commands.options.properties import (
 from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
 from equiprune.commands.options.values import Bare, Device, Dtype, Models, NotNegative, Output, Positive
 from equiprune.commands.resuming import resumable
-from equiprune.commands.sharing import SharedRequest
+from equiprune.commands.sharing import SharedRequest, check_unfinished
 from equiprune.commands.stages import Kind
 from equiprune.errors import TargetError
 from equiprune.evaluation.properties.comparison import Limit, Measured
@@ -131,6 +131,7 @@ class Properties(SharedRequest[MeasuredProperties]):
             UnfinishedError: another process gives the result.
         """
         result, values = self.output / "result.json", self.output / "values"
+        check_unfinished(place, result)
         check_writable(result if self.output.is_dir() else self.output)
         check_apart(self.output, [self.data])
         potentials = open_models(self.models, self.dtype, self.opening, device_of(self.device, place.local))

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -51,6 +52,12 @@ class SharedRequest(Request[R | None]):
         except UnfinishedError as still:
             remarks.info(str(still))
             return None
+
+
+def check_unfinished(place: Launched, result: Path) -> None:
+    """Raise `UnfinishedError` for a process that comes after the result; `check_writable` is for one that waits."""
+    if place.share.role is not Role.WAITS and result.exists():
+        raise UnfinishedError(f"'{result}' is there already: nothing is left to do.")
 
 
 @contextmanager

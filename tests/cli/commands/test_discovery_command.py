@@ -153,6 +153,8 @@ def test_several_processes_give_the_same_bytes(words: Sequence[Any], tmp_path: P
     with pytest.raises(UnfinishedError):
         asked("shared").take_part(Launched(Share(1, 2, Role.HELPS)))
     asked("shared").take_part(Launched(Share(0, 2)))
+    with pytest.raises(UnfinishedError, match="is there already"):
+        asked("shared").take_part(Launched(Share(1, 2, Role.MAY_BE_LAST)))
     for name in ("toy.csv.gz", "result.json"):
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes()
 
