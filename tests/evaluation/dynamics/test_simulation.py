@@ -16,6 +16,7 @@ from equiprune.errors import EquipruneError, OutputError, StructureError, Target
 from equiprune.evaluation.dynamics import protocol as protocols
 from equiprune.evaluation.dynamics import simulation
 from equiprune.evaluation.dynamics.tables import compared, distribution_table, main_table, motion_table
+from equiprune.files.atomic import as_json
 
 SHORT = ep.DynamicsProtocol(time=0.02, timestep=1.0, equilibration=0.003, interval=1)
 
@@ -45,7 +46,7 @@ def test_models_begin_alike_and_go_their_ways(toy: ep.Potential, small: ep.Poten
     steps = [(folder / name / "steps.csv").read_text().splitlines() for name in ("0-toy", "1-small")]
     assert steps[0][0].startswith("step,time_ps,potential_eV,kinetic_eV,temperature_K")
     [first, other, same] = json.loads((folder / "dynamics.json").read_text())
-    assert json.loads(json.dumps(compared(found))) == [first, other, same]
+    assert json.loads(as_json(compared(found))) == [first, other, same]
     assert (first["model"], first["steps"], first["time_ps"], first["atoms"]) == ("toy", 20, 0.02, 8)
     assert [entry["pair"] for entry in first["rdf"]] == [["C", "C"], ["C", "Si"], ["Si", "Si"]]
     assert same["rdf"][1]["from_first"]["difference"] == 0
