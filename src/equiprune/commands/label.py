@@ -203,7 +203,7 @@ class Label(SharedRequest[Labelled]):
         return Labelled(structures, self.output, models.sha256, job.probes, walks, tally, job.screening)
 
     def _label_alone(self, models: LabellingModels, file: LabelFile, display: Display) -> tuple[int, Tally]:
-        """How many structures were labelled, and their tally."""
+        """Number of labelled structures, and their tally."""
         job, source, done = self._job, islice(ep.read_structures(self.data), self.limit), file.written()
         begun = tally = done.tally or Tally.of(done.structures, job.visits)
         with display(Task("label", self.limit and self.limit * job.each)) as [step]:

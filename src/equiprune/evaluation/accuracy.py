@@ -23,7 +23,7 @@ from equiprune.structures.labels import LabelCounts, Labels, label_sources, labe
 from equiprune.structures.sequences import Origin, origin, sizes
 
 QUANTITIES = {"energy": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Angstrom^3"}
-"""What is measured, and the unit of its errors."""
+"""Quantities that are compared, and the units of their errors."""
 
 _MILLI = 1000.0
 

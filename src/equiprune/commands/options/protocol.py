@@ -25,7 +25,7 @@ _ENGINES: dict[EngineName, Engine] = {"ase": AseEngine(), "lammps": LammpsEngine
 @Parameter(name="*", group=panel("Protocol"))
 @dataclass(frozen=True)
 class ProtocolOptions(Complete):
-    """What is done with the atoms.
+    """Protocol of dynamics.
 
     Attributes:
         ensemble: of production: nve (velocity Verlet), nvt (stochastic velocity rescaling), npt (Langevin, the volume
@@ -77,7 +77,7 @@ class ProtocolOptions(Complete):
 @Parameter(name="*", group=panel("What is looked at"))
 @dataclass(frozen=True)
 class AnalysisOptions(Complete):
-    """What is looked at in dynamics.
+    """Quantities that are looked at in dynamics.
 
     Attributes:
         drift_limit: largest drift of the conserved energy that passes, meV/atom/ps.

@@ -53,7 +53,7 @@ class Launched:
 
 
 def _role(rank: int) -> Role:
-    """Of processes that a launcher starts and ends together; tasks of a job array start when there is room."""
+    """Role of one of the processes that a launcher starts and ends together."""
     return Role.HELPS if rank else Role.WAITS
 
 

@@ -1,4 +1,4 @@
-"""What dynamics of one model shows: energy, temperature, pressure, structure, motion, speed."""
+"""Results of the dynamics of one model: energy, temperature, pressure, structure, motion, speed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from equiprune.evaluation.dynamics.trajectory import Saved, TrajectoryFiles
 
 @dataclass(frozen=True)
 class DynamicsAnalysis:
-    """What is looked at.
+    """Quantities that are looked at.
 
     Attributes:
         drift_limit: largest drift of the conserved energy that passes, meV/atom/ps.

@@ -1,4 +1,4 @@
-"""What velocities and displacements say: diffusion and the vibrational density of states."""
+"""Diffusion and the vibrational density of states, from displacements and velocities."""
 
 from __future__ import annotations
 

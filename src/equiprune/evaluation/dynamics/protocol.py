@@ -53,7 +53,7 @@ class Ensemble(ABC):
         """ASE's integrator of these atoms, which have a calculator."""
 
     def hidden(self, motion: Any) -> Hidden:
-        """What the integrator knows besides positions, momenta and cell."""
+        """State of the integrator besides positions, momenta and cell."""
         return {"random": motion.rng.bit_generator.state}
 
     def conserved(self, motion: Any, energy: float) -> float | None:
@@ -190,7 +190,7 @@ class Equilibrating(Ensemble):
 @kind("dynamics_protocol")
 @dataclass(frozen=True)
 class DynamicsProtocol:
-    """What is done with the atoms.
+    """Protocol of dynamics: everything that is done with the atoms.
 
     Attributes:
         ensemble: of production.

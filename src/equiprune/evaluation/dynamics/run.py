@@ -110,7 +110,7 @@ class Run:
             raise UnsoundError(Cause.NOT_FINITE, "positions are not finite numbers") from error
 
     def _gathered(self, state: State, sound: Sequence[Moment], seconds: float, crash: Crash | None) -> Part:
-        """What a part adds, from its sound moments."""
+        """Addition of a part, from its sound moments."""
         step = state.step + len(sound)
         after = State.of(step, sound[-1].atoms, sound[-1].hidden) if sound else state
         if state.step < 0 and step == 0:  # production begins afresh

@@ -97,7 +97,7 @@ def _start(structure: Atoms) -> Atoms:
 
 @dataclass(frozen=True)
 class _Simulation:
-    """What all models share."""
+    """Things that all models share."""
 
     start: Atoms
     protocol: DynamicsProtocol
@@ -154,7 +154,7 @@ class _Simulation:
 
 
 def _described(potential: Potential) -> Sequence[Any]:
-    """What the forces of a potential depend on."""
+    """Everything that the forces of a potential depend on."""
     return [potential.checkpoint.sha256, potential.head, dtype_name(potential.dtype), potential.device.type]
 
 

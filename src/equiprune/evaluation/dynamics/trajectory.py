@@ -101,7 +101,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Part:
-    """What one part of dynamics adds.
+    """Addition of one part of dynamics.
 
     Attributes:
         state: at its end.

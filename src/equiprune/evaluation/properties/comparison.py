@@ -17,7 +17,7 @@ from equiprune.evaluation.properties.outcomes import Outcome, Value
 from equiprune.evaluation.properties.quantity import Examination, Property, Quantity
 
 DATA = "data"
-"""What models are compared with: values known of the structures, or the first model."""
+"""Standards of comparison: values known of the structures, or the first model."""
 
 _SHOWN = 10
 """Structures that were left out, named in a table."""
@@ -141,7 +141,7 @@ class Measured:
         return Errors.of([(self._value(model, quantity, i), references[i]) for i in known])
 
     def judged_by(self, quantity: Quantity) -> str:
-        """What errors of a quantity are against: known values where there are any, else the first model."""
+        """Standard for errors of a quantity: known values where there are any, else the first model."""
         has_data = any(quantity.name in subject.references for subject in self.examination.subjects)
         return DATA if has_data else self.models[0]
 

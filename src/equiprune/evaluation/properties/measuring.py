@@ -48,7 +48,7 @@ def properties(
         TargetError: a model has no stress, which a property needs; there are no structures.
         EquipruneError: an optional package is missing.
         OutputError: the folder is of other work, or cannot be written.
-        UnfinishedError: others still work, and this process does not wait for them.
+        UnfinishedError: another process gives the result.
     """
     models = {name: model_of(potential) for name, potential in potentials.items()}
     return measured(models, examinations, shared, rest=rest, progress=progress)
@@ -120,7 +120,7 @@ class Measuring:
 
     @cached_property
     def items(self) -> list[Item]:
-        """What is measured of one structure with one model is together, so that it is relaxed once."""
+        """Values, those of one structure with one model together, so that it is relaxed once."""
         items = [
             Item(i, s, model)
             for i, each in enumerate(self.examinations)
