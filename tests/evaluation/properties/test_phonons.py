@@ -63,6 +63,12 @@ def test_harmonic_sums_have_known_limits() -> None:
     assert harmonic(np.array([1000.0]), 10.0) == pytest.approx((0, 0), abs=1e-9)
 
 
+def test_a_supercell_may_have_fewer_symmetries_than_the_crystal() -> None:
+    """Two cells along one vector and three along the others: phonopy warns of it, and warnings are errors in tests."""
+    pytest.importorskip("phonopy")
+    assert Phonons(length=5.1, mesh=1).frequencies(fcc().repeat((2, 1, 1)), springs()).min() > -1e-3
+
+
 @pytest.mark.parametrize(
     ("calculator", "why"), [(Wrong(force=np.nan), Why.NOT_FINITE), (Broken(), Why.FAILED)], ids=["nan", "broken"]
 )

@@ -6,6 +6,7 @@ motions of the whole crystal into entropies, and writes a file where the program
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
@@ -108,7 +109,9 @@ class Phonons(Property):
             scaled_positions=atoms.get_scaled_positions(),
             masses=atoms.get_masses(),
         )
-        phonon = api.Phonopy(cell, np.diag(repeats), primitive_matrix="P")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Warning: Point group symmetries")  # a supercell may well have fewer
+            phonon = api.Phonopy(cell, np.diag(repeats), primitive_matrix="P")
         phonon.generate_displacements(distance=self.displacement)
         phonon.forces = np.array([_forces(moved, calculator) for moved in phonon.supercells_with_displacements])
         phonon.produce_force_constants()
