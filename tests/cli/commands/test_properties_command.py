@@ -42,6 +42,7 @@ def local(crystals: Path, output: Path) -> list[object]:
     return ["properties", "toy", "--data", crystals, "--properties", "locality", "-o", output]
 
 
+@pytest.mark.slow
 def test_models_stand_side_by_side(cli: Run, crystals: Path, curves: Path, tmp_path: Path) -> None:
     other, out = toy_model(tmp_path / "other"), tmp_path / "out"
     words = ["--data", crystals, "--properties", "locality", "dimers", "--curves", curves]
@@ -74,6 +75,7 @@ def test_people_see_units_and_what_was_left_out(cli: Run, crystals: Path, tmp_pa
     assert "Left out: 2 MgO mp-2 (toy: it does not know Mg)." in ran.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("most", "code"), [(1e9, 0), (0.0, 1)])
 def test_limits_pass_or_fail(cli: Run, curves: Path, tmp_path: Path, most: float, code: int) -> None:
     words = ["properties", "toy", "--properties", "dimers", "--elements", "H", "--curves", curves]

@@ -21,7 +21,7 @@ from equiprune.evaluation.properties.quantity import Model, Property
 from equiprune.evaluation.properties.rest import Rest, relaxed
 from equiprune.evaluation.properties.subjects import Subject
 
-REST = Rest(fmax=1e-4)
+REST = Rest(fmax=1e-4, optimiser="BFGS")
 C11, C12 = np.sqrt(2) * SPRING / NEAREST / GPa, SPRING / np.sqrt(2) / NEAREST / GPa
 """Elastic constants of fcc with springs between nearest neighbours; C44 is C12 (Cauchy)."""
 BULK = (C11 + 2 * C12) / 3

@@ -23,7 +23,7 @@ from equiprune.evaluation.properties.subjects import Subject, named, sampled
 from equiprune.files.settings import kind
 from equiprune.files.shared_work import ALONE, Share, Shared
 
-REST = Rest(0.005, largest_change=2.0)
+REST = Rest(0.005, optimiser="BFGS", largest_change=2.0)
 
 
 @kind("mass_in_tests")
@@ -219,6 +219,7 @@ def test_a_potential_says_what_it_knows(toy: ep.Potential) -> None:
     assert model.cutoff == toy.architecture.cutoff
 
 
+@pytest.mark.slow
 def test_potentials_are_measured(toy: ep.Potential, tmp_path: Path) -> None:
     pairs = Dimers(points=10).pairs({1: None, 6: None})
     [found] = ep.properties({"toy": toy, "copy": toy}, [pairs], Shared(tmp_path / "work", {}))
