@@ -9,7 +9,6 @@ from equiprune.evaluation.benchmark import Timing, benchmark
 from equiprune.evaluation.discovery import (
     DiscoveryResult,
     Material,
-    RelaxationRules,
     StabilityMetrics,
     stability_metrics,
 )
@@ -24,7 +23,7 @@ from equiprune.evaluation.properties.dimers import Dimers
 from equiprune.evaluation.properties.locality import Locality
 from equiprune.evaluation.properties.measuring import properties
 from equiprune.evaluation.properties.phonons import Phonons
-from equiprune.evaluation.properties.rest import Rest
+from equiprune.evaluation.relaxation import RelaxationRules
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.dynamics import Dynamics, simulated
 from equiprune.labelling.hessian_labels import with_products
@@ -164,7 +163,6 @@ __all__ = [
     "Repair",
     "Replay",
     "Resources",
-    "Rest",
     "Resume",
     "Rows",
     "SearchData",

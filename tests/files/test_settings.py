@@ -8,7 +8,6 @@ import pytest
 
 import equiprune as ep
 from equiprune.adapters.growth import GrowRadialBasis, NativeGrids, NonlinearReadout
-from equiprune.evaluation.discovery import RelaxationRules
 from equiprune.files import settings
 from equiprune.files.settings import current, from_json, from_text, kind, to_json
 from equiprune.labelling.augmentation import Augmentation
@@ -41,7 +40,7 @@ VALUES: list[Any] = [
     *(Constant(), Linear(0.2), Cosine(0.3), Plateau(0.4, 7), *(preset.optimisation for preset in PRESETS.values())),
     *(Optimisation(clip=None, rates={"a*": 0.5}), Recipe(OBJECTIVE, epochs=3, patience=2)),
     *(Rows(2, 3), RandomProbes(4, 5), Augmentation(2, 0.3, 0.4, 5), Dynamics(3), Substitution(2, (3, 11))),
-    *(Relaxation(3, 40), RelaxationRules(0.02, 800), Screening(20.0), Screening(None, 0.5)),
+    *(Relaxation(3, 40), Screening(20.0), Screening(None, 0.5)),
     *(ep.Taylor(), TaylorEnergy(), TaylorForces(), ep.Activation(), ep.Magnitude(), ep.Random(7)),
     *(GrowRadialBasis(9, False, 3), NonlinearReadout(5), NativeGrids()),
     *(ep.HiddenIrreps.parse("6x0e+4x1o,5x0e"), ep.Lmax(1), ep.EdgeLmax(2), ep.EdgeLmax((3, 2)), ep.BasisLmax((2, 1))),
@@ -49,7 +48,12 @@ VALUES: list[Any] = [
     *(ep.RadialWidth((4, 3)), ep.RadialBasis(5), ep.Elements((1, 8)), ep.Heads(("a", "b")), ep.Lossless()),
     ep.FromPlan(PLAN),
     ep.Budget(3.0, 8e9, 5000, 0.5, 40.0),
-    *(ep.Rest(0.02, 30), ep.RelaxedCrystal(), ep.EquationOfState(0.02), ep.Elasticity((-0.02, 0.02), moving=False)),
+    *(
+        ep.RelaxationRules(0.02, 30),
+        ep.RelaxedCrystal(),
+        ep.EquationOfState(0.02),
+        ep.Elasticity((-0.02, 0.02), moving=False),
+    ),
     *(ep.Phonons(length=8.0), ep.Dimers(1.0, 2.0), ep.Locality(2.0)),
     *(ep.NVE(), ep.NVT(50.0), ep.NPT(0.1, 60.0), ep.DynamicsProtocol(ep.NVT(), 3.0, relax=True, seed=2)),
 ]
@@ -75,12 +79,11 @@ NEWER = (
     Recipe,
     Substitution,
     Relaxation,
-    RelaxationRules,
     Screening,
     ep.HiddenIrreps,
     ep.FromPlan,
     ep.Budget,
-    ep.Rest,
+    ep.RelaxationRules,
     ep.RelaxedCrystal,
     ep.EquationOfState,
     ep.Elasticity,

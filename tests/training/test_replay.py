@@ -102,7 +102,7 @@ def test_less_is_forgotten_with_replay(tmp_path: Path) -> None:
     other = list(label(parent(), molecules))
     for atoms in other:
         atoms.calc.results |= {name: 1.5 * atoms.calc.results[name] for name in ("energy", "forces")}
-    recipe = Recipe(objective, Optimisation(learning_rate=1e-2), epochs=6, batch_size=4)
+    recipe = Recipe(objective, Optimisation(learning_rate=3e-3), epochs=12, batch_size=4)
     errors = {}
     for name, replay in (("without", Replay()), ("with", Replay(known[::2]))):
         after = run(tmp_path / name, recipe, potential=parent(), structures=other, validation=(), replay=replay)

@@ -135,8 +135,10 @@ def test_the_input_is_left_as_it_was(tmp_path: Path) -> None:
 
 
 def test_the_best_model_is_the_one_of_the_lowest_validation_loss(tmp_path: Path) -> None:
-    held_out = labelled(1)[:4]
-    after = run(tmp_path / "run", Recipe(SQUARES, plain(learning_rate=0.3), epochs=8, batch_size=4))
+    """Held-out labels are those of the start, from which training leads away: the last model is not the best."""
+    held_out = list(label(student(), labelled(1)[:4]))
+    recipe = Recipe(SQUARES, plain(learning_rate=1e-2), epochs=8, batch_size=4)
+    after = run(tmp_path / "run", recipe, validation=held_out)
     losses = [
         sum(float(row[f"validation_{name}"]) for name in WEIGHTS)
         for row in rows(tmp_path / "run")

@@ -37,7 +37,7 @@ from equiprune.commands.options.labels import LabelOptions
 from equiprune.commands.options.loading import LoadingOptions
 from equiprune.commands.options.opening import OpeningOptions
 from equiprune.commands.options.processes import ProcessOptions
-from equiprune.commands.options.properties import PairOptions, RestOptions
+from equiprune.commands.options.properties import PairOptions, RelaxationRuleOptions
 from equiprune.commands.options.protocol import AnalysisOptions, ProtocolOptions
 from equiprune.commands.options.recipe import RecipeOptions, WeightOptions
 from equiprune.commands.options.sample import SampleOptions
@@ -82,9 +82,9 @@ __all__ = [
     "Prune",
     "RecipeOptions",
     "RelaxationOptions",
+    "RelaxationRuleOptions",
     "Repair",
     "Request",
-    "RestOptions",
     "Result",
     "SampleOptions",
     "ScoreOptions",

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
-import torch
 from ase import Atoms
 
 import equiprune as ep
@@ -15,6 +12,7 @@ from equiprune.commands.opening import check_compared, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.values import Bare, Device, Dtype, Models, Positive
 from equiprune.commands.request import Request
+from equiprune.commands.threads import threads_of_torch
 from equiprune.progress import Display, Task, unseen
 from equiprune.searching.cost_model import Conditions
 from equiprune.structures.probes import probe_structures
@@ -81,14 +79,3 @@ class Benchmark(Request[Timed]):
             return next(structures), 1
         timed = Conditions.of(list(structures), self.atoms)
         return timed.atoms, timed.copies
-
-
-@contextmanager
-def threads_of_torch(count: int | None) -> Iterator[None]:
-    """So many threads of torch, if a number is given."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count or before)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,11 +19,11 @@ from equiprune.commands.sharing import SharedRequest, check_unfinished
 from equiprune.commands.stages import Kind
 from equiprune.errors import TargetError
 from equiprune.evaluation.discovery import (
+    LEADERBOARD,
     DiscoveryResult,
     Material,
     ModelRelaxations,
     RelaxationFolder,
-    RelaxationRules,
     RelaxationWork,
     check_entries,
     compared_with_entries,
@@ -108,12 +108,10 @@ class Discovery(SharedRequest[Discovered]):
             )
         if len({model_key(model) for model in self.models}) < len(self.models):
             raise TargetError(f"Models {', '.join(self.models)} would write the same files. Give them other names.")
-        if not 0 < self.fmax < float("inf"):
-            raise TargetError(f"`fmax` {self.fmax} is not possible: give more than 0, in eV/Angstrom.")
+        self._rules()  # refuses what cannot be
 
-    @property
-    def _rules(self) -> RelaxationRules:
-        return RelaxationRules(self.fmax, self.steps)
+    def _rules(self) -> ep.RelaxationRules:
+        return replace(LEADERBOARD, fmax=self.fmax, steps=self.steps)
 
     @property
     def _files(self) -> dict[str, Path]:
@@ -178,7 +176,7 @@ class Discovery(SharedRequest[Discovered]):
         sha256, works = fingerprint(self.initial), {}
         for name, potential in potentials.items():
             folder = RelaxationFolder(self.output / "relaxations" / model_key(name), sha256, share)
-            works[name] = RelaxationWork(potential, known[name], starts, self._rules, folder)
+            works[name] = RelaxationWork(potential, known[name], starts, self._rules(), folder)
         return works
 
     def _compared(
@@ -199,7 +197,7 @@ class Discovery(SharedRequest[Discovered]):
             key = model_key(model.model)
             write_predictions(self._files[f"{key}.csv.gz"], result, model)
             if self.leaderboard:
-                text = metadata_text(result, model, potentials[model.model], self._rules)
+                text = metadata_text(result, model, potentials[model.model], self._rules())
                 write_text(self._files[f"{key}.yml"], text)
         write_json(self._files["result.json"], result.to_json())
         return tuple(self._files.values())

@@ -10,7 +10,6 @@ from typing import Any, ClassVar
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.commands.benchmark import threads_of_torch
 from equiprune.commands.opening import check_compared, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.protocol import USUAL_ANALYSIS, USUAL_PROTOCOL, AnalysisOptions, ProtocolOptions
@@ -18,6 +17,7 @@ from equiprune.commands.options.values import Bare, Device, Dtype, Models, Outpu
 from equiprune.commands.request import Request
 from equiprune.commands.resuming import resumable
 from equiprune.commands.stages import Kind
+from equiprune.commands.threads import threads_of_torch
 from equiprune.evaluation.dynamics.tables import compared
 from equiprune.files.atomic import check_writable
 from equiprune.progress import Display, Task, unseen

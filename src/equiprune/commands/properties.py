@@ -13,11 +13,11 @@ from equiprune.commands.opening import check_compared, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.properties import (
     NO_PAIRS,
-    USUAL_REST,
+    USUAL_RULES,
     Limits,
     PairOptions,
     PropertyNames,
-    RestOptions,
+    RelaxationRuleOptions,
     read_limits,
 )
 from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
@@ -97,7 +97,7 @@ class Properties(SharedRequest[MeasuredProperties]):
     limits: Limits | None = None
     dtype: Dtype = "float64"
     device: Device = "cpu"
-    rest: RestOptions = USUAL_REST
+    relaxation: RelaxationRuleOptions = USUAL_RULES
     pairs: PairOptions = NO_PAIRS
     sharing: SharingOptions = BY_ITSELF
     opening: OpeningOptions = AS_IT_IS
@@ -140,7 +140,7 @@ class Properties(SharedRequest[MeasuredProperties]):
         shared = Shared(values, self._settings(potentials), place.share)
         total = len(potentials) * sum(len(each.subjects) for each in examinations)
         with resumable(values), display(Task("properties", total, _EVERY)) as [step]:
-            found = ep.properties(potentials, examinations, shared, rest=self.rest.rest(), progress=step)
+            found = ep.properties(potentials, examinations, shared, rules=self.relaxation.rules(), progress=step)
             made = MeasuredProperties(tuple(found), read_limits(self.limits, self._chosen), result)
             write_json(result, made.to_json())
         return made
@@ -156,7 +156,7 @@ class Properties(SharedRequest[MeasuredProperties]):
                 known = frozenset.intersection(*(potential.elements for potential in potentials.values()))
                 found.append(self.pairs.dimers().pairs(self.pairs.pairs(known)))
             else:
-                found.append(self.rest.of(name).of(structures))
+                found.append(self.relaxation.of(name).of(structures))
         return found
 
     def _settings(self, potentials: Mapping[str, ep.Potential]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from abc import abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch
 
 from equiprune.commands.options.sharing import Launched, SharingOptions
 from equiprune.commands.request import Request, Result, remarks
-from equiprune.errors import EquipruneError
+from equiprune.commands.threads import threads_of_torch
 from equiprune.files.shared_work import Role, Share, UnfinishedError
 from equiprune.progress import Display, unseen
 from equiprune.training.signals import ENDING
@@ -66,18 +66,16 @@ def _others(request: SharedRequest[Any], count: int) -> Iterator[None]:
     if count == 1:
         yield
         return
-    before = torch.get_num_threads()
-    threads = max(1, before // count)
-    torch.set_num_threads(threads)
+    threads = max(1, torch.get_num_threads() // count)
     started = [_started(request, Launched(Share(rank, count, Role.HELPS), rank), threads) for rank in range(1, count)]
     try:
-        yield
+        with threads_of_torch(threads):
+            yield
         _tell_of_lost(started)
     finally:
         for process in started:
             process.terminate()
             process.join()
-        torch.set_num_threads(before)
 
 
 def _started(request: SharedRequest[Any], place: Launched, threads: int) -> BaseProcess:
@@ -91,8 +89,12 @@ def _take_part(request: SharedRequest[Any], place: Launched, threads: int) -> No
     for number in ENDING:
         signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.SIG_IGN)
     torch.set_num_threads(threads)
-    with suppress(EquipruneError):
+    try:
         request.take_part(place)
+    except UnfinishedError:
+        pass
+    except Exception:  # the first one finds it too, and says it as a command does
+        raise SystemExit(1) from None
 
 
 def _tell_of_lost(processes: list[BaseProcess]) -> None:

@@ -33,6 +33,19 @@ def check_writable(path: Path) -> None:
         raise OutputError(f"'{path}' cannot be written: '{folder}' takes no files ({error.strerror}).") from error
 
 
+KEPT = "What was finished is kept; repeat the command to go on."
+"""Words for long work that could not be written."""
+
+
+@contextmanager
+def writing(path: Path, kept: str = "Nothing was changed.") -> Iterator[None]:
+    """An `OSError` meanwhile becomes an `OutputError` with the path, the reason and what is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"'{path}' could not be written: {reason(error)}. {kept}") from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not.
@@ -46,12 +59,11 @@ def replacing(path: Path) -> Iterator[Path]:
         raise OutputError(f"'{path}' cannot be written ({error.strerror}).") from error
     temporary = holder / path.name
     try:
-        yield temporary
-        if path.is_dir():
-            raise OutputError(f"'{path}' exists and is never overwritten. Choose another output or remove it.")
-        os.replace(temporary, path)
-    except OSError as error:
-        raise OutputError(f"'{path}' could not be written: {reason(error)}. Nothing was changed.") from error
+        with writing(path):
+            yield temporary
+            if path.is_dir():
+                raise OutputError(f"'{path}' exists and is never overwritten. Choose another output or remove it.")
+            os.replace(temporary, path)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 

@@ -31,9 +31,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from equiprune.errors import CheckpointError, EquipruneError, OutputError
-from equiprune.files.atomic import read_json, reason, write_json
-from equiprune.files.settings import VERSION, current, to_json
+from equiprune.errors import EquipruneError
+from equiprune.files.atomic import KEPT, writing
+from equiprune.files.recorded_folder import RecordedFolder
 from equiprune.progress import Progress, silent
 
 MOST_PIECES = 4096
@@ -122,7 +122,7 @@ class SharedWork:
         Raises:
             OutputError: the folder is of other work, is damaged or cannot be written.
         """
-        self._begin()
+        self._recorded.begin()
         count = len(self._pieces)
         seen = [0] * count
         own = range(share.rank % count, count, share.count) if count else range(0)
@@ -192,25 +192,10 @@ class SharedWork:
         return self.folder / f"piece-{number:04d}.jsonl"
 
     @cached_property
-    def _settings(self) -> dict[str, Any]:
+    def _recorded(self) -> RecordedFolder:
         names = hashlib.sha256("\n".join(self.names).encode()).hexdigest()
-        return {**to_json(self.settings), "items": len(self.names), "names_sha256": names}
-
-    def _begin(self) -> None:
-        """Make the folder, or see that it is of this work."""
-        record = self.folder / "work.json"
-        with self._explained():
-            self.folder.mkdir(parents=True, exist_ok=True)
-            if not record.exists():
-                if any(not path.name.startswith(".") for path in self.folder.iterdir()) and not record.exists():
-                    raise self._unusable("holds other files")
-                write_json(record, {"version": VERSION, "settings": self._settings})
-        try:
-            stored = current(read_json(record, "record of shared work")["settings"])
-        except (CheckpointError, KeyError, TypeError, ValueError) as error:
-            raise self._unusable(f"is damaged ({error})") from error
-        if stored != self._settings:
-            raise self._unusable("is work on another model, other data or other settings")
+        settings = {**self.settings, "items": len(self.names), "names_sha256": names}
+        return RecordedFolder(self.folder, settings, "work", "work on another model, other data or other settings")
 
     def _do_piece(self, number: int, work: Callable[[int], Any]) -> Iterator[int]:
         """Do what a piece lacks, unless another process has it; gives how many of its items are done each time."""
@@ -227,7 +212,7 @@ class SharedWork:
             yield done
             for item in items[done:]:
                 line = json.dumps(work(item)).encode() + b"\n"
-                with self._explained():
+                with writing(self.folder, KEPT):
                     while line:
                         line = line[file.write(line) :]
                 done += 1
@@ -238,21 +223,10 @@ class SharedWork:
             lines = self._path(number).read_bytes().splitlines()
             found = [json.loads(line) for line in lines]
         except (OSError, ValueError) as error:
-            raise self._unusable(f"is damaged ({error})") from error
+            raise self._recorded.unusable(f"is damaged ({error})") from error
         if len(found) != len(self._pieces[number]):
-            raise self._unusable("is not complete")
+            raise self._recorded.unusable("is not complete")
         return found
-
-    def _unusable(self, why: str) -> OutputError:
-        return OutputError(f"'{self.folder}' {why}. Remove it to start anew, or repeat the command it belongs to.")
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            kept = "What was finished is kept; repeat the command to go on."
-            raise OutputError(f"'{self.folder}' could not be written: {reason(error)}. {kept}") from error
 
 
 @contextmanager

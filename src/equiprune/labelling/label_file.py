@@ -6,7 +6,6 @@ that is whole and by which settings it came about. Whatever follows what the rec
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 from ase import Atoms
 
 from equiprune.errors import CheckpointError, OutputError, TargetError
-from equiprune.files.atomic import check_writable, read_json, write_json
+from equiprune.files.atomic import KEPT, check_writable, read_json, write_json, writing
 from equiprune.files.settings import VERSION, current, from_text, to_json
 from equiprune.labelling.tally import Tally
 
@@ -159,13 +158,5 @@ class LabelFile:
 
     @contextmanager
     def _explained(self, finished: Written) -> Iterator[None]:
-        try:
+        with writing(self.output) if finished == NOTHING else writing(self.output, KEPT):
             yield
-        except OSError as error:
-            reason = "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
-            kept = (
-                "Nothing was changed."
-                if finished == NOTHING
-                else "What was finished is kept; repeat the command to go on."
-            )
-            raise OutputError(f"'{self.output}' could not be written: {reason}. {kept}") from error

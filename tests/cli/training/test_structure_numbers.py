@@ -168,7 +168,7 @@ def test_products_that_are_not_numbers_name_the_structure() -> None:
     with pytest.raises(StructureError, match=r"^Structure 0 \(.*\): the teacher's Hessian is not finite"):
         list(with_products(teacher, labelled(), Rows(1), numbers=count(1), origins=origins))
     with pytest.raises(StructureError, match=r"^Structure 1 \(.*\): the teacher's Hessian is not finite"):
-        list(with_products(teacher, labelled(), Rows(1), first=1))
+        list(with_products(teacher, labelled(), Rows(1), numbers=count(1)))
 
 
 def test_references_are_estimated_on_some_and_name_the_right_one() -> None:

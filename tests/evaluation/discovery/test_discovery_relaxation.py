@@ -16,10 +16,10 @@ from ase.calculators.emt import EMT
 import equiprune as ep
 from equiprune.errors import OutputError, StructureError, TargetError
 from equiprune.evaluation.discovery import (
+    LEADERBOARD,
     Material,
     Outcome,
     RelaxationFolder,
-    RelaxationRules,
     RelaxationWork,
     Relaxed,
     finished,
@@ -28,7 +28,7 @@ from equiprune.evaluation.discovery import (
 )
 from equiprune.files.shared_work import ALONE, Role, Share, UnfinishedError
 
-RULES = RelaxationRules()
+RULES = LEADERBOARD
 COPPER = bulk("Cu", a=3.5)
 
 
@@ -78,7 +78,7 @@ def test_steps_that_are_used_up_leave_an_energy() -> None:
 
 
 def test_what_is_at_rest_takes_no_step() -> None:
-    rest = relax(COPPER, EMT(), replace(RULES, largest_force=0.03))
+    rest = relax(COPPER, EMT(), replace(RULES, fmax=0.03))
     assert relax(rest.of(COPPER), EMT(), RULES).steps == 0
 
 
@@ -126,21 +126,6 @@ def test_a_record_is_read_as_it_was(found: Relaxed) -> None:
     np.testing.assert_array_equal(again.positions, found.positions)
 
 
-@pytest.mark.parametrize(
-    ("rules", "says"),
-    [
-        ({"largest_force": 0.0}, "`largest_force` 0.0 is not possible"),
-        ({"largest_force": float("nan")}, "`largest_force` nan is not possible"),
-        ({"steps": 0}, "`steps` 0 is not possible"),
-        ({"largest_change": 1.0}, "`largest_change` 1.0 is not possible"),
-        ({"closest": 1.0}, "`closest` 1.0 is not possible"),
-    ],
-)
-def test_rules_that_cannot_be_are_refused(rules: dict[str, Any], says: str) -> None:
-    with pytest.raises(TargetError, match=says):
-        RelaxationRules(**rules)
-
-
 # Many, of one model.
 
 
@@ -160,7 +145,7 @@ def work(
 ) -> RelaxationWork:
     rules = {"steps": 2} | rules
     return RelaxationWork(
-        toy, materials_of(starts), starts, RelaxationRules(**rules), RelaxationFolder(folder / "w", "0" * 64, share)
+        toy, materials_of(starts), starts, replace(RULES, **rules), RelaxationFolder(folder / "w", "0" * 64, share)
     )
 
 
@@ -171,7 +156,7 @@ def test_all_are_relaxed_and_kept(toy: ep.Potential, starts: dict[str, Atoms], t
     assert sum(steps) == 4
     found = once.finish()
     assert list(found) == ["a", "b", "c", "d"]
-    alone = relax(starts["d"], toy.calculator(), RelaxationRules(steps=2))
+    alone = relax(starts["d"], toy.calculator(), replace(RULES, steps=2))
     assert found["d"].to_record() == alone.to_record()
 
 

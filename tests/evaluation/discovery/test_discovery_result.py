@@ -12,13 +12,13 @@ import yaml
 
 import equiprune as ep
 from equiprune.evaluation.discovery import (
+    LEADERBOARD,
     DiscoveryResult,
     Material,
     ModelPredictions,
     ModelRelaxations,
     Outcome,
     Prediction,
-    RelaxationRules,
     Relaxed,
     predictions,
     stability_metrics,
@@ -206,7 +206,7 @@ REQUIRED = {
 
 
 def test_metadata_have_the_public_layout(toy: ep.Potential) -> None:
-    text = metadata_text(RESULT, BAD, toy, RelaxationRules())
+    text = metadata_text(RESULT, BAD, toy, LEADERBOARD)
     value = read_metadata(text)
     assert value.keys() >= REQUIRED
     assert (value["model_key"], value["model_params"]) == ("bad", toy.parameters())
@@ -220,11 +220,11 @@ def test_metadata_have_the_public_layout(toy: ep.Potential) -> None:
 
 
 def test_metadata_say_what_they_are_not_good_for(toy: ep.Potential, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = metadata_text(RESULT, BAD, toy, RelaxationRules())
+    text = metadata_text(RESULT, BAD, toy, LEADERBOARD)
     assert "# NOT FOR THE LEADERBOARD: 4 materials, where the test set has 256,963.\n" in text
     assert "convex hull" not in text
     monkeypatch.setattr("equiprune.evaluation.discovery.submission.WHOLE_SET", 4)
-    assert "NOT FOR" not in metadata_text(RESULT, BAD, toy, RelaxationRules())
+    assert "NOT FOR" not in metadata_text(RESULT, BAD, toy, LEADERBOARD)
     bare = tuple(replace(material, above_hull=None) for material in MATERIALS)
-    text = metadata_text(DiscoveryResult(bare, (GOOD,), 4), GOOD, toy, RelaxationRules())
+    text = metadata_text(DiscoveryResult(bare, (GOOD,), 4), GOOD, toy, LEADERBOARD)
     assert "# NOT FOR THE LEADERBOARD: stable is what forms from its elements; no convex hull was given.\n" in text

@@ -9,6 +9,7 @@ from ase.units import GPa
 from pair_potentials import NEAREST, SPRING, Broken, Wrong, fcc, springs
 
 from equiprune.errors import EquipruneError, TargetError
+from equiprune.evaluation.properties.at_rest import relaxed
 from equiprune.evaluation.properties.bulk import (
     Elasticity,
     EquationOfState,
@@ -18,19 +19,19 @@ from equiprune.evaluation.properties.bulk import (
 )
 from equiprune.evaluation.properties.outcomes import Outcome, UnmeasurableError, Why, outcome
 from equiprune.evaluation.properties.quantity import Model, Property
-from equiprune.evaluation.properties.rest import Rest, relaxed
 from equiprune.evaluation.properties.subjects import Subject
+from equiprune.evaluation.relaxation import RelaxationRules
 
-REST = Rest(fmax=1e-4, optimiser="BFGS")
+RULES = RelaxationRules(fmax=1e-4, optimiser="BFGS")
 C11, C12 = np.sqrt(2) * SPRING / NEAREST / GPa, SPRING / np.sqrt(2) / NEAREST / GPa
 """Elastic constants of fcc with springs between nearest neighbours; C44 is C12 (Cauchy)."""
 BULK = (C11 + 2 * C12) / 3
 
 
-def values(examined: Property, calculator: Any = None, rest: Rest = REST, start: Any = None) -> Outcome:
+def values(examined: Property, calculator: Any = None, rules: RelaxationRules = RULES, start: Any = None) -> Outcome:
     calculator, start = calculator or springs(), fcc(1.01) if start is None else start
     subject = Subject("crystal", start)
-    return outcome(lambda: examined.measure(subject, Model(calculator), lambda: relaxed(start, calculator, rest)))
+    return outcome(lambda: examined.measure(subject, Model(calculator), lambda: relaxed(start, calculator, rules)))
 
 
 def test_a_crystal_comes_to_rest_where_springs_do() -> None:
@@ -51,7 +52,7 @@ def test_an_atom_that_moves_back_is_a_displacement() -> None:
 @pytest.mark.slow
 def test_the_equation_of_state_has_the_bulk_modulus_of_springs() -> None:
     pytest.importorskip("matcalc")
-    found = values(EquationOfState(strain=0.01, rest=REST)).values
+    found = values(EquationOfState(strain=0.01, rules=RULES)).values
     assert found["bulk_modulus"] == pytest.approx(BULK, rel=0.01)
     assert found["volume"] == pytest.approx(NEAREST**3 / np.sqrt(2), rel=1e-4)
 
@@ -59,7 +60,7 @@ def test_the_equation_of_state_has_the_bulk_modulus_of_springs() -> None:
 @pytest.mark.parametrize("moving", [True, False])
 def test_elastic_moduli_are_those_of_springs(moving: bool) -> None:
     pytest.importorskip("matcalc")
-    found = values(Elasticity((-0.001, 0.001), (-0.002, 0.002), moving, REST)).values
+    found = values(Elasticity((-0.001, 0.001), (-0.002, 0.002), moving, RULES)).values
     voigt = (C11 - C12 + 3 * C12) / 5
     reuss = 5 * (C11 - C12) * C12 / (4 * C12 + 3 * (C11 - C12))
     assert found["bulk_modulus"] == pytest.approx(BULK, rel=2e-3)
@@ -68,7 +69,7 @@ def test_elastic_moduli_are_those_of_springs(moving: bool) -> None:
 
 def test_a_crystal_whose_stress_does_not_vanish_is_not_at_rest_though_no_atom_feels_a_force() -> None:
     """Forces on the atoms of fcc vanish by symmetry; matcalc alone would call it converged."""
-    found = values(RelaxedCrystal(), rest=Rest(fmax=1e-4, steps=3))
+    found = values(RelaxedCrystal(), rules=RelaxationRules(fmax=1e-4, steps=3))
     assert found.why is Why.NOT_AT_REST
     assert "not at rest after 3 steps" in found.said
     assert "eV/Angstrom are left, 0.0001 are at rest" in found.said
@@ -87,7 +88,7 @@ def test_a_crystal_whose_stress_does_not_vanish_is_not_at_rest_though_no_atom_fe
     ],
 )
 def test_a_model_that_goes_wrong_is_recorded(examined: Property, calculator: Any, steps: int, why: Why) -> None:
-    assert values(examined, calculator, Rest(steps=steps)).why is why
+    assert values(examined, calculator, RelaxationRules(steps=steps)).why is why
 
 
 def test_an_error_of_a_calculator_is_one_line() -> None:
@@ -111,7 +112,7 @@ def test_points_of_a_scan_that_do_not_come_to_rest_are_no_equation_of_state() ->
     pytest.importorskip("matcalc")
     start = fcc().repeat((2, 1, 1))
     start.positions[0] += [0.05, 0.02, 0]
-    assert values(EquationOfState(rest=Rest(1e-9, steps=2)), start=start).why is Why.NOT_AT_REST
+    assert values(EquationOfState(rules=RelaxationRules(1e-9, steps=2)), start=start).why is Why.NOT_AT_REST
 
 
 @pytest.mark.slow
@@ -119,7 +120,7 @@ def test_deformed_cells_that_do_not_come_to_rest_have_no_elastic_constants() -> 
     pytest.importorskip("matcalc")
     start = fcc().repeat((2, 1, 1))
     start.positions[0] += [0.05, 0.02, 0]
-    assert values(Elasticity(rest=Rest(1e-9, steps=2)), start=start).why is Why.NOT_AT_REST
+    assert values(Elasticity(rules=RelaxationRules(1e-9, steps=2)), start=start).why is Why.NOT_AT_REST
 
 
 def test_flat_energies_are_no_equation_of_state() -> None:
@@ -171,13 +172,13 @@ def test_without_matcalc_the_error_says_what_to_install(monkeypatch: pytest.Monk
         (lambda: EquationOfState(points=6), "an odd number, 5 or more"),
         (lambda: Elasticity(normal=()), "`normal` without a number is not possible"),
         (lambda: Elasticity(shear=(0.0, 0.1)), "`shear` 0.0, 0.1 is not possible"),
-        (lambda: Rest(fmax=0.0), "more than 0, in eV/Angstrom"),
-        (lambda: Rest(fmax=float("nan")), "more than 0, in eV/Angstrom"),
-        (lambda: Rest(steps=0), "`steps` 0 is not possible"),
-        (lambda: Rest(optimiser="FIER"), "Did you mean 'FIRE'"),
-        (lambda: Rest(filter="Frechet"), "There is no filter 'Frechet'"),
-        (lambda: Rest(largest_change=1.0), "more than 1"),
-        (lambda: Rest(closest=1.0), "less than 1"),
+        (lambda: RelaxationRules(fmax=0.0), "more than 0, in eV/Angstrom"),
+        (lambda: RelaxationRules(fmax=float("nan")), "more than 0, in eV/Angstrom"),
+        (lambda: RelaxationRules(steps=0), "`steps` 0 is not possible"),
+        (lambda: RelaxationRules(optimiser="FIER"), "Did you mean 'FIRE'"),
+        (lambda: RelaxationRules(filter="Frechet"), "There is no filter 'Frechet'"),
+        (lambda: RelaxationRules(largest_change=1.0), "more than 1"),
+        (lambda: RelaxationRules(closest=1.0), "less than 1"),
     ],
 )
 def test_impossible_settings_are_refused(made: Any, says: str) -> None:

@@ -18,12 +18,12 @@ from equiprune.evaluation.properties.locality import Locality
 from equiprune.evaluation.properties.measuring import Measuring, measured, model_of
 from equiprune.evaluation.properties.outcomes import Outcome, Why, check_finite, outcome
 from equiprune.evaluation.properties.quantity import Examination, Model, Property, Quantity
-from equiprune.evaluation.properties.rest import Rest
 from equiprune.evaluation.properties.subjects import Subject, named, sampled
+from equiprune.evaluation.relaxation import RelaxationRules
 from equiprune.files.settings import kind
 from equiprune.files.shared_work import ALONE, Share, Shared
 
-REST = Rest(0.005, optimiser="BFGS", largest_change=2.0)
+RULES = RelaxationRules(0.005, optimiser="BFGS", largest_change=2.0)
 
 
 @kind("mass_in_tests")
@@ -58,7 +58,7 @@ def of(models: dict[str, Model], *examined: Property) -> list[Examination]:
 
 
 def run(folder: Path, models: dict[str, Model], *examined: Property, share: Share = ALONE) -> list[Measured]:
-    return measured(models, of(models, *examined), Shared(folder, {"of": "tests"}, share), rest=REST)
+    return measured(models, of(models, *examined), Shared(folder, {"of": "tests"}, share), rules=RULES)
 
 
 def pieces(folder: Path) -> dict[str, bytes]:
@@ -82,7 +82,7 @@ def test_every_model_has_values_of_the_same_structures(tmp_path: Path) -> None:
 def test_two_processes_give_the_same_bytes_as_one(tmp_path: Path) -> None:
     alone, shared = tmp_path / "alone", tmp_path / "shared"
     run(alone, two(), RelaxedCrystal(), Locality())
-    work = Measuring(two(), of(two(), RelaxedCrystal(), Locality()), REST)
+    work = Measuring(two(), of(two(), RelaxedCrystal(), Locality()), RULES)
     folder = Shared(shared, {"of": "tests"})
     left = [0, 1, 2]
 
@@ -129,7 +129,7 @@ def test_a_structure_is_relaxed_once_for_all_its_properties(tmp_path: Path, monk
     counted = []
 
     def counting(atoms: Atoms, *more: Any) -> Any:
-        from equiprune.evaluation.properties.rest import relaxed
+        from equiprune.evaluation.properties.at_rest import relaxed
 
         counted.append(len(atoms))
         return relaxed(atoms, *more)

@@ -20,7 +20,7 @@ from equiprune.evaluation.properties.dimers import Dimers
 from equiprune.evaluation.properties.locality import Locality
 from equiprune.evaluation.properties.phonons import Phonons
 from equiprune.evaluation.properties.quantity import Property
-from equiprune.evaluation.properties.rest import Rest
+from equiprune.evaluation.relaxation import RelaxationRules
 from equiprune.pruning.targets.named import Elements
 
 PropertyName = Literal["relaxation", "eos", "elasticity", "phonons", "locality", "dimers"]
@@ -35,7 +35,7 @@ KNOWN: Mapping[str, type[Property]] = {
 
 @Parameter(name="*", group=panel("Relaxation"))
 @dataclass(frozen=True)
-class RestOptions(Complete):
+class RelaxationRuleOptions(Complete):
     """Rules of relaxations of crystals.
 
     Attributes:
@@ -49,16 +49,16 @@ class RestOptions(Complete):
     optimiser: Literal["BFGS", "BFGSLineSearch", "FIRE", "FIRE2", "LBFGS"] = "FIRE"
 
     def check(self) -> None:
-        self.rest()
+        self.rules()
 
-    def rest(self) -> Rest:
+    def rules(self) -> RelaxationRules:
         """The same as a value of the API."""
-        return Rest(self.fmax, self.steps, self.optimiser)
+        return RelaxationRules(self.fmax, self.steps, self.optimiser)
 
     def of(self, name: PropertyName) -> Property:
         """A property whose crystals come to rest by these rules."""
         made = KNOWN[name]()
-        return replace(made, rest=self.rest()) if isinstance(made, EquationOfState | Elasticity) else made
+        return replace(made, rules=self.rules()) if isinstance(made, EquationOfState | Elasticity) else made
 
 
 @Parameter(name="*", group=panel("Pairs of atoms"))
@@ -113,7 +113,7 @@ class PairOptions(Complete):
 
 NO_PAIRS = PairOptions()
 """Nothing said."""
-USUAL_REST = RestOptions()
+USUAL_RULES = RelaxationRuleOptions()
 """Nothing said."""
 
 

@@ -8,9 +8,9 @@ from equiprune.evaluation.discovery.entries import check_entries, read_entries
 from equiprune.evaluation.discovery.materials import Material, described, read_summary, sampled
 from equiprune.evaluation.discovery.metrics import StabilityMetrics, classified, stability_metrics
 from equiprune.evaluation.discovery.relaxation import (
+    LEADERBOARD,
     Outcome,
     RelaxationFolder,
-    RelaxationRules,
     RelaxationWork,
     Relaxed,
     finished,
@@ -27,6 +27,7 @@ from equiprune.evaluation.discovery.task import (
 )
 
 __all__ = [
+    "LEADERBOARD",
     "DiscoveryResult",
     "Material",
     "ModelPredictions",
@@ -34,7 +35,6 @@ __all__ = [
     "Outcome",
     "Prediction",
     "RelaxationFolder",
-    "RelaxationRules",
     "RelaxationWork",
     "Relaxed",
     "StabilityMetrics",

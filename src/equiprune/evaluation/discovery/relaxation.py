@@ -16,11 +16,10 @@ from ase.calculators.calculator import Calculator
 
 from equiprune.errors import StructureError, TargetError
 from equiprune.evaluation.discovery.materials import Material
-from equiprune.files.settings import kind
+from equiprune.evaluation.relaxation import Ending, RelaxationRules, finite
 from equiprune.files.shared_work import ALONE, Role, Share, SharedWork, UnfinishedError
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
-from equiprune.structures.closeness import too_close
 
 
 class Outcome(Enum):
@@ -46,7 +45,7 @@ class Relaxed:
     energy         ()            eV        of the cell; None without a structure, as the next
     positions      (atoms, 3)    Angstrom
     cell           (3, 3)        Angstrom  rows are the vectors
-    said                                   the error, if one was raised
+    said                                   the same in words, where it is no convergence
     =============  ============  ========  ==================================================
     """
 
@@ -77,57 +76,21 @@ class Relaxed:
         )
 
 
-@kind("discovery_relaxation")
-@dataclass(frozen=True)
-class RelaxationRules:
-    """Rules of a relaxation with FIRE of the positions and the cell (`ase.filters.FrechetCellFilter`).
+LEADERBOARD = RelaxationRules(fmax=0.05, steps=500, largest_change=10.0)
+"""The first two and the optimiser are those of SevenNet-0 and SevenNet-l3i5 on the leaderboard of Matbench Discovery
+(models/sevennet in janosh/matbench-discovery).
+"""
 
-    The first two are those that SevenNet-0 and SevenNet-l3i5 have on the leaderboard of Matbench Discovery
-    (models/sevennet in janosh/matbench-discovery). The others say when a structure is none any more.
-
-    Attributes:
-        largest_force: eV/Angstrom, at which a structure is at rest; also of the cell, as ASE scales it.
-        steps: at most.
-        largest_change: factor by which the volume may grow or shrink.
-        closest: fraction of the sum of two covalent radii that atoms at rest must be apart.
-    """
-
-    largest_force: float = 0.05
-    steps: int = 500
-    largest_change: float = 10.0
-    closest: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.largest_force < float("inf"):
-            raise TargetError(
-                f"`largest_force` {self.largest_force} is not possible: give more than 0, in eV/Angstrom."
-            )
-        if self.steps < 1:
-            raise TargetError(f"`steps` {self.steps} is not possible: give 1 or more.")
-        if not self.largest_change > 1:
-            raise TargetError(f"`largest_change` {self.largest_change} is not possible: give more than 1.")
-        if not 0 <= self.closest < 1:
-            raise TargetError(f"`closest` {self.closest} is not possible: give 0 or more, less than 1.")
-
-    def why_none(self, moving: Atoms, volume: float) -> Outcome | None:
-        """The reason why atoms that have moved are no structure any more; None if they are one.
-
-        ``volume`` is that at the start, Angstrom^3.
-        """
-        if not _finite(moving):
-            return Outcome.NOT_FINITE
-        if moving.cell.volume < volume / self.largest_change:
-            return Outcome.COLLAPSED
-        return Outcome.FLOWN_APART if moving.cell.volume > volume * self.largest_change else None
+_OUTCOMES: Mapping[Ending, Outcome] = {
+    Ending.AT_REST: Outcome.CONVERGED,
+    Ending.NOT_AT_REST: Outcome.UNCONVERGED,
+    Ending.COLLAPSED: Outcome.COLLAPSED,
+    Ending.FLOWN_APART: Outcome.FLOWN_APART,
+    Ending.NOT_FINITE: Outcome.NOT_FINITE,
+}
 
 
-def _finite(moving: Atoms) -> bool:
-    """True if atoms are somewhere, and what their calculator has said of them last are numbers."""
-    said = [moving.calc.results[name] for name in ("energy", "forces", "stress") if name in moving.calc.results]
-    return all(np.isfinite(values).all() for values in (moving.positions, moving.cell.array, *said))
-
-
-def relax(start: Atoms, calculator: Calculator, rules: RelaxationRules) -> Relaxed:
+def relax(start: Atoms, calculator: Calculator, rules: RelaxationRules = LEADERBOARD) -> Relaxed:
     """Relax the positions and the cell of a crystal.
 
     Args:
@@ -137,31 +100,24 @@ def relax(start: Atoms, calculator: Calculator, rules: RelaxationRules) -> Relax
 
     >>> from ase.build import bulk
     >>> from ase.calculators.emt import EMT
-    >>> found = relax(bulk("Cu", a=3.5), EMT(), RelaxationRules())
+    >>> found = relax(bulk("Cu", a=3.5), EMT())
     >>> found.outcome.value, round(float(np.linalg.det(found.cell)), 1)
     ('converged', 11.6)
     """
-    from ase.filters import FrechetCellFilter  # slow to import, and only needed here
-    from ase.optimize import FIRE
-
     moving = Atoms(numbers=start.numbers, positions=start.positions, cell=start.cell, pbc=start.pbc)
     moving.calc = calculator
-    motion = FIRE(FrechetCellFilter(moving), logfile=None)
-    at_rest = False
+    motion = rules.motion(moving)
     try:
-        for converged in motion.irun(rules.largest_force, steps=rules.steps):
-            at_rest = bool(converged)
-            if why := rules.why_none(moving, start.cell.volume):
-                return Relaxed(why, motion.nsteps)
-        if too_close(moving, rules.closest):
-            return Relaxed(Outcome.COLLAPSED, motion.nsteps)
+        ended = rules.followed(motion, start.cell.volume)
+        outcome = _OUTCOMES[ended.ending]
+        if outcome not in (Outcome.CONVERGED, Outcome.UNCONVERGED):
+            return Relaxed(outcome, motion.nsteps, said=ended.said)
         energy = float(moving.get_potential_energy())
     except (MemoryError, torch.OutOfMemoryError):
         raise  # the machine's fault, not the model's
     except Exception as error:  # every calculator fails in its own way
-        outcome = Outcome.FAILED if _finite(moving) else Outcome.NOT_FINITE
+        outcome = Outcome.FAILED if finite(moving) else Outcome.NOT_FINITE
         return Relaxed(outcome, motion.nsteps, said=f"{type(error).__name__}: {error}")
-    outcome = Outcome.CONVERGED if at_rest else Outcome.UNCONVERGED
     return Relaxed(outcome, motion.nsteps, energy, moving.positions, moving.cell.array)
 
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from equiprune.evaluation.discovery.metrics import UNITS
-from equiprune.evaluation.discovery.relaxation import Outcome, RelaxationRules
+from equiprune.evaluation.discovery.relaxation import Outcome
 from equiprune.evaluation.discovery.result import DiscoveryResult, ModelPredictions
+from equiprune.evaluation.relaxation import RelaxationRules
 from equiprune.files.atomic import replacing
 from equiprune.potentials.potential import Potential
 
@@ -92,10 +93,10 @@ def metadata(
         "model_params": potential.parameters(),
         "n_estimators": 1,
         "hyperparams": {
-            "max_force": rules.largest_force,
+            "max_force": rules.fmax,
             "max_steps": rules.steps,
-            "ase_optimizer": "FIRE",
-            "cell_filter": "FrechetCellFilter",
+            "ase_optimizer": rules.optimiser,
+            "cell_filter": rules.filter,
             "graph_construction_radius": float(potential.architecture.cutoff),
             "max_neighbors": potential.architecture.max_neighbors or "missing",
         },

@@ -15,7 +15,7 @@ import torch
 from ase import Atoms
 
 from equiprune.adapters.precision import dtype_name
-from equiprune.errors import CheckpointError, OutputError, StructureError
+from equiprune.errors import StructureError
 from equiprune.evaluation.dynamics.engines import AseEngine, Engine
 from equiprune.evaluation.dynamics.figure import plot_dynamics
 from equiprune.evaluation.dynamics.measured import DynamicsAnalysis, Measuring, ModelDynamics
@@ -23,14 +23,12 @@ from equiprune.evaluation.dynamics.protocol import DynamicsProtocol
 from equiprune.evaluation.dynamics.run import Run
 from equiprune.evaluation.dynamics.tables import compared
 from equiprune.evaluation.dynamics.trajectory import TrajectoryFiles
-from equiprune.files.atomic import check_writable, holding, make_folder, read_json, write_json
-from equiprune.files.settings import VERSION, current, to_json
+from equiprune.files.atomic import check_writable, holding, write_json
+from equiprune.files.recorded_folder import RecordedFolder
 from equiprune.labelling.unlabelled import without_labels
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 from equiprune.structures.sequences import Origin
-
-_RECORD = "settings.json"
 
 
 def molecular_dynamics(
@@ -112,27 +110,14 @@ class _Simulation:
 
     def begin(self, models: Mapping[str, Potential]) -> None:
         """Make the folder, or see that what is in it is of the same dynamics."""
-        settings = to_json(
-            {
-                "protocol": self.protocol,
-                "engine": self.engine.name,
-                "structure_sha256": _fingerprint(self.start),
-                "models": [[name, *_described(potential)] for name, potential in models.items()],
-            }
-        )
-        record = self.folder / _RECORD
-        if not record.exists():
-            make_folder(self.folder, "the folder of dynamics")
-            if any(not path.name.startswith(".") for path in self.folder.iterdir()):
-                raise self._unusable("holds other files")
-            write_json(record, {"version": VERSION, "settings": settings})
-            return
-        try:
-            stored = current(read_json(record, "record of dynamics")["settings"])
-        except (CheckpointError, KeyError, TypeError, ValueError) as error:
-            raise self._unusable(f"is damaged ({error})") from error
-        if stored != settings:
-            raise self._unusable("is dynamics of other models, another structure or another protocol")
+        settings = {
+            "protocol": self.protocol,
+            "engine": self.engine.name,
+            "structure_sha256": _fingerprint(self.start),
+            "models": [[name, *_described(potential)] for name, potential in models.items()],
+        }
+        other = "dynamics of other models, another structure or another protocol"
+        RecordedFolder(self.folder, settings, "settings", other).begin()
 
     def of(
         self, number: int, name: str, potential: Potential, measuring: Measuring, progress: Progress
@@ -148,9 +133,6 @@ class _Simulation:
             "threads": torch.get_num_threads(),
         }
         return measuring.of(name, files, saved, conditions)
-
-    def _unusable(self, why: str) -> OutputError:
-        return OutputError(f"'{self.folder}' {why}. Remove it to start anew, or repeat the command it belongs to.")
 
 
 def _described(potential: Potential) -> Sequence[Any]:

@@ -8,8 +8,7 @@ interrupted, and is cut off.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from ase import Atoms
 from equiprune.errors import CheckpointError, OutputError
 from equiprune.evaluation.dynamics.crashes import Crash
 from equiprune.evaluation.dynamics.protocol import Hidden
-from equiprune.files.atomic import make_folder, read_json, reason, write_json
+from equiprune.files.atomic import KEPT, make_folder, read_json, write_json, writing
 
 FRAMES, STEPS, RECORD, LAST = "frames.extxyz", "steps.csv", "state.json", "last_good.extxyz"
 
@@ -158,7 +157,7 @@ class TrajectoryFiles:
             OutputError: they cannot be written.
         """
         make_folder(self.folder, "the folder of dynamics")
-        with self._explained():
+        with writing(self.folder, KEPT):
             frames, steps = self._data
             frames.write_bytes(b"")
             steps.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
@@ -173,7 +172,7 @@ class TrajectoryFiles:
         import ase.io  # slow to import, and only needed here
 
         frames, steps = self._data
-        with self._explained():
+        with writing(self.folder, KEPT):
             if part.frames:
                 ase.io.write(frames, part.frames, format="extxyz", append=True)
             with steps.open("a", encoding="utf-8") as file:
@@ -185,7 +184,7 @@ class TrajectoryFiles:
         """Write the last atoms that were sound."""
         import ase.io
 
-        with self._explained():
+        with writing(self.folder, KEPT):
             ase.io.write(self.folder / LAST, atoms, format="extxyz")
 
     def frames(self) -> list[Atoms]:
@@ -220,14 +219,6 @@ class TrajectoryFiles:
         }
         write_json(self.folder / RECORD, record)
         return saved
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            kept = "What was finished is kept; repeat the command to go on."
-            raise OutputError(f"'{self.folder}' could not be written: {reason(error)}. {kept}") from error
 
 
 def _line(row: Sequence[float | None]) -> str:

@@ -2,7 +2,7 @@
 
 Volumes are scanned and cells deformed by matcalc (https://github.com/materialyzeai/matcalc), whose fits are those of
 pymatgen. Read in version 0.7, it leaves three things unsaid, which are said here: whether each point of a scan and each
-deformed cell came to rest (`Rest.optimiser_from` raises), whether the fit of an equation of state is good and has its
+deformed cell came to rest (`optimiser_at_rest` raises), whether the fit of an equation of state is good and has its
 minimum within the scan, and whether the elastic constants are those of a stable crystal (Born's conditions). Its own
 warning about the fit of elastic constants is switched off: it averages over stresses that vanish by symmetry, and warns
 of perfect cubic crystals.
@@ -19,13 +19,14 @@ import numpy as np
 from ase import Atoms
 
 from equiprune.errors import EquipruneError, TargetError
+from equiprune.evaluation.properties.at_rest import optimiser_at_rest
 from equiprune.evaluation.properties.outcomes import UnmeasurableError, Values, Why
 from equiprune.evaluation.properties.quantity import Model, Property, Quantity, Relaxed
-from equiprune.evaluation.properties.rest import Rest
 from equiprune.evaluation.properties.subjects import Subject
+from equiprune.evaluation.relaxation import RelaxationRules
 from equiprune.files.settings import kind
 
-REST = Rest()
+RULES = RelaxationRules()
 """Rules of relaxations, unless others are given."""
 
 _WORST_FIT = 1e-3
@@ -50,8 +51,8 @@ class RelaxedCrystal(Property):
         Quantity("steps", "steps", ""),
     )
 
-    def measure(self, subject: Subject, model: Model, rest: Callable[[], Relaxed]) -> Values:
-        found, start = rest(), subject.atoms
+    def measure(self, subject: Subject, model: Model, at_rest: Callable[[], Relaxed]) -> Values:
+        found, start = at_rest(), subject.atoms
         volume = found.atoms.cell.volume
         return {
             "energy": 1e3 * found.energy / len(start),
@@ -86,7 +87,7 @@ class EquationOfState(Property):
     Attributes:
         strain: largest change of lengths, of 1; 0.03 is 9 % of the volume.
         points: volumes, an odd number.
-        rest: rules of relaxations.
+        rules: of relaxations.
     """
 
     name: ClassVar[str] = "eos"
@@ -97,7 +98,7 @@ class EquationOfState(Property):
 
     strain: float = 0.03
     points: int = 7
-    rest: Rest = REST
+    rules: RelaxationRules = RULES
 
     def __post_init__(self) -> None:
         _check_strains("strain", (self.strain,))
@@ -107,14 +108,14 @@ class EquationOfState(Property):
     def check_installed(self) -> None:
         _matcalc()
 
-    def measure(self, subject: Subject, model: Model, rest: Callable[[], Relaxed]) -> Values:
-        start = rest().atoms
+    def measure(self, subject: Subject, model: Model, at_rest: Callable[[], Relaxed]) -> Values:
+        start = at_rest().atoms
         found = _matcalc().EOSCalc(
             model.calculator,
             relax_structure=False,
             max_abs_strain=self.strain,
             n_points=self.points,
-            **_how(self.rest, start.cell.volume),
+            **_how(self.rules, start.cell.volume),
             r2_min=-np.inf,
         )
         with _fitting():
@@ -162,7 +163,7 @@ class Elasticity(Property):
         normal: strains along an axis, of 1.
         shear: strains across, of 1.
         moving: relax the atoms in deformed cells, as in an experiment; else they are strained with the cell.
-        rest: rules of relaxations.
+        rules: of relaxations.
     """
 
     name: ClassVar[str] = "elasticity"
@@ -174,7 +175,7 @@ class Elasticity(Property):
     normal: tuple[float, ...] = (-0.01, 0.01)
     shear: tuple[float, ...] = (-0.03, 0.03)
     moving: bool = True
-    rest: Rest = REST
+    rules: RelaxationRules = RULES
 
     def __post_init__(self) -> None:
         _check_strains("normal", self.normal)
@@ -183,15 +184,15 @@ class Elasticity(Property):
     def check_installed(self) -> None:
         _matcalc()
 
-    def measure(self, subject: Subject, model: Model, rest: Callable[[], Relaxed]) -> Values:
-        start = rest().atoms
+    def measure(self, subject: Subject, model: Model, at_rest: Callable[[], Relaxed]) -> Values:
+        start = at_rest().atoms
         found = _matcalc().ElasticityCalc(
             model.calculator,
             norm_strains=self.normal,
             shear_strains=self.shear,
             relax_structure=False,
             relax_deformed_structures=self.moving,
-            relax_calc_kwargs=_how(self.rest, start.cell.volume),
+            relax_calc_kwargs=_how(self.rules, start.cell.volume),
             units_GPa=True,
             r2_min=-np.inf,
         )
@@ -228,9 +229,9 @@ def _check_strains(name: str, strains: tuple[float, ...]) -> None:
         )
 
 
-def _how(rest: Rest, volume: float) -> Mapping[str, Any]:
+def _how(rules: RelaxationRules, volume: float) -> Mapping[str, Any]:
     """Rules of relaxations as matcalc takes them."""
-    return {"optimizer": rest.optimiser_from(volume), "fmax": rest.fmax, "max_steps": rest.steps}
+    return {"optimizer": optimiser_at_rest(rules, volume), "fmax": rules.fmax, "max_steps": rules.steps}
 
 
 def _matcalc() -> Any:

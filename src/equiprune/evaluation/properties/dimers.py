@@ -104,7 +104,7 @@ class Dimers(Property):
             references["force"] = _milli(curve.forces)
         return Subject(name, atoms, references, tuple(curve.distances.tolist()))
 
-    def measure(self, subject: Subject, model: Model, rest: Callable[[], Relaxed]) -> Values:
+    def measure(self, subject: Subject, model: Model, at_rest: Callable[[], Relaxed]) -> Values:
         z = int(subject.atoms.numbers[0])
         grid = np.linspace(*self.span(z), self.points)
         energies, forces = pair_curve(z, grid, model.calculator)

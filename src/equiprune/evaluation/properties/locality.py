@@ -56,7 +56,7 @@ class Locality(Property):
         if not 0 < self.chain < inf:
             raise TargetError(f"`chain` {self.chain} is not possible: give more than 0 Angstrom.")
 
-    def measure(self, subject: Subject, model: Model, rest: Callable[[], Relaxed]) -> Values:
+    def measure(self, subject: Subject, model: Model, at_rest: Callable[[], Relaxed]) -> Values:
         atoms, calculator = subject.atoms, model.calculator
         additivity, felt = _across(atoms, self.gap * model.cutoff, calculator)
         return {

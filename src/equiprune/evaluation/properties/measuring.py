@@ -16,11 +16,12 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.errors import TargetError
+from equiprune.evaluation.properties.at_rest import relaxed
 from equiprune.evaluation.properties.comparison import Measured
 from equiprune.evaluation.properties.outcomes import Outcome, UnmeasurableError, Values, Why, outcome
 from equiprune.evaluation.properties.quantity import Examination, Model, Relaxed
-from equiprune.evaluation.properties.rest import Rest, relaxed
 from equiprune.evaluation.properties.subjects import Subject
+from equiprune.evaluation.relaxation import RelaxationRules
 from equiprune.files.shared_work import Shared, SharedWork
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
@@ -32,7 +33,7 @@ def properties(
     examinations: Sequence[Examination],
     shared: Shared,
     *,
-    rest: Rest | None = None,
+    rules: RelaxationRules | None = None,
     progress: Progress = silent,
 ) -> list[Measured]:
     """Measure properties with several models, each of the same structures.
@@ -41,7 +42,7 @@ def properties(
         potentials: by name; the first is what others are compared with.
         examinations: properties, and the structures of each.
         shared: a folder that keeps the values, what else they depend on, and this process among others.
-        rest: rules of the relaxation that properties of crystals begin with.
+        rules: of the relaxation that properties of crystals begin with.
         progress: called with the number of values that are done.
 
     Raises:
@@ -51,7 +52,7 @@ def properties(
         UnfinishedError: another process gives the result.
     """
     models = {name: model_of(potential) for name, potential in potentials.items()}
-    return measured(models, examinations, shared, rest=rest, progress=progress)
+    return measured(models, examinations, shared, rules=rules, progress=progress)
 
 
 def model_of(potential: Potential) -> Model:
@@ -64,12 +65,12 @@ def measured(
     examinations: Sequence[Examination],
     shared: Shared,
     *,
-    rest: Rest | None = None,
+    rules: RelaxationRules | None = None,
     progress: Progress = silent,
 ) -> list[Measured]:
     """The same of any calculators of ASE's interface; raises as `properties`."""
     check_possible(models, examinations)
-    work = Measuring(models, examinations, rest or Rest())
+    work = Measuring(models, examinations, rules or RelaxationRules())
     records = work.of(shared).finish(work.record, shared.share, progress)
     found: dict[tuple[int, int, str], Outcome] = {
         (item.examination, item.subject, item.model): Outcome.from_record(record)
@@ -111,12 +112,12 @@ class Measuring:
     Attributes:
         models: by name.
         examinations: properties and their structures.
-        rest: rules of the relaxation that comes first.
+        rules: of the relaxation that comes first.
     """
 
     models: Mapping[str, Model]
     examinations: Sequence[Examination]
-    rest: Rest
+    rules: RelaxationRules
 
     @cached_property
     def items(self) -> list[Item]:
@@ -134,7 +135,7 @@ class Measuring:
         """The work, in a folder."""
         names = [f"{item.model} | {self._name(item)} | {self._subject(item).name}" for item in self.items]
         digest = hashlib.sha256("".join(self._subject(item).digest for item in self.items).encode()).hexdigest()
-        chosen = {"properties": [each.examined for each in self.examinations], "rest": self.rest}
+        chosen = {"properties": [each.examined for each in self.examinations], "rules": self.rules}
         settings = {**shared.settings, **chosen, "subjects_sha256": digest}
         return SharedWork(shared.folder, settings, names, [len(self._subject(item).atoms) for item in self.items])
 
@@ -151,7 +152,7 @@ class Measuring:
 
     @cached_property
     def _relaxations(self) -> Relaxations:
-        return Relaxations(self.models, self.rest)
+        return Relaxations(self.models, self.rules)
 
     def _subject(self, item: Item) -> Subject:
         return self.examinations[item.examination].subjects[item.subject]
@@ -163,8 +164,8 @@ class Measuring:
 class Relaxations:
     """Relaxations, the last of which is kept: properties of one structure, one after another, begin with the same."""
 
-    def __init__(self, models: Mapping[str, Model], rest: Rest) -> None:
-        self._models, self._rest = models, rest
+    def __init__(self, models: Mapping[str, Model], rules: RelaxationRules) -> None:
+        self._models, self._rules = models, rules
         self._last: tuple[tuple[str, int], Relaxed | UnmeasurableError] | None = None
 
     def of(self, model: str, atoms: Atoms) -> Relaxed:
@@ -178,7 +179,7 @@ class Relaxations:
 
     def _relaxed(self, model: str, atoms: Atoms) -> Relaxed | UnmeasurableError:
         try:
-            return relaxed(atoms, self._models[model].calculator, self._rest)
+            return relaxed(atoms, self._models[model].calculator, self._rules)
         except UnmeasurableError as error:
             return error
 

@@ -77,8 +77,8 @@ class Phonons(Property):
     def check_installed(self) -> None:
         _phonopy()
 
-    def measure(self, subject: Subject, model: Model, rest: Callable[[], Relaxed]) -> Values:
-        frequencies = self.frequencies(rest().atoms, model.calculator)
+    def measure(self, subject: Subject, model: Model, at_rest: Callable[[], Relaxed]) -> Values:
+        frequencies = self.frequencies(at_rest().atoms, model.calculator)
         imaginary = frequencies < -self.tolerance
         values: dict[str, Any] = {
             "frequencies": frequencies.ravel().round(6).tolist(),

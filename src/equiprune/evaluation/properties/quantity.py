@@ -76,13 +76,13 @@ class Property(ABC):
         """Raise `EquipruneError` saying what to install, if a package is missing."""
 
     @abstractmethod
-    def measure(self, subject: Subject, model: Model, rest: Callable[[], Relaxed]) -> Values:
+    def measure(self, subject: Subject, model: Model, at_rest: Callable[[], Relaxed]) -> Values:
         """The values of a structure with a model.
 
         Args:
             subject: the structure.
             model: the model.
-            rest: the structure relaxed with the model, once it is asked for.
+            at_rest: the structure relaxed with the model, once it is asked for.
 
         Raises:
             UnmeasurableError: there are none, and why.
