@@ -63,6 +63,7 @@ from equiprune.pruning.targets import (
     RadialBasis,
     RadialWidth,
 )
+from equiprune.report.report import write_report
 from equiprune.searching.budget import Budget, Cost
 from equiprune.searching.found import Found
 from equiprune.searching.rounds import Effort
@@ -220,4 +221,5 @@ __all__ = [
     "train",
     "visited",
     "with_products",
+    "write_report",
 ]

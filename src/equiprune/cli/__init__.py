@@ -59,6 +59,7 @@ COMMANDS: Mapping[str, str] = {
     "stability": (
         "Did training change what matters? Rank correlation and overlap of Taylor importance before and after."
     ),
+    "report": "Write one page about a run: what was gained, what it cost, what was checked. It needs no network.",
     "demo": (
         "The main job on a real model that comes with pip install: calibrate, prune, certify, evaluate, time, save."
     ),

@@ -21,10 +21,11 @@ from equiprune.commands.compress import Compress, anywhere
 from equiprune.commands.options.values import Switch
 from equiprune.commands.wiring import Requests
 from equiprune.files.atomic import make_folder, replacing, set_aside, spare, write_text
+from equiprune.report.report import report_page
 from equiprune.structures.reading import fingerprint
 
 DRY_RUN = Annotated[Switch, Parameter(help="only print the commands of the stages, and which would be skipped.")]
-RECIPE, REPORT, MODEL = "recipe.yaml", "report.md", "model"
+RECIPE, REPORT, PAGE, MODEL = "recipe.yaml", "report.md", "report.html", "model"
 _MISSED = 0.95
 """Speed over the one that was asked for, below which the result has missed its budget."""
 _ERRORS = {
@@ -62,6 +63,7 @@ def compress_command(app: App, requests: Requests) -> Callable[..., int]:
                 _measure_again(calls)
             page = "\n".join(report_lines(asked, results, missed))
             write_text(asked.output / REPORT, page + "\n")
+            write_text(asked.output / PAGE, report_page(asked.output))
         show_json(_document(asked, results, missed)) if json else show(page)
         return int(bool(missed))
 
@@ -161,6 +163,7 @@ def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str
     yield ""
     yield f"Certificate: **{'passed' if results['certify']['passed'] else 'FAILED'}**, see `certify/certificate.md`."
     yield "All candidates: `search/search.json`, and as a picture `search/front.png`. The stages: `recipe.yaml`."
+    yield f"All of this with figures, for a browser: `{PAGE}`."
     yield ""
     yield "```python"
     yield "import equiprune as ep"

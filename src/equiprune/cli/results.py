@@ -27,6 +27,7 @@ from equiprune.commands.options.values import Switch
 from equiprune.commands.properties import MeasuredProperties
 from equiprune.commands.prune import Pruned
 from equiprune.commands.repair import Repaired
+from equiprune.commands.report import Reported
 from equiprune.commands.search import Searched
 from equiprune.commands.stability import Compared
 from equiprune.commands.train import Trained
@@ -244,6 +245,11 @@ def measured(made: MeasuredProperties) -> None:
     show(f"Written: {made.written}")
 
 
+def reported(made: Reported) -> None:
+    """The page."""
+    show(f"Written: {made.path}")
+
+
 def exported(made: Exported) -> None:
     """The files."""
     show(_written(made.files))
@@ -270,5 +276,6 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Crystals: started,
     commands.Train: trained,
     commands.Stability: compared,
+    commands.Report: reported,
 }
 """The function that shows the result of each command."""

@@ -48,6 +48,7 @@ from equiprune.commands.options.theory import TheoryOptions
 from equiprune.commands.properties import Properties
 from equiprune.commands.prune import Prune
 from equiprune.commands.repair import Repair
+from equiprune.commands.report import Report
 from equiprune.commands.request import Request, Result
 from equiprune.commands.search import Search
 from equiprune.commands.stability import Stability
@@ -84,6 +85,7 @@ __all__ = [
     "RelaxationOptions",
     "RelaxationRuleOptions",
     "Repair",
+    "Report",
     "Request",
     "Result",
     "SampleOptions",

@@ -20,12 +20,15 @@ from equiprune.commands.options.targets import NO_SHAPE, ShapeOptions
 from equiprune.commands.options.values import Complete, Model, NotNegative, Output, Patterns, Positive
 from equiprune.commands.request import remarks
 from equiprune.errors import StructureError
+from equiprune.evaluation.accuracy import check_some_labels
 from equiprune.pruning.parent_view import FEWEST
 from equiprune.searching.budget import Budget
-from equiprune.structures.reading import open_structures
+from equiprune.structures.reading import open_structures, read_structures
 
 _CALIBRATED = 200
 """Structures that importance is the mean over."""
+_PARITY = "300"
+"""Structures of the parity plots of a report."""
 _SHARED = ("preset", "batch_size", "learning_rate")
 """Keys of a recipe of training that brief training has, too."""
 
@@ -88,6 +91,8 @@ class Compress(Complete):
                 f"{len(numbers)} structures with {self.copies} copies of each are too few: {FEWEST} are needed. Give "
                 "more structures, or more `copies`."
             )
+        if self.test is not None:
+            check_some_labels(read_structures(self.test))  # used hours later
         if self.target.elements is None:
             _remark_elements(set().union(*numbers), checkpoint.architecture.elements)
         return list(self._stages(isinstance(adapter, HasLinearMaps), len(numbers)))
@@ -108,7 +113,7 @@ class Compress(Complete):
         yield {"certify": {"model": "train", "parent": "parent", **alone}}
         models = ["parent", "train", *map(anywhere, self.beside or [])]
         if self.test is not None:
-            compared: Settings = {"models": models, "data": str(self.test.absolute())}
+            compared: Settings = {"models": models, "data": str(self.test.absolute()), "parity": _PARITY}
             yield {"evaluate": {**compared, **common}}
         timed: Settings = {"models": models, "data": "label", "atoms": str(timed_atoms(self.timed_atoms, self.device))}
         yield {"benchmark": {**timed, **common}}

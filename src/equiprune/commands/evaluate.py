@@ -48,6 +48,7 @@ class Evaluate(SharedRequest[Evaluated]):
         dtype: precision of the models.
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
+        parity: also give labels and predictions of so many structures, for the parity plots of a report.
         work: folder that keeps what is finished until all is: interrupted, the same command goes on. Processes of a
             launcher need it.
     """
@@ -59,6 +60,7 @@ class Evaluate(SharedRequest[Evaluated]):
     device: Device = "cpu"
     limit: Positive | None = None
     batch_atoms: Positive = 256
+    parity: Positive | None = None
     work: Annotated[Path | None, Mark.UNRECORDED] = None
     sharing: SharingOptions = BY_ITSELF
     labels: LabelOptions = NO_KEYS
@@ -89,19 +91,23 @@ class Evaluate(SharedRequest[Evaluated]):
         keys.check(islice(ep.read_structures(self.data), self.limit))
         structures = map(keys.on, islice(ep.read_structures(self.data), self.limit))
         with display(Task("evaluate", self.limit)) as [step]:
-            return ep.evaluate(potentials, structures, batch_atoms=self.batch_atoms, progress=step)
+            return ep.evaluate(potentials, structures, **self._how, progress=step)
 
     def _together(
         self, folder: Path, share: Share, potentials: Mapping[str, ep.Potential], display: Display
     ) -> list[ep.Accuracy]:
         """The same with other processes, or from where it was interrupted."""
         structures = self.labels.keys.on_all(ep.open_structures(self.data)[: self.limit])
-        shared, how = Shared(folder, self._settings(potentials), share), {"batch_atoms": self.batch_atoms}
+        shared = Shared(folder, self._settings(potentials), share)
         with resumable(folder), display(Task("evaluate", len(structures))) as [step]:
-            return evaluate_shared(potentials, structures, shared, **how, progress=step)
+            return evaluate_shared(potentials, structures, shared, **self._how, progress=step)
+
+    @property
+    def _how(self) -> dict[str, int]:
+        return {"batch_atoms": self.batch_atoms, "parity": self.parity or 0}
 
     def _settings(self, potentials: Mapping[str, ep.Potential]) -> dict[str, Any]:
         """Everything that the errors depend on."""
         models = {name: [potential.checkpoint.sha256, potential.head] for name, potential in potentials.items()}
-        how = {"dtype": self.dtype, "limit": self.limit, "batch_atoms": self.batch_atoms}
+        how = {"dtype": self.dtype, "limit": self.limit, **self._how}
         return {"models": models, "data_sha256": fingerprint(self.data), "labels": asdict(self.labels), **how}

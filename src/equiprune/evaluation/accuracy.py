@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.errors import StructureError
+from equiprune.evaluation.parity import ParitySample
 from equiprune.files.shared_work import Shared
 from equiprune.potentials.potential import Potential, Prediction
 from equiprune.progress import Progress, silent
@@ -26,6 +27,11 @@ QUANTITIES = {"energy": "meV/atom", "forces": "meV/Angstrom", "stress": "meV/Ang
 """Quantities that are compared, and the units of their errors."""
 
 _MILLI = 1000.0
+
+_UNLABELLED = (
+    "None of {} structures has an energy, forces or stress label to compare with. Label them (as ASE calculator "
+    "results, or REF_energy, REF_forces, REF_stress)."
+)
 
 _RIGHT_ENERGY, _RIGHT_FORCE = 0.02, 0.03
 """eV and eV/Angstrom within which the Open Catalyst project counts a structure as right (EFwT, arXiv:2010.09990)."""
@@ -62,6 +68,9 @@ Group = tuple[str, str]
 """(kind, name): ``("all", "")``, ``("element", "O")``, ``("config_type", "bulk")``."""
 
 
+_NO_SAMPLE = ParitySample(0, {})
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Errors of one model on one data set.
@@ -72,6 +81,7 @@ class Accuracy:
         missing: structures without a label, by quantity.
         sums: (quantity, group) to sums, in eV, eV/Angstrom, eV/Angstrom^3.
         labels: where the labels come from.
+        sample: labels and predictions of some structures, where they were asked for.
     """
 
     model: str
@@ -79,6 +89,7 @@ class Accuracy:
     missing: Mapping[str, int]
     sums: Mapping[tuple[str, Group], ErrorSums] = field(default_factory=dict)
     labels: LabelCounts = field(default_factory=LabelCounts)
+    sample: ParitySample = _NO_SAMPLE
 
     def mae(self, quantity: str, group: Group = ("all", "")) -> float | None:
         """In meV/atom, meV/Angstrom or meV/Angstrom^3; None without labels."""
@@ -102,33 +113,36 @@ class Accuracy:
         sums = dict(self.sums)
         for key, found in other.sums.items():
             sums[key] = sums[key] + found if key in sums else found
-        return Accuracy(self.model, self.structures + other.structures, missing, sums, self.labels + other.labels)
+        labels, sample = self.labels + other.labels, self.sample + other.sample
+        return Accuracy(self.model, self.structures + other.structures, missing, sums, labels, sample)
 
     def to_record(self) -> dict[str, Any]:
         """Everything as JSON, so that it can be added to others; `from_record` reads it."""
         sums = [[quantity, *group, *astuple(found)] for (quantity, group), found in self.sums.items()]
         labels = [[*source, number] for source, number in self.labels.found.items()]
-        return {"structures": self.structures, "missing": dict(self.missing), "sums": sums, "labels": labels}
+        counts = {"structures": self.structures, "missing": dict(self.missing)}
+        return {**counts, "sums": sums, "labels": labels, "sample": self.sample.to_record()}
 
     @classmethod
     def from_record(cls, model: str, record: Mapping[str, Any]) -> Accuracy:
         """The errors of a model that `to_record` wrote."""
         sums = {(quantity, (kind, name)): ErrorSums(*found) for quantity, kind, name, *found in record["sums"]}
         labels = LabelCounts(record["structures"], {(name, source): n for name, source, n in record["labels"]})
-        return cls(model, record["structures"], record["missing"], sums, labels)
+        sample = ParitySample.from_record(record["sample"])
+        return cls(model, record["structures"], record["missing"], sums, labels, sample)
 
     def to_json(self) -> dict[str, Any]:
         """Errors and what they are of.
 
         ``energy_mae`` (meV/atom), ``forces_mae`` (meV/Angstrom), ``stress_mae`` (meV/Angstrom^3), RMSE, ``efwt``,
-        groups.
+        groups, and ``parity`` (eV/atom, eV/Angstrom) where a sample was asked for.
         """
         value: dict[str, Any] = {"model": self.model, "structures": self.structures, "missing": dict(self.missing)}
         value |= self._group(("all", "")) | {"efwt": self.efwt}
         for kind in ("element", "config_type"):
             names = sorted({group[1] for _, group in self.sums if group[0] == kind})
             value[f"by_{kind}"] = {name: self._group((kind, name)) for name in names}
-        return value
+        return value | ({"parity": self.sample.pairs()} if self.sample.size else {})
 
     def _group(self, group: Group) -> dict[str, float | None]:
         errors: dict[str, float | None] = {}
@@ -148,16 +162,24 @@ def evaluate(
     structures: Iterable[Atoms],
     *,
     batch_atoms: int = 256,
+    parity: int = 0,
     progress: Progress = silent,
 ) -> list[Accuracy]:
     """Errors of several models on the same labelled structures, read once.
 
+    Args:
+        potentials: by the names that results have.
+        structures: with labels.
+        batch_atoms: atoms evaluated at once.
+        parity: structures of which labels and predictions are kept for parity plots.
+        progress: called with numbers of structures.
+
     Raises:
         StructureError: no structure has any label, or one is not finite or has an unknown element.
     """
-    found = [_nothing(name) for name in potentials]
+    found = [_nothing(name, parity) for name in potentials]
     for places, batch in located_batches(structures, batch_atoms):
-        more = _of_batch(potentials, batch, places, batch_atoms)
+        more = _of_batch(potentials, batch, places, batch_atoms, parity)
         found = [a + b for a, b in zip(found, more, strict=True)]
         progress(len(batch))
     return _with_labels(found)
@@ -169,6 +191,7 @@ def evaluate_shared(
     shared: Shared,
     *,
     batch_atoms: int = 256,
+    parity: int = 0,
     progress: Progress = silent,
 ) -> list[Accuracy]:
     """The same as `evaluate`, bit for bit, by several processes that call this with the same folder.
@@ -183,33 +206,40 @@ def evaluate_shared(
     def of_batch(number: int) -> list[dict[str, Any]]:
         batch = [structures[i] for i in ranges[number]]
         places = [origin(structures, i) for i in ranges[number]]
-        return [accuracy.to_record() for accuracy in _of_batch(potentials, batch, places, batch_atoms)]
+        return [accuracy.to_record() for accuracy in _of_batch(potentials, batch, places, batch_atoms, parity)]
 
     work = shared.work(ranges)
-    found = [_nothing(name) for name in potentials]
+    found = [_nothing(name, parity) for name in potentials]
     for records in work.finish(of_batch, shared.share, progress):
         found = [one + Accuracy.from_record(one.model, record) for one, record in zip(found, records, strict=True)]
     work.discard()
     return _with_labels(found)
 
 
-def _nothing(model: str) -> Accuracy:
-    return Accuracy(model, 0, dict.fromkeys(QUANTITIES, 0))
+def _nothing(model: str, parity: int) -> Accuracy:
+    return Accuracy(model, 0, dict.fromkeys(QUANTITIES, 0), sample=ParitySample(parity, {}))
+
+
+def check_some_labels(structures: Iterable[Atoms]) -> None:
+    """Raise `StructureError` if no structure has a label; reads no farther than to the first that has."""
+    if not any(_is_labelled(Labels.of(atoms)) for atoms in structures):
+        raise StructureError(_UNLABELLED.format("the"))
+
+
+def _is_labelled(labels: Labels) -> bool:
+    return any(getattr(labels, quantity) is not None for quantity in QUANTITIES)
 
 
 def _with_labels(found: list[Accuracy]) -> list[Accuracy]:
     """The same; raises `StructureError` if there was nothing to compare with."""
     count = found[0].structures
     if all(lacking == count for lacking in found[0].missing.values()):
-        raise StructureError(
-            f"None of the {count} structures has an energy, forces or stress label to compare with. Label them "
-            "(as ASE calculator results, or REF_energy, REF_forces, REF_stress)."
-        )
+        raise StructureError(_UNLABELLED.format(f"the {count}"))
     return found
 
 
 def _of_batch(
-    potentials: Mapping[str, Potential], batch: Sequence[Atoms], places: Sequence[Origin], batch_atoms: int
+    potentials: Mapping[str, Potential], batch: Sequence[Atoms], places: Sequence[Origin], batch_atoms: int, parity: int
 ) -> list[Accuracy]:
     """Errors of each model on a batch."""
     labels = list(map(labels_of, batch, places))
@@ -218,21 +248,30 @@ def _of_batch(
     bare, found = [_without_labels(atoms) for atoms in batch], []
     for name, potential in potentials.items():
         sums: dict[tuple[str, Group], ErrorSums] = {}
+        sample = ParitySample(parity, {})
         predictions = potential.predict(bare, batch_atoms, places)
-        for atoms, label, prediction in zip(batch, labels, predictions, strict=True):
-            for key, errors in _errors(atoms, label, prediction, potential.quantities).items():
-                sums[key] = sums.get(key, ErrorSums()) + errors
-        found.append(Accuracy(name, len(batch), missing, sums, counts))
+        for atoms, label, place, prediction in zip(batch, labels, places, predictions, strict=True):
+            errors = _errors(atoms, label, prediction, potential.quantities)
+            for key, more in _sums(atoms, errors).items():
+                sums[key] = sums.get(key, ErrorSums()) + more
+            if parity:
+                sample += ParitySample.of(parity, place.number or 0, _sampled(atoms, label), errors)
+        found.append(Accuracy(name, len(batch), missing, sums, counts, sample))
     return found
+
+
+def _sampled(atoms: Atoms, label: Labels) -> dict[str, np.ndarray]:
+    """Labels for parity plots: energy per atom and forces."""
+    energy = {} if label.energy is None else {"energy": np.array([label.energy / len(atoms)])}
+    return energy if label.forces is None else {**energy, "forces": label.forces}
 
 
 def _without_labels(atoms: Atoms) -> Atoms:
     return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
-def _errors(
-    atoms: Atoms, labels: Labels, prediction: Prediction, predicted: Sequence[str]
-) -> dict[tuple[str, Group], ErrorSums]:
+def _errors(atoms: Atoms, labels: Labels, prediction: Prediction, predicted: Sequence[str]) -> dict[str, np.ndarray]:
+    """Predictions minus labels: energy per atom (1,), forces (atoms, 3), stress (3, 3)."""
     errors: dict[str, np.ndarray] = {}
     if labels.energy is not None:
         errors["energy"] = np.array([(prediction.energy.item() - labels.energy) / len(atoms)])
@@ -240,6 +279,11 @@ def _errors(
         errors["forces"] = prediction.forces.double().cpu().numpy() - labels.forces
     if "stress" in predicted and labels.stress is not None and not labels.lacks("stress", atoms):
         errors["stress"] = prediction.stress.double().cpu().numpy() - labels.stress
+    return errors
+
+
+def _sums(atoms: Atoms, errors: Mapping[str, np.ndarray]) -> dict[tuple[str, Group], ErrorSums]:
+    """Sums of the errors of one structure: of everything, by element and by ``config_type``."""
     found = {(quantity, ("all", "")): ErrorSums.of(error) for quantity, error in errors.items()}
     if {"energy", "forces"} <= errors.keys():
         farthest = abs(errors["forces"][~fixed(atoms)]).max(initial=0.0)

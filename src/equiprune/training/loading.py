@@ -5,6 +5,7 @@ Which structures make a batch is decided outside, so any number of workers gives
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -133,14 +134,24 @@ def _received(batches: Iterator[TrainingBatch | EquipruneError]) -> TrainingBatc
 def translated_worker_errors() -> Iterator[None]:
     """Turn the loss of a worker into an `EquipruneError`.
 
-    torch raises it from a signal handler, wherever this process happens to be: around all that uses a loader.
+    torch raises it from a signal handler, wherever this process happens to be: around all that uses a loader. Within a
+    finaliser Python could only print it; the loss is then noticed at the next batch.
     """
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda found: None if _is_loss(found.exc_value) else before(found)
     try:
         yield
-    except RuntimeError as error:  # torch says only this, for a worker that was killed or has no shared memory
-        if "DataLoader worker" not in str(error):
+    except RuntimeError as error:
+        if not _is_loss(error):
             raise
         raise _lost(str(error).splitlines()[0]) from error
+    finally:
+        sys.unraisablehook = before
+
+
+def _is_loss(error: BaseException | None) -> bool:
+    """True for all that torch says of a worker that was killed or has no shared memory."""
+    return isinstance(error, RuntimeError) and "DataLoader worker" in str(error)
 
 
 def _lost(reason: str) -> EquipruneError:
