@@ -41,6 +41,13 @@ def test_long_work_says_how_many_minutes_are_left(
     assert capsys.readouterr().err.splitlines() == [f"train: {line}" for line in lines]
 
 
+def test_work_that_turns_out_to_be_more_is_counted_without_a_total(capsys: pytest.CaptureFixture[str]) -> None:
+    with progresses(Task("search", 2, 1)) as [step]:
+        for _ in range(3):
+            step(1)
+    assert capsys.readouterr().err == "search: 1 of 2\nsearch: 2 of 2\nsearch: 3\n"
+
+
 def test_of_millions_of_structures_there_are_not_millions_of_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with progresses(checking(30_000)) as [step]:
         for _ in range(30_000):

@@ -31,7 +31,7 @@ from equiprune.structures.neighbour_cache import NeighbourCache
 from equiprune.structures.sequences import Mapped, Structures
 from equiprune.training.batches import TrainingBatch, groups
 from equiprune.training.hessian_batches import ProbeSchedule, ProbeSubset
-from equiprune.training.loading import Batches, Loader, Request
+from equiprune.training.loading import Batches, Loader, Request, translated_worker_errors
 from equiprune.training.objective import FeatureLabels, mace_universal
 from equiprune.training.scan import check_labels, digest
 from equiprune.training.signals import StoppedError
@@ -121,6 +121,26 @@ def test_an_error_in_a_worker_is_the_same_message(workers: int) -> None:
     next(found)
     with pytest.raises(StructureError, match=r"^Atoms 0 and 1 of HO are at the same place. Remove one\.$"):
         next(found)
+
+
+def test_a_loss_that_a_finaliser_meets_is_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's signal handler raises anywhere; what a finaliser raises for another reason is still printed."""
+
+    class Final:
+        def __init__(self, words: str) -> None:
+            self.words = words
+
+        def __del__(self) -> None:
+            raise RuntimeError(self.words)
+
+    printed: list[str] = []
+    monkeypatch.setattr(sys, "unraisablehook", lambda found: printed.append(str(found.exc_value)))
+    hook = sys.unraisablehook
+    with translated_worker_errors():
+        for words in ("DataLoader worker (pid 7) is killed by signal: Killed.", "something else"):
+            Final(words)
+    assert sys.unraisablehook is hook
+    assert printed == ["something else"]
 
 
 @pytest.mark.slow

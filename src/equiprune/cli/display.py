@@ -108,7 +108,8 @@ def _lines(task: Task) -> Callable[[int], None]:
         if not done:  # what an interrupted attempt has finished took no time now
             first, began = count, time.monotonic()
         if done // task.every != (done + count) // task.every:
-            of = f" of {task.total}{_left(task.total, done + count, first, began)}" if task.total else ""
+            known = task.total is not None and done + count <= task.total  # some work turns out to be more
+            of = f" of {task.total}{_left(task.total or 0, done + count, first, began)}" if known else ""
             note(f"{task.label}: {done + count}{of}")
         done += count
 

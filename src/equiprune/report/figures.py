@@ -238,7 +238,7 @@ def parity(pairs: Mapping[str, Sequence[tuple[float, float]]], quantity: str, un
     ends = [float(every.min()), float(every.max())]
     figure.add_scatter(x=ends, y=ends, mode="lines", line={"color": PALETTE[6], "width": 1}, name="equal")
     for number, (name, some) in enumerate(pairs.items()):
-        figure.add_scattergl(
+        figure.add_scatter(
             x=[label for label, _ in some],
             y=[predicted for _, predicted in some],
             name=safe(name),

@@ -78,8 +78,11 @@ class Effort:
 
     @property
     def total(self) -> int:
-        """Steps that a search reports: models measured, tried, and trained."""
-        return self.measured + self.candidates + self.finalists
+        """Steps that a search reports: models measured, tried, trained, and the winner measured again.
+
+        More are needed where that one misses its budget.
+        """
+        return self.measured + self.candidates + self.finalists + 1
 
 
 @dataclass(frozen=True)

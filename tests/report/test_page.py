@@ -1,0 +1,176 @@
+"""The page: true numbers, nothing that a file could smuggle in, and no errors in a browser."""
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from runs_on_disk import errors, speed, stage, whole_run, write
+
+import equiprune as ep
+from equiprune.errors import OutputError
+from equiprune.report.report import report_page
+from equiprune.report.run_directory import RunDirectory
+from equiprune.report.sections import Figure, Table, sections
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return whole_run(tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.fixture(scope="module")
+def page(run: Path) -> str:
+    return report_page(run)
+
+
+class Outline(HTMLParser):
+    """Links, elements and texts of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.tags: list[str] = []
+        self.loads: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.tags.append(tag)
+        self.ids += [given["id"] or ""] if "id" in given else []
+        self.links += [(given["href"] or "")[1:]] if tag == "a" else []
+        self.loads += [given[name] or "" for name in ("src", "href") if tag != "a" and name in given]
+
+
+def figures_of(text: str) -> dict[str, dict]:
+    found = re.findall(r'data-figure="([^"]+)">(.*?)</script>', text)
+    return {name: json.loads(value) for name, value in found}
+
+
+def test_every_panel_is_there_once_and_nothing_is_loaded(page: str) -> None:
+    outline = Outline(page)
+    assert len(outline.ids) == len(set(outline.ids))
+    assert set(outline.links) <= set(outline.ids)
+    assert {"model", "cost", "errors", "speed", "certificate", "removed", "training", "stages"} <= set(outline.ids)
+    assert [load for load in outline.loads if not load.startswith("data:")] == []
+    assert "main" in outline.tags
+    assert set(figures_of(page)) == {
+        "figure-cost-0",
+        "figure-parity-0-energy",
+        "figure-parity-0-forces",
+        "figure-elements-0",
+        "figure-removed-0",
+        "figure-curve-0",
+    }
+
+
+def test_what_is_missing_is_said_with_the_command_that_gives_it(page: str) -> None:
+    text = html.unescape(page)
+    assert "Molecular dynamics. 'equiprune md' moves atoms with models." in text
+    assert "Discovery of stable materials. 'equiprune discovery'" in text
+
+
+def test_the_headline_has_the_measured_ratio(run: Path) -> None:
+    [model] = [part for part in sections(RunDirectory.read(run)) if part.name == "model"]
+    said = [block for block in model.blocks if isinstance(block, str)]
+    assert "2.50 times as fast as toy, with 1.00 of its memory (float32, toy on cpu, 64 atoms)." in said
+    assert "Forces of mine.extxyz to 8 meV/Angstrom (toy 2), mean absolute error." in said
+
+
+def test_errors_stand_against_the_speed_of_the_same_model(run: Path, page: str) -> None:
+    data = figures_of(page)["figure-cost-0"]["data"]
+    shown = {(each["name"], each["x"][0], each["y"][0]) for each in data if each["visible"]}
+    assert shown == {("toy", 1.0, 2.0), ("prune", 2.5, 8.0)}
+    [table] = [
+        block
+        for part in sections(RunDirectory.read(run))
+        if part.name == "cost"
+        for block in part.blocks
+        if isinstance(block, Table)
+    ]
+    assert [row[:3] for row in table.rows] == [["toy", "1.00x", "2"], ["prune", "2.50x", "8"]]
+
+
+def test_removed_channels_are_those_of_the_plan(run: Path) -> None:
+    found = RunDirectory.read(run)
+    [removed] = [part for part in sections(found) if part.name == "removed"]
+    [drawn] = [block.drawn for block in removed.blocks if isinstance(block, Figure)]
+    assert found.result is not None
+    [plan] = found.result.content.plans
+    kept, gone = drawn.data
+    rows = [(name, ir, mul) for name, mask in plan.masks.items() for mul, ir in mask.irreps]
+    for (name, ir, mul), some, others in zip(rows, kept.z, gone.z, strict=True):
+        assert sum(value is not None for value in some) == len(plan.masks[name].of(ir))
+        assert sum(value is not None for value in others) == mul - len(plan.masks[name].of(ir))
+        values = [value for value in some if value is not None]
+        assert values == sorted(values, reverse=True)
+
+
+def test_text_from_files_is_shown_and_does_nothing(tmp_path: Path) -> None:
+    hostile = "</script><img src=x onerror=alert(1)>{{ 7*7 }}<b>&amp;"
+    stage(tmp_path / "evaluate", ["evaluate", hostile, "--data", hostile], [errors("a", 1.0), errors(hostile, 2.0)])
+    stage(tmp_path / "benchmark", ["benchmark"], [speed("a", 10.0), speed(hostile, 20.0)])
+    write(tmp_path / "plan.json", {"reason": hostile})
+    text = report_page(tmp_path)
+    outline = Outline(text)
+    assert "img" not in outline.tags
+    assert "b" not in outline.tags
+    assert "49" not in re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL).replace("149", "")
+    assert html.escape(hostile, quote=False) in text
+    names = {each["name"] for each in figures_of(text)["figure-cost-0"]["data"]}
+    assert html.escape(hostile, quote=False) in names  # plotly takes tags for formats
+
+
+def test_results_of_physics_have_panels(tmp_path: Path) -> None:
+    stage(tmp_path / "benchmark", ["benchmark"], [speed("a", 10.0), speed("b", 20.0)])
+    value = {"unit": "GPa", "mean": 80.0, "structures": 3}
+    models = {"a": {"bulk_modulus": {**value, "against": {"data": {"mae": 4.0}}}}}
+    models["b"] = {"bulk_modulus": {**value, "against": {"data": {"mae": 6.0}, "a": {"mae": 3.0}}}}
+    found = {"property": "elasticity", "structures": 4, "compared": 3, "models": models}
+    write(tmp_path / "elastic.json", {"properties": [found]})
+    metrics = {"on_shared": {"full_test_set": {"F1": 0.8, "MAE": 0.03, "RMSE": None}}}
+    whole = {"materials": 9, "available": 90, "stable_against": "the convex hull", "shared": 8}
+    write(tmp_path / "wbm.json", {**whole, "models": [{"model": "a", **metrics}]})
+    moved = {"model": "b", "passed": False, "atoms": 8, "time_ps": 2.0, "crashed": {"said": "atoms are lost"}}
+    curve = {"pair": ["O", "H"], "radii": [1.0, 2.0], "values": [0.0, 1.0], "errors": [0.1, 0.1]}
+    moved |= {"drift_meV_per_atom_per_ps": {"slope": 0.1, "error": 0.02}, "temperature_K": None, "rdf": [curve]}
+    write(tmp_path / "md.json", {"passed": False, "models": [moved]})
+    text = report_page(tmp_path)
+    shown = figures_of(text)
+    assert set(shown) == {"figure-cost-0", "figure-rdf-0-O-H"}
+    labels = [button["label"] for button in shown["figure-cost-0"]["layout"]["updatemenus"][0]["buttons"]]
+    assert labels == [
+        "elasticity, bulk modulus, MAE from the data (GPa)",
+        "formation energy, full test set, MAE (meV/atom)",
+    ]
+    for words in ("atoms are lost", "0.1 +- 0.02", "MAE from a", "30", "8 of 9 materials"):
+        assert words in text
+
+
+def test_a_page_is_never_overwritten(run: Path, tmp_path: Path) -> None:
+    path = ep.write_report(run, tmp_path / "report.html")
+    assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    with pytest.raises(OutputError, match="never overwritten"):
+        ep.write_report(run, path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="needs a Chromium or Chrome")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_browser_draws_every_figure_without_complaint(run: Path, tmp_path: Path, width: int) -> None:
+    path = ep.write_report(run, tmp_path / "report.html")
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--virtual-time-budget=9000"]
+    command = [str(BROWSER), *options, f"--window-size={width},900", f"--user-data-dir={tmp_path / 'profile'}"]
+    ran = subprocess.run(
+        [*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=90, check=True
+    )
+    assert "CONSOLE" not in ran.stderr
+    drawn = re.findall(r'class="figure js-plotly-plot" id="([^"]+)"', ran.stdout)
+    assert set(drawn) == set(figures_of(path.read_text(encoding="utf-8")))
