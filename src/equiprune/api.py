@@ -17,6 +17,7 @@ from equiprune.evaluation.dynamics.lammps import LammpsEngine
 from equiprune.evaluation.dynamics.measured import DynamicsAnalysis, ModelDynamics
 from equiprune.evaluation.dynamics.protocol import NPT, NVE, NVT, DynamicsProtocol
 from equiprune.evaluation.dynamics.simulation import molecular_dynamics
+from equiprune.evaluation.dynamics.torch_sim import TorchSimEngine
 from equiprune.evaluation.properties.bulk import Elasticity, EquationOfState, RelaxedCrystal
 from equiprune.evaluation.properties.diatomics import read_curves
 from equiprune.evaluation.properties.dimers import Dimers
@@ -35,6 +36,7 @@ from equiprune.potentials.checkpoint import load, read_checkpoint, save
 from equiprune.potentials.hessian import RandomProbes, Rows, hessian
 from equiprune.potentials.masking import masked
 from equiprune.potentials.potential import Potential, Prediction
+from equiprune.potentials.torch_sim_model import torch_sim_model
 from equiprune.pruning.allocation import allocate
 from equiprune.pruning.calibration import Resume, calibrate
 from equiprune.pruning.cost import count_parameters
@@ -176,6 +178,7 @@ __all__ = [
     "TaylorForces",
     "Term",
     "Timing",
+    "TorchSimEngine",
     "TrainingData",
     "Visit",
     "Watchers",
@@ -218,6 +221,7 @@ __all__ = [
     "starting_structures",
     "structure_ids",
     "substituted",
+    "torch_sim_model",
     "train",
     "visited",
     "with_products",

@@ -203,7 +203,8 @@ def moved(found: Moved) -> None:
     """Dynamics of models."""
     first, formula = found.found[0], found.structure.get_chemical_formula()
     how = ", ".join(f"{value} {name}" if name == "threads" else str(value) for name, value in first.conditions.items())
-    show_table(f"Dynamics of {formula} ({how}), {first.protocol.timestep:g} fs", main_table(found.found))
+    copies = f", {first.protocol.copies} copies" if first.protocol.copies > 1 else ""
+    show_table(f"Dynamics of {formula} ({how}), {first.protocol.timestep:g} fs{copies}", main_table(found.found))
     if any(each.distributions for each in found.found):
         show_table("Radial distribution functions", distribution_table(found.found))
     show_table("Motion", motion_table(found.found))

@@ -89,7 +89,7 @@ class Md(Request[Moved]):
         atoms = atoms.repeat(self.repeat) if self.repeat > 1 else atoms
         models = open_models(self.models, self.dtype, self.opening, self.device)
         protocol, partial = self.protocol.protocol(), self.output.with_name(f"{self.output.name}.partial")
-        steps = (protocol.steps - protocol.first) * len(models)
+        steps = (protocol.steps - protocol.first) * protocol.copies * len(models)
         with threads_of_torch(self.threads), resumable(partial), display(Task("md", steps, 200)) as [step]:
             found = ep.molecular_dynamics(
                 models,

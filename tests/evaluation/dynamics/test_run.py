@@ -21,7 +21,7 @@ from equiprune.evaluation.dynamics.engines import AseEngine
 from equiprune.evaluation.dynamics.measured import Measuring, ModelDynamics
 from equiprune.evaluation.dynamics.protocol import NPT, NVE, NVT, DynamicsProtocol, Ensemble
 from equiprune.evaluation.dynamics.run import Run
-from equiprune.evaluation.dynamics.trajectory import Saved, TrajectoryFiles
+from equiprune.evaluation.dynamics.trajectory import CopyFiles, Saved, TrajectoryFiles
 
 
 class Forces(Calculator):
@@ -82,13 +82,11 @@ def gas(count: int = 32) -> Atoms:
     return bulk("Ar", "fcc", a=5.3, cubic=True).repeat(2)[:count]
 
 
-def moved(
-    folder: Path, start: Atoms, calculator: Calculator, **how: Any
-) -> tuple[Saved, ModelDynamics, TrajectoryFiles]:
+def moved(folder: Path, start: Atoms, calculator: Calculator, **how: Any) -> tuple[Saved, ModelDynamics, CopyFiles]:
     protocol = DynamicsProtocol(**{"equilibration": 0.0, "interval": 1, **how})
     files = TrajectoryFiles(folder)
-    saved = Run(start, protocol, files, AseEngine()).finish(calculator)
-    return saved, Measuring(start, protocol).of("model", files, saved, {}), files
+    [saved], [copy] = Run(start, protocol, files, AseEngine()).finish(calculator), files.copies
+    return saved, Measuring(start, protocol).of("model", copy, saved, {}), copy
 
 
 # Interrupted is uninterrupted.
@@ -111,10 +109,9 @@ class Interrupting(Calculator):
         self.results = self.inner.results
 
 
-def bits(files: TrajectoryFiles) -> list[Any]:
+def bits(files: TrajectoryFiles | CopyFiles) -> list[Any]:
     """Everything that does not depend on the clock."""
-    saved = files.saved()
-    assert saved is not None
+    [saved] = TrajectoryFiles(files.folder).saved() or []
     data = [(files.folder / name).read_bytes() for name in (trajectory.FRAMES, trajectory.STEPS)]
     return [*data, saved.state.to_json(), saved.timed]
 
@@ -141,8 +138,9 @@ def test_interrupted_is_uninterrupted(
     cut.finish(toy.calculator(), done.append)
     assert bits(cut.files) == bits(whole.files)
     assert sum(done) == protocol.steps - protocol.first
-    assert [atoms.info["step"] for atoms in cut.files.frames()] == [3, 6, 9]
-    assert cut.files.steps()["step"].tolist() == list(range(1, 11))
+    [copy] = cut.files.copies
+    assert [atoms.info["step"] for atoms in copy.frames()] == [3, 6, 9]
+    assert copy.steps()["step"].tolist() == list(range(1, 11))
 
 
 def test_parts_do_not_show(toy: ep.Potential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,10 +173,10 @@ def test_files_that_are_damaged_are_refused(tmp_path: Path) -> None:
     _, _, files = moved(tmp_path / "a", gas(), Forces(free), time=0.01)
     (files.folder / trajectory.FRAMES).write_text("")
     with pytest.raises(OutputError, match=r"is damaged \(frames.extxyz is too short\). Remove it"):
-        files.saved()
+        TrajectoryFiles(files.folder).saved()
     (files.folder / trajectory.RECORD).write_text('{"crash": null}')
     with pytest.raises(OutputError, match=r"is damaged .* Remove it to start anew, or choose another output"):
-        files.saved()
+        TrajectoryFiles(files.folder).saved()
 
 
 # What is known comes out.
@@ -336,7 +334,7 @@ def test_a_crash_is_said_and_the_last_good_frame_kept(
     last = ase.io.read(files.folder / trajectory.LAST)
     assert np.isfinite(last.positions).all()
     np.testing.assert_allclose(last.positions, saved.state.positions, atol=1e-7)
-    again = Run(start, DynamicsProtocol(), files, AseEngine()).finish(made())
+    [again] = Run(start, DynamicsProtocol(), TrajectoryFiles(files.folder), AseEngine()).finish(made())
     assert again.crash == saved.crash, "what has crashed is not begun again"
 
 

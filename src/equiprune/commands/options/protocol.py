@@ -15,11 +15,12 @@ from equiprune.evaluation.dynamics.engines import AseEngine, Engine
 from equiprune.evaluation.dynamics.lammps import LammpsEngine
 from equiprune.evaluation.dynamics.measured import DynamicsAnalysis
 from equiprune.evaluation.dynamics.protocol import NPT, NVE, NVT, DynamicsProtocol, Ensemble
+from equiprune.evaluation.dynamics.torch_sim import TorchSimEngine
 
 EnsembleName = Literal["nve", "nvt", "npt"]
-EngineName = Literal["ase", "lammps"]
+EngineName = Literal["ase", "lammps", "torch-sim"]
 
-_ENGINES: dict[EngineName, Engine] = {"ase": AseEngine(), "lammps": LammpsEngine()}
+_ENGINES: dict[EngineName, Engine] = {"ase": AseEngine(), "lammps": LammpsEngine(), "torch-sim": TorchSimEngine()}
 
 
 @Parameter(name="*", group=panel("Protocol"))
@@ -38,7 +39,8 @@ class ProtocolOptions(Complete):
         interval: steps from one frame to the next.
         relax: first bring the atoms near rest, the cell as it is.
         seed: of velocities, friction and thermostats.
-        engine: the program that moves the atoms.
+        copies: of the structure, each with velocities of its own; their results are pooled.
+        engine: the program that moves the atoms; torch-sim moves all copies as one batch.
     """
 
     ensemble: EnsembleName = "nve"
@@ -50,6 +52,7 @@ class ProtocolOptions(Complete):
     interval: Positive = 5
     relax: Switch = False
     seed: NotNegative = 0
+    copies: Positive = 1
     engine: EngineName = "ase"
 
     def check(self) -> None:
@@ -57,12 +60,14 @@ class ProtocolOptions(Complete):
             raise TargetError("`pressure` is for constant pressure: give `ensemble` npt too, or leave it out.")
         if self.engine == "lammps" and self.ensemble != "nve":
             raise TargetError("LAMMPS does `ensemble` nve alone here. For others choose `engine` ase.")
+        if self.engine == "torch-sim" and self.ensemble == "npt":
+            raise TargetError("torch-sim does `ensemble` nve and nvt alone here. For npt choose `engine` ase.")
         self.protocol()
 
     def protocol(self) -> DynamicsProtocol:
         """The same as a value of the API."""
-        moving = (self.time, self.timestep, self.temperature, self.equilibration, self.interval, self.relax, self.seed)
-        return DynamicsProtocol(self._ensemble, *moving)
+        moving = (self.time, self.timestep, self.temperature, self.equilibration, self.interval, self.relax)
+        return DynamicsProtocol(self._ensemble, *moving, self.seed, self.copies)
 
     def chosen_engine(self) -> Engine:
         """The program that moves the atoms."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 from ase import Atoms, units
@@ -36,10 +37,30 @@ class Moment:
     hidden: Hidden = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Moving:
+    """Atoms that are about to be moved.
+
+    Attributes:
+        atoms: with momenta and a calculator; an engine moves them.
+        conditions: numbers that the integrator needs.
+        hidden: what it knows besides.
+    """
+
+    atoms: Atoms
+    conditions: Conditions
+    hidden: Hidden = field(default_factory=dict)
+
+
 class Engine(ABC):
-    """A program that moves atoms."""
+    """A program that moves atoms.
+
+    Attributes:
+        together: copies of a structure are moved as one batch, not one after another.
+    """
 
     name: str
+    together: ClassVar[bool] = False
 
     @abstractmethod
     def check(self, ensemble: Ensemble, atoms: Atoms) -> None:
@@ -48,6 +69,12 @@ class Engine(ABC):
     @abstractmethod
     def moments(self, atoms: Atoms, ensemble: Ensemble, conditions: Conditions, hidden: Hidden) -> Iterator[Moment]:
         """One moment after the other, without end; the atoms have momenta and a calculator, and are moved."""
+
+    def batches(self, copies: Sequence[Moving], ensemble: Ensemble) -> Iterator[Sequence[Moment]]:
+        """The moments of all copies, step after step, without end; their forces are known when this returns."""
+        for each in copies:
+            each.atoms.get_forces()
+        return zip(*(self.moments(each.atoms, ensemble, each.conditions, each.hidden) for each in copies), strict=True)
 
 
 @dataclass(frozen=True)
@@ -74,6 +101,19 @@ def moment(atoms: Atoms, ensemble: Ensemble, hidden: Hidden, motion: object = No
     bare = atoms.copy()
     bare.info = {}
     return Moment(bare, potential, kinetic, forces, conserved, pressure, hidden)
+
+
+def never_wrapped(places: np.ndarray, before: Atoms) -> np.ndarray:
+    """The places (atoms, 3) without the jumps of atoms that leave the cell at one side and enter at the other.
+
+    >>> never_wrapped(np.array([[0.1, 2.0, 3.0]]), Atoms("H", [[3.9, 2.0, 3.0]], cell=[4, 4, 4], pbc=True))
+    array([[4.1, 2. , 3. ]])
+    """
+    if not before.pbc.any():
+        return places
+    cell = before.cell.array
+    jumps = np.rint((places - before.positions) @ np.linalg.inv(cell))
+    return places - jumps @ cell
 
 
 def pressure_of(atoms: Atoms, kinetic: float) -> float | None:

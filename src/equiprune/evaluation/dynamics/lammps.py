@@ -20,7 +20,7 @@ import numpy as np
 from ase import Atoms, units
 
 from equiprune.errors import EquipruneError, StructureError, TargetError
-from equiprune.evaluation.dynamics.engines import AseEngine, Engine, Moment, moment
+from equiprune.evaluation.dynamics.engines import AseEngine, Engine, Moment, moment, never_wrapped
 from equiprune.evaluation.dynamics.protocol import NVE, Conditions, Ensemble, Equilibrating, Hidden
 
 _VELOCITY = 1 / (1e3 * units.fs)
@@ -108,16 +108,10 @@ class _Simulation:
         """Called by LAMMPS at every step; an exception would be lost in its C++."""
         try:
             order = np.argsort(tags)
-            self.atoms.positions = self._never_wrapped(self.prism.vector_to_ase(x[order]))
+            self.atoms.positions = never_wrapped(self.prism.vector_to_ase(x[order]), self.atoms)
             forces[order] = self.prism.vector_to_lammps(self.atoms.get_forces())
         except Exception as error:  # raised again behind the command
             self.failure, forces[:] = error, 0.0
-
-    def _never_wrapped(self, places: np.ndarray) -> np.ndarray:
-        """The places (atoms, 3) without the jumps of atoms that leave the cell at one side and enter at the other."""
-        cell = self.atoms.cell.array
-        jumps = np.rint((places - self.atoms.positions) @ np.linalg.inv(cell))
-        return places - jumps @ cell
 
     def _commands(self, *commands: str) -> None:
         for command in commands:

@@ -22,7 +22,7 @@ from equiprune.evaluation.dynamics.motion import (
 )
 from equiprune.evaluation.dynamics.protocol import DynamicsProtocol
 from equiprune.evaluation.dynamics.statistics import Estimate, mean
-from equiprune.evaluation.dynamics.trajectory import Saved, TrajectoryFiles
+from equiprune.evaluation.dynamics.trajectory import CopyFiles, Saved
 
 
 @dataclass(frozen=True)
@@ -59,13 +59,15 @@ class DynamicsAnalysis:
 class ModelDynamics:
     """Dynamics of one model, measured. What could not be measured is None or empty.
 
+    Of several copies of the structure it is what `pooling.pooled` makes of them.
+
     Attributes:
         model: as it was named.
         atoms: that were moved.
         protocol: what was done with them.
         conditions: ``engine``, ``dtype``, ``device``, ``threads``.
-        steps: of production that were sound.
-        crash: that ended it early.
+        steps: of production that were sound; of all copies together.
+        crash: that ended it early; of several copies, the first.
         drift: of the conserved energy.
         temperature: mean, K.
         pressure: mean, GPa.
@@ -73,8 +75,9 @@ class ModelDynamics:
         distributions: radial distribution functions.
         diffusion: coefficients by element, Angstrom^2/ps, where the cell does not move.
         spectrum: vibrational density of states.
-        steps_per_second: of production, without writing.
+        steps_per_second: of production, without writing; of all copies together.
         curves: numbers of every step (steps,), with units in their names.
+        copies: by themselves, where there are several.
     """
 
     model: str
@@ -92,6 +95,7 @@ class ModelDynamics:
     spectrum: Spectrum | None = None
     steps_per_second: float | None = None
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)
+    copies: Sequence[ModelDynamics] = ()
 
     @property
     def passed(self) -> bool:
@@ -123,7 +127,17 @@ class ModelDynamics:
             "vdos": self.spectrum and self.spectrum.to_json(),
             "steps_per_second": self.steps_per_second,
             "ns_per_day": self.nanoseconds_per_day,
+            "copies": [each.summary() for each in self.copies],
             **self.conditions,
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """``steps``, ``crashed``, ``drift_meV_per_atom_per_ps``, ``temperature_K``."""
+        return {
+            "steps": self.steps,
+            "crashed": self.crash and self.crash.to_json(),
+            "drift_meV_per_atom_per_ps": self.drift and self.drift.to_json(),
+            "temperature_K": self.temperature and self.temperature.to_json(),
         }
 
 
@@ -141,8 +155,8 @@ class Measuring:
     protocol: DynamicsProtocol
     analysis: DynamicsAnalysis = DynamicsAnalysis()
 
-    def of(self, model: str, files: TrajectoryFiles, saved: Saved, conditions: Mapping[str, Any]) -> ModelDynamics:
-        """Everything that a model's files say."""
+    def of(self, model: str, files: CopyFiles, saved: Saved, conditions: Mapping[str, Any]) -> ModelDynamics:
+        """Everything that the files of one copy say."""
         steps, frames = files.steps(), files.frames()
         count = len(steps["step"])
         numbers = self._of_steps(steps) if count else {}

@@ -201,6 +201,7 @@ class DynamicsProtocol:
         interval: steps from one frame to the next.
         relax: first bring the atoms near rest (FIRE, 0.05 eV/Angstrom or 200 steps), the cell as it is.
         seed: of velocities, friction and thermostats, the same for every model.
+        copies: of the structure, each with random numbers of its own; the first has those of a single one.
 
     >>> protocol = DynamicsProtocol(time=2.0, timestep=0.5, equilibration=0.5)
     >>> protocol.steps, protocol.first, f"{protocol.highest_frequency:.0f} THz"
@@ -215,6 +216,7 @@ class DynamicsProtocol:
     interval: int = 5
     relax: bool = False
     seed: int = 0
+    copies: int = 1
 
     def __post_init__(self) -> None:
         for name, unit in (("time", "ps"), ("timestep", "fs"), ("temperature", "K")):
@@ -223,6 +225,8 @@ class DynamicsProtocol:
             raise TargetError(f"`equilibration` {self.equilibration} is not possible: give 0 or more ps.")
         if self.interval < 1:
             raise TargetError(f"`interval` {self.interval} is not possible: give 1 or more steps.")
+        if self.copies < 1:
+            raise TargetError(f"`copies` {self.copies} is not possible: give 1 or more.")
         if self.steps < 1:
             raise TargetError(
                 f"`time` {self.time} ps is shorter than a `timestep` of {self.timestep} fs. Give a longer time."
@@ -247,11 +251,21 @@ class DynamicsProtocol:
         """Time of a step, ps; negative while equilibrating."""
         return step * self.timestep / 1e3
 
-    def phase(self, step: int) -> tuple[Ensemble, Conditions]:
-        """The integrator that goes on from a step."""
-        if step < 0:
-            return Equilibrating(), Conditions(self.timestep, self.temperature, (self.seed, 1))
-        return self.ensemble, Conditions(self.timestep, self.temperature, (self.seed, 2))
+    def phase(self, step: int) -> Ensemble:
+        """The ensemble of the steps that follow one."""
+        return Equilibrating() if step < 0 else self.ensemble
+
+    def conditions(self, step: int, copy: int = 0) -> Conditions:
+        """Conditions of a copy in the steps that follow one."""
+        return Conditions(self.timestep, self.temperature, self._drawn(1 if step < 0 else 2, copy))
+
+    def velocities(self, atoms: Atoms, copy: int = 0) -> np.ndarray:
+        """Momenta (atoms, 3) that a copy begins with."""
+        return thermal_momenta(atoms, self.temperature, self._drawn(0, copy))
+
+    def _drawn(self, purpose: int, copy: int) -> tuple[int, ...]:
+        """The seed of what is drawn for a purpose."""
+        return (self.seed, purpose, copy) if copy else (self.seed, purpose)
 
 
 def thermal_momenta(atoms: Atoms, temperature: float, seed: tuple[int, ...]) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from equiprune.errors import StructureError
 from equiprune.evaluation.dynamics.engines import AseEngine, Engine
 from equiprune.evaluation.dynamics.figure import plot_dynamics
 from equiprune.evaluation.dynamics.measured import DynamicsAnalysis, Measuring, ModelDynamics
+from equiprune.evaluation.dynamics.pooling import pooled
 from equiprune.evaluation.dynamics.protocol import DynamicsProtocol
 from equiprune.evaluation.dynamics.run import Run
 from equiprune.evaluation.dynamics.tables import compared
@@ -43,9 +44,10 @@ def molecular_dynamics(
 ) -> list[ModelDynamics]:
     """Move the same atoms with every model, and measure what comes of it.
 
-    Velocities, friction and thermostats draw the same numbers for every model. A model whose dynamics crashes does not
-    end that of the others. Everything is kept in ``folder`` with ``.partial`` behind its name until all is there, and
-    the same call goes on from it, with the same bits as without an interruption.
+    Velocities, friction and thermostats draw the same numbers for every model; copies of the structure each draw their
+    own, and their results are pooled. A model whose dynamics crashes does not end that of the others. Everything is
+    kept in ``folder`` with ``.partial`` behind its name until all is there, and the same call goes on from it, with the
+    same bits as without an interruption.
 
     Args:
         models: by name; differences are those from the first.
@@ -124,15 +126,31 @@ class _Simulation:
     ) -> ModelDynamics:
         """The dynamics of one model, from wherever it stands."""
         short = re.sub(r"[^\w.-]+", "_", Path(name).name) or "model"
-        files = TrajectoryFiles(self.folder / f"{number}-{short}")
-        saved = Run(self.start, self.protocol, files, self.engine).finish(potential.calculator(), progress)
         conditions = {
             "engine": self.engine.name,
             "dtype": dtype_name(potential.dtype),
             "device": potential.device.type,
             "threads": torch.get_num_threads(),
         }
-        return measuring.of(name, files, saved, conditions)
+        copies = []
+        for run in self._runs(self.folder / f"{number}-{short}"):
+            saved = run.finish(potential.calculator(), progress)
+            for files, each in zip(run.files.copies, saved, strict=True):
+                copies.append(measuring.of(name, files, each, conditions))
+        return pooled(copies)
+
+    def _runs(self, folder: Path) -> Iterator[Run]:
+        """The copies in one run if the engine moves them together, else each in a run of its own."""
+        count = self.protocol.copies
+        if count == 1:
+            yield Run(self.start, self.protocol, TrajectoryFiles(folder), self.engine)
+            return
+        names = tuple(f"copy-{number}" for number in range(count))
+        if self.engine.together:
+            yield Run(self.start, self.protocol, TrajectoryFiles(folder, names), self.engine)
+            return
+        for number, name in enumerate(names):
+            yield Run(self.start, self.protocol, TrajectoryFiles(folder / name), self.engine, first=number)
 
 
 def _described(potential: Potential) -> Sequence[Any]:

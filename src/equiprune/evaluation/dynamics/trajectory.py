@@ -2,7 +2,7 @@
 
 ``frames.extxyz`` holds positions and momenta, ``steps.csv`` numbers of every step, ``state.json`` everything from which
 dynamics goes on, and how many bytes of the others belong to it. Whatever follows those is of a part that was
-interrupted, and is cut off.
+interrupted, and is cut off. Copies that are moved together have one ``state.json``, so that they never come apart.
 """
 
 from __future__ import annotations
@@ -81,13 +81,13 @@ class State:
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """The whole part of dynamics.
+    """The whole part of the dynamics of one copy.
 
     Attributes:
         state: at its end.
         sizes: bytes of frames and steps.
         timed: steps of production that were timed.
-        seconds: they took, without writing.
+        seconds: they took, without writing; of a batch, its share of them.
         crash: that ended dynamics, if one did.
     """
 
@@ -100,7 +100,7 @@ class Saved:
 
 @dataclass(frozen=True)
 class Part:
-    """Addition of one part of dynamics.
+    """Addition of one part to the dynamics of one copy.
 
     Attributes:
         state: at its end.
@@ -118,67 +118,38 @@ class Part:
 
 
 @dataclass(frozen=True)
-class TrajectoryFiles:
-    """The files of one model's dynamics.
+class CopyFiles:
+    """The files of one copy.
 
     Attributes:
-        folder: that holds them, made where there is none.
+        folder: that holds them.
     """
 
     folder: Path
 
-    def saved(self) -> Saved | None:
-        """The whole part, after which the files end; None if nothing was begun.
-
-        Raises:
-            OutputError: files are damaged.
-        """
-        if not (self.folder / RECORD).exists():
-            return None
-        try:
-            record = read_json(self.folder / RECORD, "state of dynamics")
-            crash = Crash.from_json(record["crash"]) if record["crash"] else None
-            sizes = (int(record["sizes"][0]), int(record["sizes"][1]))
-            found = Saved(State.from_json(record["state"]), sizes, record["timed"], record["seconds"], crash)
-            for path, size in zip(self._data, found.sizes, strict=True):
-                if path.stat().st_size < size:
-                    raise ValueError(f"{path.name} is too short")
-                os.truncate(path, size)
-        except (CheckpointError, OSError, KeyError, TypeError, ValueError) as error:
-            raise OutputError(
-                f"'{self.folder}' is damaged ({error}). Remove it to start anew, or choose another output."
-            ) from error
-        return found
-
-    def begin(self, state: State) -> Saved:
-        """Files without any step.
-
-        Raises:
-            OutputError: they cannot be written.
-        """
+    def begin(self) -> None:
+        """Files without any step."""
         make_folder(self.folder, "the folder of dynamics")
-        with writing(self.folder, KEPT):
-            frames, steps = self._data
-            frames.write_bytes(b"")
-            steps.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
-        return self._save(Saved(state, self._sizes))
+        frames, steps = self._data
+        frames.write_bytes(b"")
+        steps.write_text(",".join(COLUMNS) + "\n", encoding="utf-8")
 
-    def append(self, part: Part, after: Saved) -> Saved:
-        """Add a part behind what there is; what there is then.
-
-        Raises:
-            OutputError: the disk is full, or the files cannot be written.
-        """
+    def append(self, part: Part) -> None:
+        """Add a part behind what there is."""
         import ase.io  # slow to import, and only needed here
 
         frames, steps = self._data
-        with writing(self.folder, KEPT):
-            if part.frames:
-                ase.io.write(frames, part.frames, format="extxyz", append=True)
-            with steps.open("a", encoding="utf-8") as file:
-                file.writelines(_line(row) for row in part.rows)
-        timed = after.timed + (len(part.rows) if part.seconds else 0)
-        return self._save(Saved(part.state, self._sizes, timed, after.seconds + part.seconds, part.crash))
+        if part.frames:
+            ase.io.write(frames, part.frames, format="extxyz", append=True)
+        with steps.open("a", encoding="utf-8") as file:
+            file.writelines(_line(row) for row in part.rows)
+
+    def cut(self, sizes: tuple[int, int]) -> None:
+        """Take away what follows the first bytes of both; raises `ValueError` where there are fewer."""
+        for path, size in zip(self._data, sizes, strict=True):
+            if path.stat().st_size < size:
+                raise ValueError(f"{path.name} is too short")
+            os.truncate(path, size)
 
     def keep_last(self, atoms: Atoms) -> None:
         """Write the last atoms that were sound."""
@@ -191,7 +162,7 @@ class TrajectoryFiles:
         """All frames, with momenta; they are not periodic where the structure is not."""
         import ase.io
 
-        return ase.io.read(self.folder / FRAMES, ":", format="extxyz") if self._sizes[0] else []
+        return ase.io.read(self.folder / FRAMES, ":", format="extxyz") if self.sizes[0] else []
 
     def steps(self) -> dict[str, np.ndarray]:
         """Numbers of every step of production (steps,) by column, NaN where there are none."""
@@ -201,24 +172,102 @@ class TrajectoryFiles:
         return {name: found[:, i] for i, name in enumerate(COLUMNS)}
 
     @property
-    def _data(self) -> tuple[Path, Path]:
-        return self.folder / FRAMES, self.folder / STEPS
-
-    @property
-    def _sizes(self) -> tuple[int, int]:
+    def sizes(self) -> tuple[int, int]:
+        """Bytes of frames and steps."""
         frames, steps = (path.stat().st_size for path in self._data)
         return frames, steps
 
-    def _save(self, saved: Saved) -> Saved:
-        record = {
-            "state": saved.state.to_json(),
-            "sizes": saved.sizes,
-            "timed": saved.timed,
-            "seconds": saved.seconds,
-            "crash": saved.crash and saved.crash.to_json(),
-        }
-        write_json(self.folder / RECORD, record)
-        return saved
+    @property
+    def _data(self) -> tuple[Path, Path]:
+        return self.folder / FRAMES, self.folder / STEPS
+
+
+@dataclass(frozen=True)
+class TrajectoryFiles:
+    """The files of dynamics that goes on from one record.
+
+    Attributes:
+        folder: of the record, made where there is none.
+        names: folders in it, one for each copy that is moved with the others; of a single one, the folder itself.
+    """
+
+    folder: Path
+    names: tuple[str, ...] = (".",)
+
+    @property
+    def copies(self) -> Sequence[CopyFiles]:
+        """Files of every copy."""
+        return [CopyFiles(self.folder / name) for name in self.names]
+
+    def saved(self) -> list[Saved] | None:
+        """The whole part of every copy, after which its files end; None if nothing was begun.
+
+        Raises:
+            OutputError: files are damaged.
+        """
+        if not (self.folder / RECORD).exists():
+            return None
+        try:
+            found = [_read(record) for record in read_json(self.folder / RECORD, "state of dynamics")["copies"]]
+            for files, each in zip(self.copies, found, strict=True):
+                files.cut(each.sizes)
+        except (CheckpointError, OSError, KeyError, TypeError, ValueError) as error:
+            raise OutputError(
+                f"'{self.folder}' is damaged ({error}). Remove it to start anew, or choose another output."
+            ) from error
+        return found
+
+    def begin(self, states: Sequence[State]) -> list[Saved]:
+        """Files without any step.
+
+        Raises:
+            OutputError: they cannot be written.
+        """
+        make_folder(self.folder, "the folder of dynamics")
+        with writing(self.folder, KEPT):
+            for files in self.copies:
+                files.begin()
+        return self._save([Saved(*each) for each in zip(states, (own.sizes for own in self.copies), strict=True)])
+
+    def append(self, parts: Mapping[int, Part], after: Sequence[Saved]) -> list[Saved]:
+        """Add parts of copies, by their places, behind what there is; what there is then.
+
+        Raises:
+            OutputError: the disk is full, or the files cannot be written.
+        """
+        whole = list(after)
+        for number, part in parts.items():
+            files = self.copies[number]
+            with writing(files.folder, KEPT):
+                files.append(part)
+            whole[number] = _joined(after[number], part, files.sizes)
+        return self._save(whole)
+
+    def _save(self, whole: list[Saved]) -> list[Saved]:
+        write_json(self.folder / RECORD, {"copies": [_record(saved) for saved in whole]})
+        return whole
+
+
+def _joined(before: Saved, part: Part, sizes: tuple[int, int]) -> Saved:
+    timed = before.timed + (len(part.rows) if part.seconds else 0)
+    return Saved(part.state, sizes, timed, before.seconds + part.seconds, part.crash)
+
+
+def _record(saved: Saved) -> dict[str, Any]:
+    return {
+        "state": saved.state.to_json(),
+        "sizes": saved.sizes,
+        "timed": saved.timed,
+        "seconds": saved.seconds,
+        "crash": saved.crash and saved.crash.to_json(),
+    }
+
+
+def _read(record: Mapping[str, Any]) -> Saved:
+    """What `_record` wrote."""
+    crash = Crash.from_json(record["crash"]) if record["crash"] else None
+    sizes = (int(record["sizes"][0]), int(record["sizes"][1]))
+    return Saved(State.from_json(record["state"]), sizes, record["timed"], record["seconds"], crash)
 
 
 def _line(row: Sequence[float | None]) -> str:
