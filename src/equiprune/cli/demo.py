@@ -32,6 +32,7 @@ from equiprune.pruning.figure import plot_importance
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import EdgeLmax, HiddenIrreps, Target
+from equiprune.report.report import write_report
 from equiprune.structures.probes import probe_structures
 from equiprune.structures.reading import read_structures
 from equiprune.training.arguments import TrainingData, Watchers
@@ -45,9 +46,14 @@ PARENT = "7net-l3i5"
 OFFICIAL = "7net-0"
 SHIPPED = "7net-compact"
 CHILD = "half-width"
+RETRAINED = f"{CHILD}, retrained for the crystals"
+REPORT = "report.html"
 TARGETS: Sequence[Target] = (HiddenIrreps.parse("64x0e+32x1e+16x2e"), EdgeLmax(2))
 COPIES = Augmentation(copies=5, rattle=0.05, strain=0.02)
 RECIPE = Recipe(sevennet_huber(), Optimisation(learning_rate=4e-3, schedule=Linear(0.01)), epochs=6, batch_size=4)
+
+_PARITY = 100
+"""Structures of a parity plot."""
 
 _HEADINGS = [
     "model",
@@ -81,14 +87,16 @@ def run_demo(folder: Path) -> dict[str, Any]:
     child = _child(parent, scores, folder, say)
     certificates = {CHILD: _certify(folder / f"{CHILD}.pth", say)}
     retrained = _retrain(parent, child, folder, say)
-    models = {PARENT: parent, CHILD: child, f"{CHILD}, retrained for the crystals": retrained}
+    models = {PARENT: parent, CHILD: child, RETRAINED: retrained}
     models |= {f"{SHIPPED} (comes with equiprune)": load(SHIPPED), f"{OFFICIAL} (official)": load(OFFICIAL)}
     say("Evaluating on 40 crystals of MPtrj and 8 frames of molecular dynamics of Cu, Ni, Li and Si, labelled by DFT.")
-    crystals, dynamics = (evaluate(models, _shipped(name)) for name in ("evaluation", "dynamics"))
+    crystals, dynamics = (evaluate(models, _shipped(name), parity=_PARITY) for name in ("evaluation", "dynamics"))
     say("Timing all models side by side.")
     timings = benchmark(models, probe_structures(parent.elements)["ionic"].repeat(2))
     rows = summary_rows(models, crystals, dynamics, timings, certificates)
-    _report(folder, rows, timings, certificates)
+    _summarise(folder, rows, timings, certificates)
+    _report(folder, {"crystals": crystals, "dynamics": dynamics}, timings, certificates)
+    show(f"All of this with figures, for a browser: {folder / REPORT}")
     say("Done.")
     return {"rows": rows, "certificates": certificates}
 
@@ -174,6 +182,26 @@ def summary_rows(
 
 
 def _report(
+    folder: Path,
+    accuracies: Mapping[str, Sequence[Accuracy]],
+    timings: Sequence[Timing],
+    certificates: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Results as the commands print them with --json, and the page that is made of them."""
+    places = {CHILD: f"{CHILD}.pth", RETRAINED: "retraining/model"}
+
+    def named(found: Accuracy | Timing) -> dict[str, Any]:
+        return {**found.to_json(), "model": str(folder / places[found.model]) if found.model in places else found.model}
+
+    for name, found in accuracies.items():
+        write_json(folder / f"{name}.json", list(map(named, found)))
+    write_json(folder / "speed.json", list(map(named, timings)))
+    for name, certificate in certificates.items():
+        write_json(folder / f"{name}.certificate.json", certificate)
+    write_report(folder, folder / REPORT)
+
+
+def _summarise(
     folder: Path, rows: list[list[str]], timings: Sequence[Timing], certificates: Mapping[str, Mapping[str, Any]]
 ) -> None:
     notes = [*_notes_on_numbers(timings[0], certificates), *_notes_on_models(folder)]

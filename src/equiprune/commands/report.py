@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any, ClassVar
 
 import equiprune as ep
 from equiprune.commands.options.values import OptionalOutput
 from equiprune.commands.request import Request
-from equiprune.commands.stages import Mark
+from equiprune.commands.stages import Kind
 from equiprune.progress import Display, unseen
 
 
@@ -32,7 +32,9 @@ class Report(Request[Reported]):
         output: the page; report.html in the folder unless given.
     """
 
-    folder: Annotated[Path, Mark.UNRECORDED]
+    stage: ClassVar[Kind] = Kind("report.html")
+
+    folder: Path
     _: KW_ONLY
     output: OptionalOutput = None
 

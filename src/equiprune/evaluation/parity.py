@@ -30,7 +30,7 @@ class ParitySample:
 
     >>> few = ParitySample(1, {7: {"energy": [(1.0, 1.1)]}}) + ParitySample(1, {8: {"energy": [(2.0, 2.2)]}})
     >>> few.pairs()
-    {'energy': [(1.0, 1.1)]}
+    {'energy': [(2.0, 2.2)]}
     """
 
     size: int

@@ -32,6 +32,7 @@ COMMANDS = (
     "discovery",
     "md",
     "properties",
+    "report",
     "stability",
     "export",
     "info",
@@ -244,6 +245,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
             "discovery",
             "md",
             "properties",
+            "report",
         )
     } | {("calibrate", "plot"), ("search", "plot")}
     train = KEYS["train"].values()
@@ -256,7 +258,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     assert models == {
         (c, "model")
         for c in COMMANDS
-        if c not in ("crystals", "evaluate", "benchmark", "discovery", "md", "properties", "stability")
+        if c not in ("crystals", "evaluate", "benchmark", "discovery", "md", "properties", "report", "stability")
     } | {
         ("certify", "parent"),
         ("repair", "parent"),
