@@ -33,7 +33,8 @@ function themed(layout) {
 function draw() {
   for (const script of document.querySelectorAll("script[data-figure]")) {
     const { data, layout } = JSON.parse(script.textContent);
-    const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+    const buttons = { displayModeBar: window.innerWidth > 700, modeBarButtonsToRemove: ["lasso2d", "select2d"] };
+    const config = { responsive: true, displaylogo: false, ...buttons };
     Plotly.react(script.dataset.figure, data, themed(layout), config);
   }
 }

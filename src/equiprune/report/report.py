@@ -17,8 +17,9 @@ def write_report(folder: str | Path, output: str | Path) -> Path:
     Raises:
         OutputError: nothing in the folder is a result, or the page exists or cannot be written.
     """
+    page = report_page(Path(folder))  # first: where there is no folder, that is what is wrong
     check_writable(Path(output))
-    write_text(Path(output), report_page(Path(folder)))
+    write_text(Path(output), page)
     return Path(output)
 
 
