@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def core(session: nox.Session) -> None:
     """Static types, and every law on the toy model; no backend installed."""
-    _install(session, "-e", ".[test,discovery,lammps,properties]", "mypy>=1.16")
+    _install(session, "-e", ".[test,discovery,lammps,properties,torch-sim]", "mypy>=1.16")
     session.run("mypy")
     _test(session, *_ELSEWHERE)
 
@@ -53,7 +53,7 @@ def core(session: nox.Session) -> None:
 @nox.session
 def sevennet(session: nox.Session) -> None:
     """SevenNet's own checkpoints, its stock tools, and the code in the docs."""
-    _install(session, "-e", ".[test,sevennet,discovery,properties]")
+    _install(session, "-e", ".[test,sevennet,discovery,properties,torch-sim]")
     _test(session, "tests/adapters/sevennet", "tests/docs")
 
 

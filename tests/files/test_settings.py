@@ -55,7 +55,7 @@ VALUES: list[Any] = [
         ep.Elasticity((-0.02, 0.02), moving=False),
     ),
     *(ep.Phonons(length=8.0), ep.Dimers(1.0, 2.0), ep.Locality(2.0)),
-    *(ep.NVE(), ep.NVT(50.0), ep.NPT(0.1, 60.0), ep.DynamicsProtocol(ep.NVT(), 3.0, relax=True, seed=2)),
+    *(ep.NVE(), ep.NVT(50.0), ep.NPT(0.1, 60.0), ep.DynamicsProtocol(ep.NVT(), 3.0, relax=True, seed=2, copies=3)),
 ]
 
 

@@ -36,6 +36,14 @@ def test_models_are_shown_side_by_side(cli: Run, crystal: Path, tmp_path: Path) 
     assert len(model["rdf"]) == 3
 
 
+def test_copies_are_pooled(cli: Run, crystal: Path, tmp_path: Path) -> None:
+    words = ["md", "toy", "--structure", crystal, "--time", 0.003, "--timestep", 1, "--equilibration", 0]
+    ran = cli(*words, "--copies", 2, "--drift-limit", 1e6, "-o", tmp_path / "out")
+    assert ran.code == 0, ran.err
+    assert "1 fs, 2 copies" in " ".join(ran.text.split())
+    assert len(list((tmp_path / "out" / "0-toy").glob("copy-*/steps.csv"))) == 2
+
+
 def test_a_drift_that_is_not_known_well_enough_is_undecided_and_no_success(
     cli: Run, crystal: Path, tmp_path: Path
 ) -> None:
@@ -81,7 +89,9 @@ def test_ctrl_c_keeps_what_was_finished(
         (["--interval", 0], ("--interval", "1 or more")),
         (["--pressure", 1], "--pressure is for constant pressure: give --ensemble npt too"),
         (["--ensemble", "npt", "--engine", "lammps"], "LAMMPS does --ensemble nve alone here"),
+        (["--ensemble", "npt", "--engine", "torch-sim"], "torch-sim does --ensemble nve and nvt alone here"),
         (["--ensemble", "nph"], "nph"),
+        (["--copies", 0], ("--copies", "1 or more")),
         (["--pairs", "Si-O"], "--pairs 'Si-O' is not possible: give pairs of C, Si"),
         (["--reach", 9], ("--reach 9 Angstrom is not possible", "--repeat")),
         (["--drift-limit", 0], "--drift-limit 0.0 is not possible"),
