@@ -415,6 +415,15 @@ class LouderInTraining(ToyAdapter):
         return module
 
 
+class LouderInEvaluation(ToyAdapter):
+    """Builds for evaluation a module that predicts more."""
+
+    def build_for_evaluation(self, architecture: Any, dtype: torch.dtype) -> nn.Module:
+        module = self.build(architecture, dtype)
+        module.register_forward_hook(lambda module, given, energies: 1.001 * energies)
+        return module
+
+
 class FrozenInTraining(ToyAdapter):
     """Builds for training a module one of whose weights does not learn."""
 

@@ -327,6 +327,11 @@ MUTANTS = [
         "forces depend on periodicity",
         Contract(Energy(broken.pull_without_volume)),
     ),
+    Mutant(
+        "what_is_built_for_evaluation_is_the_same_function",
+        "what is built for evaluation predicts something else",
+        Contract(broken.LouderInEvaluation()),
+    ),
     *(
         Mutant("what_is_built_for_training_is_the_same_function", says, Contract(adapter))
         for says, adapter in (

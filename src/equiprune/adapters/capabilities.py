@@ -73,6 +73,17 @@ class HasEnergyScale(Protocol):
 
 
 @runtime_checkable
+class BuildsForEvaluation(Protocol):
+    """Upstream's function can be evaluated in less time than by upstream's code."""
+
+    def build_for_evaluation(self, architecture: Any, dtype: torch.dtype, /) -> nn.Module:
+        """The module of `ModelAdapter.build` with less work: weights of the same names, the same function to rounding.
+
+        It is never in a file: what is written comes from `ModelAdapter.build`.
+        """
+
+
+@runtime_checkable
 class BuildsForTraining(Protocol):
     """Modules can be arranged so that their gradients cost less."""
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from equiprune.adapters import NO_TAPS, Checkpoint, ModelAdapter, Outputs, Taps, load_weights
 from equiprune.adapters.base import check_head
-from equiprune.adapters.capabilities import BuildsForTraining
+from equiprune.adapters.capabilities import BuildsForEvaluation, BuildsForTraining
 from equiprune.blocks import FeatureSpace
 from equiprune.errors import StructureError, TargetError
 from equiprune.potentials.derivatives import Derivatives, Predictor, differentiated
@@ -96,11 +96,7 @@ class Potential:
         """
         check_head(checkpoint.architecture, head)
         dtype, device = floating(dtype), present(device)
-        quick = for_training and isinstance(adapter, BuildsForTraining)
-        build = adapter.build_for_training if quick else adapter.build  # type: ignore[attr-defined]
-        module = build(checkpoint.architecture, dtype)
-        load_weights(module, checkpoint.weights)
-        module.eval().to(device)
+        module = _filled(_build(adapter, for_training), checkpoint, dtype, device)
         return cls(adapter, checkpoint, module, dtype, head, NO_TAPS, frozenset(checkpoint.architecture.elements))
 
     @property
@@ -148,6 +144,13 @@ class Potential:
     def _rebuilt(self, dtype: torch.dtype, device: torch.device) -> Potential:
         fresh = Potential.create(self.adapter, self.checkpoint, dtype, self.head, device)
         return replace(fresh, taps=self.taps, elements=self.elements)
+
+    def as_upstream(self) -> Potential:
+        """The same potential evaluated by upstream's own code, to compare with; slower where the adapter has its own.
+
+        What is made of it (another precision, another device, a child) is evaluated by the adapter's code again.
+        """
+        return replace(self, module=_filled(self.adapter.build, self.checkpoint, self.dtype, self.device))
 
     def parameters(self, *, trainable_only: bool = False) -> int:
         """Numbers in the module's parameters."""
@@ -220,6 +223,23 @@ class Potential:
     def calculator(self) -> PotentialCalculator:
         """An ASE calculator of this potential, in its own precision."""
         return PotentialCalculator(self)
+
+
+_Build = Callable[[Any, torch.dtype], nn.Module]
+
+
+def _build(adapter: ModelAdapter, for_training: bool) -> _Build:
+    """The quickest code that the adapter has for it."""
+    if for_training and isinstance(adapter, BuildsForTraining):
+        return adapter.build_for_training
+    return adapter.build_for_evaluation if isinstance(adapter, BuildsForEvaluation) else adapter.build
+
+
+def _filled(build: _Build, checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device | str) -> nn.Module:
+    """A module with the weights of a checkpoint. Raises `CheckpointError` for weights of another model."""
+    module = build(checkpoint.architecture, dtype)
+    load_weights(module, checkpoint.weights)
+    return module.eval().to(device)
 
 
 def floating(dtype: object) -> torch.dtype:

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from equiprune.adapters.base import A, ModelAdapter
+from equiprune.adapters.capabilities import BuildsForEvaluation
 from equiprune.adapters.e3nn.fused_gradients import quicker_gradients
 
 
@@ -16,4 +17,5 @@ class E3nnAdapter(ModelAdapter[A], Generic[A]):
 
     def build_for_training(self, architecture: A, dtype: torch.dtype, /) -> nn.Module:
         with quicker_gradients():
-            return self.build(architecture, dtype)
+            build = self.build_for_evaluation if isinstance(self, BuildsForEvaluation) else self.build
+            return build(architecture, dtype)

@@ -27,7 +27,8 @@ class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
 
     recognises = staticmethod(checkpoint_file.recognised)
     read = staticmethod(checkpoint_file.read)
-    build = staticmethod(build.build)
+    build_for_evaluation = staticmethod(build.build_for_evaluation)
+    build = staticmethod(build.build)  # after what is taken from the module of that name
     spaces = staticmethod(layouts.feature_spaces)
     shrink = staticmethod(layouts.shrink)
     layouts = staticmethod(layouts.weight_layouts)  # after what is taken from the module of that name

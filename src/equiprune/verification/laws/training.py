@@ -1,4 +1,4 @@
-"""Training: what learns is the same function."""
+"""What is built to be evaluated and what is built to learn is the function of the module that upstream builds."""
 
 from __future__ import annotations
 
@@ -8,17 +8,26 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from equiprune.adapters.capabilities import BuildsForEvaluation
 from equiprune.potentials.potential import Potential
 from equiprune.verification.laws.agreement import assert_same_predictions
 from equiprune.verification.laws.contract import Contract
 
 
 class TrainingLaws(Contract):
-    """Modules that are built for training."""
+    """Modules that are built for a purpose."""
+
+    def test_what_is_built_for_evaluation_is_the_same_function(self) -> None:
+        """Its energies, forces and stress."""
+        for potential in self.potentials():
+            if isinstance(self.adapter, BuildsForEvaluation):
+                law = "what is built for evaluation predicts something else"
+                structures = self.structures(potential.elements)
+                assert_same_predictions(potential.as_upstream(), potential, structures, law=law)
 
     def test_what_is_built_for_training_is_the_same_function(self) -> None:
         """Its energies and forces, and the gradient of a loss of both in every weight."""
-        for potential in self.potentials():
+        for potential in map(Potential.as_upstream, self.potentials()):
             own = (self.adapter, potential.checkpoint, potential.dtype, potential.head)
             arranged = Potential.create(*own, for_training=True)
             structures = self.structures(potential.elements)
