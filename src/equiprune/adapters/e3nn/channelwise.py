@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, pairwise
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -24,14 +24,14 @@ class Path:
     """One (l1, l2, l3).
 
     Attributes:
-        weights: its columns among the weights of an edge, one for each channel.
-        orders: its m3 among those of all paths of its input.
-        outputs: its columns of the output; each channel's m3 are neighbours.
+        number: of the path; its weights, one for each channel, come after those of the paths before it.
+        output: number of its entry in the output.
+        orders: number of m3, 2 l3 + 1.
     """
 
-    weights: slice
-    orders: slice
-    outputs: slice
+    number: int
+    output: int
+    orders: int
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Input:
         mul: number of channels.
         dim: of a channel, 2 l1 + 1.
         coupling: (m3 of all paths, m1, columns of the harmonics), float64.
-        paths: in the order of their weights.
+        paths: in the order of their m3 in ``coupling``.
     """
 
     columns: slice
@@ -52,6 +52,11 @@ class Input:
     coupling: Tensor
     paths: tuple[Path, ...]
 
+    @cached_property
+    def orders(self) -> list[int]:
+        """Numbers of m3 of its paths."""
+        return [path.orders for path in self.paths]
+
 
 @dataclass(frozen=True)
 class ChannelwiseProduct:
@@ -59,11 +64,13 @@ class ChannelwiseProduct:
 
     Attributes:
         inputs: those that a path reads.
-        columns: of the output, irreps_out.dim.
+        widths: number of weights of each path.
+        outputs: number of columns of each entry of the output; of a path's, each channel's m3 are neighbours.
     """
 
     inputs: tuple[Input, ...]
-    columns: int
+    widths: list[int]
+    outputs: list[int]
 
     @classmethod
     def of(cls, product: Any) -> ChannelwiseProduct | None:
@@ -75,20 +82,20 @@ class ChannelwiseProduct:
         own = all(path.connection_mode == "uvu" and path.has_weight for path in paths)
         single = all(mul == 1 for mul, _ in product.irreps_in2)
         apart = len({path.i_out for path in paths}) == len(paths)
-        return cls(tuple(_inputs(product)), product.irreps_out.dim) if paths and own and single and apart else None
+        if not (paths and own and single and apart):
+            return None
+        outputs = [entry.dim for entry in product.irreps_out]
+        return cls(tuple(_inputs(product)), [path.path_shape[0] for path in paths], outputs)
 
 
 def _inputs(product: Any) -> Iterator[Input]:
-    ends = accumulate((path.path_shape[0] for path in product.instructions), initial=0)
-    weights = [slice(*ends) for ends in pairwise(ends)]
-    outputs, columns = product.irreps_out.slices(), product.irreps_in1.slices()
+    columns = product.irreps_in1.slices()
     for i, (mul, irrep) in enumerate(product.irreps_in1):
-        own = [(path, weights[p]) for p, path in enumerate(product.instructions) if path.i_in1 == i and mul]
+        own = [(number, path) for number, path in enumerate(product.instructions) if path.i_in1 == i and mul]
         if own:
-            couplings = [_coupling(product, path) for path, _ in own]
-            orders = [slice(*ends) for ends in pairwise(accumulate(map(len, couplings), initial=0))]
-            paths = tuple(Path(w, m, outputs[path.i_out]) for (path, w), m in zip(own, orders, strict=True))
-            yield Input(columns[i], mul, irrep.dim, torch.cat(couplings), paths)
+            couplings = [_coupling(product, path) for _, path in own]
+            paths = [Path(number, path.i_out, len(c)) for (number, path), c in zip(own, couplings, strict=True)]
+            yield Input(columns[i], mul, irrep.dim, torch.cat(couplings), tuple(paths))
 
 
 def _coupling(product: Any, path: Any) -> Tensor:
