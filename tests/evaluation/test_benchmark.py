@@ -13,6 +13,7 @@ import equiprune as ep
 from equiprune.adapters import Outputs
 from equiprune.adapters.toy import ToyAdapter
 from equiprune.evaluation.benchmark import table
+from equiprune.evaluation.engines import ENGINES
 
 
 class Logged(ToyAdapter):
@@ -40,6 +41,14 @@ def test_models_take_turns(toy: ep.Potential, structures: list[Atoms]) -> None:
     assert sum(done) == len(calls)
 
 
+def test_engines_take_turns_too(toy: ep.Potential, structures: list[Atoms]) -> None:
+    timings = ep.benchmark({"a": toy, "b": toy}, structures[0], repeats=1, warmup=0, engines=list(ENGINES.values()))
+    assert [(timing.engine, timing.model) for timing in timings] == [
+        *(("equiprune", name) for name in "ab"),
+        *(("upstream", name) for name in "ab"),
+    ]
+
+
 def test_conditions_are_recorded(timings: Sequence[ep.Timing]) -> None:
     first, second = timings
     assert (first.model, first.dtype, first.backend, first.batch, first.atoms) == ("a", "float64", "toy on cpu", 1, 8)
@@ -61,5 +70,5 @@ def test_speed_is_by_the_median() -> None:
     fast = replace(slow, model="fast", seconds=(1.0, 1.0, 1.0))
     assert slow.atoms_per_second == 2
     _, first, second = table([slow, fast])
-    assert first[1] == "500.0 (250.0..7500.0)"
-    assert (first[3], second[3]) == ("1.00x", "4.00x")
+    assert first[1:3] == ["equiprune", "500.0 (250.0..7500.0)"]
+    assert (first[4], second[4]) == ("1.00x", "4.00x")

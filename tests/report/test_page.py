@@ -80,7 +80,8 @@ def test_what_is_missing_is_said_with_the_command_that_gives_it(page: str) -> No
 def test_the_headline_has_the_measured_ratio(run: Path) -> None:
     [model] = [part for part in sections(RunDirectory.read(run)) if part.name == "model"]
     said = [block for block in model.blocks if isinstance(block, str)]
-    assert "2.50 times as fast as toy, with 1.00 of its memory (float32, toy on cpu, 64 atoms)." in said
+    conditions = "64 atoms, float32, toy on cpu, equiprune's code, 1 threads"
+    assert f"2.50 times as fast as toy, with 1.00 of its memory ({conditions})." in said
     assert "Forces of mine.extxyz to 8 meV/Angstrom (toy 2), mean absolute error." in said
 
 
@@ -96,6 +97,15 @@ def test_errors_stand_against_the_speed_of_the_same_model(run: Path, page: str) 
         if isinstance(block, Table)
     ]
     assert [row[:3] for row in table.rows] == [["toy", "1.00x", "2"], ["prune", "2.50x", "8"]]
+
+
+def test_engines_have_figures_of_their_own(tmp_path: Path) -> None:
+    rates = {("a", "equiprune"): 20.0, ("b", "equiprune"): 30.0, ("a", "upstream"): 5.0, ("b", "upstream"): 15.0}
+    stage(tmp_path / "time", ["benchmark"], [speed(m, rate) | {"engine": e} for (m, e), rate in rates.items()])
+    stage(tmp_path / "evaluate", ["evaluate"], [errors("a", 1.0), errors("b", 2.0)])
+    found = figures_of(report_page(tmp_path))
+    speeds = {name: [each["x"][0] for each in figure["data"] if each["visible"]] for name, figure in found.items()}
+    assert speeds == {"figure-cost-0": [1.0, 1.5], "figure-cost-1": [1.0, 3.0]}
 
 
 def test_removed_channels_are_those_of_the_plan(run: Path) -> None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.errors import OutputError
+from equiprune.evaluation.engines import ENGINES
 from equiprune.pruning.cost import count_parameters
 from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured
 from equiprune.searching.cost_table import CostTable
@@ -131,14 +132,14 @@ def test_the_largest_structure_is_repeated() -> None:
 def test_a_busy_machine_is_asked_again(parent: ep.Potential, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds = iter([(1.0, 3.0), (1.0, 1.0), (1.0, 1.0), (1.0, 1.0)])
 
-    def benchmark(potentials: dict[str, ep.Potential], *_: object, **__: object) -> list[ep.Timing]:
+    def timed(potentials: dict[tuple[str, str], ep.Potential], *_: object, **__: object) -> list[ep.Timing]:
         common = {"dtype": "float32", "backend": "", "batch": 1, "threads": 1, "atoms": 1, "peak_memory_bytes": None}
         return [
             ep.Timing(model=name, seconds=(1.0, 1.0) if name == "parent" else next(rounds), **common)
-            for name in potentials
+            for name, _ in potentials
         ]
 
-    monkeypatch.setattr("equiprune.searching.cost_model.benchmark", benchmark)
+    monkeypatch.setattr("equiprune.searching.cost_model.timed", timed)
     found = measured(parent, parent, Conditions(bulk("Si"), 1), repeats=2)
     assert found.time == 1.0
     assert len(list(rounds)) == 1  # three rounds: then the middle half agrees
@@ -149,6 +150,11 @@ def test_a_busy_machine_is_asked_again(parent: ep.Potential, monkeypatch: pytest
 
 def table(parent: ep.Potential, atoms: Atoms | None = None, **drawn: int) -> CostTable:
     return CostTable.of(parent, Conditions(atoms or bulk("Si"), 3), drawn)
+
+
+def test_each_engine_has_a_table_of_its_own(parent: ep.Potential) -> None:
+    ours, theirs = (CostTable.of(parent, Conditions(bulk("Si"), 1, engine), {}) for engine in ENGINES.values())
+    assert ours.path != theirs.path
 
 
 def test_what_was_measured_is_found_again_under_the_same_conditions_only(parent: ep.Potential) -> None:

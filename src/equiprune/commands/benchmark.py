@@ -10,9 +10,10 @@ from ase import Atoms
 import equiprune as ep
 from equiprune.commands.opening import check_compared, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.values import Bare, Device, Dtype, Models, Positive
+from equiprune.commands.options.values import Bare, Device, Dtype, Engines, Models, Positive
 from equiprune.commands.request import Request
 from equiprune.commands.threads import threads_of_torch
+from equiprune.evaluation.engines import engine_named
 from equiprune.progress import Display, Task, unseen
 from equiprune.searching.cost_model import Conditions
 from equiprune.structures.probes import probe_structures
@@ -43,6 +44,8 @@ class Benchmark(Request[Timed]):
         data: the first structure is used; without it a rock-salt cell of 64 atoms.
         atoms: instead, as many copies of the largest structure at once as have at least so many atoms.
         dtype: precision of the models.
+        engine: code that evaluates the models, each compared with upstream's own first: equiprune unless
+            given, upstream, or both.
         repeats: timed evaluations per model, after two for warming up.
         threads: of torch; its own choice unless given.
     """
@@ -52,6 +55,7 @@ class Benchmark(Request[Timed]):
     data: Bare | None = None
     atoms: Positive | None = None
     dtype: Dtype = "float32"
+    engine: Engines | None = None
     repeats: Positive = 5
     threads: Positive | None = None
     device: Device = "cpu"
@@ -65,10 +69,11 @@ class Benchmark(Request[Timed]):
         potentials = open_models(self.models, self.dtype, self.opening, self.device)
         shared = frozenset.intersection(*(potential.elements for potential in potentials.values()))
         atoms, copies = self._timed(shared)
-        tasks = Task("benchmark", (self.repeats + WARM_UP) * len(potentials))
+        engines = [engine_named(name) for name in dict.fromkeys(self.engine or ["equiprune"])]
+        tasks = Task("benchmark", (self.repeats + WARM_UP) * len(potentials) * len(engines))
         with threads_of_torch(self.threads), display(tasks) as [step]:
             timings = ep.benchmark(
-                potentials, atoms, copies=copies, repeats=self.repeats, warmup=WARM_UP, progress=step
+                potentials, atoms, copies=copies, repeats=self.repeats, warmup=WARM_UP, engines=engines, progress=step
             )
         return Timed(atoms, copies, self.device, tuple(timings))
 

@@ -116,6 +116,7 @@ class Compress(Complete):
             compared: Settings = {"models": models, "data": str(self.test.absolute()), "parity": _PARITY}
             yield {"evaluate": {**compared, **common}}
         timed: Settings = {"models": models, "data": "label", "atoms": str(timed_atoms(self.timed_atoms, self.device))}
+        timed |= {} if self.budget.engine == NO_BUDGET.engine else {"engine": self.budget.engine}
         yield {"benchmark": {**timed, **common}}
 
     @property

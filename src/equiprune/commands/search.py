@@ -18,6 +18,7 @@ from equiprune.commands.request import Request, remarks
 from equiprune.commands.resuming import resumable
 from equiprune.commands.stages import Kind, Mark, Product, Takes, newest_data, scores_of_this_model
 from equiprune.errors import OutputError, TargetError
+from equiprune.evaluation.engines import engine_named
 from equiprune.files.atomic import check_writable, read_json, write_json
 from equiprune.progress import Display, Task, unseen
 from equiprune.searching.budget import Budget
@@ -137,7 +138,8 @@ class Search(Request[Searched]):
         ids = None if key is None else structure_ids(structures, key)
         data = SearchData(list(structures), ids, fingerprint(self.data))
         timed = timed_atoms(self.timed_atoms, self.device)
-        settings = SearchSettings(self._constraints, self.effort.effort(), self._recipe, timed, self.seed)
+        engine = engine_named(self.budget.engine)
+        settings = SearchSettings(self._constraints, self.effort.effort(), self._recipe, timed, self.seed, engine)
         scores, budget = self._read_scores(parent), self._budget
         beside = {
             name: open_model(name, self.dtype, self.opening.headless, any_head=True, device=self.device)

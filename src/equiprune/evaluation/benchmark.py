@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ import torch
 from ase import Atoms
 
 from equiprune.adapters.precision import dtype_name
+from equiprune.evaluation.engines import OWN, Engine, verified
 from equiprune.evaluation.memory import peak_memory
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
@@ -28,6 +29,7 @@ class Timing:
 
     Attributes:
         model: as it was named.
+        engine: code that evaluated it.
         dtype, backend, batch, threads: the conditions.
         atoms: in all structures of the batch.
         seconds: of each repetition, one energy-forces-stress evaluation of the batch.
@@ -42,6 +44,7 @@ class Timing:
     atoms: int
     seconds: tuple[float, ...]
     peak_memory_bytes: int | None
+    engine: str = OWN.name
 
     @property
     def median(self) -> float:
@@ -62,6 +65,7 @@ class Timing:
         """Fields as above plus ``atoms_per_second``."""
         return {
             "model": self.model,
+            "engine": self.engine,
             "dtype": self.dtype,
             "backend": self.backend,
             "batch": self.batch,
@@ -83,34 +87,64 @@ def benchmark(
     copies: int = 1,
     repeats: int = 5,
     warmup: int = 2,
+    engines: Sequence[Engine] = (OWN,),
     progress: Progress = silent,
 ) -> list[Timing]:
-    """Time every model on one structure, or on a batch of ``copies`` of it, taking turns.
+    """Time every model with every engine on one structure, or on a batch of ``copies`` of it, taking turns.
 
-    ``progress`` is called once per evaluation.
+    Args:
+        potentials: by the names that results have.
+        atoms: the structure.
+        copies: of it, evaluated at once.
+        repeats: timed evaluations.
+        warmup: evaluations before, whose memory is measured.
+        engines: code that evaluates the models, each compared with upstream's own first.
+        progress: called once per evaluation.
+
+    Raises:
+        TargetError: an engine cannot evaluate a model, or gives other numbers than upstream's code.
     """
-    graphs = {name: potential.graph([atoms] * copies) for name, potential in potentials.items()}
-    seconds: dict[str, list[float]] = {name: [] for name in potentials}
-    peaks: dict[str, int | None] = dict.fromkeys(potentials)
+    prepared = {
+        (name, engine.name): verified(engine, potential, atoms)
+        for engine in engines
+        for name, potential in potentials.items()
+    }
+    return timed(prepared, atoms, copies=copies, repeats=repeats, warmup=warmup, progress=progress)
+
+
+def timed(
+    potentials: Mapping[tuple[str, str], Potential],
+    atoms: Atoms,
+    *,
+    copies: int = 1,
+    repeats: int = 5,
+    warmup: int = 2,
+    progress: Progress = silent,
+) -> list[Timing]:
+    """The same for potentials, by names of model and engine, that were compared before."""
+    graphs = {key: potential.graph([atoms] * copies) for key, potential in potentials.items()}
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in potentials}
+    peaks: dict[tuple[str, str], int | None] = dict.fromkeys(potentials)
     for repeat in range(-warmup, repeats):
-        for name, potential in potentials.items():
+        for key, potential in potentials.items():
             if repeat < 0:
-                peaks[name] = peak_memory(partial(potential.differentiate, graphs[name]), potential.device)
+                peaks[key] = peak_memory(partial(potential.differentiate, graphs[key]), potential.device)
             else:
-                seconds[name].append(_timed(potential, graphs[name]))
+                seconds[key].append(_timed(potential, graphs[key]))
             progress(1)
     return [
         Timing(
-            model=name,
+            model=key[0],
+            engine=key[1],
             dtype=dtype_name(potential.dtype),
             backend=f"{potential.adapter.name} on {potential.device.type}",
             batch=copies,
             threads=torch.get_num_threads(),
             atoms=len(atoms) * copies,
-            seconds=tuple(seconds[name]),
-            peak_memory_bytes=peaks[name],
+            seconds=tuple(seconds[key]),
+            peak_memory_bytes=peaks[key],
         )
-        for name, potential in potentials.items()
+        for key, potential in potentials.items()
     ]
 
 
@@ -129,12 +163,15 @@ def _wait_for(device: torch.device) -> None:
 
 def table(timings: list[Timing]) -> list[list[str]]:
     """Rows for display; speed is relative to the first model."""
-    rows = [["model", "ms/atom (min..max)", "atoms/s", "speed", "peak memory, MiB", "dtype", "threads", "atoms"]]
+    rows = [
+        ["model", "engine", "ms/atom (min..max)", "atoms/s", "speed", "peak memory, MiB", "dtype", "threads", "atoms"]
+    ]
     for timing in timings:
         per_atom = [s / timing.atoms * 1e3 for s in (timing.median, min(timing.seconds), max(timing.seconds))]
         rows.append(
             [
                 timing.model,
+                timing.engine,
                 f"{per_atom[0]:.1f} ({per_atom[1]:.1f}..{per_atom[2]:.1f})",
                 f"{timing.atoms_per_second:.0f}",
                 f"{timings[0].median / timing.median:.2f}x",

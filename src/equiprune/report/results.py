@@ -43,6 +43,7 @@ class Speed(_Record):
     """Time and memory of a model, as ``benchmark`` gives them."""
 
     model: str
+    engine: str = "equiprune"
     dtype: str
     backend: str
     batch: int

@@ -25,6 +25,7 @@ from equiprune.report.results import (
     PropertyFound,
     QuantityFound,
     SearchFound,
+    Speed,
     TrainingFound,
 )
 from equiprune.report.run_directory import ModelFacts, Named, RunDirectory
@@ -143,8 +144,8 @@ def _model(run: RunDirectory) -> Iterator[Block]:
 
 def _headline(run: RunDirectory) -> Iterator[str]:
     """Sentences on what was gained and what it cost, by the model that all was for."""
-    for timing in run.of(Benchmark):
-        first, named = timing.content.models[0], {run.name_of(m.model): m for m in timing.content.models}
+    for timings in _by_engine(run):
+        first, named = timings[0], {run.name_of(m.model): m for m in timings}
         for name in run.names_of_result & named.keys():
             ratio = f"{named[name].atoms_per_second / first.atoms_per_second:.2f} times as fast as"
             memory = named[name].peak_memory_bytes
@@ -153,7 +154,7 @@ def _headline(run: RunDirectory) -> Iterator[str]:
                 if memory and first.peak_memory_bytes
                 else ""
             )
-            yield f"{ratio} {run.name_of(first.model)}{less} ({first.dtype}, {first.backend}, {first.atoms} atoms)."
+            yield f"{ratio} {run.name_of(first.model)}{less} ({_conditions(first)})."
     for each in run.of(Evaluation):
         errors = {run.name_of(m.model): m.forces_mae for m in each.content.models if m.forces_mae is not None}
         others = [f"{name} {number(value)}" for name, value in errors.items() if name not in run.names_of_result]
@@ -172,17 +173,14 @@ def _made(facts: ModelFacts) -> list[str]:
 
 
 def _cost(run: RunDirectory) -> Iterator[Block]:
-    for number_of, timing in enumerate(run.of(Benchmark)):
-        first = timing.content.models[0]
-        speeds = {run.name_of(m.model): m.atoms_per_second / first.atoms_per_second for m in timing.content.models}
+    for number_of, timings in enumerate(_by_engine(run)):
+        first = timings[0]
+        speeds = {run.name_of(m.model): m.atoms_per_second / first.atoms_per_second for m in timings}
         measures = [measure for measure in _measures(run) if measure.of_model.keys() & speeds.keys()]
         if not measures:
             continue
         drawn = figures.errors_against_speed(speeds, measures)
-        caption = (
-            f"Errors against speed, measured in turns: {first.atoms} atoms, {first.dtype}, {first.backend}, "
-            f"{first.threads} threads. Best is right and low."
-        )
+        caption = f"Errors against speed, measured in turns: {_conditions(first)}. Best is right and low."
         yield Figure(f"cost-{number_of}", drawn, caption)
         heads = ["model", "speed", *(measure.title for measure in measures)]
         rows = [
@@ -190,6 +188,18 @@ def _cost(run: RunDirectory) -> Iterator[Block]:
             for name, speed in speeds.items()
         ]
         yield Table(_NUMBERS, rows, heads, folded=True)
+
+
+def _by_engine(run: RunDirectory) -> Iterator[Sequence[Speed]]:
+    """Timings under one set of conditions, that can be compared."""
+    for each in run.of(Benchmark):
+        for engine in dict.fromkeys(model.engine for model in each.content.models):
+            yield [model for model in each.content.models if model.engine == engine]
+
+
+def _conditions(timed: Speed) -> str:
+    code = "equiprune's code" if timed.engine == "equiprune" else f"{timed.engine} code"
+    return f"{timed.atoms} atoms, {timed.dtype}, {timed.backend}, {code}, {timed.threads} threads"
 
 
 def _measures(run: RunDirectory) -> Iterator[ErrorMeasure]:
@@ -256,11 +266,11 @@ def _errors(run: RunDirectory) -> Iterator[Block]:
 
 
 def _speed(run: RunDirectory) -> Iterator[Block]:
-    for each in run.of(Benchmark):
-        first = each.content.models[0]
+    for timings in _by_engine(run):
+        first = timings[0]
         heads = ["model", "atoms/s", "speed", "ms/atom (min..max)", "peak memory (MiB)"]
         rows = []
-        for model in each.content.models:
+        for model in timings:
             low, high = (1e3 * seconds / model.atoms for seconds in (model.seconds_min, model.seconds_max))
             memory = _NONE if model.peak_memory_bytes is None else f"{model.peak_memory_bytes / _MIB:.0f}"
             ratio, rate = model.atoms_per_second / first.atoms_per_second, f"{model.atoms_per_second:.0f}"
@@ -273,10 +283,7 @@ def _speed(run: RunDirectory) -> Iterator[Block]:
                     memory,
                 ]
             )
-        title = (
-            f"Energy, forces and stress of {first.atoms} atoms, {first.dtype}, {first.backend}, {first.threads} "
-            "threads, models in turns"
-        )
+        title = f"Energy, forces and stress, models in turns: {_conditions(first)}"
         yield Table(title, rows, heads)
 
 

@@ -18,7 +18,8 @@ from ase import Atoms
 
 from equiprune.adapters import ModelAdapter
 from equiprune.errors import OutputError
-from equiprune.evaluation.benchmark import benchmark
+from equiprune.evaluation.benchmark import timed
+from equiprune.evaluation.engines import OWN, Engine
 from equiprune.evaluation.memory import held_memory
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
@@ -39,17 +40,19 @@ class Conditions:
     Attributes:
         atoms: the structure.
         copies: evaluated at once.
+        engine: code that evaluates the models.
     """
 
     atoms: Atoms
     copies: int
+    engine: Engine = OWN
 
     @classmethod
-    def of(cls, structures: Sequence[Atoms], atoms: int) -> Conditions:
+    def of(cls, structures: Sequence[Atoms], atoms: int, engine: Engine | None = None) -> Conditions:
         """The largest structure, so often that there are at least so many atoms."""
         largest = max(structures, key=len)
         bare = Atoms(largest.numbers, largest.positions, cell=largest.cell, pbc=largest.pbc)
-        return cls(bare, -(-atoms // len(bare)))
+        return cls(bare, -(-atoms // len(bare)), engine or OWN)
 
     @property
     def total(self) -> int:
@@ -92,12 +95,13 @@ def measured(parent: Potential, child: Potential, conditions: Conditions, repeat
 
     The time is the median over turns of one over the other, so that a machine that slows down does so for both.
     """
+    engine = conditions.engine
+    pair = {(name, engine.name): engine.prepared(each) for name, each in (("parent", parent), ("child", child))}
     times: list[float] = []
     memory: int | None = None
     before = held_memory(parent.device)  # weights, which do not grow with the number of atoms
     for _ in range(_MOST_ROUNDS):
-        pair = {"parent": parent, "child": child}
-        first, second = benchmark(pair, conditions.atoms, copies=conditions.copies, repeats=repeats, warmup=1)
+        first, second = timed(pair, conditions.atoms, copies=conditions.copies, repeats=repeats, warmup=1)
         times += [own / theirs for own, theirs in zip(second.seconds, first.seconds, strict=True)]
         memory = second.peak_memory_bytes
         if _spread(times) <= _SPREAD:

@@ -50,6 +50,7 @@ class CostTable:
                 "torch": torch.__version__,
                 "structure": structure.hexdigest(),
                 "copies": timed.copies,
+                "engine": timed.engine.name,
                 "code": code_sha256(),
                 **drawn,
             }

@@ -21,6 +21,7 @@ import numpy as np
 from ase import Atoms
 
 from equiprune.errors import PlanError, StructureError, TargetError
+from equiprune.evaluation.engines import OWN, Engine
 from equiprune.files.atomic import make_folder
 from equiprune.files.settings import to_json
 from equiprune.potentials.potential import Potential
@@ -113,6 +114,7 @@ class SearchSettings:
         recipe: of brief training; its epochs are not looked at.
         timed_atoms: models are timed on at least so many, copies of the largest structure.
         seed: of everything that is drawn.
+        engine: code whose speed and memory the budget is about.
     """
 
     constraints: Constraints = field(default_factory=Constraints)
@@ -120,6 +122,7 @@ class SearchSettings:
     recipe: Recipe = field(default_factory=_usual_recipe)
     timed_atoms: int = 64
     seed: int = 0
+    engine: Engine = OWN
 
 
 USUAL = SearchSettings()
@@ -165,7 +168,7 @@ def search(
     path = Path(folder) / "journal.json"
     journal = Journal.begun(path, _described(parent, data, budget, scores, settings))
     training, held_out = data.split(settings.seed)
-    timed = Conditions.of(spread(data.structures, _LOOKED_AT), settings.timed_atoms)
+    timed = Conditions.of(spread(data.structures, _LOOKED_AT), settings.timed_atoms, settings.engine)
     material = Material(
         parent, training, held_out, timed, _FINAL_REPEATS, settings.recipe, settings.effort, Path(folder), settings.seed
     )
@@ -192,7 +195,7 @@ def _described(
     parent: Potential, data: SearchData, budget: Budget, scores: ImportanceScores | None, settings: SearchSettings
 ) -> dict[str, Any]:
     """Everything that the outcome depends on: an interrupted search goes on only for the same."""
-    kept = settings.constraints
+    kept, engine = settings.constraints, settings.engine.name
     return {
         "model_sha256": parent.checkpoint.sha256,
         "structures": len(data.structures),
@@ -205,6 +208,7 @@ def _described(
         "timed_atoms": settings.timed_atoms,
         "seed": settings.seed,
         "scores": "" if scores is None else scores.criterion,
+        **({} if engine == OWN.name else {"engine": engine}),  # searches of before have no such key
     }
 
 

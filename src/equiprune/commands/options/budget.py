@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cyclopts import Parameter
 
 from equiprune.commands.options.panels import panel
-from equiprune.commands.options.values import Complete, NotNegative, Positive
+from equiprune.commands.options.values import Complete, EngineName, NotNegative, Positive
 from equiprune.errors import TargetError
 from equiprune.searching.budget import Budget
 from equiprune.searching.rounds import Effort
@@ -31,6 +31,7 @@ class BudgetOptions(Complete):
         max_force_error: look for the smallest model whose forces are within so many meV/Angstrom of the labels of
             structures held out, on average.
         keep_lmax: hidden features and harmonics keep at least this l.
+        engine: code whose speed and memory are meant, equiprune's or upstream's own; where the model will run decides.
     """
 
     faster: float | None = None
@@ -39,6 +40,7 @@ class BudgetOptions(Complete):
     parameters: float | None = None
     max_force_error: float | None = None
     keep_lmax: NotNegative = 0
+    engine: EngineName = "equiprune"
 
     def check(self) -> None:
         if self.memory is not None:

@@ -75,6 +75,13 @@ OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"]), Mark
 
 
 Dtype = Literal["float32", "float64"]
+EngineName = Literal["equiprune", "upstream"]
+"""Engines of `equiprune.evaluation.engines` that need no other package."""
+
+
+Engines = Annotated[list[EngineName], Parameter(negative="")]
+
+
 Device = Annotated[
     str, Parameter(help="where models are evaluated: cpu, cuda, or one of several GPUs, such as cuda:1.")
 ]
