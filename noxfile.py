@@ -64,7 +64,7 @@ def mace(session: nox.Session) -> None:
     _test(session, "tests/adapters/mace", f"--ignore={_MACE_TOOLS}")
     more = ("cuequivariance>=0.13,<0.14", "cuequivariance-torch>=0.13,<0.14", "torch-sim-atomistic>=0.3,<0.4")
     _install(session, "-e", ".[test,mace]", *more)
-    _test(session, _MACE_TOOLS, "tests/adapters/mace/test_in_torch_sim.py", distribution="loadgroup")
+    _test(session, _MACE_TOOLS, "tests/adapters/mace/test_in_torch_sim.py", distribution="loadscope")
 
 
 @nox.session

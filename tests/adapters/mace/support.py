@@ -2,8 +2,8 @@
 
     python tests/adapters/mace/support.py > docs/mace-tools.md
 
-makes the page from the table. `open_models` and `run_commands` are for new processes (``open ...``, ``run ...``) that
-never heard of equiprune, so nothing here imports it.
+makes the page from the table. `serve` is for a new process (``serve``) that never heard of equiprune, so nothing here
+imports it.
 """
 
 import json
@@ -440,59 +440,80 @@ def _table(title: list[str], rows: list[list[str]]) -> str:
 # Processes.
 
 
-def open_models(tool: str, structures: str, models: str) -> dict:
-    """What a tool, given by its number, says of models (name, path, options): numbers, or the text of an error."""
-    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # as importing mace.calculators does
-    import ase.io
+def serve() -> None:
+    """Answer each line of stdin, a file for the answer and what is asked, by the exit code of who wrote the answer.
+
+    That is a fork of this process, since importing mace takes long. What it says itself goes to stderr.
+    """
+    import mace.calculators  # noqa: F401
     import torch
 
     torch.set_num_threads(1)
+    for line in sys.stdin:
+        written, *asked = json.loads(line)
+        print(_in_a_fork(lambda written=written, asked=asked: _answer(written, *asked)), flush=True)
+
+
+def _answer(written: str, verb: str, *arguments: Any) -> None:
+    os.dup2(2, 1)
+    answer = {"open": open_models, "run": run_commands}[verb](*arguments)
+    assert "equiprune" not in sys.modules
+    with open(written, "w") as file:
+        json.dump(answer, file)
+
+
+def open_models(tool: int, structures: str, models: list) -> dict:
+    """What a tool, given by its number, says of models (name, path, options): numbers, or the text of an error."""
+    os.environ["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # as importing mace.calculators does
+    import ase.io
+
     said: dict = {}
-    for name, path, options in json.loads(models):
+    for name, path, options in models:
         try:
-            said[name] = TOOLS[int(tool)].opened(path, ase.io.read(structures, ":"), **options)
+            said[name] = TOOLS[tool].opened(path, ase.io.read(structures, ":"), **options)
         except Exception as error:
             said[name] = f"{type(error).__name__}: {error}"
     return said
 
 
-def run_commands(commands: str) -> dict:
-    """Exit codes of commands (name, folder, words), each in a fork of this process: importing mace takes long."""
+def run_commands(commands: list) -> dict:
+    """Exit codes of commands (name, folder, words), each in a fork of its own."""
     codes = {}
-    for name, folder, words in json.loads(commands):
+    for name, folder, words in commands:
         [command] = entry_points(group="console_scripts", name=words[0])
         main = command.load()
-        child = os.fork()
-        if child == 0:
-            os._exit(_run(main, folder, words))
-        codes[name] = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        codes[name] = _in_a_fork(lambda main=main, folder=folder, words=words: _run(main, folder, words))
     return codes
 
 
-def _run(main: Callable[[], Any], folder: str, words: list[str]) -> int:
-    """Exit code of a command that runs in a folder; what it says goes to ``log`` there."""
+def _in_a_fork(work: Callable[[], Any]) -> int:
+    """Exit code of a copy of this process that does the work: what this returns, or 1 with an error's traceback."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            code = work() or 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def _run(main: Callable[[], Any], folder: str, words: list[str]) -> None:
+    """A command in a folder; what it says goes to ``log`` there."""
     os.chdir(folder)
     sys.argv = words
     with open("log", "w") as log:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        try:
-            main()
-        except BaseException:
-            traceback.print_exc()
-            return 1
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-    return 0
+    main()
 
 
 if __name__ == "__main__":
-    match sys.argv[1:]:
-        case ["open", *arguments]:
-            print("\n" + json.dumps(open_models(*arguments)))
-        case ["run", *arguments]:
-            print("\n" + json.dumps(run_commands(*arguments)))
-        case _:
-            print(page(), end="")
-    assert "equiprune" not in sys.modules
+    if sys.argv[1:] == ["serve"]:
+        serve()
+    else:
+        print(page(), end="")

@@ -9,12 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, final
 
 import ase.io
 import numpy as np
@@ -101,6 +101,9 @@ MODELS: Mapping[str, tuple[Kind, Callable[[], ep.Potential]]] = {
     "different everywhere": (support.HETEROGENEOUS, different_everywhere),
     "depth, readout": (support.READOUT, lambda: ep.grow(shallow(), ep.NonlinearReadout(6))),
 }
+OFFICIAL = "MACE-MP-0 small"
+"""A model that is at hand only where the official file is."""
+
 THOROUGH = (support.CALCULATOR,)
 """Tools that are asked about every model; the others, to save time, about the first of each kind."""
 
@@ -115,18 +118,30 @@ class Exported:
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory: pytest.TempPathFactory, mace_mp_small: Path | None) -> Mapping[str, Exported]:
-    """Each model, written once."""
+def kinds(mace_mp_small: Path | None) -> Mapping[str, Kind]:
+    """Those of the models; the official one's where it is at hand."""
+    official = {OFFICIAL: support.OFFICIAL} if mace_mp_small is not None else {}
+    return {**{name: kind for name, (kind, _) in MODELS.items()}, **official}
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, kinds: Mapping[str, Kind], mace_mp_small: Path | None
+) -> Callable[[str], Exported]:
+    """A model, made and written once."""
     folder = tmp_path_factory.mktemp("exported")
-    made = {name: (kind, make()) for name, (kind, make) in MODELS.items()}
-    if mace_mp_small is not None:
-        whole = ep.load(mace_mp_small, dtype=torch.float64)
-        plan = ep.allocate(whole, [ep.Channels(32)], ep.data_free_scores(whole, ep.Magnitude()))
-        made["MACE-MP-0 small"] = (support.OFFICIAL, ep.prune(whole, plan))
-    return {
-        name: Exported(kind, potential, ep.save(potential, folder / f"{number}.model")[0])
-        for number, (name, (kind, potential)) in enumerate(made.items())
-    }
+
+    @cache
+    def export(name: str) -> Exported:
+        potential = _official(mace_mp_small) if name == OFFICIAL and mace_mp_small else MODELS[name][1]()
+        return Exported(kinds[name], potential, ep.save(potential, folder / f"{list(kinds).index(name)}.model")[0])
+
+    return export
+
+
+def _official(path: Path) -> ep.Potential:
+    whole = ep.load(path, dtype=torch.float64)
+    return ep.prune(whole, ep.allocate(whole, [ep.Channels(32)], ep.data_free_scores(whole, ep.Magnitude())))
 
 
 @pytest.fixture(scope="module")
@@ -139,20 +154,40 @@ def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 # Processes that never heard of equiprune.
 
-
-def fresh_process(*words: str) -> dict[str, Any]:
-    """What a new interpreter prints last."""
-    command = [sys.executable, "-W", "ignore", support.__file__, *words]
-    result = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
-    assert result.returncode == 0, result.stderr[-3000:]
-    answer: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
-    return answer
+Ask = Callable[..., dict[str, Any]]
+"""What a process answers that `support.serve` makes for a question."""
 
 
-def opened(tool: Tool, structures: Path, models: Mapping[str, tuple[Path, str | None]]) -> Said:
+@pytest.fixture(scope="module")
+def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
+    """Ask a new interpreter, which imports mace once."""
+    folder = tmp_path_factory.mktemp("asked")
+    command = [sys.executable, "-W", "ignore", support.__file__, "serve"]
+    with (
+        (folder / "stderr").open("w") as stderr,
+        subprocess.Popen(command, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        questions, codes = process.stdin, process.stdout
+
+        def ask(*words: Any) -> dict[str, Any]:
+            answer = folder / "answer"
+            answer.unlink(missing_ok=True)
+            questions.write(json.dumps([str(answer), *words]) + "\n")
+            questions.flush()
+            code = codes.readline()
+            assert code == "0\n", (folder / "stderr").read_text()[-3000:]
+            said: dict[str, Any] = json.loads(answer.read_text())
+            return said
+
+        yield ask
+
+
+def opened(ask: Ask, tool: Tool, structures: Path, models: Mapping[str, tuple[Path, str | None]]) -> Said:
     """What a tool says of files, each with the head to evaluate."""
     listed = [(name, str(path), {"head": head} if head else {}) for name, (path, head) in models.items()]
-    return fresh_process("open", str(support.TOOLS.index(tool)), str(structures), json.dumps(listed))
+    return ask("open", support.TOOLS.index(tool), str(structures), listed)
 
 
 @dataclass(frozen=True)
@@ -169,7 +204,7 @@ class Ran:
 
 
 def commanded(
-    tool: Tool, folder: Path, models: Mapping[str, Exported], inputs: Path | None, more: Mapping[str, str]
+    ask: Ask, tool: Tool, folder: Path, models: Mapping[str, Exported], inputs: Path | None, more: Mapping[str, str]
 ) -> Mapping[str, Ran]:
     """Run a command for each model with more arguments, in a folder of its own that holds copies of the inputs."""
     commands = {}
@@ -178,7 +213,7 @@ def commanded(
         shutil.copytree(inputs, own) if inputs is not None else own.mkdir(parents=True)
         head = [tool.head_flag, model.potential.head] if model.potential.head else []
         commands[name] = (own, [*tool.words(str(model.path)), *head, *more.get(name, "").split()])
-    codes = fresh_process("run", json.dumps([(name, str(own), words) for name, (own, words) in commands.items()]))
+    codes = ask("run", [(name, str(own), words) for name, (own, words) in commands.items()])
     written = {name: tool.writes.replace("{model}", str(model.path)) for name, model in models.items()}
     return {name: Ran(own, own / written[name], codes[name] != 0) for name, (own, _) in commands.items()}
 
@@ -206,51 +241,62 @@ LEARNING = "L = 1, learning"
 
 
 @pytest.fixture(scope="module")
+def tried(exported: Callable[[str], Exported], kinds: Mapping[str, Kind]) -> Callable[[Tool], Mapping[str, Exported]]:
+    """The models that a tool is asked about."""
+
+    @cache
+    def choose(tool: Tool) -> Mapping[str, Exported]:
+        possible = [expected.kind for expected in TABLE if expected.tool is tool]
+        names = {name: kind for name, kind in kinds.items() if kind in possible}
+        first = {kind: name for name, kind in reversed(names.items())}
+        return {name: exported(name) for name in (names if tool in THOROUGH else first.values())}
+
+    return choose
+
+
+@pytest.fixture(scope="module")
 def ran(
-    exported: Mapping[str, Exported], request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ask: Ask,
+    exported: Callable[[str], Exported],
+    tried: Callable[[Tool], Mapping[str, Exported]],
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[Tool], Mapping[str, Ran]]:
     """What a command did with each model; fine-tuning with learning rate zero."""
 
     @cache
     def run(tool: Tool) -> Mapping[str, Ran]:
-        folder, models = tmp_path_factory.mktemp("ran") / "folders", _tried(tool, exported)
+        folder, models = tmp_path_factory.mktemp("ran") / "folders", tried(tool)
         if tool is not support.TRAIN:
-            return commanded(tool, folder, models, None, {})
+            return commanded(ask, tool, folder, models, None, {})
         more = {**dict.fromkeys(models, f"{_SHORT} --lr 0.0"), LEARNING: f"{_SHORT} --lr 0.01"}
-        models = {**models, LEARNING: exported["L = 1"]}
-        return commanded(tool, folder, models, request.getfixturevalue("labelled"), more)
+        models = {**models, LEARNING: exported("L = 1")}
+        return commanded(ask, tool, folder, models, request.getfixturevalue("labelled"), more)
 
     return run
 
 
 @pytest.fixture(scope="module")
 def said(
-    exported: Mapping[str, Exported], ran: Callable[[Tool], Mapping[str, Ran]], structures: Path
+    ask: Ask,
+    tried: Callable[[Tool], Mapping[str, Exported]],
+    ran: Callable[[Tool], Mapping[str, Ran]],
+    structures: Path,
 ) -> Callable[[Tool], Said]:
     """What a tool says of each model, asked once for all of them."""
 
     @cache
-    def ask(tool: Tool) -> Said:
+    def say(tool: Tool) -> Said:
         if not tool.writes:
-            models = _tried(tool, exported)
+            models = tried(tool)
             return opened(
-                tool, structures, {name: (model.path, model.potential.head) for name, model in models.items()}
+                ask, tool, structures, {name: (model.path, model.potential.head) for name, model in models.items()}
             )
         runs = ran(tool)  # what commands write has one head
-        numbers = opened(tool, structures, {name: (run.written, None) for name, run in runs.items() if not run.failed})
-        return {**numbers, **{name: run.log for name, run in runs.items() if run.failed}}
+        written = {name: (run.written, None) for name, run in runs.items() if not run.failed}
+        return {**opened(ask, tool, structures, written), **{name: run.log for name, run in runs.items() if run.failed}}
 
-    return ask
-
-
-def _tried(tool: Tool, exported: Mapping[str, Exported]) -> Mapping[str, Exported]:
-    """The models that a tool is asked about."""
-    kinds = [expected.kind for expected in TABLE if expected.tool is tool]
-    models = {name: model for name, model in exported.items() if model.kind in kinds}
-    if tool in THOROUGH:
-        return models
-    first = {model.kind: name for name, model in reversed(models.items())}
-    return {name: models[name] for name in first.values()}
+    return say
 
 
 # The table.
@@ -264,32 +310,45 @@ def truth(model: Exported, structures: Path, head: str | None) -> list:
     return [(p.energy, p.forces, p.stress) for p in potential.predict(ase.io.read(structures, ":"))]
 
 
-def _together(tool: Tool) -> pytest.MarkDecorator:
-    """One worker does all that a tool is asked, since it is asked once for all models."""
-    return pytest.mark.xdist_group(tool.name)
+class Row:
+    """What a tool does with each kind: a class per tool, since one worker does all that a tool is asked at once."""
+
+    tool: ClassVar[Tool]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "expected" in metafunc.fixturenames:
+            row = [expected for expected in TABLE if expected.tool is self.tool]
+            metafunc.parametrize("expected", row, ids=[expected.kind.name for expected in row])
+
+    def test_stock_tool(
+        self,
+        expected: Expectation,
+        tried: Callable[[Tool], Mapping[str, Exported]],
+        said: Callable[[Tool], Said],
+        structures: Path,
+    ) -> None:
+        _skip_without(expected.needs)
+        models = {name: model for name, model in tried(expected.tool).items() if model.kind is expected.kind}
+        if not models:
+            pytest.skip("needs MACE-MP-0 small in 'checkpoints' beside the folder that EQUIPRUNE_DATA names")
+        for name, model in models.items():
+            answer = said(expected.tool)[name]
+            if expected.outcome is Outcome.REFUSES:
+                assert isinstance(answer, str), f"{name}: numbers instead of an error"
+                assert any(reason in answer for reason in expected.kind.refusals), answer[-3000:]
+            else:
+                assert not isinstance(answer, str), f"{name}: {answer[-3000:]}"
+                heads = model.potential.architecture.heads
+                head = heads[0] if expected.outcome is Outcome.FIRST_HEAD else model.potential.head
+                _assert_same(answer, truth(model, structures, head), expected.tool.precision, name)
 
 
-@pytest.mark.parametrize("expected", [pytest.param(e, id=str(e), marks=_together(e.tool)) for e in TABLE])
-def test_stock_tool(
-    expected: Expectation, exported: Mapping[str, Exported], said: Callable[[Tool], Said], structures: Path
-) -> None:
-    _skip_without(expected.needs)
-    models = {name: model for name, model in _tried(expected.tool, exported).items() if model.kind is expected.kind}
-    if not models:
-        pytest.skip("needs MACE-MP-0 small in 'checkpoints' beside the folder that EQUIPRUNE_DATA names")
-    for name, model in models.items():
-        answer = said(expected.tool)[name]
-        if expected.outcome is Outcome.REFUSES:
-            assert isinstance(answer, str), f"{name}: numbers instead of an error"
-            assert any(reason in answer for reason in expected.kind.refusals), answer[-3000:]
-            continue
-        assert not isinstance(answer, str), f"{name}: {answer[-3000:]}"
-        heads = model.potential.architecture.heads
-        right = truth(model, structures, heads[0] if expected.outcome is Outcome.FIRST_HEAD else model.potential.head)
-        assert max(forces.abs().max() for _, forces, _ in right) > 1e-3  # or agreement would mean nothing
-        for theirs, ours in zip(answer, right * (len(answer) // len(right)), strict=True):
-            for their, our in zip(theirs, ours, strict=True):
-                np.testing.assert_allclose(their, our.numpy(), rtol=0, atol=expected.tool.precision, err_msg=name)
+def _assert_same(answer: list, right: list, precision: float, name: str) -> None:
+    """The answer, which may hold the structures several times, is right."""
+    assert max(forces.abs().max() for _, forces, _ in right) > 1e-3  # or agreement would mean nothing
+    for theirs, ours in zip(answer, right * (len(answer) // len(right)), strict=True):
+        for their, our in zip(theirs, ours, strict=True):
+            np.testing.assert_allclose(their, our.numpy(), rtol=0, atol=precision, err_msg=name)
 
 
 def _skip_without(package: str) -> None:
@@ -299,33 +358,77 @@ def _skip_without(package: str) -> None:
         pytest.skip(f"{package} is not installed here; the nox session mace installs it")
 
 
-# Fine-tuning.
+@final
+class TestCalculator(Row):
+    tool = support.CALCULATOR
 
 
-@_together(support.TRAIN)
-def test_fine_tuning_starts_from_the_pruned_model(
-    exported: Mapping[str, Exported], ran: Callable[[Tool], Mapping[str, Ran]], labelled: Path
-) -> None:
-    """Before its first step ``mace_run_train`` measures the errors that equiprune measures."""
-    frames = list(ep.read_structures(labelled / "valid.xyz"))
-    runs = {name: run for name, run in ran(support.TRAIN).items() if not run.failed and name in exported}
-    assert {exported[name].kind for name in runs} >= {support.UNIFORM, support.EDGES, support.DEPTH, support.HEADS}
-    for name, run in runs.items():
-        [log] = run.folder.glob("results/*_train.txt")
-        lines = [json.loads(line) for line in log.read_text().splitlines()]
-        [first] = [line for line in lines if line["mode"] == "eval" and line["epoch"] is None]
-        [ours] = ep.evaluate({name: exported[name].potential}, frames)
-        found = [first[f"{measure}_{of}"] for measure in ("mae", "rmse") for of in ("e_per_atom", "f")]
-        expected = [getattr(ours, measure)(of) / 1e3 for measure in ("mae", "rmse") for of in ("energy", "forces")]
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, err_msg=name)
+@final
+class TestFloat32(Row):
+    tool = support.FLOAT32
 
 
-@_together(support.TRAIN)
-@pytest.mark.usefixtures("labelled")
-def test_fine_tuning_changes_the_model(said: Callable[[Tool], Said]) -> None:
-    """With a learning rate above zero; or equality at zero would mean nothing."""
-    still, learning = (said(support.TRAIN)[name] for name in ("L = 1", LEARNING))
-    assert all(abs(before[0] - after[0]) > 1e-3 for before, after in zip(still, learning, strict=True))
+@final
+class TestLammps(Row):
+    tool = support.LAMMPS
+
+
+@final
+class TestTorchSim(Row):
+    tool = support.TORCH_SIM
+
+
+@final
+class TestRebuild(Row):
+    tool = support.REBUILD
+
+
+@final
+class TestCuEquivariance(Row):
+    tool = support.CUEQ
+
+
+@final
+class TestConvert(Row):
+    tool = support.CONVERT
+
+
+@final
+class TestMliap(Row):
+    tool = support.MLIAP
+
+
+@final
+class TestTrain(Row):
+    tool = support.TRAIN
+
+    def test_fine_tuning_starts_from_the_pruned_model(
+        self, exported: Callable[[str], Exported], ran: Callable[[Tool], Mapping[str, Ran]], labelled: Path
+    ) -> None:
+        """Before its first step ``mace_run_train`` measures the errors that equiprune measures."""
+        frames = list(ep.read_structures(labelled / "valid.xyz"))
+        runs = {name: run for name, run in ran(self.tool).items() if not run.failed and name != LEARNING}
+        models = {name: exported(name) for name in runs}
+        kinds = {model.kind for model in models.values()}
+        assert kinds >= {support.UNIFORM, support.EDGES, support.DEPTH, support.HEADS}
+        for name, run in runs.items():
+            [log] = run.folder.glob("results/*_train.txt")
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
+            [first] = [line for line in lines if line["mode"] == "eval" and line["epoch"] is None]
+            [ours] = ep.evaluate({name: models[name].potential}, frames)
+            found = [first[f"{measure}_{of}"] for measure in ("mae", "rmse") for of in ("e_per_atom", "f")]
+            expected = [getattr(ours, measure)(of) / 1e3 for measure in ("mae", "rmse") for of in ("energy", "forces")]
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6, err_msg=name)
+
+    @pytest.mark.usefixtures("labelled")
+    def test_fine_tuning_changes_the_model(self, said: Callable[[Tool], Said]) -> None:
+        """With a learning rate above zero; or equality at zero would mean nothing."""
+        still, learning = (said(self.tool)[name] for name in ("L = 1", LEARNING))
+        assert all(abs(before[0] - after[0]) > 1e-3 for before, after in zip(still, learning, strict=True))
+
+
+def test_every_row_is_tested() -> None:
+    assert {row.tool for row in Row.__subclasses__()} == set(support.TOOLS)
 
 
 def test_the_page_is_made_from_the_table() -> None:
