@@ -13,6 +13,9 @@ from physics import physics_tables
 
 BEGIN, END = "<!-- measured: python benchmarks/shipped.py -->", "<!-- end of what was measured -->"
 
+CODE = {"upstream": "SevenNet's own code", "equiprune": "equiprune's"}
+"""Engines in words."""
+
 Json = Mapping[str, Any]
 
 
@@ -63,19 +66,31 @@ def _physics_of_model(found: Json, name: str) -> Json:
 
 
 def _speed(speed: Json, name: str) -> str:
-    per_atom = speed["ms_per_atom"]
-    beside = ", ".join(f"{model} {per_atom[model]:.1f}" for model in (PARENT, OFFICIAL, name))
+    said = []
+    for engine, code in CODE.items():
+        per_atom = speed["engines"][engine]["ms_per_atom"]
+        beside = ", ".join(f"{model} {per_atom[model]:.1f}" for model in (PARENT, OFFICIAL, name))
+        said.append(f"{per_atom[PARENT] / per_atom[name]:.1f} times {PARENT}'s with {code} ({beside} ms/atom)")
     return (
-        f"Speed: {per_atom[PARENT] / per_atom[name]:.1f} times {PARENT}'s ({beside} ms/atom; energy, forces and stress "
-        f"of {speed['atoms']} atoms, one thread of a CPU, float32, stock e3nn, models taking turns)."
+        f"Speed: {', '.join(said)}; energy, forces and stress of {speed['atoms']} atoms, one thread of a CPU, float32, "
+        "models and engines taking turns."
     )
 
 
 def speed_table(speed: Json) -> str:
     """Markdown."""
-    per_atom = speed["ms_per_atom"]
-    rows = [[m, f"{ms:.1f}", f"{per_atom[PARENT] / ms:.2f}x", str(speed["mebibytes"][m])] for m, ms in per_atom.items()]
-    return markdown([f"{speed['atoms']} atoms", "ms/atom", "speed", "memory one evaluation adds, MiB"], rows)
+    rows = []
+    for engine, code in CODE.items():
+        per_atom, memory = (speed["engines"][engine][part] for part in ("ms_per_atom", "mebibytes"))
+        rows += [[m, code, f"{ms:.1f}", f"{per_atom[PARENT] / ms:.2f}x", str(memory[m])] for m, ms in per_atom.items()]
+    heads = [
+        f"{speed['atoms']} atoms",
+        "engine",
+        "ms/atom",
+        "speed, of the parent's",
+        "memory one evaluation adds, MiB",
+    ]
+    return markdown(heads, rows)
 
 
 def certificate_table(certificates: Mapping[str, Json]) -> str:

@@ -3,7 +3,7 @@
 ``python benchmarks/shipped.py [MODEL ...]``. Measures each beside its parent and the official small model, writes
 ``measured.json`` and the tables of the card (``README.md``) into the model's folder, and prints the tables of all. One
 process, one thread (``OMP_NUM_THREADS=1``); 20 minutes for two models on one free core. With ``--keep FILE`` it goes on
-where it was interrupted.
+where it was interrupted; ``--again speed`` measures that part alone and takes the others from ``measured.json``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,11 @@ from official import OFFICIAL, PARENT, accuracy, add_arguments, difference_table
 from physics import physics, physics_tables
 
 import equiprune as ep
+from equiprune.evaluation.engines import ENGINES
 from equiprune.models import shipped_models
 from equiprune.potentials.checkpoint import package_versions
+
+PARTS = ("speed", "accuracy", "certificates", "physics")
 
 
 def main() -> None:
@@ -36,6 +40,11 @@ def main() -> None:
         "certificates": lambda: {name: certificate(models[name], models[PARENT]) for name in chosen.names},
         "physics": lambda: physics(models),
     }
+    if chosen.again:
+        parts = {
+            name: part if name in chosen.again else partial(recorded, name, chosen.names)
+            for name, part in parts.items()
+        }
     found = measured(parts, [model.checkpoint.sha256 for model in models.values()], chosen.keep)
     certificates = found.pop("certificates")
     for name in chosen.names:
@@ -50,6 +59,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", default=list(shipped), metavar="MODEL", help=f"of {', '.join(shipped)}")
     parser.add_argument("--repeats", type=int, default=9, help="of the timing")
+    parser.add_argument("--again", nargs="+", default=[], choices=PARTS, help="parts to measure, of those on record")
     parser.add_argument("--keep", type=Path, help="a file for the parts that are done")
     add_arguments(parser)
     return parser.parse_args()
@@ -68,13 +78,31 @@ def measured(parts: Mapping[str, Callable[[], Any]], models: list[str], keep: Pa
     return found
 
 
+def recorded(part: str, names: Sequence[str]) -> Any:
+    """A part as it was measured before, of all models together."""
+    records = {name: shipped_models()[name].measured for name in names}
+    if part == "certificates":
+        return {name: record["certificate"] for name, record in records.items()}
+    first, *others = records.values()
+    if any(other[part] != first[part] for other in others):
+        sys.exit(f"The models were not measured together: leave out --again, or give it '{part}' too.")
+    return first[part]
+
+
 def speed(models: Mapping[str, ep.Potential], repeats: int) -> dict[str, Any]:
-    """Median times of one evaluation of a rock-salt cell of 64 atoms, models taking turns."""
+    """Median times of one evaluation of a rock-salt cell of 64 atoms by engine, models and engines taking turns."""
     shared = frozenset.intersection(*(potential.elements for potential in models.values()))
     atoms = ep.probe_structures(shared)["ionic"].repeat(2)
-    timings = ep.benchmark(models, atoms, repeats=repeats)
+    engines = [ENGINES["upstream"], ENGINES["equiprune"]]
+    timings = ep.benchmark(models, atoms, repeats=repeats, engines=engines)
     return {
         "atoms": len(atoms),
+        "engines": {engine.name: _of_engine([t for t in timings if t.engine == engine.name]) for engine in engines},
+    }
+
+
+def _of_engine(timings: Sequence[ep.Timing]) -> dict[str, Any]:
+    return {
         "ms_per_atom": {timing.model: round(1e3 * timing.median / timing.atoms, 3) for timing in timings},
         "mebibytes": {timing.model: timing.peak_mebibytes for timing in timings},
     }

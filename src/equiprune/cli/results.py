@@ -65,7 +65,7 @@ _LABELS = {
     "assembled": "assembled, because",
     "energy_mae": "energy MAE, DFT (meV/atom)",
     "forces_mae": "forces MAE, DFT (meV/Angstrom)",
-    "speed_of_parent": "speed, of the parent's",
+    "speed_of_parent": "speed, of the parent's, by engine",
     "certificate": "certificate (physics)",
 }
 

@@ -41,14 +41,14 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
 def describe_shipped(model: ShippedModel) -> dict[str, Any]:
     """Essentials of the card of a model that comes with equiprune, for `equiprune info`."""
     measured, parent = model.measured, model.measured["model"]["parent"]
-    milliseconds = measured["speed"]["ms_per_atom"]
+    engines = {name: of["ms_per_atom"] for name, of in measured["speed"]["engines"].items()}
     errors = {data: of["errors"][model.name] for data, of in measured["accuracy"].items()}
     return {
         "about": model.about,
         "parent": parent,
         "energy_mae": {data: of["energy"][0] for data, of in errors.items()},
         "forces_mae": {data: of["forces"][0] for data, of in errors.items()},
-        "speed_of_parent": round(milliseconds[parent] / milliseconds[model.name], 1),
+        "speed_of_parent": {name: round(ms[parent] / ms[model.name], 1) for name, ms in engines.items()},
         "certificate": "passed" if measured["certificate"]["passed"] else "failed",
         "card": str(model.card),
     }
