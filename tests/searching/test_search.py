@@ -21,6 +21,8 @@ pytestmark = pytest.mark.slow
 
 EFFORT = ep.Effort(measured=10, candidates=6, finalists=2, steps=2, structures=10)
 SETTINGS = ep.SearchSettings(effort=EFFORT, timed_atoms=16)
+BRIEF = replace(SETTINGS, effort=replace(EFFORT, candidates=2, finalists=1))
+"""Where it does not matter what is chosen."""
 FAST = ep.Budget(faster=1.25)
 
 
@@ -99,9 +101,7 @@ def test_nothing_on_the_front_is_slower_and_worse(found: ep.Found) -> None:
         assert fast.forces > slow.forces
 
 
-@pytest.mark.parametrize("saves", [3, 12, 17, 18])
 def test_an_interrupted_search_ends_in_the_same_choice(
-    saves: int,
     found: ep.Found,
     machine: list[str],
     parent: ep.Potential,
@@ -109,19 +109,24 @@ def test_an_interrupted_search_ends_in_the_same_choice(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """After 3 of 10 measurements, 2 of 6 candidates; before the training of a finalist, and after it."""
-    saved: list[Path] = []
+    """After 3 of 10 measurements, after 2 of 6 candidates, before the training of a finalist, and again after it."""
+    moments = iter(((3, 0, [], 3), (10, 2, [], 12), (10, 6, [False], 17), (10, 6, [True], 19)))
+    saved, moment = 0, next(moments)
     save: Callable[[Journal, Path], None] = Journal.save
 
     def interrupted(journal: Journal, path: Path) -> None:
+        nonlocal saved
         save(journal, path)
-        saved.append(path)
-        if len(saved) == saves:
+        saved += 1
+        trained = [each.errors is not None for each in journal.finalists]
+        if moment == (len(journal.costs), len(journal.tried), trained, saved):
             raise KeyboardInterrupt
 
     monkeypatch.setattr(Journal, "save", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        searched(parent, labelled, tmp_path / "again")
+    while moment:
+        with pytest.raises(KeyboardInterrupt):
+            searched(parent, labelled, tmp_path / "again")
+        moment = next(moments, None)
     monkeypatch.setattr(Journal, "save", save)
     before = len(machine)
     again = searched(parent, labelled, tmp_path / "again")
@@ -171,7 +176,7 @@ def test_a_model_that_misses_its_budget_when_measured_is_made_smaller(
     monkeypatch.setattr(
         rounds.CostModel, "__call__", lambda *given: replace(honest(*given), time=0.8 * honest(*given).time)
     )
-    found = searched(parent, labelled, tmp_path / "search")
+    found = searched(parent, labelled, tmp_path / "search", settings=BRIEF)
     assert isinstance(found.chosen.measured, right)
     assert found.chosen.measured.speed >= 1.25
     assert seconds(parent) / seconds(ep.prune(parent, found.plan)) >= 1.25
@@ -204,7 +209,7 @@ def test_memory_and_parameters_are_budgets_too(
 ) -> None:
     per_atom = 1e9 * seconds(parent) / 16
     budget = ep.Budget(memory=0.85 * per_atom * 100, atoms=100, parameters=0.6)
-    found = searched(parent, labelled, tmp_path / "search", budget)
+    found = searched(parent, labelled, tmp_path / "search", budget, settings=BRIEF)
     assert found.chosen.measured.parameters <= 0.6
     assert found.chosen.measured.bytes_per_atom is not None
     assert found.chosen.measured.bytes_per_atom <= 0.85 * per_atom
@@ -240,7 +245,7 @@ def test_elements_are_cut_where_that_is_asked_for(
     machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
 ) -> None:
     constraints = ep.Constraints((ep.Elements.parse("O,Si"),))
-    found = searched(parent, labelled, tmp_path / "search", settings=replace(SETTINGS, constraints=constraints))
+    found = searched(parent, labelled, tmp_path / "search", settings=replace(BRIEF, constraints=constraints))
     assert ep.prune(parent, found.plan).architecture.elements == (8, 14)
 
 
