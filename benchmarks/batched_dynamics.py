@@ -107,15 +107,15 @@ def main() -> None:
     print(
         f"{chosen.dtype}, {chosen.device}, {chosen.threads} threads, {chosen.rounds} rounds of {chosen.steps} steps\n"
     )
-    found, rows = [], []
+    head = ["model", "system", "copies", "ASE, steps/s", "torch-sim, steps/s", "ratio", "positions apart, Angstrom"]
+    print(markdown(head, []))
+    found = []
     for name in chosen.models:
         potential = ep.load(name, dtype=getattr(torch, chosen.dtype)).on(chosen.device)
         for system in SYSTEMS:
             for copies in chosen.copies:
                 found.append({"model": name, **measured(potential, system, copies, chosen.steps, chosen.rounds)})
-                rows.append(row(name, found[-1]))
-    head = ["model", "system", "copies", "ASE, steps/s", "torch-sim, steps/s", "ratio", "positions apart, Angstrom"]
-    print(markdown(head, rows))
+                print(f"| {' | '.join(row(name, found[-1]))} |", flush=True)
     if chosen.json:
         chosen.json.write_text(json.dumps({**vars(chosen), "json": str(chosen.json), "found": found}, indent=1))
 
