@@ -1,9 +1,15 @@
 """Fixtures of the tests of all commands."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+
+from equiprune.cli import main
+from equiprune.cli.pipeline import run as pipeline
+from equiprune.cli.pipeline.run import Ended
 
 
 @pytest.fixture(autouse=True)
@@ -18,3 +24,18 @@ def small_batches() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:  # of its own: tests take their own patches back
         patched.setattr("equiprune.labelling.job.BATCH_ATOMS", 32)
         yield
+
+
+@pytest.fixture
+def launched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The command lines of the stages of pipelines that ran, in this process."""
+    lines: list[list[str]] = []
+
+    def launch(words: Sequence[str], _: int) -> Ended:
+        lines.append(list(words))
+        with redirect_stdout(io.StringIO()) as said:
+            code = main(list(words))
+        return Ended(code, said.getvalue())
+
+    monkeypatch.setattr(pipeline, "launch", launch)
+    return lines

@@ -3,7 +3,6 @@
 Stages run in this process, except where the process itself is looked at.
 """
 
-import io
 import json
 import os
 import shlex
@@ -13,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stdout
 from pathlib import Path
 
 import ase.io
@@ -21,7 +19,6 @@ import pytest
 from command_line import Run, contents
 
 import equiprune as ep
-from equiprune.cli import main
 from equiprune.cli.pipeline import run as pipeline
 from equiprune.cli.pipeline.run import Ended
 from equiprune.files.atomic import holding
@@ -38,21 +35,6 @@ stages:
   - train: {name: retrain, epochs: 2}
   - evaluate: {data: label}
 """
-
-
-@pytest.fixture
-def launched(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The command lines of the stages that ran, in this process."""
-    lines: list[list[str]] = []
-
-    def launch(words: Sequence[str], _: int) -> Ended:
-        lines.append(list(words))
-        with redirect_stdout(io.StringIO()) as said:
-            code = main(list(words))
-        return Ended(code, said.getvalue())
-
-    monkeypatch.setattr(pipeline, "launch", launch)
-    return lines
 
 
 @pytest.fixture
@@ -432,12 +414,9 @@ def trains(cli: Run, recipe: Path, *, epochs: int) -> Path:
     return labelled
 
 
-def command(recipe: Path, out: Path) -> list[str]:
-    return [sys.executable, "-m", "equiprune", "run", str(recipe), "-o", str(out)]
-
-
 def started(recipe: Path, out: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(command(recipe, out), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [sys.executable, "-m", "equiprune", "run", str(recipe), "-o", str(out)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def until(happened: Callable[[], bool]) -> None:
@@ -447,7 +426,7 @@ def until(happened: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, recipe: Path, tmp_path: Path) -> None:
+def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
     """In processes of its own: SIGTERM to the run alone, exit code 2, and the bits of a run that was never stopped."""
     out = tmp_path / "out"
     labelled = trains(cli, recipe, epochs=15)
@@ -460,8 +439,9 @@ def test_an_interrupted_stage_goes_on_in_the_next_run(cli: Run, recipe: Path, tm
     assert "Traceback" not in notes
     assert {path.name for path in (out / "train" / "run").iterdir()} >= {"curve.png", "state.pt"}
     assert not (out / "train" / "run" / "model").exists()
-    done = subprocess.run(command(recipe, out), capture_output=True, text=True, check=True)
-    assert "train: going on with equiprune train" in done.stderr
+    done = cli("run", recipe, "-o", out)
+    assert (done.code, commands(launched)) == (0, ["train"])
+    assert "train: going on with equiprune train" in done.err
     whole = ["train", "toy", "--data", labelled, "--epochs", 15, "-o", tmp_path / "whole"]
     assert cli(*whole).code == 0
     weights = "model/weights.safetensors"
@@ -489,7 +469,7 @@ def test_two_runs_of_one_folder_do_not_meet(
     assert f"equiprune: Another process works in '{tmp_path / 'out'}'" in second.err
 
 
-def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, recipe: Path, tmp_path: Path) -> None:
+def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, launched: list, recipe: Path, tmp_path: Path) -> None:
     """The run is killed and its training is not: neither the same nor a changed recipe is begun beside it."""
     out = tmp_path / "out"
     trains(cli, recipe, epochs=100_000)
@@ -510,6 +490,7 @@ def test_a_stage_that_outlives_its_run_is_left_alone(cli: Run, recipe: Path, tmp
         assert f"equiprune: Another process works in '{out}'" in refused.err
     assert "Interrupted after step" in notes
     assert [path.name for path in out.iterdir()] == ["train"]
+    assert launched == []
     again = cli("run", recipe, "-o", out)
     assert again.code == 0, again.err
     assert (out / "train.1" / "run" / "state.pt").exists()

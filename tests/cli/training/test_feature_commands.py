@@ -63,6 +63,7 @@ def test_another_model_than_the_parent_is_refused(refused: Run, cli: Run, small:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("launched")
 def test_a_stage_takes_the_model_of_the_recipe_as_its_parent(cli: Run, tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.yaml"
     weights = "energy_weight: 0, forces_weight: 0, stress_weight: 0"
