@@ -185,7 +185,7 @@ def test_a_command_that_was_killed_goes_on_with_another_number_of_processes(
     tmp_path: Path, started: Callable[..., subprocess.Popen[str]]
 ) -> None:
     """Killed as soon as another process than the first one has done something."""
-    data = write(tmp_path / "many.xyz", bare(2000))
+    data = write(tmp_path / "many.xyz", bare(700))
     process = started("label", "toy", data, "-o", "out.xyz", "--seed", 3, "--processes", 2)
     first_of_the_second = tmp_path / "out.xyz.partial" / "piece-0001.jsonl"
     while not first_of_the_second.exists():
@@ -196,7 +196,7 @@ def test_a_command_that_was_killed_goes_on_with_another_number_of_processes(
     label(data, tmp_path / "alone.xyz").run()
     found = label(data, tmp_path / "out.xyz", sharing=SharingOptions(processes=3)).run()
     assert found is not None
-    assert found.structures == 2000
+    assert found.structures == 700
     assert same(tmp_path / "out.xyz", tmp_path / "alone.xyz")
 
 

@@ -45,7 +45,7 @@ def check(found: Candidate, request: Asked) -> None:
 
 
 @given(fractions, shape)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_candidates_keep_the_budget_and_cannot_be_larger(fraction: float, chosen: tuple) -> None:
     request = asked(fraction)
     smallest = request.smallest(chosen)
@@ -76,7 +76,7 @@ def test_a_candidate_that_lost_its_shape_alone_is_known(fraction: float, full: b
 
 
 @given(fractions, st.integers(0, 100))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_changed_candidate_is_another_one_within_the_budget(fraction: float, seed: int) -> None:
     request = asked(fraction)
     start = request.even(())
@@ -133,7 +133,7 @@ def test_a_budget_that_no_width_keeps_has_no_candidate() -> None:
 
 
 @given(st.integers(0, 200), shape)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_models_for_the_cost_model_can_be_made(seed: int, chosen: tuple) -> None:
     plan = drawn(MODEL, (), chosen, np.random.default_rng(seed))
     child = ep.prune(PARENT, plan)

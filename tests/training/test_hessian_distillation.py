@@ -170,8 +170,9 @@ def by_hand(potential: ep.Potential, structures: tuple[Atoms, ...], samples: int
     for i, atoms in enumerate(structures):
         labels = Labels.of(atoms).hessian
         if labels is not None:
+            matrix = hessian(potential, atoms)
             for k in ProbeSubset(samples, RECIPE.seed, i, epoch).of(len(labels.vectors)):
-                found = (hessian(potential, atoms) @ labels.vectors[k].flatten()).reshape(-1, 3)
+                found = (matrix @ labels.vectors[k].flatten()).reshape(-1, 3)
                 lengths += [float(np.sqrt(np.square(d).sum())) for d in found - labels.products[k]]
     return float(np.mean(lengths))
 
