@@ -157,7 +157,7 @@ def test_other_products_are_left_to_e3nn() -> None:
         mixing = TensorProduct(x, y, Irreps("3x0e"), [(0, 0, 0, "uvw", True)], shared_weights=False)
         several = TensorProduct(x, Irreps("2x0e"), x, [(0, 0, 0, "uvu", True)], shared_weights=False)
         twice = TensorProduct(x + x, y, x, [(0, 0, 0, "uvu", True), (1, 0, 0, "uvu", True)], shared_weights=False)
-    assert [ChannelwiseProduct.of(other) for other in (mixing, several, twice)] == [None, None, None]
+    assert [ChannelwiseProduct.of(other) for other in (mixing, several, twice, nn.Identity())] == [None] * 4
 
 
 @pytest.fixture(params=["7net-l3i5", "7net-0", "pruned", "O(3)"], scope="module")

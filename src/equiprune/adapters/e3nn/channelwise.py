@@ -76,8 +76,13 @@ class ChannelwiseProduct:
     def of(cls, product: Any) -> ChannelwiseProduct | None:
         """The data of an ``e3nn.o3.TensorProduct``; None if it is anything but channel-wise with a weight per channel.
 
-        A second operand of several channels, and two paths into one output, are such other things.
+        A second operand of several channels, two paths into one output, and an accelerated kernel in the place of
+        e3nn's class, are such other things.
         """
+        from e3nn.o3 import TensorProduct
+
+        if not isinstance(product, TensorProduct):
+            return None
         paths = product.instructions
         own = all(path.connection_mode == "uvu" and path.has_weight for path in paths)
         single = all(mul == 1 for mul, _ in product.irreps_in2)

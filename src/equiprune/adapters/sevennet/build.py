@@ -11,7 +11,6 @@ from torch import nn
 
 from equiprune.adapters.precision import default_dtype
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, to_config
-from equiprune.adapters.sevennet.convolution import with_quicker_convolutions
 from equiprune.errors import CheckpointError
 
 
@@ -25,11 +24,6 @@ def build(architecture: SevenNetArchitecture, dtype: torch.dtype) -> nn.Module:
         ) from error
     with upstream_defaults(dtype):
         return build_E3_equivariant_model(to_config(architecture)).to(dtype)
-
-
-def build_for_evaluation(architecture: SevenNetArchitecture, dtype: torch.dtype) -> nn.Module:
-    """The same module with convolutions that take less time on a CPU."""
-    return with_quicker_convolutions(build(architecture, dtype), architecture.interactions)
 
 
 @contextmanager
