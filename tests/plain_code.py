@@ -6,12 +6,13 @@ depends on nothing that a test changes, such as coupling tensors, is the same bi
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
+from copy import copy, deepcopy
 from functools import cache
 from pkgutil import resolve_name
 from typing import Any
 
 import pytest
+import torch
 
 from equiprune.verification.laws.training import TrainingLaws
 
@@ -33,6 +34,56 @@ def known(*functions: str) -> Iterator[None]:
         for name in (*functions, "e3nn.math._normalize_activation.moment", "inspect.getsource"):  # TorchScript asks
             patched.setattr(name, _copied(cache(resolve_name(name))))
         yield
+
+
+@contextmanager
+def written_once(*functions: str) -> Iterator[None]:
+    """Let functions that write code, by their full names, write plain code once; who asks again gets a module of it."""
+    with pytest.MonkeyPatch.context() as patched:
+        for name in functions:
+            patched.setattr(name, _remembering(resolve_name(name)))
+        yield
+
+
+def _remembering(write: Callable[..., Any]) -> Callable[..., Any]:
+    """By what is asked, in the precision whose constants are in the code; stock code is written anew each time."""
+    written: dict[Any, Any] = {}
+
+    def remembered(*given: Any, **named: Any) -> Any:
+        from e3nn import get_optimization_defaults
+
+        if get_optimization_defaults()["jit_script_fx"]:
+            return write(*given, **named)
+        asked = (torch.get_default_dtype(), _known_by(given), _known_by(tuple(named.items())))
+        if asked not in written:
+            written[asked] = write(*given, **named)
+        return _another(written[asked])
+
+    return remembered
+
+
+def _known_by(value: Any) -> Any:
+    """Of graphs their code, of examples their shapes."""
+    if isinstance(value, torch.fx.GraphModule):
+        return value.code
+    if isinstance(value, torch.Tensor):
+        return value.shape, value.dtype
+    return tuple(map(_known_by, value)) if type(value) is tuple else repr(value)
+
+
+def _another(written: Any) -> Any:
+    """A module with the same code, and with buffers and hooks of its own."""
+    if isinstance(written, tuple):
+        return tuple(map(_another, written))
+    if not isinstance(written, torch.fx.GraphModule):
+        return written
+    assert not list(written.children())
+    made = object.__new__(type("Another", (type(written),), {}))  # where its code is, should it be written anew
+    made.__dict__.update(
+        {name: copy(value) if isinstance(value, dict) else value for name, value in vars(written).items()}
+    )
+    made._buffers.update({name: buffer.clone() for name, buffer in written._buffers.items()})
+    return made
 
 
 def _copied(function: Callable[..., Any]) -> Callable[..., Any]:
