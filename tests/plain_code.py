@@ -78,7 +78,8 @@ def _another(written: Any) -> Any:
     if not isinstance(written, torch.fx.GraphModule):
         return written
     assert not list(written.children())
-    made = object.__new__(type("Another", (type(written),), {}))  # where its code is, should it be written anew
+    own = {"__call__": torch.nn.Module.__call__}  # as a class of fx's has it, which may write its code anew
+    made = object.__new__(type("GraphModuleImpl", (type(written),), own))
     made.__dict__.update(
         {name: copy(value) if isinstance(value, dict) else value for name, value in vars(written).items()}
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
-from plain_code import known, plain, stock
+from plain_code import known, plain, stock, written_once
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
@@ -24,6 +24,17 @@ def known_couplings() -> Iterator[None]:
     with upstream(torch.float64):
         from mace.modules import symmetric_contraction
     with known(f"{symmetric_contraction.__name__}.U_matrix_real"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_code(known_couplings: None) -> Iterator[None]:
+    """Most of the rest goes into the code of contractions, and many are alike."""
+    linear, product = (
+        "e3nn.o3._linear._codegen_linear",
+        "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product",
+    )
+    with written_once(linear, f"{product}_left_right", f"{product}_right", "opt_einsum_fx.optimize_einsums_full"):
         yield
 
 

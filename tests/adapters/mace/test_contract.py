@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 
 import pytest
-from plain_code import code_for, written_once
+from plain_code import code_for
 from random_mace import KINDS, random_checkpoint
 
 from equiprune.adapters import Checkpoint
@@ -22,17 +22,6 @@ def kind(request: pytest.FixtureRequest) -> None:
     """Each law on each kind of model."""
     if request.cls is TestMace:
         TestMace.kind = request.param
-
-
-@pytest.fixture(autouse=True, scope="module")
-def written() -> Iterator[None]:
-    """Most of the time in which a model is built goes into the code of its contractions, and many are alike."""
-    linear, product = (
-        "e3nn.o3._linear._codegen_linear",
-        "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product",
-    )
-    with written_once(linear, f"{product}_left_right", f"{product}_right", "opt_einsum_fx.optimize_einsums_full"):
-        yield
 
 
 @pytest.fixture(autouse=True)
