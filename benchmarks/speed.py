@@ -1,4 +1,4 @@
-"""Parent, children and the official smaller model side by side on one structure, models taking turns."""
+"""Parent, children and the official small model, by SevenNet's own code and by equiprune's, taking turns."""
 
 import argparse
 
@@ -6,6 +6,7 @@ import torch
 
 import equiprune as ep
 from equiprune.evaluation.benchmark import table
+from equiprune.evaluation.engines import OWN, UpstreamEngine
 
 HALF = "64x0e+32x1e+16x2e"
 
@@ -25,7 +26,8 @@ def main() -> None:
             models[name] = ep.prune(parent, ep.allocate(parent, [*targets, ep.EdgeLmax(2)], scores))
         models["7net-0 (official)"] = ep.load("7net-0", dtype=dtype, device=arguments.device)
         atoms = ep.probe_structures(parent.elements)["ionic"].repeat(2)
-        for row in table(ep.benchmark(models, atoms, repeats=arguments.repeats)):
+        timings = ep.benchmark(models, atoms, repeats=arguments.repeats, engines=[UpstreamEngine(), OWN])
+        for row in table(timings):
             print("  ".join(f"{cell:>22}" for cell in row))
         print()
 
