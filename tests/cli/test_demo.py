@@ -6,6 +6,7 @@ import pytest
 
 import equiprune as ep
 from equiprune.cli.demo import _HEADINGS, _shipped, summary_rows
+from equiprune.evaluation.engines import ENGINES
 from equiprune.structures.labels import labels_of
 
 
@@ -37,7 +38,7 @@ def test_a_row_for_each_model(toy: ep.Potential) -> None:
     still, moving = (list(ep.label(toy, ep.probe_structures(toy.elements).values())) for _ in range(2))
     moving[0].calc.results["energy"] += len(moving[0])
     models = {"first": toy, "second": toy}
-    timings = ep.benchmark(models, still[0], repeats=1)
+    timings = ep.benchmark(models, still[0], repeats=1, engines=list(ENGINES.values()))
     rows = summary_rows(
         models, ep.evaluate(models, still), ep.evaluate(models, moving), timings, {"second": {"passed": False}}
     )
