@@ -73,6 +73,18 @@ def test_both_ways_of_widths_and_changes_are_tried(found: ep.Found) -> None:
     assert len(set(plans)) == len(plans)
 
 
+def test_training_that_does_harm_is_said(
+    parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch)
+    monkeypatch.setenv("EQUIPRUNE_CACHE", str(tmp_path / "cache"))
+    recipe = replace(SETTINGS.recipe, optimisation=replace(SETTINGS.recipe.optimisation, learning_rate=1.0))
+    said: list[str] = []
+    settings, watchers = replace(BRIEF, recipe=recipe), ep.Watchers(note=said.append)
+    searched(parent, labelled, tmp_path / "search", settings=settings, watchers=watchers)
+    assert any("before it: try a lower `learning_rate`" in each for each in said)
+
+
 def test_errors_are_those_of_the_repaired_models_on_what_was_held_out(
     found: ep.Found, parent: ep.Potential, labelled: list[Atoms]
 ) -> None:

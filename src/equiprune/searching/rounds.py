@@ -41,6 +41,8 @@ _TRIES = 8
 """Changes that are drawn until one keeps the budget and is new."""
 _FITS = (0.95, 1.0)
 """Measured cost over the budget of what is taken as it is."""
+_EXPLODED = 1.5
+"""Errors of forces after brief training over those before it, above which training did harm."""
 _SLACK = 0.02
 """Excess over the budget that a second measurement may have."""
 _FEW_ATOMS = 400
@@ -244,7 +246,7 @@ class Round:
         keep(journal)  # or what goes on with the training would measure, and train, another size
         journal = journal.with_finalist(replace(found, errors=self._after_training(tried, found)))
         keep(journal)
-        say(_finished(journal.finalists[-1]))
+        say(_finished(tried, journal.finalists[-1]))
         return journal
 
     def best(self, journal: Journal) -> Finalist | None:
@@ -371,10 +373,15 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _finished(found: Finalist) -> str:
+def _finished(tried: Tried, found: Finalist) -> str:
+    worse = (
+        f" They were {tried.forces:.1f} before it: try a lower `learning_rate`."
+        if found.forces > _EXPLODED * tried.forces
+        else ""
+    )
     return (
         f"Candidate {found.number}: {found.measured.speed:.2f} times as fast, measured; forces {found.forces:.1f} "
-        "meV/Angstrom after brief training."
+        f"meV/Angstrom after brief training.{worse}"
     )
 
 
