@@ -77,5 +77,7 @@ def test_the_command_line_knows_the_engines(cli: Run) -> None:
     words = ["benchmark", "toy", "--engine", "equiprune", "--engine", "upstream", "--repeats", 1, "--json"]
     timings = cli(*words).json
     assert [timing["engine"] for timing in timings] == ["equiprune", "upstream"]
+    for timing in timings:
+        assert timing["ns_per_day"] == pytest.approx(0.0864 / timing["seconds_median"])
     with pytest.raises(TargetError, match="There are equiprune, upstream"):
         engine_named("equipruned")

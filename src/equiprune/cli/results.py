@@ -196,7 +196,9 @@ def timed(found: Timed) -> None:
     """Speed and memory of models."""
     formula = found.structure.get_chemical_formula()
     formula = formula if found.copies == 1 else f"{found.copies} copies of {formula}"
-    show_table(f"Energy, forces and stress of {formula} on {found.device}", timing_table(list(found.timings)))
+    show_table(
+        f"Energy, forces and stress of {formula} on {found.device}", timing_table(list(found.timings), found.timestep)
+    )
 
 
 def moved(found: Moved) -> None:

@@ -13,6 +13,7 @@ from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.values import Bare, Device, Dtype, Engines, Models, Positive
 from equiprune.commands.request import Request
 from equiprune.commands.threads import threads_of_torch
+from equiprune.errors import TargetError
 from equiprune.evaluation.engines import engine_named
 from equiprune.progress import Display, Task, unseen
 from equiprune.searching.cost_model import Conditions
@@ -30,9 +31,13 @@ class Timed:
     copies: int
     device: str
     timings: tuple[ep.Timing, ...]
+    timestep: float
 
     def to_json(self) -> list[dict[str, Any]]:
-        return [timing.to_json() for timing in self.timings]
+        return [
+            {**timing.to_json(), "timestep": self.timestep, "ns_per_day": timing.nanoseconds_per_day(self.timestep)}
+            for timing in self.timings
+        ]
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class Benchmark(Request[Timed]):
         engine: code that evaluates the models, each compared with upstream's own first: equiprune unless
             given, upstream, or both.
         repeats: timed evaluations per model, after two for warming up.
+        timestep: fs, of dynamics whose ns/day are told, if evaluating was all there is to do.
         threads: of torch; its own choice unless given.
     """
 
@@ -57,12 +63,15 @@ class Benchmark(Request[Timed]):
     dtype: Dtype = "float32"
     engine: Engines | None = None
     repeats: Positive = 5
+    timestep: float = 1.0
     threads: Positive | None = None
     device: Device = "cpu"
     opening: OpeningOptions = AS_IT_IS
 
     def check(self) -> None:
         check_compared(self.models, self.device)
+        if not 0 < self.timestep < float("inf"):
+            raise TargetError(f"`timestep` {self.timestep} is not possible: give a positive number of fs.")
 
     def run(self, display: Display = unseen) -> Timed:
         """Time all models in turns."""
@@ -75,7 +84,7 @@ class Benchmark(Request[Timed]):
             timings = ep.benchmark(
                 potentials, atoms, copies=copies, repeats=self.repeats, warmup=WARM_UP, engines=engines, progress=step
             )
-        return Timed(atoms, copies, self.device, tuple(timings))
+        return Timed(atoms, copies, self.device, tuple(timings), self.timestep)
 
     def _timed(self, shared: frozenset[int]) -> tuple[Atoms, int]:
         """The structure that is timed, and how many copies of it at once."""

@@ -61,6 +61,14 @@ class Timing:
         """By the median."""
         return self.atoms / self.median
 
+    def nanoseconds_per_day(self, timestep: float) -> float:
+        """Dynamics of every structure of the batch with steps of so many fs, if evaluating was all there is to do.
+
+        >>> Timing("m", "float32", "toy on cpu", 1, 1, 8, (0.1,), None).nanoseconds_per_day(2.0)
+        1.728
+        """
+        return 86400 / self.median * timestep * 1e-6
+
     def to_json(self) -> dict[str, Any]:
         """Fields as above plus ``atoms_per_second``."""
         return {
@@ -161,11 +169,18 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def table(timings: list[Timing]) -> list[list[str]]:
-    """Rows for display; speed is relative to the first model."""
-    rows = [
-        ["model", "engine", "ms/atom (min..max)", "atoms/s", "speed", "peak memory, MiB", "dtype", "threads", "atoms"]
+def table(timings: list[Timing], timestep: float = 1.0) -> list[list[str]]:
+    """Rows for display; speed is relative to the first model, ns/day are for a time step in fs."""
+    heads = [
+        "model",
+        "engine",
+        "ms/atom (min..max)",
+        "atoms/s",
+        "speed",
+        f"ns/day, {timestep:g} fs",
+        "peak memory, MiB",
     ]
+    rows = [[*heads, "dtype", "threads", "atoms"]]
     for timing in timings:
         per_atom = [s / timing.atoms * 1e3 for s in (timing.median, min(timing.seconds), max(timing.seconds))]
         rows.append(
@@ -175,6 +190,7 @@ def table(timings: list[Timing]) -> list[list[str]]:
                 f"{per_atom[0]:.1f} ({per_atom[1]:.1f}..{per_atom[2]:.1f})",
                 f"{timing.atoms_per_second:.0f}",
                 f"{timings[0].median / timing.median:.2f}x",
+                f"{timing.nanoseconds_per_day(timestep):.3g}",
                 timing.peak_mebibytes,
                 timing.dtype,
                 str(timing.threads),

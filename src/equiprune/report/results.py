@@ -53,6 +53,8 @@ class Speed(_Record):
     seconds_min: float
     seconds_max: float
     peak_memory_bytes: int | None = None
+    timestep: float = 1.0
+    ns_per_day: Number = None
 
 
 class Dynamics(_Record):

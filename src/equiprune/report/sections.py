@@ -268,7 +268,14 @@ def _errors(run: RunDirectory) -> Iterator[Block]:
 def _speed(run: RunDirectory) -> Iterator[Block]:
     for timings in _by_engine(run):
         first = timings[0]
-        heads = ["model", "atoms/s", "speed", "ms/atom (min..max)", "peak memory (MiB)"]
+        heads = [
+            "model",
+            "atoms/s",
+            "speed",
+            "ms/atom (min..max)",
+            f"ns/day, {first.timestep:g} fs",
+            "peak memory (MiB)",
+        ]
         rows = []
         for model in timings:
             low, high = (1e3 * seconds / model.atoms for seconds in (model.seconds_min, model.seconds_max))
@@ -280,6 +287,7 @@ def _speed(run: RunDirectory) -> Iterator[Block]:
                     rate,
                     f"{ratio:.2f}x",
                     f"{1e3 / model.atoms_per_second:.2f} ({low:.2f}..{high:.2f})",
+                    _shown(model.ns_per_day),
                     memory,
                 ]
             )
