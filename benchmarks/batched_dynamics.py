@@ -26,7 +26,7 @@ import equiprune as ep
 from equiprune.evaluation.dynamics.engines import Engine, Moment, Moving
 
 SYSTEMS = {"salt, 8 atoms": (salt, 2.0), "water, 24 atoms": (few_molecules, 0.5)}
-"""How to make each, and its time step in fs."""
+"""Functions that make each, and its time step in fs."""
 
 
 def moved(

@@ -63,7 +63,7 @@ def _remembering(write: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _known_by(value: Any) -> Any:
-    """Of graphs their code, of examples their shapes."""
+    """A key of an argument: the code of graphs, the shapes of examples."""
     if isinstance(value, torch.fx.GraphModule):
         return value.code
     if isinstance(value, torch.Tensor):

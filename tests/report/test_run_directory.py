@@ -1,4 +1,4 @@
-"""What is found in the folder of a run, and what is left alone."""
+"""Folders of runs: everything that counts is found, and the rest is left alone."""
 
 import json
 import shutil
@@ -83,7 +83,7 @@ def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_results_of_real_commands_are_recognised(run: Path) -> None:
-    """What the writers of this version give, not only what was written by hand."""
+    """JSON from the writers of this version, not only written by hand."""
     value = json.loads((run / "certify" / "result.json").read_text())
     found = recognised(value)
     assert isinstance(found, CertificateFound)

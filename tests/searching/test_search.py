@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 EFFORT = ep.Effort(measured=10, candidates=6, finalists=2, steps=2, structures=10)
 SETTINGS = ep.SearchSettings(effort=EFFORT, timed_atoms=16)
 BRIEF = replace(SETTINGS, effort=replace(EFFORT, candidates=2, finalists=1))
-"""Where it does not matter what is chosen."""
+"""Settings of searches whose choice does not matter."""
 FAST = ep.Budget(faster=1.25)
 
 

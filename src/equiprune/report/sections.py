@@ -146,7 +146,7 @@ def _headline(run: RunDirectory) -> Iterator[str]:
     """Sentences on what was gained and what it cost, by the model that all was for."""
     for timings in _by_engine(run):
         first, named = timings[0], {run.name_of(m.model): m for m in timings}
-        for name in run.names_of_result & named.keys():
+        for name in sorted(run.names_of_result & named.keys()):
             ratio = f"{named[name].atoms_per_second / first.atoms_per_second:.2f} times as fast as"
             memory = named[name].peak_memory_bytes
             less = (
@@ -158,7 +158,7 @@ def _headline(run: RunDirectory) -> Iterator[str]:
     for each in run.of(Evaluation):
         errors = {run.name_of(m.model): m.forces_mae for m in each.content.models if m.forces_mae is not None}
         others = [f"{name} {number(value)}" for name, value in errors.items() if name not in run.names_of_result]
-        for name in run.names_of_result & errors.keys():
+        for name in sorted(run.names_of_result & errors.keys()):
             beside = f" ({', '.join(others)})" if others else ""
             yield f"Forces of {_titled(run, each)} to {number(errors[name])} meV/Angstrom{beside}, mean absolute error."
 

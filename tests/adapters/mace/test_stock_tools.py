@@ -155,7 +155,7 @@ def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # Processes that never heard of equiprune.
 
 Ask = Callable[..., dict[str, Any]]
-"""What a process answers that `support.serve` makes for a question."""
+"""The answer of a process of `support.serve` to a question."""
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +311,7 @@ def truth(model: Exported, structures: Path, head: str | None) -> list:
 
 
 class Row:
-    """What a tool does with each kind: a class per tool, since one worker does all that a tool is asked at once."""
+    """Tests of one tool with each kind of model; a class per tool, all of which one worker does."""
 
     tool: ClassVar[Tool]
 

@@ -230,7 +230,7 @@ def test_parameters_and_buffers_are_upstreams(parent: ep.Potential) -> None:
 
 @pytest.mark.usefixtures("plain_code")
 def test_other_devices_have_the_code_of_e3nn(device: torch.device, crystals: list[Atoms]) -> None:
-    """Where nothing was measured; the same numbers."""
+    """The same numbers on a device on which nothing was timed."""
     small = ep.Potential.create(SevenNetAdapter(), random_checkpoint(architecture()), torch.float64)
     there = small.on(device).predict(crystals)
     for ours, theirs in zip(small.as_upstream().predict(crystals), there, strict=True):

@@ -30,13 +30,11 @@ def convolution(given: Operands, product: ChannelwiseProduct, near: Neighbourhoo
 
 
 class _Sum(torch.autograd.Function):
-    """Of three operands, linear in each."""
+    """The sum over neighbours: a function of three operands, linear in each."""
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> Tensor:
-        *operands, product, near = given
-        ctx.save_for_backward(*operands)
-        ctx.of = product, near
+        *operands, product, near = _kept(ctx, given)
         return messages.summed(Operands(*operands), product, near)
 
     @staticmethod
@@ -45,13 +43,11 @@ class _Sum(torch.autograd.Function):
 
 
 class _Gradient(torch.autograd.Function):
-    """Of the sum, by its operands; the first argument is the gradient by the sum."""
+    """The gradient of the sum by its operands; the first argument is the gradient by the sum."""
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> tuple[Tensor, ...]:
-        gradient, *operands, product, near = given
-        ctx.save_for_backward(gradient, *operands)
-        ctx.of = product, near
+        gradient, *operands, product, near = _kept(ctx, given)
         return messages.gradients(gradient, Operands(*operands), product, near)
 
     @staticmethod
@@ -60,13 +56,11 @@ class _Gradient(torch.autograd.Function):
 
 
 class _Second(torch.autograd.Function):
-    """Of the gradient, by its arguments; the last operands are the gradients by those of the sum's operands."""
+    """The gradient of `_Gradient` by its arguments; the last operands are gradients by those of the sum."""
 
     @staticmethod
     def forward(ctx: Any, *given: Any) -> tuple[Tensor, ...]:
-        gradient, *operands, product, near = given
-        ctx.save_for_backward(gradient, *operands)
-        ctx.of = product, near
+        gradient, *operands, product, near = _kept(ctx, given)
         by_gradient, by_operands = messages.second(
             gradient, Operands(*operands[:3]), Operands(*operands[3:]), product, near
         )
@@ -83,12 +77,20 @@ class _Second(torch.autograd.Function):
         return *found, None, None
 
 
+def _kept(ctx: Any, given: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The arguments, tensors and then product and edges, after the context has been told to keep them."""
+    *tensors, product, near = given
+    ctx.save_for_backward(*tensors)
+    ctx.of = product, near
+    return given
+
+
 def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().requires_grad_()
 
 
 def _second(given: list[Tensor], product: ChannelwiseProduct, near: Neighbourhoods) -> list[Tensor]:
-    """What `messages.second` gives, of functions that can be differentiated: one term for each operand replaced."""
+    """The tensors of `messages.second`, of functions that can be differentiated: one term for each operand replaced."""
     gradient, operands, along = given[0], given[1:4], given[4:]
     found: list[list[Tensor]] = [[], [], [], []]
     for changed in range(3):

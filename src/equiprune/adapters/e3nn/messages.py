@@ -21,7 +21,7 @@ from equiprune.adapters.e3nn.neighbourhoods import Batch, Neighbourhoods
 
 
 class Operands(NamedTuple):
-    """What is multiplied, or a gradient or a direction of all three.
+    """The three factors of a message, or a gradient or a direction of all three.
 
     Attributes:
         features: (atoms, irreps_in1.dim).
@@ -154,7 +154,7 @@ class _Side:
         ]
 
     def weights(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Of each path, (n, 1, k, u)."""
+        """Weights of each path, (n, 1, k, u)."""
         shape = (len(batch.edges), self._weights.shape[1])
         rows = torch.index_select(self._weights, 0, batch.edges, out=self.scratch("weights", shape))
         return rows.view(batch.shape[0], 1, batch.shape[1], -1).split(self._product.widths, -1)
@@ -205,7 +205,7 @@ class _Outputs:
         self._scratch = _Scratch(like)
 
     def rows(self, batch: Batch) -> tuple[Tensor, ...]:
-        """Where to write the sums of the paths."""
+        """Memory for the sums of the paths."""
         return self._rows[batch.atoms].split(self._columns, 1)
 
     def room(self, path: Path, own: Input, batch: Batch) -> Tensor:
@@ -271,5 +271,5 @@ class _Gradients:
 
 
 def _couplings(product: ChannelwiseProduct, like: Tensor) -> list[Tensor]:
-    """Of each input, (s d, columns of the harmonics)."""
+    """Couplings of each input, (s d, columns of the harmonics)."""
     return [own.coupling.flatten(0, 1).to(like) for own in product.inputs]

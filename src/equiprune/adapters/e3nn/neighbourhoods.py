@@ -54,7 +54,7 @@ class Neighbourhoods:
 
     @classmethod
     def of(cls, receivers: Tensor, senders: Tensor, atoms: int) -> Neighbourhoods:
-        """Of edges (edges,) between so many atoms."""
+        """The neighbourhoods of edges (edges,) between so many atoms."""
         counts = torch.bincount(receivers, minlength=atoms)
         order = counts.argsort(stable=True, descending=True)
         sorted_counts, by_receiver = counts[order], receivers.argsort(stable=True)

@@ -264,7 +264,7 @@ def _record(saved: Saved) -> dict[str, Any]:
 
 
 def _read(record: Mapping[str, Any]) -> Saved:
-    """What `_record` wrote."""
+    """The value that `_record` wrote."""
     crash = Crash.from_json(record["crash"]) if record["crash"] else None
     sizes = (int(record["sizes"][0]), int(record["sizes"][1]))
     return Saved(State.from_json(record["state"]), sizes, record["timed"], record["seconds"], crash)

@@ -1,4 +1,4 @@
-"""What is built to be evaluated and what is built to learn is the function of the module that upstream builds."""
+"""Laws of modules that are built for evaluation or training: the same function as the module that upstream builds."""
 
 from __future__ import annotations
 
