@@ -8,17 +8,24 @@ repeated by three.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import ase.io
+from ase.build import bulk
 from reference_data import mptrj
+
+import equiprune as ep
+from equiprune.pruning.calibration import score_batch
+from equiprune.structures.batching import batch_ranges
 
 EQUIPRUNE = [sys.executable, "-m", "equiprune"]
 
@@ -59,13 +66,31 @@ def killed(words: Sequence[str], output: Path, size: int) -> int:
     return finished
 
 
+def at_scale(model: str, structures: int) -> str:
+    """Sizes for so many structures of 30 atoms: the list of batches of 256 atoms, and bytes of calibration for each."""
+    potential, crystal = ep.load(model), bulk("NaCl", "rocksalt", 5.6, cubic=True)
+    written = len(json.dumps(score_batch(potential, [crystal] * 3, ep.Taylor()).to_json()))
+    tracemalloc.start()
+    begun = time.perf_counter()
+    count = len(batch_ranges([30] * structures, 256))
+    seconds, (_, peak) = time.perf_counter() - begun, tracemalloc.get_traced_memory()
+    return (
+        f"{structures:,} structures: {count:,} batches, listed in {seconds:.1f} s with {peak / 1e6:.0f} MB at most; "
+        f"calibration writes {written / 1e3:.0f} kB of each, {written * count / 1e9:.0f} GB."
+    )
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", nargs="?", default="7net-0")
     parser.add_argument("--structures", type=int, default=500)
     parser.add_argument("--largest", type=int, default=20, help="atoms")
+    parser.add_argument("--at-scale", type=int, help="only sizes for so many structures")
     asked = parser.parse_args()
+    if asked.at_scale:
+        print(at_scale(asked.model, asked.at_scale))
+        return
     with TemporaryDirectory() as place:
         folder = Path(place)
         structures = mptrj(asked.largest)[: asked.structures]
