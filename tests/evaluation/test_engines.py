@@ -11,9 +11,9 @@ from command_line import Run
 import equiprune as ep
 from equiprune.adapters import Outputs
 from equiprune.adapters.toy import ToyAdapter
-from equiprune.commands.options.values import EngineName
+from equiprune.commands.options.values import EvaluationEngineName
 from equiprune.errors import TargetError
-from equiprune.evaluation.engines import ENGINES, OWN, Engine, engine_named, verified
+from equiprune.evaluation.engines import ENGINES, OWN, EvaluationEngine, engine_named, verified
 
 
 class WithOwnCode(ToyAdapter):
@@ -35,7 +35,7 @@ class WithOwnCode(ToyAdapter):
 
 
 @dataclass(frozen=True)
-class Pruned(Engine):
+class Pruned(EvaluationEngine):
     """An engine that leaves something out."""
 
     name = "hasty"
@@ -73,7 +73,7 @@ def test_an_engine_that_leaves_something_out_is_refused_by_name(toy: ep.Potentia
 
 
 def test_the_command_line_knows_the_engines(cli: Run) -> None:
-    assert get_args(EngineName) == tuple(ENGINES)
+    assert get_args(EvaluationEngineName) == tuple(ENGINES)
     words = ["benchmark", "toy", "--engine", "equiprune", "--engine", "upstream", "--repeats", 1, "--json"]
     timings = cli(*words).json
     assert [timing["engine"] for timing in timings] == ["equiprune", "upstream"]

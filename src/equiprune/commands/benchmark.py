@@ -10,7 +10,7 @@ from ase import Atoms
 import equiprune as ep
 from equiprune.commands.opening import check_compared, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.values import Bare, Device, Dtype, Engines, Models, Positive
+from equiprune.commands.options.values import Bare, Device, Dtype, EvaluationEngines, Models, Positive
 from equiprune.commands.request import Request
 from equiprune.commands.threads import threads_of_torch
 from equiprune.errors import TargetError
@@ -61,7 +61,7 @@ class Benchmark(Request[Timed]):
     data: Bare | None = None
     atoms: Positive | None = None
     dtype: Dtype = "float32"
-    engine: Engines | None = None
+    engine: EvaluationEngines | None = None
     repeats: Positive = 5
     timestep: float = 1.0
     threads: Positive | None = None

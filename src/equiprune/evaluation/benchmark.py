@@ -16,7 +16,7 @@ import torch
 from ase import Atoms
 
 from equiprune.adapters.precision import dtype_name
-from equiprune.evaluation.engines import OWN, Engine, verified
+from equiprune.evaluation.engines import OWN, EvaluationEngine, verified
 from equiprune.evaluation.memory import peak_memory
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
@@ -95,7 +95,7 @@ def benchmark(
     copies: int = 1,
     repeats: int = 5,
     warmup: int = 2,
-    engines: Sequence[Engine] = (OWN,),
+    engines: Sequence[EvaluationEngine] = (OWN,),
     progress: Progress = silent,
 ) -> list[Timing]:
     """Time every model with every engine on one structure, or on a batch of ``copies`` of it, taking turns.

@@ -1,4 +1,4 @@
-"""Engines: code that evaluates a model, compared with upstream's own before it is timed."""
+"""Evaluation engines: code that evaluates a model, compared with upstream's own before it is timed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STEP = 1e-3
 """Angstrom, of finite differences."""
 
 
-class Engine(ABC):
+class EvaluationEngine(ABC):
     """Code that evaluates models."""
 
     name: ClassVar[str]
@@ -35,7 +35,7 @@ class Engine(ABC):
 
 
 @dataclass(frozen=True)
-class EquipruneEngine(Engine):
+class EquipruneEngine(EvaluationEngine):
     """equiprune's own code: upstream's modules, with a faster convolution where the architecture has one."""
 
     name = "equiprune"
@@ -48,7 +48,7 @@ class EquipruneEngine(Engine):
 
 
 @dataclass(frozen=True)
-class UpstreamEngine(Engine):
+class UpstreamEngine(EvaluationEngine):
     """The code of the package that a model is from: what its own calculator takes as well."""
 
     name = "upstream"
@@ -63,18 +63,18 @@ class UpstreamEngine(Engine):
 OWN = EquipruneEngine()
 """The engine that is meant where none is named."""
 
-ENGINES: Mapping[str, Engine] = {engine.name: engine for engine in (OWN, UpstreamEngine())}
+ENGINES: Mapping[str, EvaluationEngine] = {engine.name: engine for engine in (OWN, UpstreamEngine())}
 """Engines by name."""
 
 
-def engine_named(name: str) -> Engine:
+def engine_named(name: str) -> EvaluationEngine:
     """The engine of a name; raises `TargetError` where there is none."""
     if name not in ENGINES:
         raise TargetError(f"There is no engine '{name}'.{closest(name, ENGINES)} There are {', '.join(ENGINES)}.")
     return ENGINES[name]
 
 
-def verified(engine: Engine, potential: Potential, atoms: Atoms) -> Potential:
+def verified(engine: EvaluationEngine, potential: Potential, atoms: Atoms) -> Potential:
     """A model as an engine evaluates it, after a comparison in float64 on a structure.
 
     Energy and forces must be those of upstream's code, and forces the derivative of the energy along a random

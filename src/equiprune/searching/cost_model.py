@@ -19,7 +19,7 @@ from ase import Atoms
 from equiprune.adapters import ModelAdapter
 from equiprune.errors import OutputError
 from equiprune.evaluation.benchmark import timed
-from equiprune.evaluation.engines import OWN, Engine
+from equiprune.evaluation.engines import OWN, EvaluationEngine
 from equiprune.evaluation.memory import held_memory
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
@@ -45,10 +45,10 @@ class Conditions:
 
     atoms: Atoms
     copies: int
-    engine: Engine = OWN
+    engine: EvaluationEngine = OWN
 
     @classmethod
-    def of(cls, structures: Sequence[Atoms], atoms: int, engine: Engine | None = None) -> Conditions:
+    def of(cls, structures: Sequence[Atoms], atoms: int, engine: EvaluationEngine | None = None) -> Conditions:
         """The largest structure, so often that there are at least so many atoms."""
         largest = max(structures, key=len)
         bare = Atoms(largest.numbers, largest.positions, cell=largest.cell, pbc=largest.pbc)

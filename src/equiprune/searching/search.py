@@ -21,7 +21,7 @@ import numpy as np
 from ase import Atoms
 
 from equiprune.errors import PlanError, StructureError, TargetError
-from equiprune.evaluation.engines import OWN, Engine
+from equiprune.evaluation.engines import OWN, EvaluationEngine
 from equiprune.files.atomic import make_folder
 from equiprune.files.settings import to_json
 from equiprune.potentials.potential import Potential
@@ -122,7 +122,7 @@ class SearchSettings:
     recipe: Recipe = field(default_factory=_usual_recipe)
     timed_atoms: int = 64
     seed: int = 0
-    engine: Engine = OWN
+    engine: EvaluationEngine = OWN
 
 
 USUAL = SearchSettings()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cyclopts import Parameter
 
 from equiprune.commands.options.panels import panel
-from equiprune.commands.options.values import Complete, EngineName, NotNegative, Positive
+from equiprune.commands.options.values import Complete, EvaluationEngineName, NotNegative, Positive
 from equiprune.errors import TargetError
 from equiprune.searching.budget import Budget
 from equiprune.searching.rounds import Effort
@@ -40,7 +40,7 @@ class BudgetOptions(Complete):
     parameters: float | None = None
     max_force_error: float | None = None
     keep_lmax: NotNegative = 0
-    engine: EngineName = "equiprune"
+    engine: EvaluationEngineName = "equiprune"
 
     def check(self) -> None:
         if self.memory is not None:

@@ -75,11 +75,11 @@ OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"]), Mark
 
 
 Dtype = Literal["float32", "float64"]
-EngineName = Literal["equiprune", "upstream"]
+EvaluationEngineName = Literal["equiprune", "upstream"]
 """Engines of `equiprune.evaluation.engines` that need no other package."""
 
 
-Engines = Annotated[list[EngineName], Parameter(negative="")]
+EvaluationEngines = Annotated[list[EvaluationEngineName], Parameter(negative="")]
 
 
 Device = Annotated[
