@@ -171,7 +171,7 @@ def test_structures_begin_where_ase_says(tmp_path: Path) -> None:
     [
         ("1\n\nH 0 0 0\n2\n\nH 0 0 0\n", "structure 1 is cut off"),
         ("1\n\nH 0 0 0\n\n1\n\nH 0 0 0\n", "an empty line after structure 0, and more after it"),
-        ("1\n\nH 0 0 0\nH 0 0 0\n", "invalid literal"),
+        ("1\n\nH 0 0 0\nH 0 0 0\n", "structure 1 should begin with its number of atoms, and there is 'H 0 0 0'"),
         ("-3\n\nH 0 0 0\n", "a.xyz"),
         ("99999999999999999999\n\nH 0 0 0\n", "a.xyz"),
     ],

@@ -26,8 +26,8 @@ _OF_TEACHERS = ("hessian", "atom_energies")
 """Labels that no calculation of electrons gives; where there are none, nobody misses them."""
 _RESULTS = {"atom_energies": "energies"}
 """What ASE calls a quantity, where that is another name."""
-_CHOSEN = "equiprune_label_keys"
-"""Where a structure remembers which keys its labels had."""
+SOURCES = "equiprune_label_keys"
+"""The info entry in which a structure remembers which keys or units its labels had in their file, by quantity."""
 
 VECTORS, PRODUCTS = "hessian_vectors", "hessian_products"
 """Arrays of a structure, and columns of its file: (atoms, 3 n), the n vectors of an atom one after another."""
@@ -164,7 +164,7 @@ class LabelKeys:
         for quantity, value in found.items():
             relabelled.arrays.pop(f"REF_{quantity}", None)
             relabelled.info[f"REF_{quantity}"] = value
-        relabelled.info[_CHOSEN] = self.chosen
+        relabelled.info[SOURCES] = {**atoms.info.get(SOURCES, {}), **self.chosen}
         relabelled.calc = SinglePointCalculator(relabelled, **results)
         return relabelled
 
@@ -193,6 +193,7 @@ def _keys(atoms: Atoms) -> set[str]:
     return (atoms.info.keys() | atoms.arrays.keys() | (atoms.calc.results if atoms.calc else {}).keys()) - {
         "numbers",
         "positions",
+        SOURCES,
     }
 
 
@@ -237,7 +238,7 @@ class LabelCounts:
 
 def label_sources(atoms: Atoms, labels: Labels) -> dict[str, str]:
     """Sources of a structure's labels by quantity; one without a label is missing."""
-    chosen = atoms.info.get(_CHOSEN, {})
+    chosen = atoms.info.get(SOURCES, {})
     there = [quantity for quantity in QUANTITIES if not labels.lacks(quantity, atoms)]
     return {quantity: chosen.get(quantity) or _source(atoms, quantity) for quantity in there}
 

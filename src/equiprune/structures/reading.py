@@ -7,47 +7,46 @@ from pathlib import Path
 from ase import Atoms
 
 from equiprune.errors import OutputError, StructureError
-from equiprune.structures.files import random_access, stream
-from equiprune.structures.lmdb import LmdbFile, Oc20Lmdb
+from equiprune.structures.formats import format_of
+from equiprune.structures.formats.extxyz_text import AS_WRITTEN, Symbols
+from equiprune.structures.formats.format import Format
 from equiprune.structures.sequences import Concatenation
 
 
-def read_structures(source: str | Path) -> Iterator[Atoms]:
-    """Stream the structures of a file, an ASE database or a directory of them, one at a time.
+def read_structures(source: str | Path, symbols: Symbols = AS_WRITTEN) -> Iterator[Atoms]:
+    """Stream the structures of a file, a database or a directory of them, one at a time, in eV and Angstrom.
 
-    Anything `ase.io.read` reads is accepted, compressed files (.gz, .bz2, .xz) too, LMDB databases (.aselmdb), and the
-    Open Catalyst project's LMDB files (.lmdb).
+    Every format of `equiprune.structures.formats` is read, see docs/formats.md; compressed text (.gz, .bz2, .xz, .zip)
+    too. ``symbols`` say how names of atoms are taken in text that are no elements.
 
     Raises:
         StructureError: no such path, an unreadable file, or not a single structure.
     """
-    return _stream(Path(source), _files(Path(source)))
+    return _stream(Path(source), _parts(Path(source), symbols))
 
 
-def open_structures(source: str | Path) -> Sequence[Atoms]:
+def open_structures(source: str | Path, symbols: Symbols = AS_WRITTEN) -> Sequence[Atoms]:
     """The same structures in the same order, each read whenever it is asked for.
 
-    Of extxyz files, ASE databases (.db) and LMDB files (.aselmdb, .lmdb), memory holds 8 bytes per structure at most.
-    Files that are compressed or of another format are read into memory. A directory is its files one after another, by
-    name.
+    Of formats that allow it (docs/formats.md), memory holds 8 bytes per structure. Files that are compressed or of
+    another format are read into memory. A directory is its files one after another, by name.
 
     Raises:
         StructureError: as for `read_structures`; a structure in the middle of a file is looked at when it is read.
     """
-    parts = [_opened(file) for file in _files(Path(source))]
-    if not any(map(len, parts)):
+    opened = [found.open(path) for path, found in _parts(Path(source), symbols)]
+    if not any(map(len, opened)):
         raise _nothing_in(source)
-    return parts[0] if len(parts) == 1 else Concatenation(parts)
+    return opened[0] if len(opened) == 1 else Concatenation(opened)
 
 
-def _stream(source: Path, files: Sequence[Path]) -> Iterator[Atoms]:
-    found = False
-    for file in files:
-        opened = _random_access(file)
-        for atoms in stream(file) if opened is None else opened:
-            found = True
+def _stream(source: Path, parts: Sequence[tuple[Path, Format]]) -> Iterator[Atoms]:
+    empty = True
+    for path, found in parts:
+        for atoms in found.stream(path):
+            empty = False
             yield atoms
-    if not found:
+    if empty:
         raise _nothing_in(source)
 
 
@@ -55,20 +54,28 @@ def _nothing_in(source: str | Path) -> StructureError:
     return StructureError(f"'{source}' holds no structures. Give a file that ase.io.read reads, such as extxyz.")
 
 
-def _opened(file: Path) -> Sequence[Atoms]:
-    opened = _random_access(file)
-    return list(stream(file)) if opened is None else opened
+def _parts(source: Path, symbols: Symbols) -> list[tuple[Path, Format]]:
+    """Files, and folders that are one data set, with the format of each."""
+    _check_exists(source)
+    found = format_of(source, symbols)
+    if found is not None:
+        return [(source, found)]
+    inside = sorted(path for path in source.iterdir() if not (_beside_data(path.name) or _linked_folder(path)))
+    return [part for path in inside for part in _parts(path, symbols)]
 
 
-def _random_access(file: Path) -> Sequence[Atoms] | None:
-    if file.suffix == ".lmdb":
-        return Oc20Lmdb.open(file)
-    return LmdbFile.open(file) if file.suffix == ".aselmdb" else random_access(file)
+def _linked_folder(path: Path) -> bool:
+    """A link to a folder, which may lead round in a circle."""
+    return path.is_symlink() and path.is_dir()
+
+
+def _check_exists(source: Path) -> None:
+    if not source.exists():
+        raise StructureError(f"No structures at '{source}': there is no such file or directory.")
 
 
 def _files(source: Path) -> list[Path]:
-    if not source.exists():
-        raise StructureError(f"No structures at '{source}': there is no such file or directory.")
+    _check_exists(source)
     if source.is_dir():
         return sorted(path for path in source.rglob("*") if path.is_file() and not _beside_data(path.name))
     return [source]

@@ -1,0 +1,115 @@
+"""Arrays on disk of which one row is read at a time: .npy files, those inside .npz files, and HDF5 datasets."""
+
+from __future__ import annotations
+
+import zipfile
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+_LOCAL_HEADER = 30
+"""Bytes of a member's header in a .zip file before its name."""
+
+
+class Rows(ABC):
+    """An array whose first axis counts structures; a row is in double precision, and its shape is the array's."""
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def row(self, index: int) -> np.ndarray:
+        """The numbers of one structure."""
+
+
+@dataclass(frozen=True)
+class RowsOfNpy(Rows):
+    """An array as `numpy.save` writes it, that begins ``offset`` bytes into a file."""
+
+    path: Path
+    offset: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran: bool
+
+    @classmethod
+    def of(cls, path: Path, begin: int = 0) -> RowsOfNpy:
+        """Read the header. Raises `ValueError` where there is none, and for pickled objects."""
+        with path.open("rb") as stream:
+            stream.seek(begin)
+            shape, fortran, dtype = header(stream)
+            if dtype.hasobject:
+                raise ValueError(f"{path.name} holds pickled objects, which are not opened")
+            found = cls(path, stream.tell(), shape, dtype, fortran)
+            stream.seek(0, 2)
+            if stream.tell() < found.offset + dtype.itemsize * int(np.prod(shape)):
+                raise ValueError(f"{path.name} is cut off")
+        return found
+
+    def __len__(self) -> int:
+        return self.shape[0] if self.shape else 1
+
+    def row(self, index: int) -> np.ndarray:
+        order = "F" if self.fortran else "C"
+        shape = self.shape or (1,)
+        mapped = np.memmap(self.path, self.dtype, "r", self.offset, shape, order)  # type: ignore[call-overload]
+        return np.array(mapped[index], dtype=float)
+
+
+@dataclass(frozen=True)
+class RowsInMemory(Rows):
+    """An array that is in memory, because its file is compressed."""
+
+    array: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def row(self, index: int) -> np.ndarray:
+        return np.array(self.array[index], dtype=float)
+
+
+def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order of Fortran, and type of an array that `numpy.save` wrote; the stream is then at its numbers."""
+    version = np.lib.format.read_magic(stream)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    return read(stream)
+
+
+def npz_content(path: Path) -> tuple[dict[str, Rows], dict[str, str]]:
+    """The arrays of numbers in an .npz file, and the texts beside them such as units, by name.
+
+    Arrays that are not compressed stay on disk. What is neither is left out: nothing is unpickled.
+    """
+    arrays, texts = dict[str, Rows](), dict[str, str]()
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            with archive.open(member) as stream:
+                shape, _, dtype = header(stream)
+            if dtype.kind in "fiu" and shape:
+                arrays[name] = _member(path, archive, member)
+            elif dtype.kind in "US" and not shape:
+                with archive.open(member) as stream:
+                    value = np.lib.format.read_array(stream, allow_pickle=False).item()
+                texts[name] = value.decode() if isinstance(value, bytes) else value
+    return arrays, texts
+
+
+def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Rows:
+    if member.compress_type == zipfile.ZIP_STORED:
+        return RowsOfNpy.of(path, _begin(path, member))
+    with archive.open(member) as stream:
+        return RowsInMemory(np.lib.format.read_array(stream, allow_pickle=False))
+
+
+def _begin(path: Path, member: zipfile.ZipInfo) -> int:
+    """The byte at which a member's own content begins."""
+    with path.open("rb") as stream:
+        stream.seek(member.header_offset)
+        local = stream.read(_LOCAL_HEADER)
+    name, extra = int.from_bytes(local[26:28], "little"), int.from_bytes(local[28:30], "little")
+    return member.header_offset + _LOCAL_HEADER + name + extra

@@ -1,0 +1,140 @@
+"""Molecules in other units: MD17, rMD17 and MD22 in kcal/mol, SPICE in bohr and hartree."""
+
+import pickle
+import tracemalloc
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from ase import Atoms, units
+from labelled_samples import assert_same, labelled
+
+import equiprune as ep
+from equiprune.errors import StructureError
+from equiprune.structures.labels import Labels, label_sources
+
+KCAL = 4184.0 / 6.02214076e23 / 1.602176634e-19
+"""eV, from the definitions of calorie, mole and electronvolt (ASE's are CODATA 2014's, 1e-8 away)."""
+
+
+def molecules(count: int = 4) -> list[Atoms]:
+    return [labelled(seed, "OCH4", periodic=False) for seed in range(count)]
+
+
+def npz_arrays(frames: list[Atoms], names: str) -> dict[str, np.ndarray]:
+    unit = units.kcal / units.mol
+    numbers, positions, energies, forces = names.split()
+    return {
+        numbers: frames[0].numbers.astype(np.uint8),
+        positions: np.array([a.positions for a in frames]),
+        energies: np.array([a.get_potential_energy() / unit for a in frames]),
+        forces: np.array([a.get_forces() / unit for a in frames]),
+    }
+
+
+RMD17, MD22 = "nuclear_charges coords energies forces", "z R E F"
+
+
+@pytest.mark.parametrize("names", [RMD17, MD22])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_trajectory_is_read_in_electronvolt(names: str, save: object, tmp_path: Path) -> None:
+    frames = molecules()
+    arrays = npz_arrays(frames, names) | {"theory": np.array("PBE"), "old_indices": np.arange(4)}
+    save(tmp_path / "a.npz", **arrays)  # type: ignore[operator]
+    opened = ep.open_structures(tmp_path / "a.npz")
+    assert_same(opened, frames)
+    assert_same(pickle.loads(pickle.dumps(opened)), frames)
+    assert_same(ep.read_structures(tmp_path / "a.npz"), frames)
+
+
+def test_a_kilocalorie_is_what_its_definition_says(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", z=[1], R=np.zeros((1, 1, 3)), E=[[1.0]], F=np.full((1, 1, 3), 2.0))
+    [atoms] = ep.read_structures(tmp_path / "a.npz")
+    assert atoms.get_potential_energy() == pytest.approx(KCAL, rel=1e-7)
+    np.testing.assert_allclose(atoms.get_forces(), 2 * KCAL, rtol=1e-7)
+    assert label_sources(atoms, Labels.of(atoms)) == {"energy": "E (kcal/mol)", "forces": "F (kcal/mol/Angstrom)"}
+
+
+@pytest.mark.parametrize(
+    ("arrays", "says"),
+    [
+        ({"positions": np.zeros((1, 3))}, "it has the arrays positions, and should have nuclear_charges"),
+        ({"z": [1], "R": np.zeros((2, 1, 3)), "E": [0.0]}, "different numbers of structures"),
+        ({"z": [1], "R": np.zeros((1, 1, 3)), "e_unit": np.array("eV")}, "e_unit is eV, and only kcal/mol is read"),
+        ({"z": [1, 1], "R": np.zeros((1, 1, 3))}, "Structure 0"),
+    ],
+)
+def test_other_arrays_units_and_shapes_are_refused(arrays: dict[str, np.ndarray], says: str, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(StructureError, match=says):
+        list(ep.read_structures(tmp_path / "a.npz"))
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.2, 0.7, 0.99])
+def test_a_trajectory_that_is_cut_off_is_refused(kept: float, tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", **npz_arrays(molecules(), RMD17))
+    content = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "cut.npz").write_bytes(content[: int(kept * len(content))])
+    with pytest.raises(StructureError, match=r"cut\.npz' could not be read"):
+        list(ep.open_structures(tmp_path / "cut.npz"))
+
+
+def test_a_large_trajectory_stays_on_disk(tmp_path: Path) -> None:
+    """20,000 conformations of 20 atoms: 19 MB, of which 1 MB is never held."""
+    positions = np.zeros((20_000, 20, 3))
+    np.savez(tmp_path / "a.npz", z=np.ones(20), R=positions, F=positions, E=np.zeros(20_000))
+    del positions
+    tracemalloc.start()
+    opened = ep.open_structures(tmp_path / "a.npz")
+    assert (len(opened), len(opened[19_999])) == (20_000, 20)
+    assert tracemalloc.get_traced_memory()[1] < 1e6
+    tracemalloc.stop()
+
+
+def write_spice(path: Path, groups: dict[str, list[Atoms]]) -> Path:
+    with h5py.File(path, "w") as file:
+        for name, frames in groups.items():
+            group = file.create_group(name)
+            group["atomic_numbers"] = frames[0].numbers.astype(np.int16)
+            group["conformations"] = np.array([a.positions for a in frames]) / units.Bohr
+            group["dft_total_energy"] = np.array([a.get_potential_energy() for a in frames]) / units.Hartree
+            gradient = [-a.get_forces() for a in frames]
+            group["dft_total_gradient"] = np.array(gradient) / (units.Hartree / units.Bohr)
+            group["conformations"].attrs["units"] = "bohr"
+    return path
+
+
+def test_molecules_of_spice_are_read_in_angstrom_and_electronvolt(tmp_path: Path) -> None:
+    methanol, hydrogen = molecules(3), [labelled(9, "H2", periodic=False)]
+    opened = ep.open_structures(write_spice(tmp_path / "SPICE.hdf5", {"methanol": methanol, "hydrogen": hydrogen}))
+    expected = hydrogen + methanol  # groups of HDF5 are in the order of their names
+    assert_same(opened, expected)
+    assert_same([opened[3], opened[0]], [methanol[2], hydrogen[0]])
+    assert [len(opened), *map(int, opened.sizes)] == [4, 2, 6, 6, 6]  # type: ignore[attr-defined]
+    assert [atoms.info["molecule"] for atoms in opened] == ["hydrogen", *["methanol"] * 3]
+
+
+def test_a_gradient_is_minus_the_force(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as file:
+        file["m/atomic_numbers"], file["m/conformations"] = [1], np.ones((1, 1, 3))
+        file["m/dft_total_gradient"], file["m/dft_total_energy"] = np.full((1, 1, 3), 0.5), [-1.0]
+    [atoms] = ep.read_structures(tmp_path / "a.hdf5")
+    np.testing.assert_allclose(atoms.positions, 0.52917721067, rtol=1e-9)
+    np.testing.assert_allclose(atoms.get_forces(), -0.5 * 51.4220670, rtol=1e-8)
+    assert atoms.get_potential_energy() == pytest.approx(-27.21138602, rel=1e-8)
+
+
+def test_other_groups_and_units_of_hdf5_are_refused(tmp_path: Path) -> None:
+    path = write_spice(tmp_path / "a.hdf5", {"m": molecules(1)})
+    with h5py.File(path, "a") as file:
+        file["m/conformations"].attrs["units"] = "angstrom"
+    with pytest.raises(StructureError, match="conformations of 'm' is in angstrom, and only bohr is read"):
+        ep.open_structures(path)
+    with h5py.File(path, "a") as file:
+        file["other"] = [1.0]
+    with pytest.raises(StructureError, match=r"is not a molecule of SPICE|only bohr"):
+        ep.open_structures(path)
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(StructureError, match=r"a\.hdf5' could not be read"):
+        ep.open_structures(path)
