@@ -8,15 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from official import OFFICIAL, PARENT, difference_table, error_table, markdown, wins
+from official import OFFICIAL, difference_table, error_table, markdown, wins
 from physics import physics_tables
 
 BEGIN, END = "<!-- measured: python benchmarks/shipped.py -->", "<!-- end of what was measured -->"
 
-CODE = {"upstream": "SevenNet's own code", "equiprune": "equiprune's"}
-"""Engines in words."""
+CODE = {"upstream": "its makers' own code", "equiprune": "equiprune's"}
+"""Engines in words, for a model and others of any architecture."""
 
 Json = Mapping[str, Any]
+Models = tuple[str, str, str]
+"""Parent, official small model, and the model of a card."""
 
 
 def with_measured(card: str, name: str, measured: Json) -> str:
@@ -28,7 +30,8 @@ def with_measured(card: str, name: str, measured: Json) -> str:
 
 def tables(name: str, measured: Json) -> str:
     """All that was measured of a model, Markdown."""
-    accuracy = {data: _of_model(of, name) for data, of in measured["accuracy"].items()}
+    shown = (measured["model"]["parent"], OFFICIAL, name)
+    accuracy = {data: _of_models(of, shown) for data, of in measured["accuracy"].items()}
     parts = [
         _facts(measured["model"]),
         f"Errors against DFT, energy in meV/atom, forces in meV/Angstrom, with intervals of 95 % over frames:\n\n"
@@ -36,9 +39,9 @@ def tables(name: str, measured: Json) -> str:
         f"The same less those of {OFFICIAL}, frame by frame; bold where the interval leaves zero out:\n\n"
         f"{difference_table(accuracy)}",
         wins(accuracy, name),
-        _speed(measured["speed"], name),
+        _speed(measured["speed"], shown),
         certificate_table({name: measured["certificate"]}),
-        physics_tables(_physics_of_model(measured["physics"], name)),
+        physics_tables(_physics_of_models(measured["physics"], shown)),
     ]
     return "\n\n".join(parts)
 
@@ -51,26 +54,26 @@ def _facts(model: Json) -> str:
     return markdown(["", ""], [*rows, ["licence", model["licence"]], ["sha256", model["sha256"]]])
 
 
-def _of_model(found: Json, name: str) -> Json:
-    """The part of one model, its parent and the official one."""
-    kept = {model: errors for model, errors in found["errors"].items() if model in (PARENT, OFFICIAL, name)}
-    return {**found, "errors": kept, "less_official": {name: found["less_official"][name]}}
+def _of_models(found: Json, shown: Models) -> Json:
+    """The part of parent, official model and one other."""
+    kept = {model: errors for model, errors in found["errors"].items() if model in shown}
+    return {**found, "errors": kept, "less_official": {shown[-1]: found["less_official"][shown[-1]]}}
 
 
-def _physics_of_model(found: Json, name: str) -> Json:
-    kept = (PARENT, OFFICIAL, name)
-    drift = {crystal: {m: v for m, v in of.items() if m in kept} for crystal, of in found["drift"].items()}
+def _physics_of_models(found: Json, shown: Models) -> Json:
+    drift = {crystal: {m: v for m, v in of.items() if m in shown} for crystal, of in found["drift"].items()}
     return {"drift": drift} | {
-        part: {m: v for m, v in found[part].items() if m in kept} for part in ("dimers", "equations_of_state")
+        part: {m: v for m, v in found[part].items() if m in shown} for part in ("dimers", "equations_of_state")
     }
 
 
-def _speed(speed: Json, name: str) -> str:
+def _speed(speed: Json, shown: Models) -> str:
     said = []
+    parent, _, name = shown
     for engine, code in CODE.items():
         per_atom = speed["engines"][engine]["ms_per_atom"]
-        beside = ", ".join(f"{model} {per_atom[model]:.1f}" for model in (PARENT, OFFICIAL, name))
-        said.append(f"{per_atom[PARENT] / per_atom[name]:.1f} times {PARENT}'s with {code} ({beside} ms/atom)")
+        beside = ", ".join(f"{model} {per_atom[model]:.1f}" for model in shown)
+        said.append(f"{per_atom[parent] / per_atom[name]:.1f} times {parent}'s with {code} ({beside} ms/atom)")
     return (
         f"Speed: {', '.join(said)}; energy, forces and stress of {speed['atoms']} atoms, one thread of a CPU, float32, "
         "models and engines taking turns."
@@ -82,7 +85,8 @@ def speed_table(speed: Json) -> str:
     rows = []
     for engine, code in CODE.items():
         per_atom, memory = (speed["engines"][engine][part] for part in ("ms_per_atom", "mebibytes"))
-        rows += [[m, code, f"{ms:.1f}", f"{per_atom[PARENT] / ms:.2f}x", str(memory[m])] for m, ms in per_atom.items()]
+        parent = next(iter(per_atom.values()))
+        rows += [[m, code, f"{ms:.1f}", f"{parent / ms:.2f}x", str(memory[m])] for m, ms in per_atom.items()]
     heads = [
         f"{speed['atoms']} atoms",
         "engine",

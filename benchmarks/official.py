@@ -65,7 +65,11 @@ def frame_errors(potential: Potential, structures: Sequence[Atoms]) -> FrameErro
 
 
 def compared(errors: Mapping[str, FrameErrors]) -> Json:
-    """Errors of models on one set, and those of every model less those of the official one: value, low, high."""
+    """Errors of models on one set, and those of every model less those of the official one: value, low, high.
+
+    The first model is the parent of the others.
+    """
+    parent = next(iter(errors))
     count = len(errors[OFFICIAL].energy)
     once = np.arange(count)[None]
     drawn = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
@@ -77,7 +81,7 @@ def compared(errors: Mapping[str, FrameErrors]) -> Json:
         "less_official": {
             m: {q: _interval(values[m][q] - values[OFFICIAL][q], spread[m][q] - spread[OFFICIAL][q]) for q in UNITS}
             for m in errors
-            if m not in (PARENT, OFFICIAL)
+            if m not in (parent, OFFICIAL)
         },
     }
 

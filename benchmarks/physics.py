@@ -87,12 +87,13 @@ def dimers(models: Models) -> dict[str, dict[str, Any]]:
     """
     elements = sorted(frozenset.intersection(*(potential.elements for potential in models.values())))
     curves = {name: _curves(potential, elements) for name, potential in models.items()}
-    walls = {symbol: wall for symbol, wall in _walls_of_pbe().items() if symbol in curves[PARENT]}
+    parent = next(iter(curves.values()))
+    walls = {symbol: wall for symbol, wall in _walls_of_pbe().items() if symbol in parent}
     pushed = [symbol for symbol, (near, far) in walls.items() if near > far + PULL]
     found = {}
     for name, of in curves.items():
         pulled = [symbol for symbol in pushed if np.interp(WALL, REACH, of[symbol]) @ [-1, 1] > PULL]
-        apart = [np.abs(of[symbol] - curves[PARENT][symbol]).mean() for symbol in of]
+        apart = [np.abs(of[symbol] - parent[symbol]).mean() for symbol in of]
         holes = [symbol for symbol, curve in of.items() if has_hole(curve)]
         found[name] = {"elements": len(elements), "compared_with_pbe": len(pushed), "holes": holes}
         found[name] |= {"pulled": pulled, "from_parent": round(float(np.median(apart)), 3)}
@@ -156,8 +157,9 @@ def equations_of_state(models: Models) -> dict[str, dict[str, Any]]:
     values = {name: np.array(fit)[kept] for name, fit in fits.items()}
     pbe = np.array([crystals[i].info["K_vrh_GPa"] for i in kept])
     found = {}
+    parent = next(iter(values.values()))
     for name, value in values.items():
-        volume, modulus = 100 * np.abs(value / values[PARENT] - 1).mean(0)
+        volume, modulus = 100 * np.abs(value / parent - 1).mean(0)
         from_pbe = 100 * np.abs(value[:, 1] / pbe - 1).mean()
         found[name] = {"crystals": len(kept), "volume": round(volume, 2), "modulus": round(modulus, 1)}
         found[name]["modulus_pbe"] = round(from_pbe, 1)
@@ -218,7 +220,7 @@ def equation_table(found: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def physics(models: Models) -> dict[str, Any]:
-    """All three, by name."""
+    """All three, by name; the first model is the parent of the others."""
     return {"dimers": dimers(models), "equations_of_state": equations_of_state(models), "drift": drift(models)}
 
 

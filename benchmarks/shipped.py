@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from model_card import certificate_table, speed_table, with_measured
-from official import OFFICIAL, PARENT, accuracy, add_arguments, difference_table, error_table, wins
+from official import OFFICIAL, accuracy, add_arguments, difference_table, error_table, wins
 from physics import physics, physics_tables
 
 import equiprune as ep
@@ -30,27 +30,33 @@ PARTS = ("speed", "accuracy", "certificates", "physics")
 
 
 def main() -> None:
-    """Measure, write, print."""
+    """Measure, write, print: the models of each parent together."""
     chosen = _arguments()
     torch.set_num_threads(1)
-    models = {name: ep.load(name) for name in (PARENT, OFFICIAL, *chosen.names)}
+    of_parent: dict[str, list[str]] = {}
+    for name in chosen.names:
+        of_parent.setdefault(facts(ep.load(name))["parent"], []).append(name)
+    for parent, names in of_parent.items():
+        measure(parent, names, chosen)
+
+
+def measure(parent: str, names: Sequence[str], chosen: argparse.Namespace) -> None:
+    """Measure children of one parent, write what was found into their folders, and print it."""
+    models = {name: ep.load(name) for name in (parent, OFFICIAL, *names)}
     parts: dict[str, Callable[[], Any]] = {
         "speed": lambda: speed(models, chosen.repeats),
         "accuracy": lambda: accuracy(models, chosen.sets, chosen.frames, chosen.mptrj_atoms),
-        "certificates": lambda: {name: certificate(models[name], models[PARENT]) for name in chosen.names},
+        "certificates": lambda: {name: certificate(models[name], models[parent]) for name in names},
         "physics": lambda: physics(models),
     }
     if chosen.again:
-        parts = {
-            name: part if name in chosen.again else partial(recorded, name, chosen.names)
-            for name, part in parts.items()
-        }
+        parts = {name: part if name in chosen.again else partial(recorded, name, names) for name, part in parts.items()}
     found = measured(parts, [model.checkpoint.sha256 for model in models.values()], chosen.keep)
     certificates = found.pop("certificates")
-    for name in chosen.names:
+    for name in names:
         write(name, found | {"model": facts(models[name]), "certificate": certificates[name]})
     print(speed_table(found["speed"]), error_table(found["accuracy"]), difference_table(found["accuracy"]), sep="\n\n")
-    print(*(wins(found["accuracy"], name) for name in chosen.names), sep="\n\n")
+    print(*(wins(found["accuracy"], name) for name in names), sep="\n\n")
     print(certificate_table(certificates), physics_tables(found["physics"]), sep="\n\n")
 
 

@@ -19,7 +19,10 @@ from equiprune.potentials.derivatives import differentiated
 from equiprune.potentials.potential import Potential
 
 ENGINES = ("cueq", "oeq", "e3nn")
-"""Implementations of SevenNet's convolution: cuEquivariance, OpenEquivariance, and e3nn, which runs everywhere."""
+"""Implementations of SevenNet's convolution: cuEquivariance, OpenEquivariance, and e3nn, which runs everywhere.
+
+``equiprune`` stands for code of its own, for a CPU, wherever an engine is asked for by name.
+"""
 
 
 torch.jit.set_fusion_strategy([("DYNAMIC", 3)])
@@ -192,6 +195,8 @@ def with_engine(
     potential: Potential, engine: str, device: torch.device | str, dtype: torch.dtype, *, plain: bool = False
 ) -> Potential:
     """The same weights in modules of an engine, for evaluation and for training."""
+    if engine == "equiprune":
+        return potential.with_dtype(dtype).on(device)
     return Potential.create(EngineAdapter(engine, plain=plain), potential.checkpoint, dtype, potential.head, device)
 
 

@@ -23,6 +23,7 @@ from benchmarks.gpu.batched import evaluate
 from benchmarks.gpu.features import ParentFeatures
 from benchmarks.gpu.pool import Batch, Pool
 from benchmarks.gpu.replay import Step
+from equiprune.adapters import adapter_named
 from equiprune.potentials.checkpoint import save
 from equiprune.potentials.derivatives import Derivatives
 from equiprune.potentials.potential import Potential
@@ -254,12 +255,10 @@ def _mean_over_structures(values: Tensor, owner: Tensor) -> Tensor:
 
 def _saved(child: Potential, state: _State, recipe: Distillation) -> Potential:
     """The averaged model with its training in its history, in stock modules."""
-    from equiprune.adapters.sevennet import SevenNetAdapter
-
     names = {id(p): name for name, p in child.module.named_parameters()}
     changed = {names[id(p)]: a.detach().cpu() for p, a in zip(state.weights, state.average, strict=True)}
     of = child.checkpoint
     step = {"step": "train", "parent": of.source, "parent_sha256": of.sha256}
     step |= {"recipe": vars(recipe), "steps": state.step}
     trained = replace(of, weights={**of.weights, **changed}, sha256="", history=(*of.history, step))
-    return Potential.create(SevenNetAdapter(), trained, child.dtype, child.head)
+    return Potential.create(adapter_named(child.adapter.name), trained, child.dtype, child.head)

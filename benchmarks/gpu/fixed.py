@@ -9,11 +9,17 @@ import torch
 
 from equiprune import AtomicGraph
 from equiprune.adapters import Outputs, Taps
+from equiprune.adapters.sevennet import SevenNetAdapter
 from equiprune.potentials.potential import Potential
 
 
 def fixed_evaluation(potential: Potential) -> Callable[[AtomicGraph, Taps], Outputs]:
-    """SevenNet's forward pass, no operation of which waits for the device; taps see features between interactions."""
+    """SevenNet's forward pass, no operation of which waits for the device; taps see features between interactions.
+
+    That of other architectures is as their adapters have it.
+    """
+    if not isinstance(potential.adapter, SevenNetAdapter):
+        return potential.evaluate
     arch, module = potential.architecture, potential.module
     table = torch.full((max(arch.elements) + 1,), -1)
     table[torch.tensor(arch.elements)] = torch.arange(len(arch.elements))

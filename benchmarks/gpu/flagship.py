@@ -30,6 +30,7 @@ def main() -> None:
     """Label, then train every child."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--teacher", default="l3i5", help="its name in that folder")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--labelling-engine", default="e3nn")
@@ -44,7 +45,7 @@ def main() -> None:
     chosen.output.mkdir(parents=True, exist_ok=True)
     held_out, training = _labelled(chosen)
     print(f"{len(training.energy)} training and {len(held_out.energy)} validation structures", flush=True)
-    cutoff = load(str(chosen.models / "l3i5")).architecture.cutoff
+    cutoff = load(str(chosen.models / chosen.teacher)).architecture.cutoff
     pools = Pool(training, cutoff), Pool(held_out, cutoff)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -62,7 +63,7 @@ def _features(chosen: argparse.Namespace, student: Potential, recipe: Distillati
     """The parent's features where they have a weight; their size is that of some starting structures."""
     if not recipe.features:
         return None
-    parent = with_engine(load(str(chosen.models / "l3i5")), "e3nn", chosen.device, torch.float32, plain=True)
+    parent = with_engine(load(str(chosen.models / chosen.teacher)), "e3nn", chosen.device, torch.float32, plain=True)
     some = read_starting(chosen.models / "starting-structures.npz")[:64]
     return ParentFeatures(parent, student, some, recipe.features)
 
@@ -88,7 +89,9 @@ def _write(stored: Any, path: Path) -> None:
 
 
 def _explored(chosen: argparse.Namespace) -> list[Labelled]:
-    teacher = with_engine(load(str(chosen.models / "l3i5")), chosen.labelling_engine, chosen.device, torch.float32)
+    teacher = with_engine(
+        load(str(chosen.models / chosen.teacher)), chosen.labelling_engine, chosen.device, torch.float32
+    )
     structures = read_starting(chosen.models / "starting-structures.npz")
     if chosen.small:
         structures = sorted(structures, key=len)[2000 :: len(structures) // 20]

@@ -10,16 +10,15 @@ gets all of it.
 from __future__ import annotations
 
 import importlib
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
+from equiprune.adapters.bare_imports import bare_packages
 from equiprune.errors import CheckpointError
 
 _INSTALL = (
@@ -36,7 +35,7 @@ def classes() -> SimpleNamespace:
         CheckpointError: fairchem-core 1.10 is not installed; the line to type is in the message.
     """
     folder = _folder()
-    with _alone(folder), warnings.catch_warnings():
+    with bare_packages(_packages(folder), _STAND_INS), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         model = importlib.import_module("fairchem.core.models.escn.escn")
         so3 = importlib.import_module("fairchem.core.models.escn.so3")
@@ -56,38 +55,11 @@ def _folder() -> Path:
     return folder
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Imports of fairchem find the files about eSCN, and stand-ins for the rest of the package."""
-    before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "fairchem"}
-    for name in before:
-        del sys.modules[name]
+def _packages(folder: Path) -> dict[str, Path]:
+    """Folders of the packages that hold the files about eSCN."""
     packages = {"fairchem": folder.parent, "fairchem.core": folder}
     packages |= {f"fairchem.core.{name}": folder.joinpath(*name.split(".")) for name in ("common", "models")}
-    packages |= {f"fairchem.core.models.{name}": folder / "models" / name for name in ("escn", "scn")}
-    try:
-        for name, path in packages.items():
-            sys.modules[name] = _package(name, path)
-        for name, members in _STAND_INS.items():
-            sys.modules[name] = _module(name, members)
-        yield
-    finally:
-        for name in [name for name in sys.modules if name.partition(".")[0] == "fairchem"]:
-            del sys.modules[name]
-        sys.modules.update(before)
-
-
-def _package(name: str, path: Path) -> ModuleType:
-    """A package whose ``__init__`` is not run."""
-    package = ModuleType(name)
-    package.__path__ = [str(path)]
-    return package
-
-
-def _module(name: str, members: dict[str, Any]) -> ModuleType:
-    module = ModuleType(name)
-    vars(module).update(members)
-    return module
+    return packages | {f"fairchem.core.models.{name}": folder / "models" / name for name in ("escn", "scn")}
 
 
 class _NoGraph:
