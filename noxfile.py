@@ -10,7 +10,8 @@ nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.allow_parallel = True
 
-_ELSEWHERE = [f"--ignore=tests/{folder}" for folder in ("adapters/sevennet", "adapters/mace", "adapters/escn", "docs")]
+_OTHERS = ("adapters/sevennet", "adapters/nequix", "adapters/mace", "adapters/escn", "docs")
+_ELSEWHERE = [f"--ignore=tests/{folder}" for folder in _OTHERS]
 _MACE_TOOLS = "tests/adapters/mace/test_stock_tools.py"
 _ESCN_TOOLS = "tests/adapters/escn/test_stock_tools.py"
 _TESTING = {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": ""}
@@ -57,9 +58,15 @@ def core(session: nox.Session) -> None:
 
 @nox.session
 def sevennet(session: nox.Session) -> None:
-    """SevenNet's own checkpoints, its stock tools, and the code in the docs."""
-    _install(session, "-e", ".[test,sevennet,discovery,properties,torch-sim]")
-    _test(session, "tests/adapters/sevennet", "tests/docs")
+    """SevenNet's own checkpoints, its stock tools, Nequix with its, and the code in the docs.
+
+    Nequix is there without what its package asks for, jax with CUDA among it: docs/nequix.md says what its calculator
+    needs.
+    """
+    calculator = ("jax", "e3nn-jax", "equinox", "jraph", "matscipy", "torch_geometric")
+    _install(session, "-e", ".[test,sevennet,nequix,discovery,properties,torch-sim]", *calculator)
+    _install(session, "--no-deps", "nequix>=0.4.5,<0.5")
+    _test(session, "tests/adapters/sevennet", "tests/adapters/nequix", "tests/docs")
 
 
 @nox.session

@@ -38,8 +38,13 @@ CUTS: Mapping[str, Mapping[str, list]] = {
         "SevenNet-0's irreps": [ep.HiddenIrreps.parse("128x0e+64x1e+32x2e"), ep.EdgeLmax(2)],
     },
     "mace-mp-small": {"64 channels": [ep.Channels(64)]},
+    "nequix-oam-1": {
+        "l up to 2": [ep.Lmax(2), ep.EdgeLmax(2)],
+        "l up to 2, three quarters of the width": [ep.HiddenIrreps.parse("96x0e+48x1o+24x2e"), ep.EdgeLmax(2)],
+        "half width": [ep.HiddenIrreps.parse("64x0e+32x1o+16x2e+16x3o")],
+    },
 }
-PRESET = {"7net-l3i5": "sevennet", "mace-mp-small": "mace-universal"}
+PRESET = {"7net-l3i5": "sevennet", "mace-mp-small": "mace-universal", "nequix-oam-1": "sevennet"}
 
 Errors = Mapping[str, tuple[float, float]]
 """By set: energy in meV/atom, forces in meV/Angstrom, mean absolute differences from the parent."""

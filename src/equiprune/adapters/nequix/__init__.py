@@ -1,0 +1,41 @@
+"""Nequix: models of OMat24, sAlex and MPtrj. Upstream: nequix 0.4.5, e3nn 0.5.8 and later."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from equiprune.adapters.e3nn.adapter import E3nnAdapter
+from equiprune.adapters.nequix import build, checkpoint_file, export, forward, layouts, linear_maps, references
+from equiprune.adapters.nequix.architecture import NequixArchitecture
+from equiprune.adapters.nequix.convolution import with_quicker_convolutions
+
+
+class NequixAdapter(E3nnAdapter[NequixArchitecture]):
+    """Nequix, whose parts are in the modules beside this one; `upstream` is where its classes are imported."""
+
+    name = "nequix"
+    architecture_type = NequixArchitecture
+    suffixes = (".nqx", ".pt")
+    looks_for = "a first line of JSON with hidden irreps and atomic energies (Nequix)"
+
+    aliases = checkpoint_file.ALIASES
+
+    recognises = staticmethod(checkpoint_file.recognised)
+    read = staticmethod(checkpoint_file.read)
+    build = staticmethod(build.build)
+    spaces = staticmethod(layouts.feature_spaces)
+    layouts = staticmethod(layouts.weight_layouts)  # after what is taken from the module of that name
+    evaluate = staticmethod(forward.evaluate)
+
+    linear_spaces = staticmethod(linear_maps.linear_spaces)
+    linear_maps = staticmethod(linear_maps.linear_maps)  # after what is taken from the module of that name
+    with_references = staticmethod(references.with_references)
+    with_scale = staticmethod(references.with_scale)
+    why_not_exported = staticmethod(export.why_not)
+    stock_energies = staticmethod(export.stock_energies)
+    export = staticmethod(export.write)
+
+    def build_for_evaluation(self, architecture: NequixArchitecture, dtype: torch.dtype, /) -> nn.Module:
+        """The module of `build` with sums over neighbours that take less time on a CPU."""
+        return with_quicker_convolutions(self.build(architecture, dtype))

@@ -1,0 +1,60 @@
+"""Nequix's convolution: upstream's by messages, or without them by `equiprune.adapters.e3nn`.
+
+On a device other than a CPU, where nothing was measured, e3nn's own code goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from torch import Tensor, nn
+
+from equiprune.adapters.e3nn.channelwise import ChannelwiseProduct
+from equiprune.adapters.e3nn.convolution import convolution
+from equiprune.adapters.e3nn.messages import Operands
+from equiprune.adapters.e3nn.neighbourhoods import Neighbourhoods
+
+
+@dataclass(frozen=True)
+class Edges:
+    """The edges of a graph, the same for all layers.
+
+    Attributes:
+        receivers, senders: (edges,) atoms at both ends.
+        harmonics: (edges, (lmax + 1)^2) spherical harmonics of the direction to the sender.
+        radial: (edges, functions) radial basis times the cutoff function.
+        atoms: their number.
+    """
+
+    receivers: Tensor
+    senders: Tensor
+    harmonics: Tensor
+    radial: Tensor
+    atoms: int
+
+    @cached_property
+    def near(self) -> Neighbourhoods:
+        """The edges by the atoms that receive."""
+        return Neighbourhoods.of(self.receivers, self.senders, self.atoms)
+
+
+_QUICKER = "equiprune_product"
+"""Attribute of a layer whose sums over neighbours are made without messages: its tensor product as data."""
+
+
+def with_quicker_convolutions(module: nn.Module) -> nn.Module:
+    """The module that was given, whose layers now sum over neighbours in less time on a CPU."""
+    for layer in module.layers:
+        setattr(layer, _QUICKER, ChannelwiseProduct.of(layer.tp))
+    return module
+
+
+def summed(layer: Any, sent: Tensor, weights: Tensor, edges: Edges) -> Tensor:
+    """Sums over neighbours of their features times harmonics and weights, (atoms, columns of the tensor product)."""
+    quicker = getattr(layer, _QUICKER, None)
+    if quicker is not None and sent.device.type == "cpu":
+        return convolution(Operands(sent, edges.harmonics, weights), quicker, edges.near)
+    messages = layer.tp(sent[edges.senders], edges.harmonics, weights)
+    return messages.new_zeros(edges.atoms, messages.shape[1]).index_add(0, edges.receivers, messages)

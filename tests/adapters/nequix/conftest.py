@@ -1,0 +1,35 @@
+"""Nequix's tests need nequix and e3nn: they are collected only where both are installed."""
+
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from importlib.util import find_spec
+
+import pytest
+from plain_code import known, written_once
+
+
+def _installed() -> bool:
+    try:
+        distribution("nequix")
+    except PackageNotFoundError:
+        return False
+    return find_spec("e3nn") is not None
+
+
+if not _installed():
+    collect_ignore_glob = ["test_*.py"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_moments() -> Iterator[None]:
+    """Second moments of the activations take long."""
+    with known():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_code() -> Iterator[None]:
+    """Most of the rest goes into the code of contractions, and many are alike."""
+    product = "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product"
+    with written_once("e3nn.o3._linear._codegen_linear", f"{product}_left_right", f"{product}_right"):
+        yield
