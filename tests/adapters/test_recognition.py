@@ -84,7 +84,11 @@ def test_what_nobody_recognises_is_refused_with_what_was_looked_for(kind: str, t
 
 @pytest.mark.parametrize(
     ("suffix", "says"),
-    [(".pth", "not a readable torch file"), (".PT", "not a readable torch file"), (".model", "not a readable torch")],
+    [
+        (".pth", "not a readable torch file"),
+        (".PT", "of escn and nequix. Say which"),
+        (".MODEL", "not a readable torch"),
+    ],
 )
 def test_of_a_broken_file_the_suffix_says_who_knows_what_is_wrong(suffix: str, says: str, tmp_path: Path) -> None:
     path = tmp_path / f"model{suffix}"
