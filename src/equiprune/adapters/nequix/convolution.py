@@ -44,7 +44,7 @@ _QUICKER = "equiprune_product"
 """Attribute of a layer whose sums over neighbours are made without messages: its tensor product as data."""
 
 
-def with_quicker_convolutions(module: nn.Module) -> nn.Module:
+def with_quicker_convolutions(module: Any) -> nn.Module:
     """The module that was given, whose layers now sum over neighbours in less time on a CPU."""
     for layer in module.layers:
         setattr(layer, _QUICKER, ChannelwiseProduct.of(layer.tp))
