@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 from equiprune.errors import TargetError
@@ -59,6 +60,18 @@ class Irrep:
         return f"{self.l}{'e' if self.p == 1 else 'o'}"
 
 
+@cache  # a search asks for the same few of every candidate
+def _entries(text: str) -> tuple[tuple[int, Irrep], ...]:
+    """Entries of ``"64x0e+32x1o"`` that are not empty."""
+    entries = []
+    for part in text.replace(" ", "").split("+"):
+        match = _ENTRY.fullmatch(part)
+        if match is None:
+            raise TargetError(f"'{text}' is not a list of irreps. Write it like 64x0e+32x1e+16x2e.")
+        entries.append((int(match[1] or 1), Irrep.parse(part.split("x")[-1])))
+    return tuple((mul, ir) for mul, ir in entries if mul > 0)
+
+
 @dataclass(frozen=True)
 class Irreps:
     """Multiplicities of distinct irreps, in order.
@@ -80,13 +93,7 @@ class Irreps:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Read ``"64x0e+32x1o"`` (empty entries such as ``0x2e`` are dropped); raises `TargetError`."""
-        entries = []
-        for part in text.replace(" ", "").split("+"):
-            match = _ENTRY.fullmatch(part)
-            if match is None:
-                raise TargetError(f"'{text}' is not a list of irreps. Write it like 64x0e+32x1e+16x2e.")
-            entries.append((int(match[1] or 1), Irrep.parse(part.split("x")[-1])))
-        return cls(tuple((mul, ir) for mul, ir in entries if mul > 0))
+        return cls(_entries(text))
 
     @classmethod
     def scalars(cls, mul: int) -> Self:

@@ -34,7 +34,7 @@ class BlockMask:
 
     def __post_init__(self) -> None:
         for (mul, ir), kept in zip(self.irreps, self.kept, strict=True):
-            if len(set(kept)) != len(kept) or any(not 0 <= c < mul for c in kept):
+            if kept and (len(set(kept)) != len(kept) or min(kept) < 0 or max(kept) >= mul):
                 raise PlanError(f"Channels {list(kept)} of {ir} are not distinct numbers from 0 to {mul - 1}.")
 
     @classmethod

@@ -92,6 +92,7 @@ def placeholder_plan(spaces: Sequence[FeatureSpace], counts: Counts, explicit: P
     """Any plan with these counts: cost depends on nothing else."""
     masks = {}
     for space in spaces:
-        kept = {ir: explicit.mask(space).of(ir)[: counts[group_of(space), ir]] for _, ir in space.irreps}
+        mask, group = explicit.mask(space), group_of(space)
+        kept = {ir: mask.of(ir)[: counts[group, ir]] for _, ir in space.irreps}
         masks[space.name] = BlockMask.keep(space.irreps, kept)
     return PruningPlan(masks)

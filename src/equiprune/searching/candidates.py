@@ -175,8 +175,16 @@ class Asked:
         return Candidate(made, shape, counts, plan, self._cost_of(counts))
 
     def _cost_of(self, counts: Counts) -> Cost:
-        plan = placeholder_plan(self.model.spaces, counts, self.explicit)
-        return self.cost(self.model.adapter.shrink(self.model.architecture, plan))
+        asked = frozenset(counts.items())
+        if asked not in self._known:  # bisections end among the same few
+            plan = placeholder_plan(self.model.spaces, counts, self.explicit)
+            self._known[asked] = self.cost(self.model.adapter.shrink(self.model.architecture, plan))
+        return self._known[asked]
+
+    @cached_property
+    def _known(self) -> dict[frozenset[Any], Cost]:
+        """Costs that were predicted, by channels."""
+        return {}
 
     def _time_of(self, counts: Counts) -> float:
         """The cost by which importance is weighed: of what is limited, the one that is exceeded most."""

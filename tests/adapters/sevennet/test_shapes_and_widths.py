@@ -1,10 +1,12 @@
 """Candidates that a search makes of SevenNet-l3i5, before anything is built."""
 
+import pytest
 from searching_for import candidates
 
 import equiprune as ep
 
 
+@pytest.mark.usefixtures("plain_code")  # numbers alone
 def test_every_shape_has_candidates_that_keep_the_budget() -> None:
     parent = ep.load("7net-l3i5")
     found = candidates(parent, 0.3)
