@@ -70,6 +70,7 @@ from equiprune.searching.budget import Budget, Cost
 from equiprune.searching.found import Found
 from equiprune.searching.rounds import Effort
 from equiprune.searching.search import Constraints, SearchData, SearchSettings, search
+from equiprune.structures.converting import Conversion, convert
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.labels import Labels
 from equiprune.structures.probes import probe_structures
@@ -106,6 +107,7 @@ __all__ = [
     "Channels",
     "Checkpoint",
     "Constraints",
+    "Conversion",
     "Correlation",
     "Cost",
     "Dimers",
@@ -188,6 +190,7 @@ __all__ = [
     "benchmark",
     "calibrate",
     "certify",
+    "convert",
     "count_parameters",
     "data_free_scores",
     "dead_blocks",

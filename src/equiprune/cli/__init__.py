@@ -50,6 +50,9 @@ COMMANDS: Mapping[str, str] = {
     "label": (
         "Write structures with labels of a model: energy, forces, stress. Interrupted, the same command goes on."
     ),
+    "convert": (
+        "Write structures of any format to one file in eV and Angstrom, and count what was kept, skipped and why."
+    ),
     "crystals": (
         "Write structures to start from, with no data at all: simple crystals, defects, random cells, pairs of atoms."
     ),

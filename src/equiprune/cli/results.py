@@ -41,6 +41,7 @@ from equiprune.evaluation.properties.comparison import table as properties_table
 from equiprune.labelling.tally import ended_said, left_out_said
 from equiprune.pruning.figure import table as importance_table
 from equiprune.pruning.stability import table as stability_table
+from equiprune.structures.converting import Conversion
 
 JSON = Annotated[Switch, Parameter(group=panel("Common"), help="print one JSON document on stdout instead of text.")]
 """The flag of every command that shows a result."""
@@ -74,6 +75,14 @@ def started(made: Started) -> None:
     """Number of structures of each kind, and their file."""
     show_table("", [["kind", "structures"], *([kind, plain(number)] for kind, number in made.kinds.items())])
     show(f"Written {made.structures} structures: {made.path}")
+
+
+def converted(made: Conversion) -> None:
+    """Number of structures that were kept, their labels, and what was skipped and why."""
+    show(f"Written {made.kept} structures: {made.path}")
+    show(str(made.labels))
+    for reason, number in made.skipped.items():
+        show(f"Skipped {number}, because {reason}. The first: {made.examples[reason]}")
 
 
 def labelled(made: Labelled) -> None:
@@ -276,6 +285,7 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Md: moved,
     commands.Export: exported,
     commands.Label: labelled,
+    commands.Convert: converted,
     commands.Crystals: started,
     commands.Train: trained,
     commands.Stability: compared,

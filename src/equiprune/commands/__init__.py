@@ -14,6 +14,7 @@ remarks go to the logger ``equiprune``, and a display may be given that shows pr
 from equiprune.commands.benchmark import Benchmark
 from equiprune.commands.calibrate import Calibrate
 from equiprune.commands.certify import Certify
+from equiprune.commands.convert import Convert
 from equiprune.commands.crystals import Crystals
 from equiprune.commands.discovery import Discovery
 from equiprune.commands.evaluate import Evaluate
@@ -42,6 +43,7 @@ from equiprune.commands.options.protocol import AnalysisOptions, ProtocolOptions
 from equiprune.commands.options.recipe import RecipeOptions, WeightOptions
 from equiprune.commands.options.sample import SampleOptions
 from equiprune.commands.options.scores import ScoreOptions
+from equiprune.commands.options.reading import SymbolOptions
 from equiprune.commands.options.sharing import SharingOptions
 from equiprune.commands.options.targets import ShapeOptions, TargetOptions
 from equiprune.commands.options.theory import TheoryOptions
@@ -60,6 +62,7 @@ __all__ = [
     "BudgetOptions",
     "Calibrate",
     "Certify",
+    "Convert",
     "CopyOptions",
     "Crystals",
     "Discovery",
@@ -96,6 +99,7 @@ __all__ = [
     "SharingOptions",
     "Stability",
     "SubstitutionOptions",
+    "SymbolOptions",
     "TargetOptions",
     "TheoryOptions",
     "Train",

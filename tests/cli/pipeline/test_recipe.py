@@ -19,6 +19,7 @@ from equiprune.commands.wiring import resolve
 from equiprune.errors import RecipeError
 
 COMMANDS = (
+    "convert",
     "crystals",
     "label",
     "calibrate",
@@ -233,6 +234,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     assert written == {
         (c, "output")
         for c in (
+            "convert",
             "crystals",
             "label",
             "calibrate",
@@ -258,7 +260,8 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
     assert models == {
         (c, "model")
         for c in COMMANDS
-        if c not in ("crystals", "evaluate", "benchmark", "discovery", "md", "properties", "report", "stability")
+        if c
+        not in ("convert", "crystals", "evaluate", "benchmark", "discovery", "md", "properties", "report", "stability")
     } | {
         ("certify", "parent"),
         ("repair", "parent"),

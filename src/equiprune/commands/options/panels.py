@@ -19,6 +19,7 @@ PANELS = (
     "Relaxation",
     "Which labels are kept",
     "Labels",
+    "Names of atoms",
     "Which structures",
     "How to train",
     "What is minimised",

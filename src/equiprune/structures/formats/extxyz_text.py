@@ -47,8 +47,8 @@ class Symbols:
         """The element that is meant. Raises `ValueError` saying what the name looks like, and what can be asked for."""
         if name in self.renamed:
             return self.renamed[name]
-        if name in atomic_numbers:
-            return name
+        if name.capitalize() in atomic_numbers:  # as ASE takes it
+            return name.capitalize()
         label = _LABEL.fullmatch(name)
         if label and label[1] in atomic_numbers and self.cut:
             return label[1]
@@ -69,9 +69,7 @@ def _no_element(name: str, begins: str) -> str:
             f"'{name}' is no element; it looks like the label of a site of {begins}. 'equiprune convert --cut-labels' "
             "keeps the element of each label"
         )
-    capital = name.capitalize()
-    meant = f" Is {capital} meant?" if capital in atomic_numbers else ""
-    return f"'{name}' is no element.{meant} 'equiprune convert --rename {name}=ELEMENT' takes it as one"
+    return f"'{name}' is no element. 'equiprune convert --rename {name}=ELEMENT' takes it as one"
 
 
 def extxyz_parts(stream: IO[bytes]) -> Iterator[bytes]:
