@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -16,7 +17,7 @@ _FORBIDDEN = ("unsupported global", "trying to", "can only build", "can only cre
 """How torch's weights-only reader says that a pickle asks for more than data."""
 
 
-def read_torch_file(path: Path, *, trust: bool, what: str, advice: str) -> dict[str, Any]:
+def read_torch_file(path: Path, *, trust: bool, what: str, advice: str, start: int = 0) -> dict[str, Any]:
     """The dictionary in a file that ``torch.save`` wrote.
 
     Args:
@@ -24,6 +25,7 @@ def read_torch_file(path: Path, *, trust: bool, what: str, advice: str) -> dict[
         trust: run what the pickle contains; only for files whose origin you trust.
         what: the kind of file expected, for messages ("SevenNet checkpoint").
         advice: where such a file comes from, a sentence.
+        start: bytes of something else before it.
 
     Raises:
         CheckpointError: missing, truncated, not a dictionary, or a pickle that runs code.
@@ -33,7 +35,8 @@ def read_torch_file(path: Path, *, trust: bool, what: str, advice: str) -> dict[
     try:
         with torch.serialization.safe_globals(_allowed()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the protocol of a pickle that is refused or trusted anyway
-            content = torch.load(path, map_location="cpu", weights_only=not trust)
+            source = BytesIO(path.read_bytes()[start:]) if start else path
+            content = torch.load(source, map_location="cpu", weights_only=not trust)
     except Exception as error:  # torch and the pickle inside have their own exceptions
         reason = _reason(error)
         if isinstance(error, UnpicklingError) and any(word in reason.lower() for word in _FORBIDDEN):

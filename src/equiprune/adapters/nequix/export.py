@@ -28,7 +28,10 @@ from equiprune.errors import OutputError
 from equiprune.files.atomic import replacing
 from equiprune.structures.graph import AtomicGraph
 
-_QUICK_JAX = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+_QUICK_JAX = {
+    "JAX_PLATFORMS": "cpu",
+    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
+}
 """Environment of a process that evaluates a model once, where compiling it takes nearly all the time."""
 
 _STOCK = ("jax", "e3nn_jax", "equinox", "jraph", "matscipy")
