@@ -27,10 +27,19 @@ def stock_energies_of(structures: Path, files: Sequence[Path]) -> list[list[floa
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def run_sevenn(*arguments: str, cwd: Path | None = None) -> None:
-    """``sevenn`` with these words; fails with what it says."""
-    program = Path(sys.executable).with_name("sevenn")
-    result = subprocess.run([str(program), *arguments], capture_output=True, text=True, cwd=cwd, check=False)
+_SEVENN = """
+import json, sys
+from sevenn.main.sevenn import main
+for words in json.loads(sys.argv[1]):
+    sys.argv[1:] = words
+    main()
+"""
+
+
+def run_sevenn(*commands: Sequence[str], cwd: Path | None = None) -> None:
+    """``sevenn`` with the words of each command, one after another in one process; fails with what it says."""
+    program = [sys.executable, "-W", "ignore", "-c", _SEVENN, json.dumps(commands)]
+    result = subprocess.run(program, capture_output=True, text=True, cwd=cwd, check=False)
     assert result.returncode == 0, result.stderr[-2000:]
 
 

@@ -52,14 +52,19 @@ def test_the_stock_calculator_gives_the_energies_of_the_shipped_model(
         assert abs(theirs - our.energy.item()) < 1e-5 * size
 
 
+@pytest.fixture(scope="module")
+def deployed(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of the files for LAMMPS, by ``sevenn get_model``."""
+    folder = tmp_path_factory.mktemp("deployed")
+    run_sevenn(*(["get_model", str(path), "-o", str(folder / f"{name}.pt")] for name, path in exported.items()))
+    return folder
+
+
 @NAMES
-def test_lammps_gets_the_energies_of_the_shipped_model(
-    name: str, exported: dict[str, Path], structures: Path, tmp_path: Path
-) -> None:
-    run_sevenn("get_model", str(exported[name]), "-o", str(tmp_path / "serial.pt"))
-    deployed, shipped = torch.jit.load(tmp_path / "serial.pt"), ep.load(name)
+def test_lammps_gets_the_energies_of_the_shipped_model(name: str, deployed: Path, structures: Path) -> None:
+    serial, shipped = torch.jit.load(deployed / f"{name}.pt"), ep.load(name)
     for atoms in ase.io.read(structures, ":"):
-        energy = deployed(lammps_input(shipped, atoms))["inferred_total_energy"].sum()
+        energy = serial(lammps_input(shipped, atoms))["inferred_total_energy"].sum()
         assert abs(energy - shipped.predict([atoms])[0].energy) < 1e-5 * len(atoms)
 
 

@@ -45,17 +45,28 @@ def test_the_stock_calculator_opens_it_in_a_fresh_process(
         assert abs(theirs - our.energy.item()) < 1e-5 * size
 
 
-@pytest.mark.parametrize("name", ["odd", "single-head"])  # SevenNet-0's irreps are those of a shipped model
+SERIAL = ["odd", "single-head"]  # SevenNet-0's irreps are those of a shipped model
+
+
+@pytest.fixture(scope="module")
+def deployed(exported: Export, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models for LAMMPS, by ``sevenn get_model``: ``NAME.pt``, and the segments of ``parallel``."""
+    folder = tmp_path_factory.mktemp("deployed")
+    serial = [["get_model", str(exported(name)), "-o", str(folder / f"{name}.pt")] for name in SERIAL]
+    run_sevenn(*serial, ["get_model", str(exported("odd")), "-p", "-o", str(folder / "parallel")])
+    return folder
+
+
+@pytest.mark.parametrize("name", SERIAL)
 def test_the_serial_torchscript_for_lammps_agrees(
-    name: str, exported: Export, structures: Path, tmp_path: Path
+    name: str, exported: Export, structures: Path, deployed: Path
 ) -> None:
-    """``sevenn get_model``; forces are derivatives by the edge vectors, as its LAMMPS pair style takes them."""
-    run_sevenn("get_model", str(exported(name)), "-o", str(tmp_path / "serial.pt"))
-    deployed = torch.jit.load(tmp_path / "serial.pt")
+    """Forces are derivatives by the edge vectors, as SevenNet's LAMMPS pair style takes them."""
+    serial = torch.jit.load(deployed / f"{name}.pt")
     potential = ep.load(exported(name))
     for atoms in ase.io.read(structures, ":"):
         data = lammps_input(potential, atoms)
-        energy = deployed(data)["inferred_total_energy"].sum()
+        energy = serial(data)["inferred_total_energy"].sum()
         (gradient,) = torch.autograd.grad(energy, [data["edge_vec"]])
         centre, neighbour = data["edge_index"]
         forces = torch.zeros(len(atoms), 3).index_add(0, centre, gradient).index_add(0, neighbour, -gradient)
@@ -64,12 +75,10 @@ def test_the_serial_torchscript_for_lammps_agrees(
         torch.testing.assert_close(forces, ours.forces, atol=2e-5, rtol=1e-4)
 
 
-def test_the_parallel_torchscript_for_lammps_agrees(exported: Export, structures: Path, tmp_path: Path) -> None:
-    """``sevenn get_model -p``: the segments one after another, on one process that has no ghost atoms."""
-    path = exported("odd")
-    run_sevenn("get_model", str(path), "-p", "-o", str(tmp_path / "parallel"))
-    segments = [torch.jit.load(path) for path in sorted((tmp_path / "parallel").glob("*.pt"))]
-    potential = ep.load(path)
+def test_the_parallel_torchscript_for_lammps_agrees(exported: Export, structures: Path, deployed: Path) -> None:
+    """The segments one after another, on one process that has no ghost atoms."""
+    segments = [torch.jit.load(path) for path in sorted((deployed / "parallel").glob("*.pt"))]
+    potential = ep.load(exported("odd"))
     assert len(segments) == potential.architecture.interactions
     for atoms in ase.io.read(structures, ":"):
         data = lammps_input(potential, atoms)
@@ -90,7 +99,7 @@ def test_sevenn_train_continues_from_it(exported: Export, tmp_path: Path) -> Non
     recipe["train"] |= {"epoch": 1, "optim_param": {"lr": 1e-12}}
     shutil.copy(path, tmp_path)
     (tmp_path / "input.yaml").write_text(yaml.safe_dump(recipe))
-    run_sevenn("train", "input.yaml", "-s", cwd=tmp_path)
+    run_sevenn(["train", "input.yaml", "-s"], cwd=tmp_path)
     log = (tmp_path / "log.sevenn").read_text()
     assert "learnable parameters: 355139" in log
     [line] = [line.split() for line in log.splitlines() if line.startswith("validset ") and "distribution" not in line]
