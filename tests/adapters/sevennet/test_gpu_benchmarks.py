@@ -13,6 +13,7 @@ from ase import Atoms
 import equiprune as ep
 from equiprune.training.feature_labels import FeatureTeacher
 
+pytestmark = pytest.mark.usefixtures("plain_code")  # numbers alone
 ROOT = Path(__file__).parents[3]
 
 
