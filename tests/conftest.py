@@ -1,5 +1,6 @@
 """What the core suite shares: the toy model in float64 and a few small structures."""
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -35,6 +36,13 @@ def heard() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def what_stays() -> None:
+    """Modules and collected tests are no garbage: to look for it among them takes longer than most tests."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
