@@ -13,6 +13,12 @@ SHORT = ["--time", 0.02, "--timestep", 1, "--equilibration", 0.002, "--interval"
 
 
 @pytest.fixture
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than the dynamics."""
+    monkeypatch.setattr(simulation, "plot_dynamics", lambda found, path: path.touch())
+
+
+@pytest.fixture
 def crystal(tmp_path: Path) -> Path:
     atoms = bulk("SiC", "zincblende", a=4.4)
     atoms.rattle(0.05, seed=1)
@@ -20,6 +26,7 @@ def crystal(tmp_path: Path) -> Path:
     return tmp_path / "crystal.extxyz"
 
 
+@pytest.mark.slow
 def test_models_are_shown_side_by_side(cli: Run, crystal: Path, tmp_path: Path) -> None:
     words = ["md", "toy", "--structure", crystal, *SHORT, "--drift-limit", 1000]
     ran = cli(*words, "-o", tmp_path / "text", "--pairs", "Si-C", "--threads", 1)
@@ -36,6 +43,7 @@ def test_models_are_shown_side_by_side(cli: Run, crystal: Path, tmp_path: Path) 
     assert len(model["rdf"]) == 3
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_copies_are_pooled(cli: Run, crystal: Path, tmp_path: Path) -> None:
     words = ["md", "toy", "--structure", crystal, "--time", 0.003, "--timestep", 1, "--equilibration", 0]
     ran = cli(*words, "--copies", 2, "--drift-limit", 1e6, "-o", tmp_path / "out")
@@ -44,6 +52,7 @@ def test_copies_are_pooled(cli: Run, crystal: Path, tmp_path: Path) -> None:
     assert len(list((tmp_path / "out" / "0-toy").glob("copy-*/steps.csv"))) == 2
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_a_drift_that_is_not_known_well_enough_is_undecided_and_no_success(
     cli: Run, crystal: Path, tmp_path: Path
 ) -> None:
@@ -53,6 +62,7 @@ def test_a_drift_that_is_not_known_well_enough_is_undecided_and_no_success(
     assert "toy: undecided, the limit of the drift, 0.1 meV/atom/ps, lies within its error bar. Run longer." in ran.text
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_a_crash_is_said_and_no_success(
     cli: Run, crystal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,6 +74,7 @@ def test_a_crash_is_said_and_no_success(
     assert (ran.code, ran.json["passed"]) == (1, False)
 
 
+@pytest.mark.usefixtures("no_picture")
 def test_ctrl_c_keeps_what_was_finished(
     cli: Run, crystal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
