@@ -58,6 +58,7 @@ def test_the_same_kind_of_anion_keeps_the_correction() -> None:
     assert correction_change(entry_of(PEROXIDE), PEROXIDE) == 0.0
 
 
+@pytest.mark.slow
 def test_a_peroxide_that_relaxes_into_an_oxide_is_corrected_as_one() -> None:
     """MP2020 corrects oxides by -0.687 eV per oxygen, peroxides by -0.465 (doi:10.1038/s41598-021-94550-5, table 1)."""
     entry = entry_of(PEROXIDE)
