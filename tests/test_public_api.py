@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import importlib.metadata
 import pkgutil
 import subprocess
 import sys
@@ -26,6 +27,10 @@ from equiprune.adapters import aliases
 aliases()
 print("backends", *sorted({"e3nn", "sevenn", "mace", "fairchem", "matplotlib"} & sys.modules.keys()))
 """
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert ep.__version__ == importlib.metadata.version("equiprune")
 
 
 @pytest.fixture(scope="module")

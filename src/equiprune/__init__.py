@@ -20,12 +20,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from equiprune import commands as commands
     from equiprune.api import *  # noqa: F403
+
+    __version__: str
 else:
 
     def __getattr__(name: str) -> Any:
-        """Import what is asked for: `commands`, or all the rest, whose parts know each other's records."""
+        """Import what is asked for: `commands`, the version, or the rest, whose parts know each other's records."""
         if name == "commands":
             return import_module("equiprune.commands")
+        if name == "__version__":
+            return import_module("importlib.metadata").version("equiprune")
         if name == "__all__" or not name.startswith("_"):
             api = import_module("equiprune.api")
             public = {public: getattr(api, public) for public in api.__all__} | {"__all__": [*api.__all__, "commands"]}
