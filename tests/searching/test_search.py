@@ -232,7 +232,7 @@ def test_memory_and_parameters_are_budgets_too(
 def test_the_smallest_model_with_an_error_that_is_allowed(
     machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
 ) -> None:
-    settings = replace(SETTINGS, effort=replace(EFFORT, candidates=8))
+    settings = replace(SETTINGS, effort=replace(EFFORT, candidates=4))
     loose = searched(parent, labelled, tmp_path / "loose", ep.Budget(max_force_error=1e6), settings=settings)
     errors = sorted(each.forces for each in loose.journal.finalists)
     allowed = (errors[0] + errors[-1]) / 2
