@@ -21,9 +21,10 @@ from equiprune.commands.resuming import resumable
 from equiprune.commands.sharing import SharedRequest
 from equiprune.commands.stages import Mark
 from equiprune.errors import TargetError
-from equiprune.evaluation.accuracy import evaluate_shared
+from equiprune.evaluation.accuracy import UnlabelledError, evaluate_shared
 from equiprune.files.shared_work import Share, Shared
 from equiprune.progress import Display, Task, unseen
+from equiprune.structures.label_checks import LOOKED_AT, label_doubts, likely_keys_said
 from equiprune.structures.reading import fingerprint
 
 
@@ -82,9 +83,20 @@ class Evaluate(SharedRequest[Evaluated]):
         device = device_of(self.device, place.local)
         potentials = open_models(self.models, self.dtype, self.opening, device)
         evaluate = self._alone if self.work is None else partial(self._together, self.work, place.share)
-        accuracies = tuple(evaluate(potentials, display))
+        first = [self.labels.keys.on(atoms) for atoms in islice(ep.read_structures(self.data), self._few)]
+        try:
+            accuracies = tuple(evaluate(potentials, display))
+        except UnlabelledError as error:
+            raise UnlabelledError(f"{error}{likely_keys_said(first)}") from error
         remarks.info(str(accuracies[0].labels))
+        for doubt in label_doubts(first):
+            remarks.info(doubt)
         return Evaluated(self.data, accuracies)
+
+    @property
+    def _few(self) -> int:
+        """Structures whose labels are looked at first."""
+        return LOOKED_AT if self.limit is None else min(LOOKED_AT, self.limit)
 
     def _alone(self, potentials: Mapping[str, ep.Potential], display: Display) -> list[ep.Accuracy]:
         keys = self.labels.keys

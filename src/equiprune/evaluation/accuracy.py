@@ -5,6 +5,7 @@ A label that a structure lacks is skipped and counted, never taken as zero.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, field
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
-from equiprune.errors import StructureError
+from equiprune.errors import EquipruneError, StructureError
 from equiprune.evaluation.parity import ParitySample
 from equiprune.files.shared_work import Shared
 from equiprune.potentials.potential import Potential, Prediction
@@ -216,6 +217,10 @@ def evaluate_shared(
     return _with_labels(found)
 
 
+class UnlabelledError(StructureError):
+    """No structure has any label."""
+
+
 def _nothing(model: str, parity: int) -> Accuracy:
     return Accuracy(model, 0, dict.fromkeys(QUANTITIES, 0), sample=ParitySample(parity, {}))
 
@@ -223,7 +228,7 @@ def _nothing(model: str, parity: int) -> Accuracy:
 def check_some_labels(structures: Iterable[Atoms]) -> None:
     """Raise `StructureError` if no structure has a label; reads no farther than to the first that has."""
     if not any(_is_labelled(Labels.of(atoms)) for atoms in structures):
-        raise StructureError(_UNLABELLED.format("the"))
+        raise UnlabelledError(_UNLABELLED.format("the"))
 
 
 def _is_labelled(labels: Labels) -> bool:
@@ -234,7 +239,14 @@ def _with_labels(found: list[Accuracy]) -> list[Accuracy]:
     """The same; raises `StructureError` if there was nothing to compare with."""
     count = found[0].structures
     if all(lacking == count for lacking in found[0].missing.values()):
-        raise StructureError(_UNLABELLED.format(f"the {count}"))
+        raise UnlabelledError(_UNLABELLED.format(f"the {count}"))
+    for accuracy in found:
+        wrong = [q for q in QUANTITIES if (mae := accuracy.mae(q)) is not None and not math.isfinite(mae)]
+        if wrong:
+            raise EquipruneError(
+                f"{accuracy.model} gives {', '.join(wrong)} that are not finite. 'equiprune certify' says whether it "
+                "is the model or a structure."
+            )
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from equiprune.errors import StructureError, closest
 from equiprune.structures.sequences import Mapped, Origin
+from equiprune.structures.stress_units import StressUnit
 
 QUANTITIES = ("energy", "forces", "stress", "hessian", "atom_energies")
 _OF_TEACHERS = ("hessian", "atom_energies")
@@ -147,31 +148,45 @@ class LabelKeys:
     forces: str | None = None
     stress: str | None = None
     atom_energies: str | None = None
+    stress_unit: StressUnit | None = None
 
     @property
     def chosen(self) -> dict[str, str]:
         """Key by quantity, of those that are chosen."""
-        return {quantity: key for quantity, key in asdict(self).items() if key is not None}
+        names = ("energy", "forces", "stress", "atom_energies")
+        return {name: key for name in names if (key := getattr(self, name)) is not None}
 
     def on(self, atoms: Atoms) -> Atoms:
         """The structure with these labels and, where it lacks a chosen key, none; never another one in its place."""
-        if not self.chosen:
+        if not self.chosen and self.stress_unit is None:
             return atoms
         found = {quantity: _value(atoms, key) for quantity, key in self.chosen.items()}
+        if self.stress_unit is not None:
+            found["stress"] = self.stress_unit.converted(atoms, self._stress(atoms, found))
         relabelled = atoms.copy()
         ours = {_RESULTS.get(quantity, quantity) for quantity in found}
         results = {k: v for k, v in (atoms.calc.results if atoms.calc else {}).items() if k not in ours}
         for quantity, value in found.items():
             relabelled.arrays.pop(f"REF_{quantity}", None)
             relabelled.info[f"REF_{quantity}"] = value
-        relabelled.info[SOURCES] = {**atoms.info.get(SOURCES, {}), **self.chosen}
+        said = {} if self.stress_unit is None else {"stress": f"{self.stress or 'stress'} ({self.stress_unit})"}
+        relabelled.info[SOURCES] = {**atoms.info.get(SOURCES, {}), **self.chosen, **said}
         relabelled.calc = SinglePointCalculator(relabelled, **results)
         return relabelled
+
+    def _stress(self, atoms: Atoms, found: Mapping[str, Any]) -> Any:
+        """The stress as it is in the file. Raises `StructureError` where the format of the file has its own unit."""
+        if "stress" in atoms.info.get(SOURCES, {}):
+            raise StructureError(
+                f"The stress of {atoms.get_chemical_formula()} was converted already, from "
+                f"{atoms.info[SOURCES]['stress']}. Leave out `stress_unit`."
+            )
+        return found["stress"] if self.stress else Labels.of(atoms).stress
 
     def on_all(self, structures: Sequence[Atoms]) -> Sequence[Atoms]:
         """`on` each structure, when it is asked for. Raises as `check` does."""
         self.check(structures)
-        return Mapped(structures, self.on) if self.chosen else structures
+        return Mapped(structures, self.on) if self.chosen or self.stress_unit else structures
 
     def check(self, structures: Iterable[Atoms]) -> None:
         """Raise `StructureError` naming the keys there are, when a chosen one is in none of the structures."""

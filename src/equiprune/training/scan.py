@@ -15,6 +15,7 @@ from equiprune.errors import StructureError
 from equiprune.progress import Progress, silent
 from equiprune.structures.checks import checked
 from equiprune.structures.constraints import fixed
+from equiprune.structures.label_checks import likely_keys_said
 from equiprune.structures.labels import LabelCounts, Labels, label_sources, labels_of
 from equiprune.structures.overlap import Overlap, geometry, overlap_said
 from equiprune.structures.sequences import Origin
@@ -71,16 +72,16 @@ def check_labels(
     scan_dataset = DatasetSummary(labels, found.hexdigest())
     lacking = scan_dataset.lacking(objective)
     if lacking and (every or len(lacking) == len(objective.labelled())):
-        raise _unlabelled(use, lacking[0])
+        raise _unlabelled(use, lacking[0], structures)
     return scan_dataset
 
 
-def _unlabelled(use: str, quantity: str) -> StructureError:
+def _unlabelled(use: str, quantity: str, structures: Sequence[Atoms]) -> StructureError:
     name = quantity.replace("_", " ")
     how = _HOW.get(quantity, f"as ASE calculator results, or REF_{quantity}")
     return StructureError(
         f"No structure for {use} has a label of its {name}, which the objective gives a weight. Label them "
-        f"({how}), or set the weight of {name} to 0."
+        f"({how}), or set the weight of {name} to 0.{likely_keys_said(structures)}"
     )
 
 

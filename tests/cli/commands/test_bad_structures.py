@@ -87,6 +87,10 @@ def test_bad_files_of_structures_are_refused(
 def test_a_model_that_gives_nan_is_not_scored(refused: Run, tmp_path: Path, data: Path) -> None:
     model = nan_model(tmp_path / "model")
     refused("calibrate", model, data, "-o", tmp_path / "out.json", says=("not finite", "equiprune certify"))
+    labelled = toy_structures(2)
+    for atoms in labelled:
+        atoms.info["REF_energy"] = -1.0
+    refused("evaluate", model, "--data", write(tmp_path / "l.xyz", labelled), says=("not finite", "equiprune certify"))
     refused("export", model, "-o", tmp_path / "out", says=("readout_weight", "NaN", "not written"))
 
 
