@@ -134,7 +134,7 @@ def test_the_change_does_not_depend_on_precision_or_order() -> None:
 
 
 def test_isolated_atoms_have_the_energies_that_were_given() -> None:
-    done = GivenReferences({**TRUE, 92: 1.0}).apply(student(), labelled())
+    done = GivenReferences({**TRUE, 92: 1.0}, anyway=True).apply(student(), labelled())
     assert isolated_energies(done.potential, list(TRUE)) == pytest.approx(TRUE, abs=1e-6)
     own = isolated_energies(student(), list(TRUE))
     assert done.changes == pytest.approx({z: TRUE[z] - own[z] for z in TRUE}, abs=1e-6)
@@ -222,3 +222,12 @@ def test_a_model_without_a_scale_says_so() -> None:
 def test_no_forces_are_no_scale() -> None:
     with pytest.raises(TargetError, match="no forces, or only zeros"):
         with_scale_of_forces(student(), molecules("CO", [1.0]))
+
+
+def test_references_that_lead_far_from_the_labels_are_refused_unless_said() -> None:
+    """Energies of all electrons beside labels of pseudopotentials."""
+    wrong = {z: energy - 12_500.3 for z, energy in TRUE.items()}
+    with pytest.raises(TargetError, match=r"not the energies of isolated atoms at the level.*`references_anyway`"):
+        GivenReferences(wrong).apply(student(), labelled())
+    done = GivenReferences(wrong, anyway=True).apply(student(), labelled())
+    assert "further from the labels" in done.said

@@ -37,6 +37,8 @@ _LOOKED_AT = 64
 """Structures that tell how far labels are from the model, where every one of them is not needed."""
 FAR = 0.5
 """eV/atom between labels and model, beyond which they are hardly of one level of theory."""
+WRONG = 5.0
+"""eV/atom between labels and model, beyond which references that made it larger are refused."""
 _ROWS = 1000
 """Structures beyond which only their least squares are kept."""
 _DIGITS = 6
@@ -114,12 +116,14 @@ class GivenReferences(References):
 
     Attributes:
         energies: eV by atomic number. Elements that the model does not know are left aside.
+        anyway: take them even where they lead far away from the labels.
     """
 
     energies: Mapping[int, float]
+    anyway: bool = False
 
     def apply(self, potential: Potential, structures: Sequence[Atoms]) -> Referenced:
-        """Raises `TargetError` when an element of the structures is not given."""
+        """Raises `TargetError` when an element of the structures is not given, or energies lead far from the labels."""
         present = {int(z) for atoms in structures for z in atoms.numbers}
         if missing := sorted(present - self.energies.keys()):
             raise TargetError(
@@ -136,6 +140,12 @@ class GivenReferences(References):
         if found := Offsets.of(exact, evenly_spaced(structures)):
             before, after = found.rms({}), found.rms(changes)
             said += f" RMS of the energy {before:,.1f} -> {after:,.1f} meV/atom."
+            if after > before and after > 1000 * WRONG and not self.anyway:
+                raise TargetError(
+                    f"{said} These are not the energies of isolated atoms at the level of theory of the labels: look "
+                    "at their unit, and whether they are of all electrons. If they are right, say "
+                    "`references_anyway`."
+                )
             if after > before:
                 said += " That is further from the labels: are these the energies of their level of theory?"
         return Referenced(with_references(potential, changes, "given"), changes, said)
@@ -240,17 +250,17 @@ def with_scale_of_forces(potential: Potential, structures: Sequence[Atoms]) -> t
     return scaled, f"Energy scale set to the RMS of force components: {rms:.4g} eV."
 
 
-def read_references(path: Path, cutoff: float, keys: LabelKeys = NO_KEYS) -> GivenReferences:
+def read_references(path: Path, cutoff: float, keys: LabelKeys = NO_KEYS, *, anyway: bool = False) -> GivenReferences:
     """From JSON, ``{"H": -13.6}`` in eV, or from structures: those of one atom without a neighbour within ``cutoff``.
 
-    ``keys`` say which of its labels is a structure's energy.
+    ``keys`` say which of its labels is a structure's energy, ``anyway`` is that of `GivenReferences`.
 
     Raises:
         TargetError: not energies of elements, or no single atom with an energy, or two of one element that differ.
         CheckpointError, StructureError: the file cannot be read.
     """
     energies = _from_json(path) if path.suffix == ".json" else _from_structures(path, cutoff, keys)
-    return GivenReferences(energies)
+    return GivenReferences(energies, anyway)
 
 
 def _from_json(path: Path) -> dict[int, float]:

@@ -11,7 +11,7 @@ from ase import Atoms
 from cyclopts import Parameter
 
 from equiprune.commands.options.panels import panel
-from equiprune.commands.options.values import Complete, Data
+from equiprune.commands.options.values import Complete, Data, Switch
 from equiprune.commands.stages import Product, Takes
 from equiprune.errors import TargetError, closest
 from equiprune.structures.labels import LabelKeys
@@ -35,12 +35,14 @@ class TheoryOptions(Complete):
     Attributes:
         references: energies of elements: keep, refit (least squares on the data), or a file of energies of isolated
             atoms, as .json ({"H": -13.6}, eV) or as structures of one atom.
+        references_anyway: take energies of isolated atoms even where they lead far away from the labels.
         scale: keep, or with --from-scratch rms-forces: the energy scale that the forces of the data suggest.
         replay: a second labelled set, of the level of theory that the model knows, to draw from in every epoch.
         replay_share: of the structures of an epoch, that are replayed; 0.5 unless given.
     """
 
     references: Annotated[ReferencesName | Path, Takes.of(Product.DATA)] = "keep"
+    references_anyway: Switch = False
     scale: ScaleName = "keep"
     replay: Data | None = None
     replay_share: float | None = None
@@ -59,7 +61,7 @@ class TheoryOptions(Complete):
         """The policy for references; single atoms in a file are isolated when no image is within the cutoff."""
         if isinstance(self.references, str):
             return _REFERENCES[self.references]
-        return read_references(self.references, cutoff, keys)
+        return read_references(self.references, cutoff, keys, anyway=self.references_anyway)
 
     def replayed(self, structures: Sequence[Atoms]) -> Replay:
         """The second set; raises `TargetError` for an impossible share."""
