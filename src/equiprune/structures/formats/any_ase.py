@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from ase import Atoms
 
+from equiprune.structures.formats.by_name import ase_format
 from equiprune.structures.formats.format import Streamed, reading
 
 
@@ -23,6 +24,8 @@ class AnyAse(Streamed):
         import ase.io  # slow to import, and only needed here
 
         with reading(path):
+            if ase_format(path) == "vasp-xml":
+                check_vasprun(path)
             found = ase.io.iread(path, ":")
         while True:
             with reading(path):
@@ -30,3 +33,19 @@ class AnyAse(Streamed):
             if atoms is None:
                 return
             yield atoms
+
+
+def check_vasprun(path: Path) -> None:
+    """Raise `ValueError` for a vasprun.xml without its end, from which ASE takes what there is and says nothing."""
+    from ase.io.formats import open_with_compression  # slow to import
+
+    steps, last = 0, b""
+    with open_with_compression(str(path), "rb") as stream:
+        for line in stream:
+            steps += line.count(b"</calculation>")
+            last = line.strip() or last
+    if not last.endswith(b"</modeling>"):
+        raise ValueError(
+            f"it ends before </modeling>: VASP was interrupted, still runs, or the file is cut off. {steps} ionic "
+            "steps are complete; to use them, delete what follows the last </calculation> and write </modeling> there"
+        )
