@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,18 +64,28 @@ class Elements(Named):
 
     @classmethod
     def parse(cls, text: str) -> Elements:
-        """Read chemical symbols, comma-separated."""
-        symbols = [word.strip() for word in text.split(",") if word.strip()]
-        for symbol in symbols:
-            if symbol not in atomic_numbers:
-                raise TargetError(f"'{symbol}' is no chemical symbol.{closest(symbol.capitalize(), atomic_numbers)}")
-        return cls(tuple(atomic_numbers[symbol] for symbol in symbols))
+        """Read chemical symbols in any case, or atomic numbers, apart by commas, semicolons or spaces.
+
+        >>> Elements.parse("h, o") == Elements.parse("1 8") == Elements.parse("H;O")
+        True
+        """
+        return cls(tuple(_number(word) for word in re.split(r"[\s,;]+", text.strip()) if word))
 
     def wanted(self) -> Sequence[str]:
         return [chemical_symbols[z] for z in self.numbers]
 
     def known(self, model: PruningProblem) -> Sequence[str]:
         return [chemical_symbols[z] for z in model.architecture.elements]
+
+
+def _number(word: str) -> int:
+    """The atomic number that a word means. Raises `TargetError` for what is no element."""
+    symbol = word.capitalize()
+    if word.isdecimal() and 0 < int(word) < len(chemical_symbols):
+        return int(word)
+    if symbol not in atomic_numbers or symbol == "X":
+        raise TargetError(f"'{word}' is no chemical symbol.{closest(symbol, atomic_numbers)}")
+    return int(atomic_numbers[symbol])
 
 
 @kind("heads", "Heads")
