@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+import zipfile
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from pickle import UnpicklingError
@@ -32,6 +34,11 @@ def read_torch_file(path: Path, *, trust: bool, what: str, advice: str, start: i
     """
     if not path.is_file():
         raise CheckpointError(f"There is no file '{path}'.")
+    if is_torchscript(path):
+        raise CheckpointError(
+            f"'{path}' is a TorchScript archive, a compiled model such as those exported for LAMMPS. It runs, and "
+            f"cannot be changed. {advice}"
+        )
     try:
         with torch.serialization.safe_globals(_allowed()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the protocol of a pickle that is refused or trusted anyway
@@ -50,6 +57,27 @@ def read_torch_file(path: Path, *, trust: bool, what: str, advice: str, start: i
     if not isinstance(content, dict):
         raise CheckpointError(f"'{path}' holds a {type(content).__name__}, not a {what}. {advice}")
     return content
+
+
+def is_torchscript(path: Path) -> bool:
+    """True for an archive that ``torch.jit.save`` wrote: a program beside its data."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.count("/") == 1 and name.endswith("/constants.pkl") for name in archive.namelist())
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return False
+
+
+def unwrapped(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A state dict without the prefixes of modules that only hold another one: DDP's and those of torch.compile.
+
+    >>> dict(unwrapped({"module._orig_mod.weight": 1}))
+    {'weight': 1}
+    """
+    for prefix in ("module.", "_orig_mod."):
+        if state and all(name.startswith(prefix) for name in state):
+            return unwrapped({name.removeprefix(prefix): value for name, value in state.items()})
+    return state
 
 
 def _allowed() -> list[Any]:

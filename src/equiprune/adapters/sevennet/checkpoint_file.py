@@ -23,7 +23,7 @@ from equiprune.blocks import Irrep
 from equiprune.errors import CheckpointError
 from equiprune.files.atomic import sha256_of
 from equiprune.files.outline import entry, outline
-from equiprune.files.torch_files import read_torch_file
+from equiprune.files.torch_files import read_torch_file, unwrapped
 
 LICENCE = "MIT"
 """Of the weights published with sevenn 0.13."""
@@ -71,7 +71,7 @@ def read(source: str | Path, *, trust: bool = False) -> Checkpoint:
 
 def _interpreted(content: Mapping[str, Any], path: Path) -> tuple[SevenNetArchitecture, dict[str, Tensor]]:
     config, version = content["config"], version_numbers(content["config"]["version"])
-    state = _renamed(version, content["model_state_dict"])
+    state = _renamed(version, unwrapped(content["model_state_dict"]))
     architecture = from_config(config, tuple(state["rescale_atomic_energy.shift"].shape))
     if version < (0, 11, 0):
         state = _modern_convolutions(architecture, state)
