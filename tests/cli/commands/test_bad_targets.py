@@ -35,7 +35,7 @@ from command_line import Run
         (["--parameters", 0.01], ("--parameters 0.01", "can keep 0.", "581")),
         (["--parameters", 0.9, "--lmax", 0, "--elements", "H", "--irreps", "9x0e"], "9x0e"),
         (["--elements", "H,Xx"], ("Xx", "no chemical symbol")),
-        (["--elements", "h"], ("'h'", "no chemical symbol", "Did you mean 'H'?")),
+        (["--elements", "hx"], ("'hx'", "no chemical symbol")),
         (["--elements", "H,U"], ("U", "H, C, O, Si")),
         (["--elements", "H,H"], "exactly once"),
         (["--elements", ""], "at least one"),
