@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
-from plain_code import known, plain
+from plain_code import known, plain, written_once
 
 import equiprune as ep
 from equiprune.structures.probes import probe_structures
@@ -20,6 +20,17 @@ if importlib.util.find_spec("sevenn") is None:
 def known_moments() -> Iterator[None]:
     """Second moments of the activations take long."""
     with known():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_code(known_moments: None) -> Iterator[None]:
+    """And so does the code of contractions, many of which are alike."""
+    linear, product = (
+        "e3nn.o3._linear._codegen_linear",
+        "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product",
+    )
+    with written_once(linear, f"{product}_left_right", f"{product}_right"):
         yield
 
 
