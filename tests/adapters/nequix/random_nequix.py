@@ -35,9 +35,10 @@ def architecture(**changes: Any) -> NequixArchitecture:
 
 KINDS: Mapping[str, NequixArchitecture] = {
     "as published": architecture(),
-    "without norm": architecture(layer_norm=False, layers=2),
-    "harmonics of low l, one radial layer": architecture(edge_lmax=2, radial_layers=1, layers=2),
-    "a first layer of another width": architecture(first_channels=4, hidden_irreps="5x0e+3x1o+2x2e"),
+    "no norm, harmonics of low l, one radial layer": architecture(
+        layer_norm=False, edge_lmax=2, radial_layers=1, layers=2
+    ),
+    "a first layer of another width": architecture(first_channels=4, hidden_irreps="5x0e+3x1o+2x2e", layers=2),
 }
 
 
