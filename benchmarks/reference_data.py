@@ -11,11 +11,18 @@ from equiprune.structures.reading import read_structures
 VARIABLE = "EQUIPRUNE_DATA"
 
 
+def data_folder() -> Path:
+    """The folder of the reference data."""
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        sys.exit(f"This benchmark needs reference data: name their folder in the environment variable {VARIABLE}.")
+    return Path(folder)
+
+
 def reference(name: str) -> list[Atoms]:
     """All structures of one file of the reference data, labels attached."""
-    folder = os.environ.get(VARIABLE)
-    path = Path(folder or ".") / name
-    if not folder or not path.exists():
+    path = data_folder() / name
+    if not path.exists():
         sys.exit(f"This benchmark needs '{name}' in the folder named by the environment variable {VARIABLE}.")
     return list(read_structures(path))
 

@@ -1,0 +1,67 @@
+"""Make `nequix-compact`: Nequix OAM-1 cut to l up to 2, repaired, and distilled on its own labels on one core.
+
+``OMP_NUM_THREADS=1 python benchmarks/nequix_compact.py FOLDER``: 20 minutes of labels, 70 of training. Training can be
+stopped at any time; the same command goes on. FOLDER/trained/l2/model is the result. Scores and repair take small frames
+of the MPtrj sample, four of five, without their labels; what it is distilled on, `benchmarks.gpu.structures` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+from reference_data import data_folder, reference
+
+import equiprune as ep
+
+ROOT = Path(__file__).parents[1]
+LARGEST, USED = 14, 200
+"""Atoms of a frame for the repair, and the number of those frames."""
+
+
+def prepare(folder: Path) -> None:
+    """Teacher, repaired start and starting structures, each unless it is there."""
+    from benchmarks.gpu.structures import starting_structures, write_starting
+
+    parent = ep.load("nequix-oam-1", dtype=torch.float64)
+    if not (folder / "oam").exists():
+        ep.save(parent.with_dtype(torch.float32), folder / "oam")
+    if not (folder / "starting-structures.npz").exists():
+        structures = list(starting_structures(data_folder(), parent.elements, 30_000, seed=0))
+        write_starting(structures, folder / "starting-structures.npz")
+    if not (folder / "l2-start").exists():
+        ep.save(repaired(parent).with_dtype(torch.float32), folder / "l2-start")
+
+
+def repaired(parent: ep.Potential) -> ep.Potential:
+    """The start of training."""
+    frames = [atoms for atoms in reference("mptrj_sample/mptrj-random-1k.extxyz.xz") if len(atoms) <= LARGEST]
+    used = [atoms for number, atoms in enumerate(frames) if number % 5][:USED]
+    plan = ep.allocate(parent, [ep.Lmax(2), ep.EdgeLmax(2)], ep.calibrate(parent, used, limit=60))
+    return ep.repair(ep.prune(parent, plan), parent, used).potential
+
+
+def main() -> None:
+    """Prepare, label, train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--labelling-seconds", default="1150")
+    parser.add_argument("--training-seconds", default="4200")
+    chosen = parser.parse_args()
+    sys.path.append(str(ROOT))
+    from benchmarks.gpu import flagship
+
+    chosen.folder.mkdir(parents=True, exist_ok=True)
+    prepare(chosen.folder)
+    engines = "--labelling-engine equiprune --training-engine equiprune --device cpu --teacher oam --seed 11"
+    sizes = f"--labelling-atoms 400 --batch-atoms 128 --labelling-seconds {chosen.labelling_seconds}"
+    where = ["--models", str(chosen.folder), "--output", str(chosen.folder / "trained")]
+    child = f"l2={chosen.training_seconds}=8e-4"
+    sys.argv = ["flagship", *where, *engines.split(), *sizes.split(), "--children", child]
+    flagship.main()
+
+
+if __name__ == "__main__":
+    main()
