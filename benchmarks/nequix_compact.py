@@ -1,8 +1,9 @@
 """Make `nequix-compact`: Nequix OAM-1 cut to l up to 2, repaired, and distilled on its own labels on one core.
 
 ``OMP_NUM_THREADS=1 python benchmarks/nequix_compact.py FOLDER``: 20 minutes of labels, 70 of training. Training can be
-stopped at any time; the same command goes on. FOLDER/trained/l2/model is the result. Scores and repair take small frames
-of the MPtrj sample, four of five, without their labels; what it is distilled on, `benchmarks.gpu.structures` says.
+stopped at any time; the same command goes on. FOLDER/trained/l2/model is the result. Scores and repair take small
+frames of the MPtrj sample, four of five, without their labels; what it is distilled on, `benchmarks.gpu.structures`
+says.
 """
 
 from __future__ import annotations
