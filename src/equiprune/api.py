@@ -18,6 +18,7 @@ from equiprune.evaluation.dynamics.measured import DynamicsAnalysis, ModelDynami
 from equiprune.evaluation.dynamics.protocol import NPT, NVE, NVT, DynamicsProtocol
 from equiprune.evaluation.dynamics.simulation import molecular_dynamics
 from equiprune.evaluation.dynamics.torch_sim import TorchSimEngine
+from equiprune.evaluation.machine import Machine, doctor
 from equiprune.evaluation.properties.bulk import Elasticity, EquationOfState, RelaxedCrystal
 from equiprune.evaluation.properties.diatomics import read_curves
 from equiprune.evaluation.properties.dimers import Dimers
@@ -142,6 +143,7 @@ __all__ = [
     "Lmax",
     "Locality",
     "Lossless",
+    "Machine",
     "Magnitude",
     "Material",
     "ModelAdapter",
@@ -194,6 +196,7 @@ __all__ = [
     "count_parameters",
     "data_free_scores",
     "dead_blocks",
+    "doctor",
     "equivariance",
     "evaluate",
     "from_scratch",

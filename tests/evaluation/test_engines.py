@@ -40,7 +40,7 @@ class Pruned(EvaluationEngine):
 
     name = "hasty"
 
-    def prepared(self, potential: ep.Potential) -> ep.Potential:
+    def prepared(self, potential: ep.Potential, elements: Any) -> ep.Potential:
         scores = ep.data_free_scores(potential, ep.Random(0))
         return ep.masked(potential, ep.allocate(potential, [ep.Channels(4)], scores))
 

@@ -2,7 +2,7 @@
 
 from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, load_weights
 from equiprune.adapters.evaluation import NO_TAPS, Outputs, Taps
-from equiprune.adapters.registry import adapter_for, adapter_named, aliases
+from equiprune.adapters.registry import adapter_for, adapter_named, aliases, usable_adapters
 
 __all__ = [
     "NO_TAPS",
@@ -15,4 +15,5 @@ __all__ = [
     "adapter_named",
     "aliases",
     "load_weights",
+    "usable_adapters",
 ]

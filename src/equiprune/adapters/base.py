@@ -139,6 +139,8 @@ class ModelAdapter(ABC, Generic[A]):
     """File suffixes of upstream checkpoints this adapter writes, and that those it opens usually have."""
     looks_for: str = ""
     """The signs that `recognises` looks for in a file, as part of a sentence; empty where no file is opened."""
+    packages: tuple[str, ...] = ()
+    """Names, in the package index, of what must be installed to evaluate its models."""
     aliases: Mapping[str, str] = MappingProxyType({})
     """Short names of published models and what they stand for."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from ase import Atoms
@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from equiprune.adapters.growth import Growth
 from equiprune.blocks import LinearMap, PruningPlan
+
+if TYPE_CHECKING:
+    from equiprune.adapters.engines import ArchitectureEngine
 
 Weights = Mapping[str, Tensor]
 """Every parameter by its upstream name."""
@@ -81,6 +84,14 @@ class BuildsForEvaluation(Protocol):
 
         It is never in a file: what is written comes from `ModelAdapter.build`.
         """
+
+
+@runtime_checkable
+class HasEngines(Protocol):
+    """Code of other packages can evaluate the models as well."""
+
+    def engines(self) -> Sequence[ArchitectureEngine]:
+        """That code, each with a name of its own, whether this machine has it or not."""
 
 
 @runtime_checkable

@@ -59,7 +59,8 @@ def adapter_named(name: str) -> ModelAdapter:
     return adapter
 
 
-def _usable() -> Iterator[ModelAdapter]:
+def usable_adapters() -> Iterator[ModelAdapter]:
+    """Every adapter that can be used, by name; its package need not be installed."""
     for name in _entry_points():
         adapter = _opened(name)
         if isinstance(adapter, ModelAdapter):
@@ -74,7 +75,7 @@ def _unusable() -> str:
 
 def aliases() -> dict[str, str]:
     """Every known alias, of published models and of those that come with equiprune, and the adapter that opens it."""
-    published = {alias: adapter.name for adapter in _usable() for alias in adapter.aliases}
+    published = {alias: adapter.name for adapter in usable_adapters() for alias in adapter.aliases}
     return published | {name: model.adapter for name, model in shipped_models().items()}
 
 
@@ -111,8 +112,8 @@ def check_adapter(adapter: ModelAdapter, named: str | None, source: str | Path) 
 
 
 def _recognising(path: Path) -> ModelAdapter:
-    found = [adapter for adapter in _usable() if adapter.recognises(path)]
-    found = found or [adapter for adapter in _usable() if path.suffix.lower() in adapter.suffixes]
+    found = [adapter for adapter in usable_adapters() if adapter.recognises(path)]
+    found = found or [adapter for adapter in usable_adapters() if path.suffix.lower() in adapter.suffixes]
     if len(found) == 1:
         return found[0]
     names = " and ".join(adapter.name for adapter in found)
@@ -120,7 +121,7 @@ def _recognising(path: Path) -> ModelAdapter:
         raise CheckpointError(
             f"'{path}' could be a model of {names}. Say which with `adapter`, such as {found[0].name}."
         )
-    looked_for = "; ".join(f"{adapter.name}: {adapter.looks_for}" for adapter in _usable() if adapter.looks_for)
+    looked_for = "; ".join(f"{adapter.name}: {adapter.looks_for}" for adapter in usable_adapters() if adapter.looks_for)
     raise CheckpointError(
         f"No adapter recognises '{path}'. They looked for: {looked_for}. Give such a file, or a directory that "
         f"equiprune wrote.{_unusable()}"

@@ -63,6 +63,9 @@ COMMANDS: Mapping[str, str] = {
         "Did training change what matters? Rank correlation and overlap of Taylor importance before and after."
     ),
     "report": "Write one page about a run: what was gained, what it cost, what was checked. It needs no network.",
+    "doctor": (
+        "Show what this machine has: devices, packages, engines, extras, known traps; and what a model costs on it."
+    ),
     "demo": (
         "The main job on a real model that comes with pip install: calibrate, prune, certify, evaluate, time, save."
     ),

@@ -13,10 +13,12 @@ from equiprune import commands
 from equiprune.adapters.capabilities import HasLinearMaps
 from equiprune.adapters.growth import NativeGrids
 from equiprune.cli.display import plain, show, show_table
+from equiprune.cli.machine import show_machine
 from equiprune.commands.benchmark import Timed
 from equiprune.commands.calibrate import Calibrated
 from equiprune.commands.crystals import Started
 from equiprune.commands.discovery import Discovered
+from equiprune.commands.doctor import Examined
 from equiprune.commands.evaluate import Evaluated
 from equiprune.commands.export import Exported
 from equiprune.commands.info import Description
@@ -257,6 +259,15 @@ def measured(made: MeasuredProperties) -> None:
     show(f"Written: {made.written}")
 
 
+def examined(found: Examined) -> None:
+    """A machine, and what a model costs on it."""
+    show_machine(found.machine)
+    if found.model:
+        atoms = found.costs[0].atoms
+        costs = [[c.engine, f"{c.atoms_per_second:.0f}" if c.atoms_per_second else c.refused] for c in found.costs]
+        show_table(f"{found.model}: energy, forces and stress of {atoms} atoms", [["engine", "atoms/s"], *costs])
+
+
 def reported(made: Reported) -> None:
     """The page."""
     show(f"Written: {made.path}")
@@ -282,6 +293,7 @@ SHOWN: Mapping[type[commands.Request[Any]], Callable[[Any], None]] = {
     commands.Evaluate: evaluated,
     commands.Benchmark: timed,
     commands.Discovery: discovered,
+    commands.Doctor: examined,
     commands.Md: moved,
     commands.Export: exported,
     commands.Label: labelled,

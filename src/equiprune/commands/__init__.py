@@ -17,6 +17,7 @@ from equiprune.commands.certify import Certify
 from equiprune.commands.convert import Convert
 from equiprune.commands.crystals import Crystals
 from equiprune.commands.discovery import Discovery
+from equiprune.commands.doctor import Doctor
 from equiprune.commands.evaluate import Evaluate
 from equiprune.commands.export import Export
 from equiprune.commands.info import Info
@@ -40,10 +41,10 @@ from equiprune.commands.options.opening import OpeningOptions
 from equiprune.commands.options.processes import ProcessOptions
 from equiprune.commands.options.properties import PairOptions, RelaxationRuleOptions
 from equiprune.commands.options.protocol import AnalysisOptions, ProtocolOptions
+from equiprune.commands.options.reading import SymbolOptions
 from equiprune.commands.options.recipe import RecipeOptions, WeightOptions
 from equiprune.commands.options.sample import SampleOptions
 from equiprune.commands.options.scores import ScoreOptions
-from equiprune.commands.options.reading import SymbolOptions
 from equiprune.commands.options.sharing import SharingOptions
 from equiprune.commands.options.targets import ShapeOptions, TargetOptions
 from equiprune.commands.options.theory import TheoryOptions
@@ -66,6 +67,7 @@ __all__ = [
     "CopyOptions",
     "Crystals",
     "Discovery",
+    "Doctor",
     "DynamicsOptions",
     "EffortOptions",
     "Evaluate",

@@ -14,7 +14,7 @@ from equiprune.commands.options.values import Bare, Device, Dtype, EvaluationEng
 from equiprune.commands.request import Request
 from equiprune.commands.threads import threads_of_torch
 from equiprune.errors import TargetError
-from equiprune.evaluation.engines import engine_named
+from equiprune.evaluation.engines import OWN, EvaluationEngine, engine_named
 from equiprune.progress import Display, Task, unseen
 from equiprune.searching.cost_model import Conditions
 from equiprune.structures.probes import probe_structures
@@ -50,7 +50,7 @@ class Benchmark(Request[Timed]):
         atoms: instead, as many copies of the largest structure at once as have at least so many atoms.
         dtype: precision of the models.
         engine: code that evaluates the models, each compared with upstream's own first: equiprune unless
-            given, upstream, or both.
+            given, upstream, symmetrix for MACE, or several of them.
         repeats: timed evaluations per model, after two for warming up.
         timestep: fs, of dynamics whose ns/day are told, if evaluating was all there is to do.
         threads: of torch; its own choice unless given.
@@ -70,6 +70,7 @@ class Benchmark(Request[Timed]):
 
     def check(self) -> None:
         check_compared(self.models, self.device)
+        self._engines()
         if not 0 < self.timestep < float("inf"):
             raise TargetError(f"`timestep` {self.timestep} is not possible: give a positive number of fs.")
 
@@ -78,13 +79,16 @@ class Benchmark(Request[Timed]):
         potentials = open_models(self.models, self.dtype, self.opening, self.device)
         shared = frozenset.intersection(*(potential.elements for potential in potentials.values()))
         atoms, copies = self._timed(shared)
-        engines = [engine_named(name) for name in dict.fromkeys(self.engine or ["equiprune"])]
+        engines = self._engines()
         tasks = Task("benchmark", (self.repeats + WARM_UP) * len(potentials) * len(engines))
         with threads_of_torch(self.threads), display(tasks) as [step]:
             timings = ep.benchmark(
                 potentials, atoms, copies=copies, repeats=self.repeats, warmup=WARM_UP, engines=engines, progress=step
             )
         return Timed(atoms, copies, self.device, tuple(timings), self.timestep)
+
+    def _engines(self) -> list[EvaluationEngine]:
+        return [engine_named(name) for name in dict.fromkeys(self.engine or [OWN.name])]
 
     def _timed(self, shared: frozenset[int]) -> tuple[Atoms, int]:
         """The structure that is timed, and how many copies of it at once."""

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 import torch
 from ase import Atoms
 
-from equiprune.adapters.capabilities import BuildsForEvaluation
+from equiprune.adapters import usable_adapters
+from equiprune.adapters.capabilities import BuildsForEvaluation, HasEngines
+from equiprune.adapters.engines import ArchitectureEngine, Limits
 from equiprune.errors import TargetError, closest
 from equiprune.potentials.potential import Potential, Prediction
 
-_ENERGY, _FORCES, _DERIVATIVE = 1e-10, 1e-9, 1e-5
-"""Largest differences in float64: eV/atom, eV/Angstrom, and eV/Angstrom between forces and finite differences."""
+_ROUNDED = Limits(energy=1e-4, forces=1e-3)
+"""Largest differences of another precision from float64; those of forces are relative above 1 eV/Angstrom."""
 _STEP = 1e-3
 """Angstrom, of finite differences."""
 
@@ -23,15 +24,23 @@ _STEP = 1e-3
 class EvaluationEngine(ABC):
     """Code that evaluates models."""
 
-    name: ClassVar[str]
+    name: str
 
     @abstractmethod
-    def prepared(self, potential: Potential) -> Potential:
-        """The same model, evaluated by this code. Raises `TargetError` for a model that it cannot evaluate."""
+    def prepared(self, potential: Potential, elements: Collection[int]) -> Potential:
+        """The same model, evaluated by this code, for structures of these elements.
+
+        Raises:
+            TargetError: this code cannot evaluate it; says why.
+        """
 
     @abstractmethod
     def is_upstream(self, potential: Potential) -> bool:
         """True where nothing but upstream's code evaluates the model, so that there is nothing to compare."""
+
+    def limits(self, potential: Potential) -> Limits:
+        """The largest differences from upstream's code that are allowed: those of rounding."""
+        return Limits()
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class EquipruneEngine(EvaluationEngine):
 
     name = "equiprune"
 
-    def prepared(self, potential: Potential) -> Potential:
+    def prepared(self, potential: Potential, elements: Collection[int]) -> Potential:
         return potential
 
     def is_upstream(self, potential: Potential) -> bool:
@@ -53,54 +62,120 @@ class UpstreamEngine(EvaluationEngine):
 
     name = "upstream"
 
-    def prepared(self, potential: Potential) -> Potential:
+    def prepared(self, potential: Potential, elements: Collection[int]) -> Potential:
         return potential.as_upstream()
 
     def is_upstream(self, potential: Potential) -> bool:
         return True
 
 
+@dataclass(frozen=True)
+class ForeignEngine(EvaluationEngine):
+    """Code of another package, for the architectures whose adapters bring an engine of that name (`HasEngines`)."""
+
+    name: str
+
+    def prepared(self, potential: Potential, elements: Collection[int]) -> Potential:
+        engine = self._of(potential)
+        if reason := engine.why_not_here():
+            raise TargetError(
+                f"The engine '{self.name}' is not here: {reason}. Install it with: pip install "
+                f"'equiprune[{engine.extra}]'."
+            )
+        if potential.device.type != "cpu":
+            raise TargetError(f"The engine '{self.name}' runs on a CPU, and the model is on {potential.device}.")
+        if potential.taps:
+            raise TargetError(f"The engine '{self.name}' cannot evaluate a masked model. Prune it.")
+        evaluator = engine.evaluator(potential.checkpoint, elements, potential.dtype, potential.head)
+        return replace(potential, evaluator=evaluator, elements=potential.elements & frozenset(elements))
+
+    def is_upstream(self, potential: Potential) -> bool:
+        return False
+
+    def limits(self, potential: Potential) -> Limits:
+        return self._of(potential).limits
+
+    def _of(self, potential: Potential) -> ArchitectureEngine:
+        engines = {engine.name: engine for engine in engines_of(potential.adapter)}
+        if self.name not in engines:
+            others = ", ".join([*ENGINES, *engines])
+            raise TargetError(
+                f"The engine '{self.name}' does not evaluate models of {potential.adapter.name}. These do: {others}."
+            )
+        return engines[self.name]
+
+
 OWN = EquipruneEngine()
 """The engine that is meant where none is named."""
 
 ENGINES: Mapping[str, EvaluationEngine] = {engine.name: engine for engine in (OWN, UpstreamEngine())}
-"""Engines by name."""
+"""Engines of every model by name."""
+
+
+def engines_of(adapter: object) -> tuple[ArchitectureEngine, ...]:
+    """Engines that an architecture has beside those of every model, whether they are here or not."""
+    return tuple(adapter.engines()) if isinstance(adapter, HasEngines) else ()
 
 
 def engine_named(name: str) -> EvaluationEngine:
-    """The engine of a name; raises `TargetError` where there is none."""
-    if name not in ENGINES:
-        raise TargetError(f"There is no engine '{name}'.{closest(name, ENGINES)} There are {', '.join(ENGINES)}.")
-    return ENGINES[name]
+    """The engine of a name; raises `TargetError` where neither every model nor an architecture has one."""
+    foreign = {engine.name: ForeignEngine(engine.name) for each in usable_adapters() for engine in engines_of(each)}
+    known = {**foreign, **ENGINES}
+    if name not in known:
+        listed = ", ".join([*ENGINES, *sorted(foreign)])
+        raise TargetError(f"There is no engine '{name}'.{closest(name, known)} There are {listed}.")
+    return known[name]
 
 
 def verified(engine: EvaluationEngine, potential: Potential, atoms: Atoms) -> Potential:
-    """A model as an engine evaluates it, after a comparison in float64 on a structure.
+    """A model as an engine evaluates it, after a comparison on a structure.
 
-    Energy and forces must be those of upstream's code, and forces the derivative of the energy along a random
-    direction, by central differences, unless they are an output of their own.
+    In float64 energy and forces must be those of upstream's code, and forces the derivative of the energy along a
+    random direction, by central differences, unless they are an output of their own. In the precision of the potential
+    energy and forces must be those in float64 to its rounding.
 
     Raises:
         TargetError: the engine cannot evaluate the model, or gives other numbers; says which.
     """
+    elements = set(atoms.numbers.tolist())
     if engine.is_upstream(potential):
-        return engine.prepared(potential)
+        return engine.prepared(potential, elements)
     double = potential.with_dtype(torch.float64)
-    own, theirs = engine.prepared(double), double.as_upstream()
-    [found], [expected] = own.predict([atoms]), theirs.predict([atoms])
-    differences = {
-        "energy, eV/atom": (abs(found.energy - expected.energy).item() / len(atoms), _ENERGY),
-        "forces, eV/Angstrom": (abs(found.forces - expected.forces).max().item(), _FORCES),
-    }
+    own = engine.prepared(double, elements)
+    [found], [expected] = own.predict([atoms]), double.as_upstream().predict([atoms])
+    limits = engine.limits(potential)
+    _check(engine, _differences(found, expected, limits))
     if not potential.architecture.direct_forces:
-        differences["forces beside finite differences, eV/Angstrom"] = (_derivative(own, atoms, found), _DERIVATIVE)
+        what = "forces beside finite differences, eV/Angstrom"
+        _check(engine, {what: (_derivative(own, atoms, found), limits.derivative)})
+    if potential.dtype == torch.float64:
+        return own
+    prepared = engine.prepared(potential, elements)
+    size = max(1.0, abs(expected.forces).max().item())
+    [rounded] = prepared.predict([atoms])
+    _check(engine, _differences(rounded, expected, replace(_ROUNDED, forces=_ROUNDED.forces * size)))
+    return prepared
+
+
+_Differences = Mapping[str, tuple[float, float]]
+"""By quantity with its unit, how much it differs and how much it may."""
+
+
+def _differences(found: Prediction, expected: Prediction, limits: Limits) -> _Differences:
+    atoms = len(expected.forces)
+    return {
+        "energy, eV/atom": (abs(found.energy - expected.energy).item() / atoms, limits.energy),
+        "forces, eV/Angstrom": (abs(found.forces - expected.forces).max().item(), limits.forces),
+    }
+
+
+def _check(engine: EvaluationEngine, differences: _Differences) -> None:
     for what, (difference, limit) in differences.items():
         if not difference <= limit:
             raise TargetError(
                 f"The engine '{engine.name}' gives other numbers than it should: {what}, {difference:.2g} where "
                 f"{limit:.0e} is allowed. It was not timed. Please report this; another engine can be chosen."
             )
-    return engine.prepared(potential)
 
 
 def _derivative(potential: Potential, atoms: Atoms, at: Prediction) -> float:

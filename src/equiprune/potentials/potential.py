@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from equiprune.adapters import NO_TAPS, Checkpoint, ModelAdapter, Outputs, Taps, load_weights
 from equiprune.adapters.base import check_head
 from equiprune.adapters.capabilities import BuildsForEvaluation, BuildsForTraining
+from equiprune.adapters.engines import Evaluator
 from equiprune.blocks import FeatureSpace
 from equiprune.errors import StructureError, TargetError
 from equiprune.potentials.derivatives import Derivatives, Predictor, differentiated
@@ -59,6 +60,7 @@ class Potential:
         head: the level of theory evaluated, for a multi-head model.
         taps: applied to feature spaces during evaluation; empty for a plain model (see `masked`).
         elements: atomic numbers it accepts; a masked potential accepts fewer than its module.
+        evaluator: code of another package that evaluates it instead of the module, without taps.
     """
 
     adapter: ModelAdapter
@@ -68,6 +70,7 @@ class Potential:
     head: str | None = None
     taps: Taps = NO_TAPS
     elements: frozenset[int] = frozenset()
+    evaluator: Evaluator | None = None
 
     @classmethod
     def create(
@@ -150,7 +153,8 @@ class Potential:
 
         What is made of it (another precision, another device, a child) is evaluated by the adapter's code again.
         """
-        return replace(self, module=_filled(self.adapter.build, self.checkpoint, self.dtype, self.device))
+        module = _filled(self.adapter.build, self.checkpoint, self.dtype, self.device)
+        return replace(self, module=module, evaluator=None)
 
     def parameters(self, *, trainable_only: bool = False) -> int:
         """Numbers in the module's parameters."""
@@ -166,8 +170,16 @@ class Potential:
         return AtomicGraph.from_structures(structures, arch.cutoff, self.dtype, self.device, arch.max_neighbors)
 
     def evaluate(self, graph: AtomicGraph, taps: Taps | None = None) -> Outputs:
-        """Energies of structures and atoms, differentiable in the graph's leaves; ``taps`` are its own unless given."""
+        """Energies of structures and atoms, differentiable in the graph's leaves; ``taps`` are its own unless given.
+
+        Raises:
+            TargetError: code of another package evaluates it, which has no taps.
+        """
         taps = self.taps if taps is None else taps
+        if self.evaluator is not None:
+            if taps:
+                raise TargetError("The engine of this potential shows and masks no features. Open the model again.")
+            return self.evaluator(graph)
         return self.adapter.evaluate(self.module, self.architecture, graph, self.head, taps)
 
     def energies(self, graph: AtomicGraph) -> Tensor:

@@ -95,8 +95,9 @@ def measured(parent: Potential, child: Potential, conditions: Conditions, repeat
 
     The time is the median over turns of one over the other, so that a machine that slows down does so for both.
     """
-    engine = conditions.engine
-    pair = {(name, engine.name): engine.prepared(each) for name, each in (("parent", parent), ("child", child))}
+    engine, elements = conditions.engine, set(conditions.atoms.numbers.tolist())
+    models = (("parent", parent), ("child", child))
+    pair = {(name, engine.name): engine.prepared(each, elements) for name, each in models}
     times: list[float] = []
     memory: int | None = None
     before = held_memory(parent.device)  # weights, which do not grow with the number of atoms

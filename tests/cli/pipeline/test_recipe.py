@@ -30,6 +30,7 @@ COMMANDS = (
     "train",
     "evaluate",
     "benchmark",
+    "doctor",
     "discovery",
     "md",
     "properties",
@@ -261,8 +262,12 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
         (c, "model")
         for c in COMMANDS
         if c
-        not in ("convert", "crystals", "evaluate", "benchmark", "discovery", "md", "properties", "report", "stability")
+        not in (
+            *("convert", "crystals", "evaluate", "benchmark", "doctor", "discovery", "md", "properties", "report"),
+            "stability",
+        )
     } | {
+        ("doctor", "time"),
         ("certify", "parent"),
         ("repair", "parent"),
         ("train", "parent"),

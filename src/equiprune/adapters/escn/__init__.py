@@ -17,6 +17,7 @@ class EscnAdapter(ModelAdapter[EscnArchitecture]):
 
     name = "escn"
     architecture_type = EscnArchitecture
+    packages = ("fairchem-core",)
     suffixes = (".pt",)
     looks_for = "'state_dict' beside a 'config' whose model is escn (eSCN)"
 

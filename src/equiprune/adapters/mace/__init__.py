@@ -6,6 +6,7 @@ from equiprune.adapters.e3nn.adapter import E3nnAdapter
 from equiprune.adapters.mace import build, checkpoint_file, export, forward, growth, layouts, linear_maps, references
 from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.adapters.mace.published import PUBLISHED
+from equiprune.adapters.mace.symmetrix import SymmetrixEngine
 
 
 class MaceAdapter(E3nnAdapter[MaceArchitecture]):
@@ -13,6 +14,7 @@ class MaceAdapter(E3nnAdapter[MaceArchitecture]):
 
     name = "mace"
     architecture_type = MaceArchitecture
+    packages = ("mace-torch",)
     suffixes = (".model",)
     looks_for = "a pickled module of mace.modules.models (MACE)"
     aliases = {alias: description for alias, (description, _) in PUBLISHED.items()}  # noqa: RUF012 (never changed)
@@ -33,3 +35,6 @@ class MaceAdapter(E3nnAdapter[MaceArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+
+    def engines(self) -> tuple[SymmetrixEngine]:
+        return (SymmetrixEngine(),)

@@ -16,6 +16,7 @@ class NequixAdapter(E3nnAdapter[NequixArchitecture]):
 
     name = "nequix"
     architecture_type = NequixArchitecture
+    packages = ("nequix",)
     suffixes = (".pt", ".nqx")
     looks_for = "a first line of JSON with hidden irreps and atomic energies (Nequix)"
 

@@ -25,6 +25,7 @@ class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
 
     name = "sevennet"
     architecture_type = SevenNetArchitecture
+    packages = ("sevenn",)
     suffixes = (".pth",)
     looks_for = "'model_state_dict' beside a 'config' with chemical species (SevenNet)"
     aliases = checkpoint_file.ALIASES

