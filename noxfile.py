@@ -80,7 +80,7 @@ def sevennet(session: nox.Session) -> None:
 @nox.session
 def mace(session: nox.Session) -> None:
     """MACE's laws on models of every kind, MACE-MP-0 small where it is at hand; then MACE's own tools with theirs."""
-    _install(session, "-e", ".[test,mace]")
+    _install(session, "-e", ".[test,mace,symmetrix]")
     _test(session, "tests/adapters/mace", f"--ignore={_MACE_TOOLS}")
     more = ("cuequivariance>=0.13,<0.14", "cuequivariance-torch>=0.13,<0.14", "torch-sim-atomistic>=0.3,<0.4")
     _add(session, "mace", *more)
