@@ -1,0 +1,23 @@
+"""The shipped Nequix, exported, is the same in stock Nequix, and keeps its licence and history."""
+
+from pathlib import Path
+
+import pytest
+
+import equiprune as ep
+from equiprune.adapters.nequix import export
+
+NAME = "nequix-compact"
+
+
+@pytest.mark.slow
+def test_it_is_exported_whole(tmp_path: Path) -> None:
+    shipped = ep.load(NAME)
+    probes = list(ep.probe_structures([3, 8, 14, 29]).values())
+    ours = [prediction.energy.item() for prediction in shipped.predict(probes)]
+    path = tmp_path / "compact.pt"
+    ep.save(shipped, path)
+    for stock, our, atoms in zip(export.stock_energies(path, probes), ours, probes, strict=True):
+        assert abs(stock - our) < 1e-5 * len(atoms)
+    opened = ep.read_checkpoint(path)[1]
+    assert (opened.licence, opened.history) == (shipped.checkpoint.licence, shipped.checkpoint.history)
