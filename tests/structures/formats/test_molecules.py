@@ -62,7 +62,7 @@ def test_a_kilocalorie_is_what_its_definition_says(tmp_path: Path) -> None:
         ({"positions": np.zeros((1, 3))}, "it has the arrays positions, and should have nuclear_charges"),
         ({"z": [1], "R": np.zeros((2, 1, 3)), "E": [0.0]}, "different numbers of structures"),
         ({"z": [1], "R": np.zeros((1, 1, 3)), "e_unit": np.array("eV")}, "e_unit is eV, and only kcal/mol is read"),
-        ({"z": [1, 1], "R": np.zeros((1, 1, 3))}, "Structure 0"),
+        ({"z": [1, 1], "R": np.zeros((1, 1, 3))}, r"it has 2 atoms, and arrays of other sizes .* R \(1, 3\)"),
     ],
 )
 def test_other_arrays_units_and_shapes_are_refused(arrays: dict[str, np.ndarray], says: str, tmp_path: Path) -> None:

@@ -88,6 +88,8 @@ class System(Structures):
 def frame(arrays: Mapping[str, np.ndarray], types: np.ndarray, names: Sequence[str], periodic: bool) -> Atoms:
     """One structure from the arrays of a frame, with its labels; atoms of type -1 are padding."""
     real, symbols = types >= 0, np.array(names)
+    if periodic and not np.linalg.det(arrays["box"].reshape(3, 3)):
+        raise ValueError("its box has no volume; a system that is not periodic has a file nopbc")
     cell: Any = {"cell": arrays["box"].reshape(3, 3), "pbc": True} if periodic else {}
     atoms = Atoms(list(symbols[types[real]]), arrays["coord"].reshape(len(types), 3)[real], **cell)
     values: dict[str, Any] = {name: arrays[key] for name, key in LABELS.items() if key in arrays}

@@ -103,7 +103,9 @@ def number_of_atoms(line: bytes, structure: int) -> int:
     if line.startswith(_UTF16):
         raise ValueError("it is text in UTF-16; convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW")
     try:
-        return int(line.removeprefix(_MARK))
+        if (number := int(line.removeprefix(_MARK))) >= 0:
+            return number
+        raise ValueError
     except ValueError:
         found = line[:40].decode("ascii", "backslashreplace").strip()
         raise ValueError(

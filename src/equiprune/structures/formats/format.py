@@ -61,8 +61,9 @@ def reading(path: Path, index: int | None = None) -> Iterator[None]:
         yield
     except StructureError:
         raise
-    except Exception as error:  # each reader has its own exceptions
-        raise StructureError(f"{what} could not be read as structures ({error or type(error).__name__}).") from error
+    except Exception as error:  # each reader has its own exceptions, some of which draw over several lines
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise StructureError(f"{what} could not be read as structures ({said}).") from error
 
 
 def with_labels(atoms: Atoms, values: Mapping[str, Any], sources: Mapping[str, str]) -> Atoms:

@@ -43,10 +43,20 @@ def records(path: Path, prefix: str, *, named: bool) -> Iterator[Iterator[Any]]:
 
     Raises:
         StructureError: ijson is not there.
+        ValueError: the file is cut off, when that is come to.
     """
     try:
         import ijson
     except ImportError as error:
         raise StructureError(f"'{path}' needs ijson. Install it: pip install 'equiprune[json]'") from error
     with opened(path) as stream:
-        yield (ijson.kvitems if named else ijson.items)(stream, prefix, use_float=True)
+        yield _whole((ijson.kvitems if named else ijson.items)(stream, prefix, use_float=True))
+
+
+def _whole(found: Iterator[Any]) -> Iterator[Any]:
+    from ijson import IncompleteJSONError
+
+    try:
+        yield from found
+    except IncompleteJSONError as error:
+        raise ValueError(f"it is cut off or no JSON: {' '.join(str(error).split())}") from error

@@ -31,7 +31,7 @@ class MoleculeNpz(RandomAccess):
     name: ClassVar[str] = "MD17, rMD17, MD22 npz"
 
     def recognises(self, path: Path) -> bool:
-        return path.suffix == ".npz" and path.is_file()
+        return path.suffix.lower() == ".npz" and path.is_file()
 
     def open(self, path: Path) -> Structures:
         return Trajectory.open(path)
@@ -71,6 +71,10 @@ class Trajectory(Structures):
             found = {quantity: arrays[name] for quantity, name in there.items() if name in arrays}
             if len({len(rows) for rows in found.values()}) != 1:
                 raise ValueError("its arrays have different numbers of structures")
+            of_atoms = {name: rows.row(0).shape for name, rows in found.items() if name != "energy" and len(rows)}
+            if any(shape != (len(charges), 3) for shape in of_atoms.values()):
+                told = ", ".join(f"{there[name]} {shape}" for name, shape in of_atoms.items())
+                raise ValueError(f"it has {len(charges)} atoms, and arrays of other sizes for each structure: {told}")
         sources = {"energy": f"{energies} (kcal/mol)", "forces": f"{forces} (kcal/mol/Angstrom)"}
         return cls(path, charges, found, sources)
 

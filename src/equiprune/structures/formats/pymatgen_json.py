@@ -16,6 +16,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from equiprune.structures.formats.format import Streamed, reading, with_labels
 from equiprune.structures.formats.json_records import beginning, is_json, records
 
+_END = object()
 _KBAR = -0.1 * units.GPa
 """eV/Angstrom^3 with ASE's sign."""
 
@@ -68,6 +69,8 @@ class MatPES(Streamed):
     def stream(self, path: Path) -> Iterator[Atoms]:
         for entry in _records(path, "item", named=False):
             with reading(path):
+                if not isinstance(entry, Mapping):
+                    raise ValueError(f"an entry of its list is {entry!r}, and should be a calculation")
                 atoms = structure(entry["structure"])
                 atoms.info |= {key: entry[key] for key in ("matpes_id", "functional") if entry.get(key)}
                 found = labels(entry.get("energy"), entry.get("forces"), entry.get("stress"))
@@ -85,8 +88,8 @@ def _records(path: Path, prefix: str, *, named: bool) -> Iterator[Any]:
     with reading(path), records(path, prefix, named=named) as found:
         while True:
             with reading(path):
-                record = next(found, None)
-            if record is None:
+                record = next(found, _END)
+            if record is _END:
                 return
             yield record
 

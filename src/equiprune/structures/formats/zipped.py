@@ -29,7 +29,7 @@ class Zipped(Streamed):
     symbols: Symbols = AS_WRITTEN
 
     def recognises(self, path: Path) -> bool:
-        return path.suffix == ".zip" and path.is_file()
+        return path.suffix.lower() == ".zip" and path.is_file()
 
     def stream(self, path: Path) -> Iterator[Atoms]:
         with reading(path), zipfile.ZipFile(path) as archive:

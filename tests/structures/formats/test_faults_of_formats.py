@@ -1,0 +1,67 @@
+"""What does not add up in a file is refused by a sentence, and no structure is lost without one."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import equiprune as ep
+from equiprune.errors import StructureError
+
+CRYSTAL = '1\nLattice="4 0 0 0 4 0 0 0 4" Properties=species:S:1:pos:R:3 pbc="T T T"\nNa 0 0 0\n'
+
+
+def calculation() -> dict:
+    """One record of MatPES."""
+    lattice = {"matrix": np.diag([4.0, 4.0, 4.0]).tolist()}
+    site = {"species": [{"element": "Na", "occu": 1}], "xyz": [0, 0, 0]}
+    return {"structure": {"lattice": lattice, "sites": [site]}, "energy": -1.0, "forces": [[0, 0, 0]]}
+
+
+def test_an_entry_that_is_null_does_not_end_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "matpes.json"
+    path.write_text(json.dumps([calculation(), None, calculation()]))
+    with pytest.raises(StructureError, match="an entry of its list is None, and should be a calculation"):
+        list(ep.read_structures(path))
+
+
+def test_what_is_said_of_a_list_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "matpes.json"
+    path.write_text(json.dumps([calculation(), calculation()])[:-60])
+    with pytest.raises(StructureError, match="it is cut off or no JSON") as refused:
+        list(ep.read_structures(path))
+    assert "\n" not in str(refused.value)
+
+
+def test_forces_of_another_molecule_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "md.npz"
+    np.savez(path, z=np.array([1, 1]), R=np.zeros((3, 2, 3)), E=np.zeros(3), F=np.zeros((3, 3, 3)))
+    with pytest.raises(StructureError, match=r"it has 2 atoms, and arrays of other sizes .* F \(3, 3\)"):
+        list(ep.read_structures(path))
+
+
+def test_a_negative_number_of_atoms_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "negative.extxyz"
+    path.write_text("-1\nx\n")
+    with pytest.raises(StructureError, match="structure 0 should begin with its number of atoms, and there is '-1'"):
+        list(ep.read_structures(path))
+
+
+@pytest.mark.parametrize("name", ["CRYSTALS.ZIP", "crystals.zip"])
+def test_a_suffix_may_be_in_capitals(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("a.extxyz", CRYSTAL)
+    [atoms] = ep.read_structures(tmp_path / name)
+    assert atoms.get_chemical_formula() == "Na"
+
+
+def test_a_box_without_volume_says_how_to_be_without_one(tmp_path: Path) -> None:
+    (tmp_path / "type.raw").write_text("0\n")
+    (tmp_path / "type_map.raw").write_text("Na\n")
+    (tmp_path / "set.000").mkdir()
+    for name, width in (("coord", 3), ("box", 9)):
+        np.save(tmp_path / "set.000" / f"{name}.npy", np.zeros((2, width)))
+    with pytest.raises(StructureError, match="its box has no volume; a system that is not periodic has a file nopbc"):
+        list(ep.read_structures(tmp_path))
