@@ -10,7 +10,7 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from plotly.offline import get_plotlyjs
 
-from equiprune.report.sections import Code, Figure, Section, Table
+from equiprune.report.parts import Code, Figure, Section, Table
 
 _HERE = "equiprune.report"
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 from ase.data import chemical_symbols
-from plotly import graph_objects as go
 
 from equiprune.blocks import PruningPlan
 from equiprune.evaluation.accuracy import QUANTITIES
@@ -14,6 +12,7 @@ from equiprune.evaluation.properties.comparison import DATA, number
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.report import figures
 from equiprune.report.figures import ErrorMeasure
+from equiprune.report.parts import Block, Code, Figure, Section, Table
 from equiprune.report.results import (
     Benchmark,
     CertificateFound,
@@ -35,67 +34,6 @@ _NONE = "-"
 _MIB = 2**20
 _NUMBERS = "The numbers of this figure"
 _ERRORS = ["model", *(f"{quantity} MAE (RMSE), {unit}" for quantity, unit in QUANTITIES.items())]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of text.
-
-    Attributes:
-        title: sentence above it.
-        rows: of cells.
-        heads: of the columns, none where the first column says what a row is.
-        folded: shown only when asked for, such as the numbers of a figure.
-    """
-
-    title: str
-    rows: Sequence[Sequence[str]]
-    heads: Sequence[str] = ()
-    folded: bool = False
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A figure, and what it shows in words, for those who do not see it.
-
-    Attributes:
-        name: of its element on the page.
-        drawn: the figure.
-        caption: sentence below it.
-    """
-
-    name: str
-    drawn: go.Figure
-    caption: str
-
-
-@dataclass(frozen=True)
-class Code:
-    """Lines to copy."""
-
-    title: str
-    text: str
-
-
-Block = str | Table | Figure | Code
-"""Parts of a section; text is a paragraph."""
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the page.
-
-    Attributes:
-        name: of its element, for links.
-        title: of the part.
-        blocks: from top to bottom.
-        missing: sentence that says what would give it, where there is nothing.
-    """
-
-    name: str
-    title: str
-    blocks: Sequence[Block] = field(default=())
-    missing: str = ""
 
 
 def sections(run: RunDirectory) -> Iterator[Section]:

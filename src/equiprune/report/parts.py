@@ -1,0 +1,69 @@
+"""Parts of a page: sections of sentences, tables, figures and texts to copy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from plotly import graph_objects as go
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text.
+
+    Attributes:
+        title: sentence above it.
+        rows: of cells.
+        heads: of the columns, none where the first column says what a row is.
+        folded: shown only when asked for, such as the numbers of a figure.
+    """
+
+    title: str
+    rows: Sequence[Sequence[str]]
+    heads: Sequence[str] = ()
+    folded: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, and what it shows in words, for those who do not see it.
+
+    Attributes:
+        name: of its element on the page.
+        drawn: the figure.
+        caption: sentence below it.
+    """
+
+    name: str
+    drawn: go.Figure
+    caption: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Lines to copy."""
+
+    title: str
+    text: str
+
+
+Block = str | Table | Figure | Code
+"""Parts of a section; text is a paragraph."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        name: of its element, for links.
+        title: of the part.
+        blocks: from top to bottom.
+        missing: sentence that says what would give it, where there is nothing.
+    """
+
+    name: str
+    title: str
+    blocks: Sequence[Block] = field(default=())
+    missing: str = ""
