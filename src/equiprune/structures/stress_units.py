@@ -41,7 +41,7 @@ class StressUnit:
             StructureError: other numbers, or a virial without a cell.
 
         >>> cube = Atoms("Cu", cell=[2, 2, 2], pbc=True)
-        >>> StressUnit("eV", "pressure").converted(cube, [8, 8, 8, 0, 0, 0]).diagonal().tolist()
+        >>> StressUnit("eV", "pressure").converted(cube, [8, 8, 8, 0, 0, 0]).diagonal().round(12).tolist()
         [-1.0, -1.0, -1.0]
         """
         if value is None:

@@ -12,13 +12,14 @@ NOTES = {
     "evaluate": "Labels: energy from calculator result energy (5 of 6), forces from calculator result forces (6 of 6), "
     "stress from calculator result stress (4 of 6).\n"
 }
-"""What goes to stderr."""
+"""Beginnings of what goes to stderr; a doubt about the labels, which are noise here, may follow."""
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_text_goes_to_stdout(name: str, cli: Run, tmp_path: Path, data: Path, labelled: Path) -> None:
     ran = cli(*command(name, "toy", tmp_path))
-    assert (ran.code, ran.err) == (0, NOTES.get(name, ""))
+    assert ran.code == 0
+    assert ran.err.startswith(NOTES[name]) if name in NOTES else not ran.err
     assert len(ran.out.split()) > 3
     with pytest.raises(json.JSONDecodeError):
         ran.json
@@ -27,7 +28,8 @@ def test_text_goes_to_stdout(name: str, cli: Run, tmp_path: Path, data: Path, la
 @pytest.mark.parametrize("name", COMMANDS)
 def test_json_is_one_document_and_nothing_else(name: str, cli: Run, tmp_path: Path, data: Path, labelled: Path) -> None:
     ran = cli(*command(name, "toy", tmp_path), "--json")
-    assert (ran.code, ran.err) == (0, NOTES.get(name, ""))
+    assert ran.code == 0
+    assert ran.err.startswith(NOTES[name]) if name in NOTES else not ran.err
     assert isinstance(ran.json, dict | list)
 
 

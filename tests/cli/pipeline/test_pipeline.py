@@ -276,7 +276,7 @@ def test_what_changes_nothing_of_the_result_is_no_other_stage(
 def test_a_file_of_references_is_an_input_as_any_other(
     cli: Run, refused: Run, launched: list, recipe: Path, tmp_path: Path
 ) -> None:
-    changed(recipe, "epochs: 2", "epochs: 2, references: atoms.json")
+    changed(recipe, "epochs: 2", "epochs: 2, references: atoms.json, references_anyway: true")
     says = ("Stage 'retrain' (train)", "references is 'atoms.json'", "recipes/atoms.json")
     refused("run", recipe, "-o", tmp_path / "out", says=says)
     assert launched == []
@@ -290,7 +290,7 @@ def test_a_file_of_references_is_an_input_as_any_other(
     assert launched == []
     atoms.write_text('{"H": -13.5, "C": -100, "O": -200, "Si": -300}')
     assert "retrain: inputs.references changed" in cli("run", recipe, "-o", tmp_path / "out").err
-    changed(recipe, "atoms.json", "refit")
+    changed(recipe, "atoms.json, references_anyway: true", "refit")
     assert cli("run", recipe, "-o", tmp_path / "out").code == 0
     assert launched[-2][launched[-2].index("--references") + 1] == "refit"
 

@@ -320,6 +320,8 @@ def test_train_takes_energies_of_isolated_atoms(cli: Run, refused: Run, labelled
     given = {"H": -13.6, "C": -1029.5, "O": -2041.8, "Si": -7873.2}
     (tmp_path / "atoms.json").write_text(json.dumps(given))
     flags = ["--references", tmp_path / "atoms.json", "--learning-rate", 1e-9, "--dtype", "float64"]
+    refused(*train("toy", labelled, tmp_path, *flags), says=("If they are right, say --references-anyway",))
+    flags.append("--references-anyway")
     ran = cli(*train("toy", labelled, tmp_path, *flags))
     assert ran.code == 0, ran
     assert "References set to energies of isolated atoms: H -13.6000" in ran.err
