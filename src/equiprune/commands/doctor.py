@@ -1,4 +1,4 @@
-"""What this machine has, and what a model costs on it."""
+"""Python, packages, engines and devices of this machine, and the cost of a model on it."""
 
 from __future__ import annotations
 

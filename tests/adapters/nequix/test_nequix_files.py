@@ -404,7 +404,7 @@ def test_a_model_that_upstreams_constructor_cannot_build_is_not_written() -> Non
 
 
 def test_the_jax_model_needs_messages_of_every_irrep(tmp_path: Path) -> None:
-    """Which the torch model does not."""
+    """Harmonics below the hidden l, which the torch model takes."""
     lacking = random_numbers(architecture(hidden_irreps="3x0e+2x1o+2x2e", edge_lmax=1, layers=2))
     with pytest.raises(OutputError, match=r"no message of layer 0 has 2e.*Write it as '.pt'"):
         export.write(lacking, tmp_path / "x.nqx")

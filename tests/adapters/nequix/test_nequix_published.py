@@ -1,4 +1,4 @@
-"""What is cut out of the published model is exactly what its masked self computes."""
+"""Children of the published model equal their masked parent."""
 
 from collections.abc import Iterator
 

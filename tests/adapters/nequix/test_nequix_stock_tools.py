@@ -71,7 +71,7 @@ def written(potential: ep.Potential, folder: Path) -> dict[str, Path]:
 
 
 def stock(files: Mapping[str, Path]) -> Said:
-    """What stock Nequix says about the crystal in a fresh process, by suffix and backend."""
+    """Energies and forces of the crystal by stock Nequix in a fresh process, by suffix and backend."""
     folder = files[".nqx"].parent
     ase.io.write(folder / "crystal.extxyz", crystal())
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, str(folder / "crystal.extxyz"), *map(str, files.values())]

@@ -1,4 +1,4 @@
-"""What does not add up in a file is refused by a sentence, and no structure is lost without one."""
+"""Faults in files are refused by a sentence, and no structure is lost without one."""
 
 import json
 import zipfile

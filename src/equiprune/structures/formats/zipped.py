@@ -48,5 +48,5 @@ def _members(archive: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
 
 
 def _beside(name: str) -> bool:
-    """What systems put into archives by themselves."""
+    """True for a file that operating systems put into archives by themselves."""
     return name.startswith("__MACOSX/") or Path(name).name.startswith(".")
