@@ -23,3 +23,16 @@ def test_it_is_exported_whole(suffix: str, tmp_path: Path) -> None:
         assert abs(stock - our) < 3e-5 * len(atoms)
     opened = ep.read_checkpoint(path)[1]
     assert (opened.licence, opened.history) == (shipped.checkpoint.licence, shipped.checkpoint.history)
+
+
+def test_without_jax_it_is_said_that_the_torch_model_was_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda package: None)
+    path = tmp_path / "compact.nqx"
+    shipped = ep.load(NAME)
+    export.write(shipped.checkpoint, path)
+    [atoms] = list(ep.probe_structures([14]).values())[:1]
+    [energy] = export.stock_energies(path, [atoms])
+    assert energy == pytest.approx(shipped.predict([atoms])[0].energy.item(), abs=1e-4)
+    assert "was compared by Nequix's torch model: for its JAX model, pip install jax e3nn-jax" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from equiprune.errors import OutputError
 from equiprune.files.atomic import replacing
 from equiprune.structures.graph import AtomicGraph
 
+_remarks = logging.getLogger("equiprune")
 _QUICK_JAX = {
     "JAX_PLATFORMS": "cpu",
     "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
@@ -115,7 +117,7 @@ def stock_energies(path: Path, structures: Sequence[Atoms], _head: str | None = 
 
     A ``.nqx`` is opened by ``NequixCalculator`` with its JAX model (`equiprune.adapters.nequix.stock`), a ``.pt`` by
     ``load_model`` of its torch model. Where packages of JAX are missing, the weights of a ``.nqx`` are evaluated by the
-    torch model.
+    torch model, which is said.
 
     Raises:
         OutputError: stock Nequix does not open the file.
@@ -128,6 +130,11 @@ def stock_energies(path: Path, structures: Sequence[Atoms], _head: str | None = 
             module, _ = upstream.model_file().load_model(path)
             arch = from_config(read_file(path)[0])
         else:
+            _remarks.warning(
+                "'%s' was compared by Nequix's torch model: for its JAX model, pip install %s.",
+                path,
+                " ".join(_STOCK).replace("_", "-"),
+            )
             checkpoint = read(path)
             arch, module = checkpoint.architecture, build(checkpoint.architecture, torch.float32)
             load_weights(module, checkpoint.weights)
