@@ -203,6 +203,22 @@ def check_head(architecture: Architecture, head: str | None) -> None:
         raise TargetError(f"This model has a single head; `head` {head} means nothing. Leave it out.")
 
 
+def species(architecture: Architecture, numbers: Tensor) -> Tensor:
+    """Place of every atom's element in the order of the architecture, (atoms,), for one-hot encodings and embeddings.
+
+    Args:
+        architecture: knows the elements.
+        numbers: (atoms,) atomic numbers of elements that it knows.
+
+    >>> species(Architecture(elements=(8, 1), cutoff=5.0), torch.tensor([1, 1, 8]))
+    tensor([1, 1, 0])
+    """
+    elements = torch.tensor(architecture.elements, device=numbers.device)
+    table = torch.full((max(architecture.elements) + 1,), -1, device=numbers.device)
+    table[elements] = torch.arange(len(elements), device=numbers.device)
+    return table[numbers]
+
+
 def per_element(architecture: Architecture, values: Mapping[int, float]) -> Tensor:
     """Values by atomic number as a float64 tensor (elements,) in the order of the architecture, 0 where none is given.
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot, silu
 
-from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, per_element
+from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, per_element, species
 from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.e3nn import layouts as e3nn_layouts
 from equiprune.adapters.evaluation import Outputs, Taps
@@ -198,12 +198,12 @@ class ToyModel(nn.Module):
         harmonics = torch.cat([torch.ones_like(length), sqrt(3) * vectors / length][: arch.edge_lmax + 1], dim=-1)
         harmonics = taps("edge_attrs", harmonics)
         basis = taps("radial_basis", self._radial_basis(length))
-        species = torch.tensor(arch.elements, device=graph.numbers.device).eq(graph.numbers[:, None]).long().argmax(-1)
-        attrs = one_hot(species, len(arch.elements)).to(vectors.dtype)
+        elements = species(arch, graph.numbers)
+        attrs = one_hot(elements, len(arch.elements)).to(vectors.dtype)
         h = taps("node_feats.0", self._linear("embedding", attrs, Irreps.scalars(len(arch.elements)), arch.irreps[0]))
         for t in range(arch.interactions):
             h = taps(f"node_feats.{t + 1}", self._interaction(t, h, harmonics, basis, graph, taps))
-        return self._linear("readout", h, arch.irreps[-1], Irreps.scalars(1))[:, 0] + self.shift[species]
+        return self._linear("readout", h, arch.irreps[-1], Irreps.scalars(1))[:, 0] + self.shift[elements]
 
     def _radial_basis(self, length: Tensor) -> Tensor:
         x = (length / self.architecture.cutoff).clamp(max=1)

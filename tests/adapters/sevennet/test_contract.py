@@ -1,21 +1,19 @@
 """The laws of the core on small random SevenNet models of every kind."""
 
-from collections.abc import Iterator, Sequence
-from functools import cache
+from collections.abc import Iterator
 
 import pytest
 import torch
-from plain_code import code_for
+from contract_of_kinds import ContractOfKinds
+from plain_code import plain
 from random_models import KINDS, architecture, random_checkpoint
 
 import equiprune as ep
-from equiprune.adapters import Checkpoint
 from equiprune.adapters.sevennet import SevenNetAdapter
 from equiprune.adapters.sevennet.architecture import Rescale
-from equiprune.testing import AdapterContract, assert_same_predictions
+from equiprune.testing import assert_same_predictions
 
-PARENTS: dict[tuple[str, str], ep.Potential] = {}
-"""By kind of model and of code; built once, since no law changes them."""
+PLAINLY = pytest.mark.usefixtures("plainly")
 
 
 @pytest.fixture(params=KINDS, scope="class")
@@ -24,35 +22,22 @@ def kind(request: pytest.FixtureRequest) -> None:
     request.cls.kind = request.param
 
 
-@pytest.fixture(autouse=True)
-def code(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Stock code only where it matters, since it takes long to build."""
-    with code_for(request.function) as TestSevenNet.code:
+@pytest.fixture
+def plainly() -> Iterator[None]:
+    """Plain code for one test."""
+    with plain():
         yield
 
 
 @pytest.mark.usefixtures("kind")
-class TestSevenNet(AdapterContract):
+class TestSevenNet(ContractOfKinds):
     adapter = SevenNetAdapter()
+    kinds = KINDS
+    random_checkpoint = staticmethod(random_checkpoint)
     plans = 2
-    kind = ""
-    code = "stock"
-
-    def checkpoints(self) -> Sequence[Checkpoint]:
-        return [_checkpoint(self.kind)]
-
-    def potentials(self) -> Iterator[ep.Potential]:
-        made = (self.kind, self.code)
-        if made not in PARENTS:
-            [PARENTS[made]] = super().potentials()
-        yield PARENTS[made]
 
 
-@cache
-def _checkpoint(kind: str) -> Checkpoint:
-    return random_checkpoint(KINDS[kind])
-
-
+@PLAINLY
 def test_a_single_head_is_taken_out_exactly() -> None:
     """sevenn cannot build a multi-head model with one head: the head becomes biases, and nothing changes."""
     checkpoint = random_checkpoint(KINDS["three heads everywhere, global l > 0 in the last features"])
@@ -63,6 +48,7 @@ def test_a_single_head_is_taken_out_exactly() -> None:
         assert_same_predictions(parent, child, list(ep.probe_structures(parent.elements).values()))
 
 
+@PLAINLY
 def test_heads_can_be_reordered_and_dropped_exactly() -> None:
     checkpoint = random_checkpoint(KINDS["three heads everywhere, global l > 0 in the last features"])
     parent = ep.Potential.create(SevenNetAdapter(), checkpoint, torch.float64, "a")
@@ -71,6 +57,7 @@ def test_heads_can_be_reordered_and_dropped_exactly() -> None:
     assert_same_predictions(parent, child, list(ep.probe_structures(parent.elements).values()))
 
 
+@PLAINLY
 @pytest.mark.parametrize(
     "changes",
     [
@@ -91,6 +78,7 @@ def test_rarer_settings_are_exact_too(changes: dict) -> None:
     )
 
 
+@PLAINLY
 def test_fixed_bessel_frequencies_cannot_be_removed() -> None:
     """Upstream recomputes them from their number, so a subset cannot be expressed: there is no such space."""
     checkpoint = random_checkpoint(architecture(radial_basis_trainable=False))

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import one_hot
 
+from equiprune.adapters.base import species
 from equiprune.adapters.evaluation import Outputs, Taps
 from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
 from equiprune.adapters.precision import default_dtype
@@ -57,9 +58,7 @@ def evaluate(model: Any, arch: MaceArchitecture, graph: AtomicGraph, head: str |
 
 
 def _one_hot(arch: MaceArchitecture, graph: AtomicGraph) -> Tensor:
-    table = torch.full((max(arch.elements) + 1,), -1, device=graph.numbers.device)
-    table[torch.tensor(arch.elements, device=table.device)] = torch.arange(len(arch.elements), device=table.device)
-    return one_hot(table[graph.numbers], len(arch.elements)).to(graph.positions.dtype)
+    return one_hot(species(arch, graph.numbers), len(arch.elements)).to(graph.positions.dtype)
 
 
 def _repulsion(model: Any, arch: MaceArchitecture, graph: AtomicGraph, lengths: Tensor, attrs: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.adapters.base import Checkpoint, load_weights
+from equiprune.adapters.base import Checkpoint, load_weights, species
 from equiprune.adapters.nequix import upstream
 from equiprune.adapters.nequix.architecture import NequixArchitecture, from_config, to_config
 from equiprune.adapters.nequix.build import build
@@ -144,9 +144,9 @@ def stock_energies(path: Path, structures: Sequence[Atoms], _head: str | None = 
 def _by_torch(module: Any, arch: NequixArchitecture, structures: Sequence[Atoms]) -> list[float]:
     graph = AtomicGraph.from_structures(structures, arch.cutoff, torch.float32)
     receivers, senders = graph.edge_index
-    species = torch.tensor([arch.elements.index(z) for z in graph.numbers.tolist()])
+    elements = species(arch, graph.numbers)
     with torch.no_grad():
-        atomic = module.node_energies(graph.edge_vectors(), species, senders, receivers)[:, 0]
+        atomic = module.node_energies(graph.edge_vectors(), elements, senders, receivers)[:, 0]
     return atomic.new_zeros(len(structures)).index_add(0, graph.structure_of_atom, atomic).tolist()
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from equiprune.adapters.base import species
 from equiprune.adapters.evaluation import Outputs, Taps
 from equiprune.adapters.nequix.architecture import NequixArchitecture
 from equiprune.adapters.nequix.convolution import Edges, summed
@@ -21,20 +22,14 @@ from equiprune.structures.graph import AtomicGraph
 
 def evaluate(module: Any, arch: NequixArchitecture, graph: AtomicGraph, _head: str | None, taps: Taps) -> Outputs:
     """Energies of structures and atoms in eV."""
-    species = _species(arch, graph)
+    elements = species(arch, graph.numbers)
     edges = _edges(arch, graph, taps)
-    features = nn.functional.one_hot(species, len(arch.elements)).to(graph.positions.dtype)
+    features = nn.functional.one_hot(elements, len(arch.elements)).to(graph.positions.dtype)
     for t, layer in enumerate(module.layers):
         features = _layer(layer, arch, t, features, edges, taps)
-    energies = module.readout(features)[:, 0] * arch.scale + arch.shift + module.atom_energies[species]
+    energies = module.readout(features)[:, 0] * arch.scale + arch.shift + module.atom_energies[elements]
     total = energies.new_zeros(graph.n_structures).index_add(0, graph.structure_of_atom, energies)
     return Outputs(total, energies)
-
-
-def _species(arch: NequixArchitecture, graph: AtomicGraph) -> Tensor:
-    table = torch.full((max(arch.elements) + 1,), -1, device=graph.numbers.device)
-    table[torch.tensor(arch.elements, device=table.device)] = torch.arange(len(arch.elements), device=table.device)
-    return table[graph.numbers]
 
 
 def _edges(arch: NequixArchitecture, graph: AtomicGraph, taps: Taps) -> Edges:

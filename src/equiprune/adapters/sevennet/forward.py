@@ -11,8 +11,9 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from equiprune.adapters.base import species
 from equiprune.adapters.evaluation import Outputs, Taps
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 from equiprune.structures.graph import AtomicGraph
@@ -26,7 +27,7 @@ def evaluate(
 ) -> Outputs:
     """Energies of structures and atoms in eV. Dictionary keys are those of sevenn/_keys.py."""
     data: dict[str, Any] = {
-        _FEATURES: _species(arch, graph),
+        _FEATURES: species(arch, graph.numbers),
         "edge_vec": graph.edge_vectors(),
         "edge_index": graph.edge_index,
         "batch": graph.structure_of_atom,
@@ -42,12 +43,6 @@ def evaluate(
             data = layer(data)
             _after(name, data, taps, graph.positions.dtype)
     return Outputs(data["inferred_total_energy"], data["atomic_energy"][:, 0])
-
-
-def _species(arch: SevenNetArchitecture, graph: AtomicGraph) -> Tensor:
-    table = torch.full((max(arch.elements) + 1,), -1, device=graph.numbers.device)
-    table[torch.tensor(arch.elements, device=table.device)] = torch.arange(len(arch.elements), device=table.device)
-    return table[graph.numbers]
 
 
 def _after(name: str, data: dict[str, Any], taps: Taps, dtype: torch.dtype) -> None:
