@@ -16,7 +16,7 @@ from functools import cache
 from cyclopts import App, CycloptsError
 
 from equiprune.cli.display import note
-from equiprune.cli.words import WORDS, flags_of, in_flags
+from equiprune.cli.words import WORDS, flags_of, in_flags, with_elements_joined
 from equiprune.errors import EquipruneError, closest
 
 COMMANDS: Mapping[str, str] = {
@@ -94,6 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words and words[0] not in COMMANDS and not words[0].startswith("-"):
         known = ", ".join(COMMANDS)  # said here: cyclopts would import every command, and torch, to say it
         return _complain(f"There is no command '{words[0]}'.{closest(words[0], COMMANDS)} There are {known}.")
+    words = with_elements_joined(words)
     WORDS.set(words)
     try:
         with _remarks_shown(said):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cyclopts import App
 
-from equiprune.errors import RecipeError
+from equiprune.errors import RecipeError, TargetError
 
 if TYPE_CHECKING:
     from equiprune.commands.keys import Key
@@ -20,6 +20,38 @@ WORDS: ContextVar[Sequence[str]] = ContextVar("words", default=())
 
 _OF_THE_COMMAND_LINE = {"json", "dry_run"}
 """Flags that a request does not have."""
+
+
+OF_ELEMENTS = ("--elements", "--substitute-elements")
+"""Flags that name elements."""
+
+
+def with_elements_joined(words: Sequence[str]) -> list[str]:
+    """The same words with elements that follow each other as one word: ``--elements H O`` names two.
+
+    What follows is an element where it reads as one, so that a model or a file may follow too.
+
+    >>> with_elements_joined(["prune", "--elements", "H", "O", "7net-0", "-o", "small.pth"])
+    ['prune', '--elements', 'H,O', '7net-0', '-o', 'small.pth']
+    """
+    joined: list[str] = []
+    naming = False
+    for word in words:
+        if naming and _names_elements(word) and joined[-1] not in OF_ELEMENTS:
+            joined[-1] += f",{word}"
+            continue
+        naming = word.split("=")[0] in OF_ELEMENTS or (naming and joined[-1] in OF_ELEMENTS)
+        joined.append(word)
+    return joined
+
+
+def _names_elements(word: str) -> bool:
+    from equiprune.pruning.targets.named import Elements  # slow to import, and only needed for such a flag
+
+    try:
+        return bool(Elements.parse(word).numbers)
+    except TargetError:
+        return False
 
 
 def request_of(app: App, words: Sequence[str], request: type[Request[Any]]) -> Request[Any]:

@@ -8,6 +8,8 @@ from command_line import Run
 
 import equiprune as ep
 from equiprune import commands
+from equiprune.cli.words import OF_ELEMENTS
+from equiprune.commands.keys import keys_of
 
 
 def test_crystals_writes_the_structures_of_the_api(cli: Run, tmp_path: Path) -> None:
@@ -67,3 +69,25 @@ def test_outputs_are_extxyz_and_never_overwritten(refused: Run, tmp_path: Path) 
     (tmp_path / "there.xyz").write_text("precious")
     refused("crystals", "--elements", "Li", "-o", tmp_path / "start.cif", says=(".extxyz or .xyz", ".cif"))
     refused("crystals", "--elements", "Li", "-o", tmp_path / "there.xyz", says="exists and is never overwritten")
+
+
+@pytest.mark.parametrize("words", [["--elements", "Si", "O"], ["--elements=Si", "O"], ["--elements", "Si,", "8"]])
+def test_elements_may_be_words_of_their_own(words: list[object], cli: Run, tmp_path: Path) -> None:
+    ran = cli("crystals", *words, "--count", 3, "-o", tmp_path / "start.xyz")
+    assert ran.code == 0, ran.err
+    assert {int(z) for atoms in ep.read_structures(tmp_path / "start.xyz") for z in atoms.numbers} <= {8, 14}
+
+
+def test_a_model_may_follow_elements(cli: Run, tmp_path: Path) -> None:
+    ran = cli("prune", "--elements", "O", "H", "toy", "-o", tmp_path / "out", "--json")
+    assert ran.code == 0, ran.err
+    assert cli("info", tmp_path / "out", "--json").json["elements"] == ["O", "H"]
+
+
+def test_the_flags_that_name_elements_are_all_known() -> None:
+    keys = {
+        key.flag
+        for name in ("Prune", "Crystals", "Label", "Properties")
+        for key in keys_of(getattr(commands, name)).values()
+    }
+    assert {flag for flag in keys if flag.endswith("elements")} == set(OF_ELEMENTS)

@@ -64,12 +64,15 @@ class Elements(Named):
 
     @classmethod
     def parse(cls, text: str) -> Elements:
-        """Read chemical symbols in any case, or atomic numbers, apart by commas, semicolons or spaces.
+        """Read chemical symbols in any case, or atomic numbers, apart by commas, spaces, or as in Li-P-S.
 
-        >>> Elements.parse("h, o") == Elements.parse("1 8") == Elements.parse("H;O")
+        Raises:
+            TargetError: a word is no element, or could be one or two.
+
+        >>> Elements.parse("h, o") == Elements.parse("1 8") == Elements.parse("H-O") == Elements.parse("['H', 'O']")
         True
         """
-        return cls(tuple(_number(word) for word in re.split(r"[\s,;]+", text.strip()) if word))
+        return cls(tuple(_number(word) for word in _BETWEEN.split(text) if word))
 
     def wanted(self) -> Sequence[str]:
         return [chemical_symbols[z] for z in self.numbers]
@@ -78,13 +81,22 @@ class Elements(Named):
         return [chemical_symbols[z] for z in model.architecture.elements]
 
 
+_BETWEEN = re.compile(r"""[\s,;:/+()\[\]{}'"]+|(?<=[A-Za-z])-(?=[A-Za-z])""")
+"""What may stand between two elements."""
+
+
 def _number(word: str) -> int:
     """The atomic number that a word means. Raises `TargetError` for what is no element."""
     symbol = word.capitalize()
     if word.isdecimal() and 0 < int(word) < len(chemical_symbols):
         return int(word)
+    if len(word) == 2 and word.isupper() and set(word) < atomic_numbers.keys() and symbol in atomic_numbers:
+        raise TargetError(f"'{word}' may be {symbol} or {word[0]},{word[1]}. Write the one that is meant.")
+    if symbol in ("D", "T"):
+        raise TargetError(f"'{word}' is an isotope: models know no masses. Write H.")
     if symbol not in atomic_numbers or symbol == "X":
-        raise TargetError(f"'{word}' is no chemical symbol.{closest(symbol, atomic_numbers)}")
+        how = "Write symbols or atomic numbers with commas, such as H,O or 1,8."
+        raise TargetError(f"'{word}' is no chemical symbol.{closest(symbol, atomic_numbers)} {how}")
     return int(atomic_numbers[symbol])
 
 
