@@ -1,4 +1,5 @@
-"""Which criterion chooses best, before any retraining? SevenNet-l3i5 at half width, MACE-MP-0 small at 96 channels.
+"""Which criterion chooses best, before any retraining? SevenNet-l3i5 and Nequix OAM-1 at half width,
+MACE-MP-0 small at 96 channels.
 
 Scores come from MPtrj frames. They are tested on what they have not seen: DFT molecular dynamics of Cu, Li, Si
 (mlearn) and of a Li-Ge-P-S electrolyte; MPtrj frames of other compositions, as they are and displaced (0.1 Angstrom,
@@ -24,6 +25,7 @@ import equiprune as ep
 TARGETS = {
     "7net-l3i5": [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)],
     "mace-mp-small": [ep.Channels(96)],
+    "nequix-oam-1": [ep.HiddenIrreps.parse("64x0e+32x1o+16x2e+16x3o")],
 }
 
 

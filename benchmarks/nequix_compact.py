@@ -22,18 +22,19 @@ LARGEST, USED = 14, 200
 """Atoms of a frame for the repair, and the number of those frames."""
 
 
-def prepare(folder: Path) -> None:
-    """Teacher, repaired start and starting structures, each unless it is there."""
+def prepare_teacher(folder: Path) -> ep.Potential:
+    """The teacher; it and starting structures are written, each unless it is there."""
+    sys.path.append(str(ROOT))
     from benchmarks.gpu.structures import starting_structures, write_starting
 
-    parent = ep.load("nequix-oam-1", dtype=torch.float64)
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher = ep.load("nequix-oam-1", dtype=torch.float64)
     if not (folder / "oam").exists():
-        ep.save(parent.with_dtype(torch.float32), folder / "oam")
+        ep.save(teacher.with_dtype(torch.float32), folder / "oam")
     if not (folder / "starting-structures.npz").exists():
-        structures = list(starting_structures(data_folder(), parent.elements, 30_000, seed=0))
+        structures = list(starting_structures(data_folder(), teacher.elements, 30_000, seed=0))
         write_starting(structures, folder / "starting-structures.npz")
-    if not (folder / "l2-start").exists():
-        ep.save(repaired(parent).with_dtype(torch.float32), folder / "l2-start")
+    return teacher
 
 
 def repaired(parent: ep.Potential) -> ep.Potential:
@@ -51,15 +52,19 @@ def main() -> None:
     parser.add_argument("--labelling-seconds", default="1150")
     parser.add_argument("--training-seconds", default="4200")
     chosen = parser.parse_args()
-    sys.path.append(str(ROOT))
+    parent = prepare_teacher(chosen.folder)
+    if not (chosen.folder / "l2-start").exists():
+        ep.save(repaired(parent).with_dtype(torch.float32), chosen.folder / "l2-start")
+    run_flagship(chosen.folder, chosen.labelling_seconds, f"l2={chosen.training_seconds}=8e-4", seed=11)
+
+
+def run_flagship(folder: Path, labelling_seconds: str, child: str, seed: int) -> None:
+    """Label with the teacher of a folder, then distil a child; ``child`` is name=seconds=rate, name-start is there."""
     from benchmarks.gpu import flagship
 
-    chosen.folder.mkdir(parents=True, exist_ok=True)
-    prepare(chosen.folder)
-    engines = "--labelling-engine equiprune --training-engine equiprune --device cpu --teacher oam --seed 11"
-    sizes = f"--labelling-atoms 400 --batch-atoms 128 --labelling-seconds {chosen.labelling_seconds}"
-    where = ["--models", str(chosen.folder), "--output", str(chosen.folder / "trained")]
-    child = f"l2={chosen.training_seconds}=8e-4"
+    engines = f"--labelling-engine equiprune --training-engine equiprune --device cpu --teacher oam --seed {seed}"
+    sizes = f"--labelling-atoms 400 --batch-atoms 128 --labelling-seconds {labelling_seconds}"
+    where = ["--models", str(folder), "--output", str(folder / "trained")]
     sys.argv = ["flagship", *where, *engines.split(), *sizes.split(), "--children", child]
     flagship.main()
 

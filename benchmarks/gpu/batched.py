@@ -130,6 +130,15 @@ class Edges:
         counts = torch.bincount(owner, minlength=len(cells))[which]
         return cls(pairs.to(torch.int16), steps.to(torch.int8), counts)
 
+    def within(self, cutoff: float, crystals: Crystals) -> Edges:
+        """Those no longer than a cutoff in Angstrom; ``crystals`` are the structures of these edges."""
+        owner = torch.repeat_interleave(torch.arange(len(self.counts), device=self.counts.device), self.counts)
+        first, second = self.pairs.long() + (crystals.sizes.cumsum(0) - crystals.sizes)[owner]
+        shifts = torch.einsum("ei,eij->ej", self.images.to(crystals.cells.dtype), crystals.cells[owner])
+        near = (crystals.positions[second] - crystals.positions[first] + shifts).norm(dim=1) <= cutoff
+        counts = torch.bincount(owner[near], minlength=len(self.counts))
+        return Edges(self.pairs[:, near], self.images[near], counts)
+
     @classmethod
     def joined(cls, parts: Sequence[Edges]) -> Edges:
         """All in one."""

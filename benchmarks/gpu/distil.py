@@ -187,7 +187,7 @@ def _train(
         for group in state.adam.param_groups:
             group["lr"] = learning_rate(recipe, elapsed / recipe.seconds)
         step.losses.set_progress(elapsed / recipe.seconds)
-        step(pool.batch(which, shape))
+        step(pool.batch(which, shape if child.device.type == "cuda" else None))
         for p, g in zip(state.weights, step.gradients, strict=True):
             p.grad = g
         state.adam.step()
@@ -230,7 +230,7 @@ def errors(model: Potential, pool: Pool, batch_atoms: int) -> dict[str, float]:
     """
     shape, sums, counts = pool.shape(4 * batch_atoms), torch.zeros(4), torch.zeros(4)
     for which in pool.batches(shape, range(len(pool))):
-        batch = pool.batch(which, shape)
+        batch = pool.batch(which)
         found = evaluate(model, batch.graph)
         structures, atoms = batch.structure_weight > 0, batch.atom_weight > 0
         forces, true = (found.forces - batch.label.forces)[atoms], batch.label.forces[atoms]

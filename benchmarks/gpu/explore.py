@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ LARGEST_FORCE = 20.0
 """eV/Angstrom: structures with larger forces are left out."""
 LARGEST_STRESS = 0.5
 """eV/Angstrom^3 (80 GPa): likewise."""
+_DENSEST = 3.0
+"""Angstrom^3 per atom: denser starting structures are left out, since their neighbours are thousands."""
 _STEPS = 7
 _SETTLING = 2
 """Steps of a descent before its structures are kept: starting volumes are guesses."""
@@ -54,6 +56,10 @@ class Labelled:
         """The same elsewhere."""
         return Labelled(*(getattr(self, field.name).to(device) for field in fields(self)))
 
+    def within(self, cutoff: float) -> Labelled:
+        """The same for a student that sees no further than ``cutoff``, in Angstrom, where its teacher does."""
+        return replace(self, edges=self.edges.within(cutoff, self.crystals))
+
 
 def explore(
     teacher: Potential, structures: Sequence[Atoms], seconds: float, batch_atoms: int, seed: int
@@ -61,7 +67,7 @@ def explore(
     """Descents from structures in random order until the time is up or all have been used."""
     end, random = time.monotonic() + seconds, np.random.default_rng(seed)
     torch.manual_seed(seed)
-    order = random.permutation(len(structures)).tolist()
+    order = [i for i in random.permutation(len(structures)).tolist() if _loose(structures[i])]
     while order and time.monotonic() < end:
         batch, atoms = [], 0
         while order and atoms < batch_atoms:
@@ -71,6 +77,10 @@ def explore(
             yield from _descent(teacher, batch)
         except torch.OutOfMemoryError:  # very dense structures: the others go on
             torch.cuda.empty_cache()
+
+
+def _loose(atoms: Atoms) -> bool:
+    return atoms.get_volume() >= _DENSEST * len(atoms)
 
 
 def _descent(teacher: Potential, structures: Sequence[Atoms]) -> Iterator[Labelled]:

@@ -45,13 +45,13 @@ def main() -> None:
     chosen.output.mkdir(parents=True, exist_ok=True)
     held_out, training = _labelled(chosen)
     print(f"{len(training.energy)} training and {len(held_out.energy)} validation structures", flush=True)
-    cutoff = load(str(chosen.models / chosen.teacher)).architecture.cutoff
-    pools = Pool(training, cutoff), Pool(held_out, cutoff)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     for child in chosen.children:
         name, seconds, rate, weight = (*child.split("="), "0")[:4]
         start = load(str(chosen.models / f"{name}-start"))
+        cutoff = start.architecture.cutoff
+        pools = Pool(training.within(cutoff), cutoff), Pool(held_out.within(cutoff), cutoff)
         student = with_engine(start, chosen.training_engine, chosen.device, torch.float32, plain=True)
         sizes = chosen.batch_atoms
         atoms = quickest(student, pools[0], sizes) if len(sizes) > 1 else sizes[0]

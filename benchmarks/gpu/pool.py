@@ -77,9 +77,10 @@ class Pool:
         edges = max(int(most * dense), max(self.edge_counts) + 1)
         return Shape(most, -(-edges // 256) * 256, max(8, int(2.5 * most * len(self) / sum(self.atom_counts))))
 
-    def batch(self, which: Sequence[int], shape: Shape) -> Batch:
-        """Some structures and their labels, filled up to a shape; does not wait for the device."""
+    def batch(self, which: Sequence[int], shape: Shape | None = None) -> Batch:
+        """Some structures and their labels, filled up to a shape if one is given; does not wait for the device."""
         atoms, edges = sum(self.atom_counts[i] for i in which), sum(self.edge_counts[i] for i in which)
+        shape = shape or Shape(atoms, edges, len(which))
         chosen = torch.tensor(which).to(self.device, non_blocking=True)
         sizes = self.n_atoms[chosen]
         owner, atom = _rows(self.first_atom[chosen], sizes, atoms)
@@ -91,7 +92,7 @@ class Pool:
         # Structures that fill up: the last one has all atoms that fill up; the others have none.
         free_atoms, free_edges, last = shape.atoms - atoms, shape.edges - edges, shape.structures - 1
         far = shifts.new_tensor([[_FAR * self.cutoff, 0.0, 0.0]], device=self.device).expand(free_edges, 3)
-        fill = atoms + torch.arange(free_edges, device=self.device) % free_atoms
+        fill = atoms + torch.arange(free_edges, device=self.device) % max(1, free_atoms)
         weight = self.weights[chosen]
         return Batch(
             graph=AtomicGraph(

@@ -48,6 +48,21 @@ def test_batches_of_crystals_give_what_predict_gives(small: ep.Potential) -> Non
     np.testing.assert_allclose(of_atoms.numpy(), found.energy.detach().numpy(), atol=1e-10)
 
 
+def test_a_student_may_see_less_far_than_its_teacher(small: ep.Potential) -> None:
+    from benchmarks.gpu.batched import Crystals, Edges, graph
+
+    crystals = [atoms for atoms in ep.probe_structures(small.elements).values() if atoms.pbc.all()]
+    batch = Crystals.of(crystals, "cpu", torch.float64)
+    all_of_them = torch.ones(len(crystals), dtype=torch.bool)
+    far, near = graph(batch, 6.0), graph(batch, 4.0)
+    inside = Crystals(batch.numbers, far.positions, batch.cells, batch.sizes)
+    trimmed = Edges.of(far, batch.cells, all_of_them).within(4.0, inside)
+    expected = Edges.of(near, batch.cells, all_of_them)
+    assert len(far.shifts) > len(near.shifts)
+    for name in ("pairs", "images", "counts"):
+        assert torch.equal(getattr(trimmed, name), getattr(expected, name))
+
+
 def test_a_child_is_distilled_for_a_moment_and_goes_on(small: ep.Potential, tmp_path: Path) -> None:
     from benchmarks.gpu.distil import Distillation, distil
     from benchmarks.gpu.explore import explore, joined
