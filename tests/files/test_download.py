@@ -18,7 +18,7 @@ from full_disk import files_of_at_most
 
 from equiprune.errors import CheckpointError
 from equiprune.files import download as published
-from equiprune.files.download import PublishedFile, fetch
+from equiprune.files.download import PublishedFile, fetch, found_here, place_of
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: more than one piece
 OTHER = CONTENT[::-1]
@@ -349,6 +349,32 @@ def test_the_file_of_another_tool_is_ignored_unless_it_is_the_one(
     assert fetch(replace(small, sha256=digest, elsewhere=(str(theirs),))) == cache / "small.model"
     assert site.hits == 1
     assert theirs.read_bytes() == content
+
+
+def test_offline_a_file_of_another_tool_without_a_digest_is_pointed_out(
+    small: PublishedFile, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EQUIPRUNE_OFFLINE", "1")
+    theirs = put(tmp_path / "theirs")
+    message = refusal(replace(small, sha256="", elsewhere=(str(tmp_path / "nowhere"), str(theirs))))
+    assert f"'{theirs}' may be it, but no digest is published to tell. Put it at '{cache / 'small.model'}'" in message
+    put(theirs, OTHER)
+    assert "may be it" not in refusal(replace(small, elsewhere=(str(theirs),)))
+
+
+def test_whether_a_file_is_here_is_found_out_without_a_network(
+    site: Site, small: PublishedFile, cache: Path, tmp_path: Path
+) -> None:
+    assert found_here(small) is None
+    assert not cache.exists()
+    theirs = put(tmp_path / "theirs")
+    assert found_here(replace(small, elsewhere=(str(theirs),))) == theirs
+    put(cache / "small.model", OTHER)
+    with pytest.raises(CheckpointError, match="is not the published file"):
+        found_here(small)
+    put(cache / "small.model")
+    assert found_here(small) == place_of(small) == cache / "small.model"
+    assert site.hits == 0
 
 
 def test_a_file_in_the_way_of_the_cache_is_named(site: Site, small: PublishedFile, cache: Path) -> None:

@@ -2,7 +2,7 @@
 
 from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, load_weights
 from equiprune.adapters.evaluation import NO_TAPS, Outputs, Taps
-from equiprune.adapters.registry import adapter_for, adapter_named, aliases, usable_adapters
+from equiprune.adapters.registry import adapter_for, adapter_named, aliases, file_of, usable_adapters
 
 __all__ = [
     "NO_TAPS",
@@ -14,6 +14,7 @@ __all__ = [
     "adapter_for",
     "adapter_named",
     "aliases",
+    "file_of",
     "load_weights",
     "usable_adapters",
 ]

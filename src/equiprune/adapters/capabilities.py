@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from equiprune.adapters.growth import Growth
 from equiprune.blocks import LinearMap, PruningPlan
+from equiprune.files.download import PackagedFile, PublishedFile
 
 if TYPE_CHECKING:
     from equiprune.adapters.engines import ArchitectureEngine
@@ -100,6 +101,14 @@ class BuildsForTraining(Protocol):
 
     def build_for_training(self, architecture: Any, dtype: torch.dtype, /) -> nn.Module:
         """The module of `ModelAdapter.build` with cheaper gradients and the same predictions; never in a file."""
+
+
+@runtime_checkable
+class Publishes(Protocol):
+    """It is known where models of an alias come from, and under which licence, before they are opened."""
+
+    def published(self) -> Mapping[str, PublishedFile | PackagedFile]:
+        """The file of each alias; the backend is not imported, and what it publishes is known where it is installed."""
 
 
 @runtime_checkable

@@ -10,7 +10,9 @@ from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 
 from equiprune.adapters.base import ModelAdapter
+from equiprune.adapters.capabilities import Publishes
 from equiprune.errors import CheckpointError, closest
+from equiprune.files.download import PackagedFile, PublishedFile
 from equiprune.models import shipped_models
 
 _GROUP = "equiprune.adapters"
@@ -77,6 +79,13 @@ def aliases() -> dict[str, str]:
     """Every known alias, of published models and of those that come with equiprune, and the adapter that opens it."""
     published = {alias: adapter.name for adapter in usable_adapters() for alias in adapter.aliases}
     return published | {name: model.adapter for name, model in shipped_models().items()}
+
+
+def file_of(alias: str) -> PublishedFile | PackagedFile | None:
+    """The file that an alias stands for, as far as its adapter knows; None for anything else."""
+    owner = aliases().get(alias.lower())
+    adapter = adapter_named(owner) if owner else None
+    return adapter.published().get(alias.lower()) if isinstance(adapter, Publishes) else None
 
 
 def adapter_for(source: str | Path, named: str | None = None) -> ModelAdapter:

@@ -22,6 +22,7 @@ from equiprune.commands.doctor import Examined
 from equiprune.commands.evaluate import Evaluated
 from equiprune.commands.export import Exported
 from equiprune.commands.info import Description
+from equiprune.commands.known_models import KnownModels
 from equiprune.commands.label import Labelled
 from equiprune.commands.md import Moved
 from equiprune.commands.options.panels import panel
@@ -40,6 +41,8 @@ from equiprune.evaluation.dynamics.drift import Verdict
 from equiprune.evaluation.dynamics.tables import distribution_table, main_table, motion_table
 from equiprune.evaluation.properties.comparison import said as properties_said
 from equiprune.evaluation.properties.comparison import table as properties_table
+from equiprune.evaluation.scaling import table as scaling_table
+from equiprune.evaluation.scaling import times_table as scaling_times_table
 from equiprune.labelling.tally import ended_said, left_out_said
 from equiprune.pruning.figure import table as importance_table
 from equiprune.pruning.stability import table as stability_table
@@ -49,13 +52,24 @@ JSON = Annotated[Switch, Parameter(group=panel("Common"), help="print one JSON d
 """The flag of every command that shows a result."""
 
 
-def description(found: Description) -> None:
-    """Facts of a model and the spaces that a plan can prune."""
+def description(found: Description | KnownModels) -> None:
+    """Facts of a model and the spaces that a plan can prune; or every alias."""
+    if isinstance(found, KnownModels):
+        rows = [[model.alias, model.adapter, model.about, model.licence, model.where] for model in found.models]
+        show_table("Models that have a name", [["alias", "architecture", "model", "licence", "where"], *rows])
+        return
     columns = ("name", "irreps", "role", "tying")
     facts = found.to_json()
-    spaces = [[space[column] for column in columns] for space in facts.pop("spaces")]
-    show_table("", [["", found.model], *([_label(key), plain(item)] for key, item in facts.items())])
-    show_table("Feature spaces: what a plan can prune", [columns, *spaces])
+    spaces = [[space[column] for column in columns] for space in facts.pop("spaces", ())]
+    show_table("", [["", found.model], *([_label(key), _fact(key, item)] for key, item in facts.items())])
+    if spaces:
+        show_table("Feature spaces: what a plan can prune", [columns, *spaces])
+
+
+def _fact(key: str, item: Any) -> str:
+    if key == "published_sha256" and item is None:
+        return "none: that of the first file is recorded, and holds for later ones"
+    return plain(item)
 
 
 def _label(key: str) -> str:
@@ -70,6 +84,9 @@ _LABELS = {
     "forces_mae": "forces MAE, DFT (meV/Angstrom)",
     "speed_of_parent": "speed, of the parent's, by engine",
     "certificate": "certificate (physics)",
+    "url": "address",
+    "file": "file, or where to put it",
+    "published_sha256": "published sha256",
 }
 
 
@@ -210,6 +227,11 @@ def timed(found: Timed) -> None:
     show_table(
         f"Energy, forces and stress of {formula} on {found.device}", timing_table(list(found.timings), found.timestep)
     )
+    if found.scaling:
+        show_table("Time of one call (ms), over the first model's speed", scaling_times_table(found.scaling))
+        show_table("Time = overhead + ms/atom x atoms", scaling_table(found.scaling))
+    if found.written:
+        show(f"Written: {found.written}")
 
 
 def moved(found: Moved) -> None:

@@ -38,6 +38,14 @@ class PublishedFile:
     """Where another tool may have put it, with ``~`` and ``$VAR``; such a file is used where its digest is right."""
 
 
+@dataclass(frozen=True)
+class PackagedFile:
+    """A checkpoint inside a package that is installed, or would be."""
+
+    package: str
+    licence: str
+
+
 def fetch(file: PublishedFile, progress: Progress = silent) -> Path:
     """Local path of a published file: from the cache, from where another tool has it, or else downloaded.
 
@@ -48,17 +56,25 @@ def fetch(file: PublishedFile, progress: Progress = silent) -> Path:
         CheckpointError: the file cannot be downloaded (or not while ``EQUIPRUNE_OFFLINE`` is set), is not the published
             one, or cannot be kept.
     """
-    path = _cached(file)
-    try:
-        if os.path.exists(path):
-            _check(file, sha256_of(path), f"'{path}' is not the published file", "Remove it to download it again")
-            return path
-        return _found_elsewhere(file) or _download(file, path, progress)
-    except (OSError, OutputError) as error:
-        raise CheckpointError(
-            f"'{file.name}' cannot be read from or kept in the cache '{path.parent}': {str(error).rstrip('.')}. "
-            f"Set EQUIPRUNE_CACHE to a folder that takes files, {_OR_YOURS}"
-        ) from error
+    path = place_of(file)
+    with _cache_errors(file, path):
+        return _found(file, path) or _download(file, path, progress)
+
+
+def found_here(file: PublishedFile) -> Path | None:
+    """Where `fetch` finds a file without a network, None where it would have to download it.
+
+    Raises:
+        CheckpointError: what lies in the cache is another file, or cannot be read.
+    """
+    path = place_of(file)
+    with _cache_errors(file, path):
+        return _found(file, path)
+
+
+def is_offline() -> bool:
+    """True while ``EQUIPRUNE_OFFLINE`` forbids downloads."""
+    return os.environ.get("EQUIPRUNE_OFFLINE", "0") not in ("", "0")
 
 
 def cache_folder() -> Path:
@@ -67,15 +83,28 @@ def cache_folder() -> Path:
     return Path(own or Path(shared or "~/.cache", "equiprune")).expanduser().absolute()
 
 
-def _cached(file: PublishedFile) -> Path:
+def place_of(file: PublishedFile) -> Path:
+    """The path of a file in the cache, whether it is there or not."""
     try:
         return cache_folder() / file.name
     except RuntimeError as error:  # a user without a home, as in some containers
         raise CheckpointError(f"'{file.name}' has no cache: {error} Set EQUIPRUNE_CACHE, {_OR_YOURS}") from error
 
 
+@contextmanager
+def _cache_errors(file: PublishedFile, path: Path) -> Iterator[None]:
+    """Turn whatever goes wrong with the cache into `CheckpointError`."""
+    try:
+        yield
+    except (OSError, OutputError) as error:
+        raise CheckpointError(
+            f"'{file.name}' cannot be read from or kept in the cache '{path.parent}': {str(error).rstrip('.')}. "
+            f"Set EQUIPRUNE_CACHE to a folder that takes files, {_OR_YOURS}"
+        ) from error
+
+
 def _record(file: PublishedFile) -> Path:
-    return _cached(file).with_name(f"{file.name}.sha256")
+    return place_of(file).with_name(f"{file.name}.sha256")
 
 
 def _expected(file: PublishedFile) -> str:
@@ -99,15 +128,21 @@ def _check(file: PublishedFile, found: str, problem: str, remedy: str) -> None:
         raise CheckpointError(f"{problem}: its sha256 is {found}, expected {expected}. {remedy}, {accept}{_OR_YOURS}")
 
 
-def _found_elsewhere(file: PublishedFile) -> Path | None:
-    """A file of another tool, if it has the expected digest."""
+def _found(file: PublishedFile, path: Path) -> Path | None:
+    """The file in the cache, or that of another tool if it has the expected digest."""
+    if os.path.exists(path):
+        _check(file, sha256_of(path), f"'{path}' is not the published file", "Remove it to download it again")
+        return path
     expected = _expected(file)
-    for place in file.elsewhere if expected else ():
-        candidate = Path(os.path.expanduser(os.path.expandvars(place)))
+    for candidate in _elsewhere(file) if expected else ():
         with suppress(OSError):
             if sha256_of(candidate) == expected:
                 return candidate
     return None
+
+
+def _elsewhere(file: PublishedFile) -> list[Path]:
+    return [Path(os.path.expanduser(os.path.expandvars(place))) for place in file.elsewhere]
 
 
 def _download(file: PublishedFile, path: Path, progress: Progress) -> Path:
@@ -124,11 +159,17 @@ def _check_allowed(file: PublishedFile, path: Path) -> None:
         raise CheckpointError(
             f"'{file.name}' has the URL '{file.url}'. Give one that begins with https://, {_OR_YOURS}"
         )
-    if os.environ.get("EQUIPRUNE_OFFLINE", "0") not in ("", "0"):
+    if is_offline():
         raise CheckpointError(
             f"'{file.name}' is not on this machine, and EQUIPRUNE_OFFLINE forbids downloading it from {file.url}. "
-            f"Put it at '{path}', unset EQUIPRUNE_OFFLINE, {_OR_YOURS}"
+            f"{_maybe_it(file)}Put it at '{path}', unset EQUIPRUNE_OFFLINE, {_OR_YOURS}"
         )
+
+
+def _maybe_it(file: PublishedFile) -> str:
+    """A sentence about the file of another tool where no digest says that it is the one; empty where there is none."""
+    theirs = None if _expected(file) else next((path for path in _elsewhere(file) if path.is_file()), None)
+    return f"'{theirs}' may be it, but no digest is published to tell. " if theirs else ""
 
 
 def _receive(file: PublishedFile, target: Path, progress: Progress) -> str:
@@ -178,5 +219,5 @@ def _network_errors(file: PublishedFile) -> Iterator[None]:
 def _not_downloaded(file: PublishedFile, reason: str) -> CheckpointError:
     return CheckpointError(
         f"'{file.name}' could not be downloaded from {file.url}: {reason}. "
-        f"Try again, put the file at '{_cached(file)}', {_OR_YOURS}"
+        f"Try again, put the file at '{place_of(file)}', {_OR_YOURS}"
     )

@@ -354,4 +354,6 @@ def test_offline_without_the_file_is_refused(
     for name in ("HOME", "XDG_CACHE_HOME", "EQUIPRUNE_CACHE"):
         monkeypatch.setenv(name, str(tmp_path))
     monkeypatch.setenv("EQUIPRUNE_OFFLINE", "1")
-    refused_in_one_line("info", "mace-mp-medium", says=("EQUIPRUNE_OFFLINE", "2023-12-03-mace-128-L1_epoch-199.model"))
+    refused_in_one_line(
+        "certify", "mace-mp-medium", says=("EQUIPRUNE_OFFLINE", "2023-12-03-mace-128-L1_epoch-199.model")
+    )

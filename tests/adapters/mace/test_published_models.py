@@ -14,7 +14,7 @@ from stock_modules import assert_stock, unpickled
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
-from equiprune.adapters.mace.published import PUBLISHED
+from equiprune.adapters.mace.published import PUBLISHED, _from_upstream, _other, published
 from equiprune.errors import CheckpointError
 
 LICENCES = {
@@ -40,10 +40,56 @@ def test_every_alias_has_its_licence_digest_and_address() -> None:
         assert file.url.endswith(f"/{file.name}")
 
 
+FROM_UPSTREAM = {
+    "mace-small-0b": "MIT",
+    "mace-medium-0b": "MIT",
+    "mace-small-0b2": "MIT",
+    "mace-medium-0b2": "MIT",
+    "mace-large-0b2": "MIT",
+    "mace-medium-0b3": "MIT",
+    "mace-matpes-pbe-0": "ASL",
+    "mace-matpes-r2scan-0": "ASL",
+    "mace-mh-0": "ASL",
+    "mace-mh-1": "ASL",
+    "mace-omol-extra-large": "ASL",
+}
+
+
+def test_the_installed_mace_says_what_else_there_is() -> None:
+    """Its tables, as they are when it is imported."""
+    from mace.calculators.foundations_models import mace_mp_urls, mace_off_urls
+
+    files = MaceAdapter().published()
+    others = {alias: file for alias, file in files.items() if alias not in PUBLISHED}
+    assert {alias: file.licence.partition(" ")[0] for alias, file in others.items()} == FROM_UPSTREAM
+    assert not any(file.sha256 for file in others.values())
+    assert {file.url for file in files.values() if "/mace-off/" not in file.url} == {
+        *mace_mp_urls.values(),
+        others["mace-omol-extra-large"].url,
+    }
+    assert {file.name for file in files.values()} >= {url.rpartition("/")[2] for url in mace_off_urls.values()}
+    assert "~/.cache/mace/macemh1model" in others["mace-mh-1"].elsewhere  # as mace_mp names it
+    assert "~/.cache/mace/MACE-omol-0-extra-large-1024.model" in others["mace-omol-extra-large"].elsewhere
+
+
+def test_without_mace_the_models_with_digests_are_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equiprune.adapters.mace.published.upstream_tables", lambda *_, **__: {})
+    _from_upstream.cache_clear()
+    assert published().keys() == LICENCES.keys()
+    _from_upstream.cache_clear()
+
+
+def test_a_release_that_nobody_knows_has_no_licence() -> None:
+    """One that a later mace-torch may publish."""
+    about, file = _other("https://github.com/ACEsuit/mace-foundations/releases/download/mace_new_1/new.model")
+    assert (about, file.licence) == ("MACE (new.model)", "unknown: see github.com/ACEsuit/mace-foundations")
+
+
 def test_aliases_are_described() -> None:
     described = MaceAdapter().aliases
-    assert described.keys() == LICENCES.keys()
+    assert described.keys() == LICENCES.keys() | FROM_UPSTREAM.keys()
     assert described["mace-mp-small"] == "MACE-MP-0 small (L = 0, 128 channels)"
+    assert described["mace-medium-0b3"] == "MACE-MP-0b3 (mace-mp-0b3-medium.model)"
 
 
 @pytest.mark.parametrize("written", ["mace-mp-small", "MACE-MP-small"])
@@ -144,6 +190,21 @@ def test_an_alias_is_downloaded_once_and_has_its_licence(
     assert site.hits == 1
     assert first.checkpoint.licence == ep.load(template).checkpoint.licence == "CC0-1.0"
     assert_stock(first, unpickled(template), list(ep.probe_structures(first.elements).values()))
+
+
+def test_an_alias_without_a_digest_has_the_licence_of_its_release(
+    template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what lies in the cache first is what holds from then on."""
+    monkeypatch.setenv("EQUIPRUNE_CACHE", str(tmp_path))
+    monkeypatch.setenv("EQUIPRUNE_OFFLINE", "1")
+    lies = tmp_path / MaceAdapter().published()["mace-matpes-pbe-0"].name
+    lies.write_bytes(template.read_bytes())
+    assert ep.read_checkpoint("mace-matpes-pbe-0")[1].licence.startswith("ASL")
+    with lies.open("ab") as stream:
+        stream.write(b"\0")
+    with pytest.raises(CheckpointError, match=r"not the published file: its sha256 .*\.sha256' to accept it"):
+        ep.read_checkpoint("mace-matpes-pbe-0")
 
 
 def test_a_download_of_other_content_is_refused_and_not_kept(site: Site, tmp_path: Path) -> None:

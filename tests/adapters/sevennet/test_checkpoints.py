@@ -10,7 +10,7 @@ from ase import Atoms
 from random_models import architecture, random_checkpoint
 
 import equiprune as ep
-from equiprune.adapters.sevennet import SevenNetAdapter, checkpoint_file, export
+from equiprune.adapters.sevennet import SevenNetAdapter, export, published
 from equiprune.adapters.sevennet.architecture import Rescale
 
 pytestmark = pytest.mark.usefixtures("plain_code")
@@ -35,7 +35,7 @@ def test_weights_and_constants_are_those_of_upstreams_loader(name: str) -> None:
 @pytest.mark.parametrize("name", ["model.PTH", "model.ckpt", "model"])
 @pytest.mark.parametrize("alias", ["7net-0_22may2024", "7net-l3i5", "7net-mf-0"])
 def test_a_published_file_opens_under_any_name(alias: str, name: str, tmp_path: Path) -> None:
-    shutil.copy(checkpoint_file._shipped(alias), tmp_path / name)
+    shutil.copy(published.shipped(alias) or "", tmp_path / name)
     found, expected = ep.read_checkpoint(tmp_path / name)[1], ep.read_checkpoint(alias)[1]
     assert (found.architecture, found.sha256) == (expected.architecture, expected.sha256)
 

@@ -11,7 +11,8 @@ from toy_files import command
     ("words", "says"),
     [
         (["prun", "toy"], ("prun", "Did you mean", "prune")),
-        (["info"], "MODEL"),
+        (["certify"], "MODEL"),
+        (["info", "--head", "PBE"], ("--head", "are about a model", "MODEL")),
         (["info", "toy", "extra"], "extra"),
         (["info", "toy", "--jsn"], ("--jsn", "--json")),
         (["evaluate", "toy"], "--data"),

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from equiprune.adapters.e3nn.adapter import E3nnAdapter
-from equiprune.adapters.mace import build, checkpoint_file, export, forward, growth, layouts, linear_maps, references
+from equiprune.adapters.mace import (
+    build,
+    checkpoint_file,
+    export,
+    forward,
+    growth,
+    layouts,
+    linear_maps,
+    published,
+    references,
+)
 from equiprune.adapters.mace.architecture import MaceArchitecture
-from equiprune.adapters.mace.published import PUBLISHED
 from equiprune.adapters.mace.symmetrix import SymmetrixEngine
+from equiprune.files.download import PublishedFile
 
 
 class MaceAdapter(E3nnAdapter[MaceArchitecture]):
@@ -17,7 +27,7 @@ class MaceAdapter(E3nnAdapter[MaceArchitecture]):
     packages = ("mace-torch",)
     suffixes = (".model",)
     looks_for = "a pickled module of mace.modules.models (MACE)"
-    aliases = {alias: description for alias, (description, _) in PUBLISHED.items()}  # noqa: RUF012 (never changed)
+    aliases = {alias: description for alias, (description, _) in published.published().items()}  # noqa: RUF012 (never changed)
 
     recognises = staticmethod(checkpoint_file.recognised)
     read = staticmethod(checkpoint_file.read)
@@ -35,6 +45,9 @@ class MaceAdapter(E3nnAdapter[MaceArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+
+    def published(self) -> dict[str, PublishedFile]:
+        return {alias: file for alias, (_, file) in published.published().items()}
 
     def engines(self) -> tuple[SymmetrixEngine]:
         return (SymmetrixEngine(),)

@@ -25,7 +25,7 @@ from equiprune.adapters.mace.architecture import (
     Transform,
 )
 from equiprune.adapters.mace.layouts import weight_layouts
-from equiprune.adapters.mace.published import PUBLISHED, licence_of
+from equiprune.adapters.mace.published import licence_of, published
 from equiprune.blocks import Irrep, Irreps
 from equiprune.errors import CheckpointError, EquipruneError
 from equiprune.files.atomic import sha256_of
@@ -56,8 +56,8 @@ def recognised(path: Path) -> bool:
 
 def read(source: str | Path, *, trust: bool = False) -> Checkpoint:
     """Open an alias or a file. Raises `CheckpointError` naming what this adapter cannot prune exactly."""
-    alias = str(source).lower()
-    path = fetch(PUBLISHED[alias][1]) if alias in PUBLISHED else Path(source)
+    _, file = published().get(str(source).lower(), ("", None))
+    path = fetch(file) if file is not None else Path(source)
     module = read_pickled_module(path, _PACKAGES)
     try:
         architecture = architecture_of(module)
@@ -72,9 +72,8 @@ def read(source: str | Path, *, trust: bool = False) -> Checkpoint:
             f"({type(error).__name__}: {error}). Give a .model that mace_run_train wrote."
         ) from error
     digest = sha256_of(path)
-    return Checkpoint(
-        architecture, weights, provenance.get("licence") or licence_of(digest), digest, str(source), history
-    )
+    licence = provenance.get("licence") or (file.licence if file is not None else licence_of(digest))
+    return Checkpoint(architecture, weights, licence, digest, str(source), history)
 
 
 def architecture_of(model: Any) -> MaceArchitecture:

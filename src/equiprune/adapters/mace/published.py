@@ -1,22 +1,28 @@
 """The official MACE checkpoints, where they are published, under which licence, and their sha256.
 
-Digests: ACEsuit/mace tests/golden/foundation_artifacts.py (MP-0 small, MPA-0, OFF23 small), ComDec/3DCS and
-bonan-group/symmetrix-xl manifests (the others); the licences are those of the mace-foundations and mace-off READMEs.
+Nine are written down here, with their digests: ACEsuit/mace tests/golden/foundation_artifacts.py (MP-0 small, MPA-0,
+OFF23 small), ComDec/3DCS and bonan-group/symmetrix-xl manifests (the others). All others come from the tables of the
+mace-torch that is installed, which publishes no digests: that of the first file is recorded (`PublishedFile.sha256`).
+Licences are those of the READMEs of mace-torch 0.3.16, mace-foundations and mace-off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
 
+from equiprune.adapters.upstream_tables import upstream_tables
 from equiprune.files.download import PublishedFile
 
 _MP = "https://github.com/ACEsuit/mace-mp/releases/download"
 _OFF = "https://raw.githubusercontent.com/ACEsuit/mace-off/v0.2/mace_off23"
 _MIT = "MIT"
 _ASL = "ASL (academic, non-commercial; github.com/gabor1/ASL)"
+_UNKNOWN = "unknown: see github.com/ACEsuit/mace-foundations"
 
 
-def _file(url: str, licence: str, sha256: str) -> PublishedFile:
+def _file(url: str, licence: str, sha256: str = "") -> PublishedFile:
     name = url.rpartition("/")[2]
     bare = "".join(c for c in name if c.isalnum() or c == "_")  # mace's own cache has MACE-MP so, MACE-OFF by its name
     caches = ("$XDG_CACHE_HOME/mace", "~/.cache/mace")
@@ -98,6 +104,58 @@ PUBLISHED: Mapping[str, tuple[str, PublishedFile]] = {
         ),
     ),
 }
+
+
+_TABLES = "calculators/foundations_models.py"
+"""Of mace-torch; its import takes torch, ase and seconds. PolarMACE (``polar_model_urls``) is left out: no model that
+this adapter opens. Addresses of MACE-OMOL are a dictionary inside a function."""
+
+_RELEASES: Mapping[str, tuple[str, str]] = {
+    "mace_mp_0": ("MACE-MP-0", _MIT),
+    "mace_mp_0b": ("MACE-MP-0b", _MIT),
+    "mace_mp_0b2": ("MACE-MP-0b2", _MIT),
+    "mace_mp_0b3": ("MACE-MP-0b3", _MIT),
+    "mace_mpa_0": ("MACE-MPA-0", _MIT),
+    "mace_omat_0": ("MACE-OMAT-0", _ASL),
+    "mace_matpes_0": ("MACE-MatPES-0", _ASL),
+    "mace_mh_1": ("MACE-MH, of several heads", _ASL),
+    "mace_omol_0": ("MACE-OMOL-0, of charge and spin", _ASL),
+    "mace_off23": ("MACE-OFF23", _ASL),
+}
+"""Name and licence of what is in a folder of an address."""
+
+
+def published() -> Mapping[str, tuple[str, PublishedFile]]:
+    """Description and file of every alias: those of `PUBLISHED`, and what the installed mace-torch publishes besides.
+
+    Such an alias is upstream's own name with ``mace-`` before it: ``mace-medium-0b3``, ``mace-mh-1``.
+    """
+    return {**PUBLISHED, **_from_upstream()}
+
+
+@cache
+def _from_upstream() -> Mapping[str, tuple[str, PublishedFile]]:
+    tables = upstream_tables("mace", _TABLES)
+    omol = upstream_tables("mace", _TABLES, function="mace_omol").get("urls", {})
+    found = {
+        **tables.get("mace_mp_urls", {}),
+        **{f"off-{name}": url for name, url in tables.get("mace_off_urls", {}).items()},
+        **{f"omol-{name.replace('_', '-')}": url for name, url in omol.items()},
+    }
+    written_down = {file.name for _, file in PUBLISHED.values()}
+    others = {
+        f"mace-{name.removeprefix('mace-')}": url for name, url in found.items() if _name(url) not in written_down
+    }
+    return MappingProxyType({alias: _other(url) for alias, url in others.items()})
+
+
+def _other(url: str) -> tuple[str, PublishedFile]:
+    about, licence = _RELEASES.get(url.split("/")[-2], ("MACE", _UNKNOWN))
+    return f"{about} ({_name(url)})", _file(url, licence)
+
+
+def _name(url: str) -> str:
+    return url.rpartition("/")[2]
 
 
 def licence_of(sha256: str) -> str:

@@ -9,6 +9,8 @@ from equiprune.adapters.e3nn.adapter import E3nnAdapter
 from equiprune.adapters.nequix import build, checkpoint_file, export, forward, layouts, linear_maps, references
 from equiprune.adapters.nequix.architecture import NequixArchitecture
 from equiprune.adapters.nequix.convolution import with_quicker_convolutions
+from equiprune.adapters.nequix.published import PUBLISHED
+from equiprune.files.download import PublishedFile
 
 
 class NequixAdapter(E3nnAdapter[NequixArchitecture]):
@@ -36,6 +38,9 @@ class NequixAdapter(E3nnAdapter[NequixArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+
+    def published(self) -> dict[str, PublishedFile]:
+        return {alias: file for alias, (_, file) in PUBLISHED.items()}
 
     def build_for_evaluation(self, architecture: NequixArchitecture, dtype: torch.dtype, /) -> nn.Module:
         """The module of `build` with sums over neighbours that take less time on a CPU."""

@@ -13,6 +13,7 @@ from equiprune.adapters.sevennet import (
     forward,
     layouts,
     linear_maps,
+    published,
     references,
     rewrites,
 )
@@ -28,7 +29,7 @@ class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
     packages = ("sevenn",)
     suffixes = (".pth",)
     looks_for = "'model_state_dict' beside a 'config' with chemical species (SevenNet)"
-    aliases = checkpoint_file.ALIASES
+    aliases = published.descriptions()
 
     recognises = staticmethod(checkpoint_file.recognised)
     read = staticmethod(checkpoint_file.read)
@@ -46,6 +47,7 @@ class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+    published = staticmethod(published.published)  # after what is taken from the module of that name
 
     def build_for_evaluation(self, architecture: SevenNetArchitecture, dtype: torch.dtype, /) -> nn.Module:
         """The module of `build` with convolutions that take less time on a CPU."""

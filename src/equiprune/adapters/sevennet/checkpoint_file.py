@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +18,18 @@ from equiprune.adapters.base import Checkpoint
 from equiprune.adapters.e3nn.layouts import labelled_irreps, uvu_paths
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture, from_config, version_numbers
 from equiprune.adapters.sevennet.layouts import weight_layouts
+from equiprune.adapters.sevennet.published import LICENCE, downloads, shipped
 from equiprune.blocks import Irrep
 from equiprune.errors import CheckpointError
 from equiprune.files.atomic import sha256_of
+from equiprune.files.download import fetch
 from equiprune.files.outline import entry, outline
 from equiprune.files.torch_files import read_torch_file, unwrapped
-
-LICENCE = "MIT"
-"""Of the weights published with sevenn 0.13."""
 
 _ADVICE = "Give a .pth that 'sevenn train' wrote."
 
 PROVENANCE_KEY = "equiprune"
 """Where exported checkpoints carry their history; sevenn ignores unknown top-level keys."""
-
-_SHIPPED = {
-    "7net-0": "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
-    "7net-0_22may2024": "SevenNet_0__22May2024/checkpoint_sevennet_0.pth",
-    "7net-l3i5": "SevenNet_l3i5/checkpoint_l3i5.pth",
-    "7net-mf-0": "SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
-}
-ALIASES = {
-    "7net-0": "SevenNet-0 (11Jul2024)",
-    "7net-0_22may2024": "SevenNet-0 (22May2024)",
-    "7net-l3i5": "SevenNet-l3i5",
-    "7net-mf-0": "SevenNet-MF-0, heads R2SCAN and PBE",
-}
 
 
 def recognised(path: Path) -> bool:
@@ -56,7 +41,8 @@ def recognised(path: Path) -> bool:
 
 def read(source: str | Path, *, trust: bool = False) -> Checkpoint:
     """Open an alias or a file. Raises `CheckpointError`."""
-    path = _shipped(str(source).lower()) if str(source).lower() in _SHIPPED else Path(source)
+    alias = str(source).lower()
+    path = shipped(alias) or (fetch(downloads()[alias]) if alias in downloads() else Path(source))
     content = read_torch_file(path, trust=trust, what="SevenNet checkpoint", advice=_ADVICE)
     try:
         architecture, weights = _interpreted(content, path)
@@ -76,15 +62,6 @@ def _interpreted(content: Mapping[str, Any], path: Path) -> tuple[SevenNetArchit
     if version < (0, 11, 0):
         state = _modern_convolutions(architecture, state)
     return architecture, _parameters(architecture, state, path)
-
-
-def _shipped(alias: str) -> Path:
-    spec = find_spec("sevenn")
-    if spec is None or spec.origin is None:
-        raise CheckpointError(
-            f"'{alias}' comes with sevenn, which is not installed. pip install 'equiprune[sevennet]'."
-        )
-    return Path(spec.origin).parent / "pretrained_potentials" / _SHIPPED[alias]
 
 
 def _licence(content: Mapping[str, Any]) -> str:
