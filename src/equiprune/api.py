@@ -26,6 +26,8 @@ from equiprune.evaluation.properties.locality import Locality
 from equiprune.evaluation.properties.measuring import properties
 from equiprune.evaluation.properties.phonons import Phonons
 from equiprune.evaluation.relaxation import RelaxationRules
+from equiprune.evaluation.scaling import Scaling, scaling
+from equiprune.evaluation.scaling_figure import plot_scaling
 from equiprune.labelling.augmentation import Augmentation, augmented
 from equiprune.labelling.dynamics import Dynamics, simulated
 from equiprune.labelling.hessian_labels import with_products
@@ -172,6 +174,7 @@ __all__ = [
     "Resources",
     "Resume",
     "Rows",
+    "Scaling",
     "SearchData",
     "SearchSettings",
     "Stability",
@@ -210,6 +213,7 @@ __all__ = [
     "molecular_dynamics",
     "open_structures",
     "plot_importance",
+    "plot_scaling",
     "probe_structures",
     "properties",
     "prune",
@@ -220,6 +224,7 @@ __all__ = [
     "repair",
     "sample_frames",
     "save",
+    "scaling",
     "search",
     "simulated",
     "stability",

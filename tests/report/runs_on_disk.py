@@ -21,6 +21,22 @@ def speed(model: str, rate: float) -> dict[str, Any]:
     return {"model": model, **conditions, "atoms_per_second": rate, **seconds, "repeats": 5, "peak_memory_bytes": 2**22}
 
 
+def scaling(model: str, overhead: float, per_atom: float | None) -> dict[str, Any]:
+    """Time in ms at two sizes as ``benchmark --sizes --json`` prints it; None is a time that is not determined."""
+    slope = per_atom or 0.0
+    timings = [speed(model, 1e3 * atoms / (overhead + slope * atoms)) | {"atoms": atoms} for atoms in (8, 800)]
+    line = {"overhead_ms": {"value": overhead, "error": 0.1}, "overhead_determined": True}
+    line |= {"ms_per_atom": {"value": slope, "error": 0.1}, "per_atom_determined": per_atom is not None}
+    more = {"exponent": {"value": 0.9, "error": None}, "largest_deviation": 0.12, "timings": timings}
+    return {
+        "model": model,
+        "engine": "equiprune",
+        "half_overhead_atoms": per_atom and overhead / per_atom,
+        **line,
+        **more,
+    }
+
+
 def write(path: Path, value: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(value))

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from runs_on_disk import errors, speed, stage, whole_run, write
+from runs_on_disk import errors, scaling, speed, stage, whole_run, write
 
 import equiprune as ep
 from equiprune.errors import OutputError
@@ -106,6 +106,23 @@ def test_engines_have_figures_of_their_own(tmp_path: Path) -> None:
     found = figures_of(report_page(tmp_path))
     speeds = {name: [each["x"][0] for each in figure["data"] if each["visible"]] for name, figure in found.items()}
     assert speeds == {"figure-cost-0": [1.0, 1.5], "figure-cost-1": [1.0, 3.0]}
+
+
+def test_scaling_has_a_figure_and_says_what_is_not_determined(tmp_path: Path) -> None:
+    lines = [scaling("a", 20.0, 0.5), scaling("b", 30.0, None)]
+    stage(tmp_path / "sizes", ["benchmark"], {"timings": [speed("a", 10.0), speed("b", 20.0)], "scaling": lines})
+    drawn = figures_of(report_page(tmp_path))["figure-scaling-0"]["data"]
+    assert [(each["name"], each["x"]) for each in drawn if each["mode"] == "markers"] == [
+        ("a, equiprune", [8, 800]),
+        ("b, equiprune", [8, 800]),
+    ]
+    assert [round(each["y"][-1]) for each in drawn] == [420, 420, 30, 30]
+    [found] = [part for part in sections(RunDirectory.read(tmp_path)) if part.name == "speed"]
+    _, table, numbers = [block for block in found.blocks if isinstance(block, Table)]
+    assert [row[0] for row in table.rows] == ["a", "b"]
+    assert table.rows[0][2:] == ["20 +- 0.1", "0.5 +- 0.1", "40 atoms", "0.9 +- ?", "12 %"]
+    assert table.rows[1][3:5] == ["not determined", "not determined"]
+    assert numbers.rows == [["8", "24", "30"], ["800", "420", "30"]]
 
 
 def test_removed_channels_are_those_of_the_plan(run: Path) -> None:

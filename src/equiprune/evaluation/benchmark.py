@@ -112,12 +112,23 @@ def benchmark(
     Raises:
         TargetError: an engine cannot evaluate a model, or gives other numbers than upstream's code.
     """
-    prepared = {
+    prepared = compared(potentials, engines, atoms)
+    return timed(prepared, atoms, copies=copies, repeats=repeats, warmup=warmup, progress=progress)
+
+
+def compared(
+    potentials: Mapping[str, Potential], engines: Sequence[EvaluationEngine], atoms: Atoms
+) -> dict[tuple[str, str], Potential]:
+    """Models as engines evaluate them, by names of model and engine, compared on a structure with upstream's code.
+
+    Raises:
+        TargetError: an engine cannot evaluate a model, or gives other numbers than upstream's code.
+    """
+    return {
         (name, engine.name): verified(engine, potential, atoms)
         for engine in engines
         for name, potential in potentials.items()
     }
-    return timed(prepared, atoms, copies=copies, repeats=repeats, warmup=warmup, progress=progress)
 
 
 def timed(

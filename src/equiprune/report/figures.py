@@ -12,7 +12,7 @@ from plotly import graph_objects as go
 
 from equiprune.blocks import BlockMask, Irrep, PruningPlan
 from equiprune.pruning.importance import ImportanceScores
-from equiprune.report.results import Errors, SearchFound
+from equiprune.report.results import Errors, ScalingFound, SearchFound
 from equiprune.report.run_directory import Curve
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
@@ -83,6 +83,31 @@ def errors_against_speed(speeds: Mapping[str, float], measures: Sequence[ErrorMe
     if len(measures) > 1:
         buttons = [_button(safe(measure.title), number, owners) for number, measure in enumerate(measures)]
         figure.update_layout(updatemenus=[_menu(buttons)])
+    return figure
+
+
+def scaling(lines: Sequence[tuple[str, ScalingFound]]) -> go.Figure:
+    """Times of one call against numbers of atoms, with the fitted lines, by name of model and engine."""
+    figure = go.Figure()
+    for number, (name, line) in enumerate(lines):
+        sizes = [timing.atoms for timing in line.timings]
+        times = [1e3 * timing.atoms / timing.atoms_per_second for timing in line.timings]
+        look = _look(number)
+        figure.add_scatter(x=sizes, y=times, name=safe(name), mode="markers", marker={"size": 9, **look})
+        along = np.geomspace(sizes[0], sizes[-1], 60)
+        fitted = line.overhead_ms.value + line.ms_per_atom.value * along
+        above = fitted > 0
+        figure.add_scatter(
+            x=along[above].tolist(),
+            y=fitted[above].tolist(),
+            mode="lines",
+            line={"color": look["color"], "width": 1},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    figure.update_layout(
+        xaxis={"title": "atoms", "type": "log"}, yaxis={"title": "energy, forces and stress (ms)", "type": "log"}
+    )
     return figure
 
 

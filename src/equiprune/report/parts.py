@@ -7,6 +7,13 @@ from dataclasses import dataclass, field
 
 from plotly import graph_objects as go
 
+from equiprune.evaluation.properties.comparison import number
+
+NONE = "-"
+"""A cell without a number."""
+NUMBERS = "The numbers of this figure"
+"""Title of the table below a figure."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -67,3 +74,8 @@ class Section:
     title: str
     blocks: Sequence[Block] = field(default=())
     missing: str = ""
+
+
+def shown(value: float | None) -> str:
+    """A number in a cell."""
+    return NONE if value is None else number(value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 Number = float | None
 
@@ -55,6 +55,28 @@ class Speed(_Record):
     peak_memory_bytes: int | None = None
     timestep: float = 1.0
     ns_per_day: Number = None
+
+
+class EstimateFound(_Record):
+    """A number with its standard error."""
+
+    value: float
+    error: Number
+
+
+class ScalingFound(_Record):
+    """Time of a model at several sizes, with its overhead and its time per atom."""
+
+    model: str
+    engine: str
+    overhead_ms: EstimateFound
+    overhead_determined: bool
+    ms_per_atom: EstimateFound
+    per_atom_determined: bool
+    half_overhead_atoms: Number
+    exponent: EstimateFound
+    largest_deviation: float
+    timings: Annotated[Sequence[Speed], Field(min_length=1)]
 
 
 class Dynamics(_Record):
@@ -194,9 +216,10 @@ class Evaluation(_Record):
 
 
 class Benchmark(_Record):
-    """Speed of several models on the same structure."""
+    """Speed of several models on the same structure, and at several sizes where these were asked for."""
 
-    models: Annotated[Sequence[Speed], Field(min_length=1)]
+    models: Annotated[Sequence[Speed], Field(min_length=1, validation_alias=AliasChoices("models", "timings"))]
+    scaling: Sequence[ScalingFound] = ()
 
 
 Found = (
@@ -214,6 +237,7 @@ Found = (
 _LISTS: Sequence[type[Found]] = (Evaluation, Benchmark, DynamicsResult)
 """Results that are a list of models."""
 _OBJECTS: Sequence[type[Found]] = (
+    Benchmark,
     TrainingFound,
     PropertiesResult,
     DiscoveryFound,

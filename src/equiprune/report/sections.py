@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 
 from ase.data import chemical_symbols
 
@@ -12,9 +12,8 @@ from equiprune.evaluation.properties.comparison import DATA, number
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.report import figures
 from equiprune.report.figures import ErrorMeasure
-from equiprune.report.parts import Block, Code, Figure, Section, Table
+from equiprune.report.parts import NONE, NUMBERS, Block, Code, Figure, Section, Table, shown
 from equiprune.report.results import (
-    Benchmark,
     CertificateFound,
     DiscoveryFound,
     Dynamics,
@@ -24,15 +23,12 @@ from equiprune.report.results import (
     PropertyFound,
     QuantityFound,
     SearchFound,
-    Speed,
     TrainingFound,
 )
 from equiprune.report.run_directory import ModelFacts, Named, RunDirectory
+from equiprune.report.speed import by_engine, conditions, speed
 from equiprune.verification.certificate import UNITS
 
-_NONE = "-"
-_MIB = 2**20
-_NUMBERS = "The numbers of this figure"
 _ERRORS = ["model", *(f"{quantity} MAE (RMSE), {unit}" for quantity, unit in QUANTITIES.items())]
 
 
@@ -42,7 +38,7 @@ def sections(run: RunDirectory) -> Iterator[Section]:
     missing = "Speed and errors of the same models: 'equiprune benchmark' and 'equiprune evaluate', with --json."
     yield Section("cost", "Accuracy against measured cost", list(_cost(run)), missing)
     yield Section("errors", "Errors against labels", list(_errors(run)), "'equiprune evaluate' compares with labels.")
-    yield Section("speed", "Speed and memory", list(_speed(run)), "'equiprune benchmark' times models side by side.")
+    yield Section("speed", "Speed and memory", list(speed(run)), "'equiprune benchmark' times models side by side.")
     yield Section("certificate", "Certificate", list(_certificates(run)), "'equiprune certify' checks a model.")
     yield Section("removed", "What was removed", list(_removed(run)), "Nothing was pruned here.")
     yield Section("search", "Candidates that were tried", list(_search(run)), "No architecture was searched for.")
@@ -82,7 +78,7 @@ def _model(run: RunDirectory) -> Iterator[Block]:
 
 def _headline(run: RunDirectory) -> Iterator[str]:
     """Sentences on what was gained and what it cost, by the model that all was for."""
-    for timings in _by_engine(run):
+    for timings in by_engine(run):
         first, named = timings[0], {run.name_of(m.model): m for m in timings}
         for name in sorted(run.names_of_result & named.keys()):
             ratio = f"{named[name].atoms_per_second / first.atoms_per_second:.2f} times as fast as"
@@ -92,7 +88,7 @@ def _headline(run: RunDirectory) -> Iterator[str]:
                 if memory and first.peak_memory_bytes
                 else ""
             )
-            yield f"{ratio} {run.name_of(first.model)}{less} ({_conditions(first)})."
+            yield f"{ratio} {run.name_of(first.model)}{less} ({conditions(first)})."
     for each in run.of(Evaluation):
         errors = {run.name_of(m.model): m.forces_mae for m in each.content.models if m.forces_mae is not None}
         others = [f"{name} {number(value)}" for name, value in errors.items() if name not in run.names_of_result]
@@ -111,33 +107,21 @@ def _made(facts: ModelFacts) -> list[str]:
 
 
 def _cost(run: RunDirectory) -> Iterator[Block]:
-    for number_of, timings in enumerate(_by_engine(run)):
+    for number_of, timings in enumerate(by_engine(run)):
         first = timings[0]
         speeds = {run.name_of(m.model): m.atoms_per_second / first.atoms_per_second for m in timings}
         measures = [measure for measure in _measures(run) if measure.of_model.keys() & speeds.keys()]
         if not measures:
             continue
         drawn = figures.errors_against_speed(speeds, measures)
-        caption = f"Errors against speed, measured in turns: {_conditions(first)}. Best is right and low."
+        caption = f"Errors against speed, measured in turns: {conditions(first)}. Best is right and low."
         yield Figure(f"cost-{number_of}", drawn, caption)
         heads = ["model", "speed", *(measure.title for measure in measures)]
         rows = [
-            [name, f"{speed:.2f}x", *(_shown(measure.of_model.get(name)) for measure in measures)]
+            [name, f"{speed:.2f}x", *(shown(measure.of_model.get(name)) for measure in measures)]
             for name, speed in speeds.items()
         ]
-        yield Table(_NUMBERS, rows, heads, folded=True)
-
-
-def _by_engine(run: RunDirectory) -> Iterator[Sequence[Speed]]:
-    """Timings under one set of conditions, that can be compared."""
-    for each in run.of(Benchmark):
-        for engine in dict.fromkeys(model.engine for model in each.content.models):
-            yield [model for model in each.content.models if model.engine == engine]
-
-
-def _conditions(timed: Speed) -> str:
-    code = "equiprune's code" if timed.engine == "equiprune" else f"{timed.engine} code"
-    return f"{timed.atoms} atoms, {timed.dtype}, {timed.backend}, {code}, {timed.threads} threads"
+        yield Table(NUMBERS, rows, heads, folded=True)
 
 
 def _measures(run: RunDirectory) -> Iterator[ErrorMeasure]:
@@ -199,38 +183,8 @@ def _errors(run: RunDirectory) -> Iterator[Block]:
             caption = f"Errors of forces by element, {_titled(run, each)}."
             yield Figure(f"elements-{number_of}", figures.periodic_table(models), caption)
             elements = list(dict.fromkeys(e for _, m in models for e in m.by_element))
-            of = [[e, *(_shown(m.by_element.get(e, {}).get("forces_mae")) for _, m in models)] for e in elements]
-            yield Table(f"{_NUMBERS}, meV/Angstrom", of, ["element", *(name for name, _ in models)], folded=True)
-
-
-def _speed(run: RunDirectory) -> Iterator[Block]:
-    for timings in _by_engine(run):
-        first = timings[0]
-        heads = [
-            "model",
-            "atoms/s",
-            "speed",
-            "ms/atom (min..max)",
-            f"ns/day, {first.timestep:g} fs",
-            "peak memory (MiB)",
-        ]
-        rows = []
-        for model in timings:
-            low, high = (1e3 * seconds / model.atoms for seconds in (model.seconds_min, model.seconds_max))
-            memory = _NONE if model.peak_memory_bytes is None else f"{model.peak_memory_bytes / _MIB:.0f}"
-            ratio, rate = model.atoms_per_second / first.atoms_per_second, f"{model.atoms_per_second:.0f}"
-            rows.append(
-                [
-                    run.name_of(model.model),
-                    rate,
-                    f"{ratio:.2f}x",
-                    f"{1e3 / model.atoms_per_second:.2f} ({low:.2f}..{high:.2f})",
-                    _shown(model.ns_per_day),
-                    memory,
-                ]
-            )
-        title = f"Energy, forces and stress, models in turns: {_conditions(first)}"
-        yield Table(title, rows, heads)
+            of = [[e, *(shown(m.by_element.get(e, {}).get("forces_mae")) for _, m in models)] for e in elements]
+            yield Table(f"{NUMBERS}, meV/Angstrom", of, ["element", *(name for name, _ in models)], folded=True)
 
 
 # What is true of the file, and what was taken out of it.
@@ -244,7 +198,7 @@ def _certificates(run: RunDirectory) -> Iterator[Block]:
         for name, limit in found.limits.items():
             value, unit = found.value(name), UNITS.get(name.rpartition(".")[2], "")
             within = value is not None and value <= limit
-            shown = _NONE if value is None else f"{value:.2g}"
+            shown = NONE if value is None else f"{value:.2g}"
             rows.append(
                 [name.replace("_", " ").replace(".", ": "), shown, f"{limit:.0e}", unit, "ok" if within else "FAILS"]
             )
@@ -260,7 +214,7 @@ def _removed(run: RunDirectory) -> Iterator[Block]:
         caption += "ones removed." if scores else "ones removed. Without scores of the parent, importance is not shown."
         yield Figure(f"removed-{number_of}", figures.removed_blocks(plan, scores), caption)
         rows = [[name, str(mask.irreps), str(mask.kept_irreps)] for name, mask in plan.masks.items()]
-        yield Table(_NUMBERS, rows, ["space", "before", "after"], folded=True)
+        yield Table(NUMBERS, rows, ["space", "before", "after"], folded=True)
 
 
 def _scores_of(run: RunDirectory, plan: PruningPlan) -> ImportanceScores | None:
@@ -281,9 +235,9 @@ def _search(run: RunDirectory) -> Iterator[Block]:
         yield Figure(f"search-{number_of}", figures.candidates(each.content), caption)
         heads, rows = ["candidate", "found", "shape", "speed, predicted", "forces after repair (meV/Angstrom)"], []
         for tried in each.content.tried:
-            forces = _NONE if tried.errors is None else f"{tried.errors.forces:.1f}"
+            forces = NONE if tried.errors is None else f"{tried.errors.forces:.1f}"
             rows.append([str(tried.number), tried.made, tried.shape, f"{1 / tried.predicted.time:.2f}x", forces])
-        yield Table(_NUMBERS, rows, heads, folded=True)
+        yield Table(NUMBERS, rows, heads, folded=True)
 
 
 def _training(run: RunDirectory) -> Iterator[Block]:
@@ -324,9 +278,9 @@ def _moved(run: RunDirectory, model: Dynamics) -> list[str]:
         run.name_of(model.model),
         "passed" if model.passed else "FAILED",
         f"{model.time_ps:g}",
-        _NONE if drift is None else f"{_shown(drift.get('slope'))} +- {_shown(drift.get('error'))}",
-        _NONE if warm is None else f"{_shown(warm.get('value'))} +- {_shown(warm.get('error'))}",
-        _shown(model.ns_per_day),
+        NONE if drift is None else f"{shown(drift.get('slope'))} +- {shown(drift.get('error'))}",
+        NONE if warm is None else f"{shown(warm.get('value'))} +- {shown(warm.get('error'))}",
+        shown(model.ns_per_day),
         "no" if model.crashed is None else str(model.crashed.get("said", "yes")),
     ]
 
@@ -343,11 +297,11 @@ def _properties(run: RunDirectory) -> Iterator[Block]:
 
 def _rows_of_property(run: RunDirectory, model: str, found: Mapping[str, QuantityFound]) -> Iterator[list[str]]:
     """Means of a model, and its errors from what they are compared with."""
-    yield [run.name_of(model), "mean", *(_shown(each.mean) for each in found.values())]
+    yield [run.name_of(model), "mean", *(shown(each.mean) for each in found.values())]
     for against in dict.fromkeys(name for each in found.values() for name in each.against):
         if against != model:
             of = "the data" if against == DATA else run.name_of(against)
-            yield ["", f"MAE from {of}", *(_shown(each.against.get(against, {}).get("mae")) for each in found.values())]
+            yield ["", f"MAE from {of}", *(shown(each.against.get(against, {}).get("mae")) for each in found.values())]
 
 
 def _with_unit(title: str, unit: str) -> str:
@@ -364,7 +318,7 @@ def _discovery(run: RunDirectory) -> Iterator[Block]:
                 of = model.on_shared.get(subset, {})
                 errors = (_milli(of.get("MAE")), _milli(of.get("RMSE")))
                 values = (*(of.get(share) for share in shares), *errors, of.get("R2"))
-                rows.append([run.name_of(model.model), *map(_shown, values)])
+                rows.append([run.name_of(model.model), *map(shown, values)])
             title = f"{subset.replace('_', ' ')}: {found.shared:,} of {found.materials:,} materials, stable against "
             heads = ["model", *shares, "MAE (meV/atom)", "RMSE (meV/atom)", "R2"]
             yield Table(f"{title}{found.stable_against}", rows, heads)
@@ -379,7 +333,7 @@ def _stages(run: RunDirectory) -> Iterator[Block]:
     if run.stages:
         rows = []
         for stage in run.stages:
-            minutes = _NONE if stage.content.seconds is None else f"{stage.content.seconds / 60:.1f}"
+            minutes = NONE if stage.content.seconds is None else f"{stage.content.seconds / 60:.1f}"
             rows.append([stage.place, stage.content.command, minutes])
         yield Table("", rows, ["stage", "command", "minutes"])
         yield Code("The commands", "\n".join(" ".join(stage.content.line) for stage in run.stages))
@@ -389,9 +343,5 @@ def _milli(value: float | None) -> float | None:
     return None if value is None else 1e3 * value
 
 
-def _shown(value: float | None) -> str:
-    return _NONE if value is None else number(value)
-
-
 def _pair(mae: float | None, rmse: float | None) -> str:
-    return "no labels" if mae is None else f"{number(mae)} ({_shown(rmse)})"
+    return "no labels" if mae is None else f"{number(mae)} ({shown(rmse)})"

@@ -6,6 +6,7 @@ from pathlib import Path
 import ase.io
 import pytest
 import torch
+from ase import Atoms
 from command_line import Run
 from toy_files import OFFSET, kill_a_channel, nan_model, toy_model, write
 
@@ -113,6 +114,25 @@ def test_benchmark_states_its_conditions(cli: Run, tmp_path: Path, data: Path) -
         assert (timing["batch"], timing["repeats"], timing["atoms"]) == (1, 3, 8)
         assert timing["atoms_per_second"] == pytest.approx(8 / timing["seconds_median"])
         assert type(timing["peak_memory_bytes"]) is int
+
+
+def test_benchmark_at_several_sizes(cli: Run, tmp_path: Path) -> None:
+    plot = tmp_path / "scaling.png"
+    words = ("benchmark", "toy", "--sizes", 8, 16, 64, "--repeats", 1)
+    value = cli(*words, "--plot", plot, "--json").json
+    [timing], [scaling] = value["timings"], value["scaling"]
+    assert (timing["atoms"], [each["atoms"] for each in scaling["timings"]]) == (64, [8, 16, 64])
+    assert (scaling["model"], scaling["engine"], scaling["dtype"]) == ("toy", "equiprune", "float32")
+    assert plot.stat().st_size > 1000
+    shown = cli(*words).out
+    assert "overhead (ms)" in shown
+    assert "overhead below half" in shown
+
+
+def test_benchmark_repeats_the_structure_it_is_given(cli: Run, tmp_path: Path, structures: list[Atoms]) -> None:
+    data = write(tmp_path / "metal.xyz", structures[2:3])
+    value = cli("benchmark", "toy", "--data", data, "--sizes", 4, 8, 16, "--repeats", 1, "--json").json
+    assert [each["atoms"] for each in value["scaling"][0]["timings"]] == [4, 8, 16]
 
 
 def test_benchmark_uses_the_threads_it_is_given(cli: Run, data: Path) -> None:

@@ -49,6 +49,15 @@ Positive = Annotated[int, Parameter(converter=_whole(1)), AtLeast(1)]
 Switch = Annotated[bool, Parameter(negative="", show_default=False)]
 
 
+def _wholes(_: Any, tokens: tuple[Token, ...]) -> list[int]:
+    """The same for several numbers, one after another."""
+    return [_whole(1)(_, (token,)) for token in tokens]
+
+
+Numbers = Annotated[list[int], Parameter(negative="", consume_multiple=True, converter=_wholes)]
+"""Several whole numbers above zero."""
+
+
 Patterns = Annotated[list[str], Parameter(negative="")]
 
 

@@ -1,0 +1,91 @@
+"""Speed and memory in a report: timings side by side, and time against number of atoms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from equiprune.report import figures
+from equiprune.report.parts import NONE, NUMBERS, Block, Figure, Table, shown
+from equiprune.report.results import Benchmark, EstimateFound, ScalingFound, Speed
+from equiprune.report.run_directory import RunDirectory
+
+_MIB = 2**20
+
+
+def speed(run: RunDirectory) -> Iterator[Block]:
+    """Tables of timings, and time against number of atoms."""
+    for timings in by_engine(run):
+        first = timings[0]
+        heads = [
+            "model",
+            "atoms/s",
+            "speed",
+            "ms/atom (min..max)",
+            f"ns/day, {first.timestep:g} fs",
+            "peak memory (MiB)",
+        ]
+        rows = []
+        for model in timings:
+            low, high = (1e3 * seconds / model.atoms for seconds in (model.seconds_min, model.seconds_max))
+            memory = NONE if model.peak_memory_bytes is None else f"{model.peak_memory_bytes / _MIB:.0f}"
+            ratio, rate = model.atoms_per_second / first.atoms_per_second, f"{model.atoms_per_second:.0f}"
+            rows.append(
+                [
+                    run.name_of(model.model),
+                    rate,
+                    f"{ratio:.2f}x",
+                    f"{1e3 / model.atoms_per_second:.2f} ({low:.2f}..{high:.2f})",
+                    shown(model.ns_per_day),
+                    memory,
+                ]
+            )
+        title = f"Energy, forces and stress, models in turns: {conditions(first)}"
+        yield Table(title, rows, heads)
+    yield from _scaling(run)
+
+
+def _scaling(run: RunDirectory) -> Iterator[Block]:
+    heads = ["model", "engine", "overhead (ms)", "ms/atom", "overhead below half from", "exponent", "off the line"]
+    for number_of, each in enumerate(found for found in run.of(Benchmark) if found.content.scaling):
+        lines = each.content.scaling
+        named = [(f"{run.name_of(line.model)}, {line.engine}", line) for line in lines]
+        caption = (
+            f"Time of one call against the number of atoms, with lines of overhead and time per atom: {each.place}."
+        )
+        yield Figure(f"scaling-{number_of}", figures.scaling(named), caption)
+        rows = [[run.name_of(line.model), line.engine, *_line(line)] for line in lines]
+        yield Table("Time = overhead + time per atom x atoms, with standard errors", rows, heads)
+        times = [[str(at[0].atoms), *(shown(1e3 * t.atoms / t.atoms_per_second) for t in at)] for at in _by_size(lines)]
+        yield Table(f"{NUMBERS}, ms", times, ["atoms", *(name for name, _ in named)], folded=True)
+
+
+def _by_size(lines: Sequence[ScalingFound]) -> Iterator[Sequence[Speed]]:
+    return zip(*(line.timings for line in lines), strict=False)
+
+
+def _line(line: ScalingFound) -> list[str]:
+    half = "not determined" if line.half_overhead_atoms is None else f"{line.half_overhead_atoms:.0f} atoms"
+    return [
+        _estimate(line.overhead_ms) if line.overhead_determined else "not determined",
+        _estimate(line.ms_per_atom) if line.per_atom_determined else "not determined",
+        half,
+        _estimate(line.exponent),
+        f"{100 * line.largest_deviation:.0f} %",
+    ]
+
+
+def _estimate(found: EstimateFound) -> str:
+    return f"{shown(found.value)} +- {'?' if found.error is None else shown(found.error)}"
+
+
+def by_engine(run: RunDirectory) -> Iterator[Sequence[Speed]]:
+    """Timings under one set of conditions, that can be compared."""
+    for each in run.of(Benchmark):
+        for engine in dict.fromkeys(model.engine for model in each.content.models):
+            yield [model for model in each.content.models if model.engine == engine]
+
+
+def conditions(timed: Speed) -> str:
+    """Conditions of a timing, in words."""
+    code = "equiprune's code" if timed.engine == "equiprune" else f"{timed.engine} code"
+    return f"{timed.atoms} atoms, {timed.dtype}, {timed.backend}, {code}, {timed.threads} threads"
