@@ -32,7 +32,7 @@ WITHOUT_INVERSION_TWINS = "128x0e+64x1o+32x2e+32x3o"
 
 
 def official(heads: int, hidden: list[str] | None = None) -> SevenNetArchitecture:
-    """The configuration in the preset that sevenn has for fine-tuning SevenNet-MF-ompa, or the same with other features."""
+    """The configuration in sevenn's preset for fine-tuning SevenNet-MF-ompa, or the same with other features."""
     folder = Path(importlib.util.find_spec("sevenn").origin).parent  # type: ignore[union-attr, arg-type]
     config: dict[str, Any] = yaml.safe_load((folder / "presets" / "mf_ompa_fine_tune.yaml").read_text())["model"]
     hidden = hidden or config["irreps_manual"]
