@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 
 from equiprune.errors import StructureError
+from equiprune.structures.geometry import unworkable
 from equiprune.structures.graph import coinciding
 from equiprune.structures.sequences import Origin, origin
 
@@ -38,11 +38,8 @@ def checked(structures: Iterable[Atoms], elements: Iterable[int], use: str = "")
 def _check(atoms: Atoms, known: frozenset[int], where: str) -> None:
     if len(atoms) == 0:
         raise StructureError(f"{where} has no atoms.")
-    if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
-        raise StructureError(f"{where} has positions or a cell that are not finite numbers.")
-    lattice = atoms.cell.array[atoms.pbc]
-    if np.linalg.det(lattice @ lattice.T) < 1e-12:
-        raise StructureError(f"{where} is periodic along cell vectors that are zero or parallel.")
+    if why := unworkable(atoms):
+        raise StructureError(f"{where} {why}.")
     unknown = sorted({int(z) for z in atoms.numbers} - known)
     if unknown:
         raise StructureError(

@@ -6,6 +6,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import covalent_radii
 
+from equiprune.structures.geometry import unworkable
+
 
 def too_close(atoms: Atoms, fraction: float) -> bool:
     """True if two atoms, images included, are closer than this fraction of the sum of their covalent radii.
@@ -19,6 +21,8 @@ def too_close(atoms: Atoms, fraction: float) -> bool:
     spheres = 4 / 3 * np.pi * (radii**3).sum()  # which overlap unless there is room for all of them
     if atoms.pbc.all() and atoms.cell.volume < spheres:
         return True
+    if unworkable(atoms):  # which is said where it is evaluated
+        return False
     import vesin  # slow to import, and only needed here
 
     finder = vesin.NeighborList(cutoff=float(2 * radii.max()), full_list=False, n_threads=1)

@@ -14,6 +14,7 @@ from ase.geometry import complete_cell
 from torch import Tensor
 
 from equiprune.errors import StructureError
+from equiprune.structures.geometry import unworkable
 
 _CLOSEST = 1e-6
 """Angstrom: nearer than this, two atoms have no direction from one to the other."""
@@ -138,8 +139,10 @@ def neighbours(atoms: Atoms, cutoff: float, max_neighbors: int | None = None) ->
     """All pairs within ``cutoff`` (Angstrom), or of each centre the nearest ``max_neighbors`` only.
 
     Raises:
-        StructureError: two atoms are at the same place.
+        StructureError: two atoms are at the same place, or no list can be made (`equiprune.structures.geometry`).
     """
+    if why := unworkable(atoms):
+        raise StructureError(f"{atoms.get_chemical_formula() or 'A structure without atoms'} {why}.")
     finder = vesin.NeighborList(cutoff=cutoff, full_list=True, sorted=True, n_threads=1)
     centre, neighbour, images, distances = finder.compute(
         points=atoms.positions, box=atoms.cell.array, periodic=atoms.pbc, quantities="ijSd"
