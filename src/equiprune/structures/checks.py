@@ -8,7 +8,7 @@ from ase.data import chemical_symbols
 from equiprune.errors import StructureError
 from equiprune.structures.geometry import unworkable
 from equiprune.structures.graph import coinciding
-from equiprune.structures.sequences import Origin, origin
+from equiprune.structures.sequences import Origin, no_elements, origin
 
 
 def check_structures(
@@ -35,9 +35,18 @@ def checked(structures: Iterable[Atoms], elements: Iterable[int], use: str = "")
         yield place, atoms
 
 
+def check_elements(atoms: Atoms, where: str) -> None:
+    """Raise `StructureError` for atomic numbers that no element has."""
+    if wrong := no_elements(atoms):
+        raise StructureError(
+            f"{where} has the atomic number {wrong[0]}, and elements have 1 to {len(chemical_symbols) - 1}."
+        )
+
+
 def _check(atoms: Atoms, known: frozenset[int], where: str) -> None:
     if len(atoms) == 0:
         raise StructureError(f"{where} has no atoms.")
+    check_elements(atoms, where)
     if why := unworkable(atoms):
         raise StructureError(f"{where} {why}.")
     unknown = sorted({int(z) for z in atoms.numbers} - known)

@@ -7,6 +7,7 @@ from pathlib import Path
 from ase import Atoms
 
 from equiprune.errors import OutputError, StructureError
+from equiprune.structures.checks import check_elements
 from equiprune.structures.formats import format_of
 from equiprune.structures.formats.extxyz_text import AS_WRITTEN, Symbols
 from equiprune.structures.formats.format import Format
@@ -41,12 +42,13 @@ def open_structures(source: str | Path, symbols: Symbols = AS_WRITTEN) -> Sequen
 
 
 def _stream(source: Path, parts: Sequence[tuple[Path, Format]]) -> Iterator[Atoms]:
-    empty = True
+    number = 0
     for path, found in parts:
         for atoms in found.stream(path):
-            empty = False
+            check_elements(atoms, f"Structure {number} of '{source}'")
+            number += 1
             yield atoms
-    if empty:
+    if not number:
         raise _nothing_in(source)
 
 

@@ -11,6 +11,17 @@ from typing import overload
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
+
+
+def no_elements(atoms: Atoms) -> list[int]:
+    """Atomic numbers that no element has, which files of numbers may hold; without them every number is one.
+
+    >>> no_elements(Atoms(numbers=[8, 200, -1]))
+    [-1, 200]
+    """
+    outside = (atoms.numbers < 0) | (atoms.numbers >= len(chemical_symbols))
+    return sorted({int(z) for z in atoms.numbers[outside]})
 
 
 @dataclass(frozen=True)
@@ -33,8 +44,9 @@ class Origin:
         return f"{which} for {self.use}" if self.use else which
 
     def of(self, atoms: Atoms) -> str:
-        """With the formula of the structure."""
-        return f"{self} ({atoms.get_chemical_formula() or 'empty'})"
+        """With the formula of the structure, where its atoms are elements."""
+        formula = atoms.get_chemical_formula() if not no_elements(atoms) else f"{len(atoms)} atoms"
+        return f"{self} ({formula or 'empty'})"
 
 
 def origin(structures: Iterable[Atoms], index: int, use: str = "") -> Origin:

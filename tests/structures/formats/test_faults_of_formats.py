@@ -65,3 +65,28 @@ def test_a_box_without_volume_says_how_to_be_without_one(tmp_path: Path) -> None
         np.save(tmp_path / "set.000" / f"{name}.npy", np.zeros((2, width)))
     with pytest.raises(StructureError, match="its box has no volume; a system that is not periodic has a file nopbc"):
         list(ep.read_structures(tmp_path))
+
+
+@pytest.mark.parametrize("kept", ["Na 0 0 0\n", ""])
+def test_more_columns_than_there_are_are_refused_at_once(kept: str, tmp_path: Path) -> None:
+    text = CRYSTAL.replace("species:S:1", "species:S:2147483648").replace("Na 0 0 0\n", kept)
+    (tmp_path / "a.extxyz").write_text(text if kept else text.replace("1\n", "0\n", 1))
+    with pytest.raises(StructureError, match="Properties describe 2147483651 columns, and the first atom has"):
+        list(ep.read_structures(tmp_path / "a.extxyz"))
+
+
+def test_lists_in_lists_without_end_are_refused_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "matpes.json"
+    path.write_text("[" * 100_000 + json.dumps([calculation()]) + "]" * 100_000)
+    with pytest.raises(StructureError, match="nested more than 5,000 deep"):
+        list(ep.read_structures(path))
+
+
+@pytest.mark.parametrize("number", [200, -1])
+def test_atomic_numbers_that_no_element_has_are_refused(number: int, tmp_path: Path, toy: ep.Potential) -> None:
+    path = tmp_path / "md.npz"
+    np.savez(path, z=np.array([1, number]), R=np.zeros((1, 2, 3)), E=np.zeros(1), F=np.zeros((1, 2, 3)))
+    with pytest.raises(StructureError, match=f"has the atomic number {number}, and elements have 1 to 118"):
+        list(ep.read_structures(path))
+    with pytest.raises(StructureError, match=f"has the atomic number {number}|could not be read"):
+        toy.predict(ep.open_structures(path))

@@ -23,6 +23,9 @@ _KEYS = {
     "pbc": re.compile(r"(?:^|\s)(pbc)\s*=\s*[\"'{\[]?\s*[TF01]", re.IGNORECASE),
 }
 """Keys with a meaning of their own, in any spelling, where their value shows that they are meant."""
+_DESCRIBED = re.compile(r"Properties=\"?([^\s\"]+)")
+_COLUMNS = 1000
+"""More than any structure without atoms describes."""
 _ISOTOPES = {"D": "H", "T": "H"}
 _LABEL = re.compile(r"([A-Z][a-z]?)[\d_'*+-].*")
 """A label of a site, which begins with its element: O1, Fe2+, H_a."""
@@ -121,6 +124,7 @@ def atoms_in(text: bytes, symbols: Symbols = AS_WRITTEN) -> Atoms:
     first, comment, atoms = re.split(r"\r\n|\n|\r", _decoded(text), maxsplit=2)
     _check_spelling(comment)
     comment = _FORTRAN.sub(r"\1E\2", comment)
+    _check_columns(comment, atoms)
     try:
         return next(read_xyz(StringIO(f"{first}\n{comment}\n{atoms}", newline=None), 0))
     except (KeyError, ValueError):  # rare: looked into only where ASE cannot read it
@@ -150,6 +154,15 @@ def _check_spelling(comment: str) -> None:
             )
 
 
+def _check_columns(comment: str, atoms: str) -> None:
+    """Raise `ValueError` for more columns than the first atom has; ASE would make all of them, billions too."""
+    described = _DESCRIBED.search(comment)
+    widths = [int(width) for width in described[1].split(":")[2::3] if width.isdecimal()] if described else []
+    there = len(atoms.partition("\n")[0].split())
+    if widths and sum(widths) > max(there, 1) and (there or sum(widths) > _COLUMNS):
+        raise ValueError(f"its Properties describe {sum(widths)} columns, and the first atom has {there}")
+
+
 def _with_elements(comment: str, atoms: str, count: int, symbols: Symbols) -> str:
     """The lines of atoms with elements in the column of species."""
     column = _species_column(comment)
@@ -164,7 +177,7 @@ def _with_elements(comment: str, atoms: str, count: int, symbols: Symbols) -> st
 
 def _species_column(comment: str) -> int | None:
     """The word of a line that names the element; None where the columns have none."""
-    described = re.search(r"Properties=\"?([^\s\"]+)", comment)
+    described = _DESCRIBED.search(comment)
     if not described:
         return 0
     place, parts = 0, described[1].split(":")

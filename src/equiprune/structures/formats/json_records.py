@@ -16,6 +16,9 @@ _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open
 _LOOKED_AT = 1 << 20
 """Bytes, decompressed, in which a format shows."""
 
+_BLOCK, _DEEPEST = 4096, 5000
+"""Bytes after which the depth is counted, and levels that no set has."""
+
 
 def opened(path: Path) -> IO[bytes]:
     """A file's bytes, decompressed where its suffix says so."""
@@ -50,7 +53,24 @@ def records(path: Path, prefix: str, *, named: bool) -> Iterator[Iterator[Any]]:
     except ImportError as error:
         raise StructureError(f"'{path}' needs ijson. Install it: pip install 'equiprune[json]'") from error
     with opened(path) as stream:
-        yield _whole((ijson.kvitems if named else ijson.items)(stream, prefix, use_float=True))
+        yield _whole((ijson.kvitems if named else ijson.items)(_Shallow(stream), prefix, use_float=True))
+
+
+class _Shallow:
+    """A stream that ends at what is nested too deep: ijson keeps the path to where it is, once for every level."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream, self.depth = stream, 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes. Raises `ValueError` for brackets that are opened and not closed thousands of times."""
+        content = self.stream.read(size)
+        for start in range(0, len(content), _BLOCK):
+            block = content[start : start + _BLOCK]
+            self.depth += block.count(b"[") + block.count(b"{") - block.count(b"]") - block.count(b"}")
+            if self.depth > _DEEPEST:
+                raise ValueError(f"its lists are nested more than {_DEEPEST:,} deep")
+        return content
 
 
 def _whole(found: Iterator[Any]) -> Iterator[Any]:
