@@ -1,7 +1,9 @@
 """Environments: the core needs no backend; each architecture has one of its own, because their e3nn pins differ.
 
 pip and virtualenv on purpose: with the bound on torch they take a CPU build that is at hand instead of gigabytes of
-CUDA packages. ``nox --parallel 2`` installs one environment while another one's tests run.
+CUDA packages. ``nox --parallel 2`` runs two sessions at once, each in one process, the longest first: what a process
+imports, collects and makes once, a second one in the same session would do again. ``nox -s core -- -n 2`` is the way to
+have one session alone sooner.
 """
 
 import nox
@@ -9,6 +11,7 @@ import nox
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
 nox.options.allow_parallel = True
+nox.options.sessions = ["core", "sevennet", "mace", "escn", "docs", "lint"]
 
 _OTHERS = ("adapters/sevennet", "adapters/nequix", "adapters/mace", "adapters/escn", "docs")
 _ELSEWHERE = [f"--ignore=tests/{folder}" for folder in _OTHERS]
@@ -28,14 +31,13 @@ def _add(session: nox.Session, architecture: str, *packages: str) -> None:
     _install(session, f"equiprune[test,{architecture}]", *packages)
 
 
-def _test(session: nox.Session, *words: str, distribution: str = "worksteal") -> None:
-    """Tests in two processes of one thread: their structures are small, and threads would wait for each other.
+def _test(session: nox.Session, *words: str) -> None:
+    """Tests in one process of one thread: their structures are small, and threads would wait for each other.
 
     What follows ``--`` may choose some of them, and then a session of two such calls finds none in one of the two.
     """
     none_chosen = [5] if session.posargs else []
-    workers = ("-n", "2", "--dist", distribution)
-    session.run("pytest", *workers, *words, *session.posargs, env=_TESTING, success_codes=[0, *none_chosen])
+    session.run("pytest", *words, *session.posargs, env=_TESTING, success_codes=[0, *none_chosen])
 
 
 @nox.session
@@ -85,7 +87,7 @@ def mace(session: nox.Session) -> None:
     _test(session, "tests/adapters/mace", f"--ignore={_MACE_TOOLS}")
     more = ("cuequivariance>=0.13,<0.14", "cuequivariance-torch>=0.13,<0.14", "torch-sim-atomistic>=0.3,<0.4")
     _add(session, "mace", *more)
-    _test(session, _MACE_TOOLS, "tests/adapters/mace/test_in_torch_sim.py", distribution="loadscope")
+    _test(session, _MACE_TOOLS, "tests/adapters/mace/test_in_torch_sim.py")
 
 
 @nox.session

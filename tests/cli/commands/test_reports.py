@@ -135,6 +135,24 @@ def test_benchmark_repeats_the_structure_it_is_given(cli: Run, tmp_path: Path, s
     assert [each["atoms"] for each in value["scaling"][0]["timings"]] == [4, 8, 16]
 
 
+def test_benchmark_compares_precisions(cli: Run, data: Path) -> None:
+    words = ("benchmark", "toy", "--data", data, "--precision", "float32", "--repeats", 1)
+    [found] = cli(*words, "--json").json["precisions"]
+    assert (found["precision"], found["structures"]) == ("float32", len(ase.io.read(data, ":")))
+    assert 0 < found["forces_mae"] <= found["forces_max"] < 1e-2
+    assert "speed, of float64's" in cli(*words).out
+
+
+@pytest.mark.slow
+def test_benchmark_finds_the_largest_batch(cli: Run, data: Path) -> None:
+    words = ("benchmark", "toy", "--data", data, "--largest-batch", "--memory", "30MB", "--repeats", 1)
+    [found] = cli(*words, "--json").json["largest_batch"]
+    assert 0 < found["copies"] < found["refused"]
+    assert found["atoms"] == 8 * found["copies"]
+    assert 0 < found["peak_memory_bytes"] <= found["memory"] == 30_000_000
+    assert found["atoms_per_second"] > 0
+
+
 def test_benchmark_uses_the_threads_it_is_given(cli: Run, data: Path) -> None:
     before = torch.get_num_threads()
     try:

@@ -309,8 +309,8 @@ def test_a_calculator_may_label(cli: Run, launched: list, recipe: Path, tmp_path
 
 
 def test_a_stage_finds_packages_before_files_of_the_working_directory(recipe: Path, tmp_path: Path) -> None:
-    """In processes of their own, several for training: a calculator there is found, a torch.py there is not."""
-    changed(recipe, SHORT[SHORT.index("  - prune") :], "  - train: {epochs: 1, devices: 2, batch_size: 2}\n")
+    """In a process of its own: a calculator there is found, a torch.py there is not."""
+    changed(recipe, SHORT[SHORT.index("  - prune") :], "")
     changed(recipe, "{data: data.xyz}", "{model: 'calculator_beside:Soft', data: data.xyz}")
     beside = {"calculator_beside": "from ase.calculators.lj import LennardJones as Soft", "torch": "raise RuntimeError"}
     for name, text in beside.items():

@@ -381,12 +381,14 @@ def test_the_last_model_is_kept_beside_the_best(cli: Run, model: Path, labelled:
 def test_two_processes_train_together_and_say_everything_once(
     cli: Run, model: Path, labelled: Path, tmp_path: Path
 ) -> None:
-    """Batches of 2 in two processes are batches of 4 in one."""
+    """Batches of 2 in two processes are batches of 4 in one; files of the working directory are no packages."""
+    (tmp_path / "torch.py").write_text("raise RuntimeError")
     common = ["train", str(model), "--data", str(labelled), "--dtype", "float64", "--epochs", "2", "--json"]
     one, two = tmp_path / "on_1", tmp_path / "on_2"
     alone = cli(*common, "--devices", 1, "--batch-size", 4, "-o", one)
     words = [*common, "--devices", "2", "--batch-size", "2", "-o", str(two)]
-    ran = subprocess.run([sys.executable, "-m", "equiprune", *words], capture_output=True, text=True, check=False)
+    python = [sys.executable, "-P", "-m", "equiprune"]  # as the script equiprune, which is in another directory
+    ran = subprocess.run([*python, *words], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (alone.code, ran.returncode) == (0, 0), alone.err + ran.stderr
     for notes in (alone.err, ran.stderr):
         assert notes.count("Preset mace-universal") == 1
