@@ -1,9 +1,9 @@
 """Make `nequix-compact`: Nequix OAM-1 cut to l up to 2, repaired, and distilled on its own labels on one core.
 
 ``OMP_NUM_THREADS=1 python benchmarks/nequix_compact.py FOLDER``: 20 minutes of labels, 70 of training. Training can be
-stopped at any time; the same command goes on. FOLDER/trained/l2/model is the result. Scores and repair take small
-frames of the MPtrj sample, four of five, without their labels; what it is distilled on, `benchmarks.gpu.structures`
-says.
+stopped at any time; the same command goes on. FOLDER/trained/l2/model is the result. With ``--start MODEL --seed SEED``
+it begins with a model that was distilled before and takes other structures. Scores and repair take small frames of the
+MPtrj sample, four of five, without their labels; what it is distilled on, `benchmarks.gpu.structures` says.
 """
 
 from __future__ import annotations
@@ -51,11 +51,16 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--labelling-seconds", default="1150")
     parser.add_argument("--training-seconds", default="4200")
+    parser.add_argument("--learning-rate", default="8e-4")
+    parser.add_argument("--start", help="a model to begin with, in the place of the repaired one")
+    parser.add_argument("--seed", type=int, default=11)
     chosen = parser.parse_args()
     parent = prepare_teacher(chosen.folder)
     if not (chosen.folder / "l2-start").exists():
-        ep.save(repaired(parent).with_dtype(torch.float32), chosen.folder / "l2-start")
-    run_flagship(chosen.folder, chosen.labelling_seconds, f"l2={chosen.training_seconds}=8e-4", seed=11)
+        start = ep.load(chosen.start) if chosen.start else repaired(parent).with_dtype(torch.float32)
+        ep.save(start, chosen.folder / "l2-start")
+    child = f"l2={chosen.training_seconds}={chosen.learning_rate}"
+    run_flagship(chosen.folder, chosen.labelling_seconds, child, chosen.seed)
 
 
 def run_flagship(folder: Path, labelling_seconds: str, child: str, seed: int) -> None:
