@@ -125,6 +125,28 @@ def test_scaling_has_a_figure_and_says_what_is_not_determined(tmp_path: Path) ->
     assert numbers.rows == [["8", "24", "30"], ["800", "420", "30"]]
 
 
+def test_largest_batches_are_shown(tmp_path: Path) -> None:
+    batch = {"model": "a", "engine": "equiprune", "copies": 12, "atoms": 96, "peak_memory_bytes": 2**22}
+    full = batch | {"atoms_per_second": 500.0, "latency_seconds": 0.02}
+    none = batch | {"copies": 0, "atoms": 0, "peak_memory_bytes": 0, "atoms_per_second": None, "latency_seconds": None}
+    stage(tmp_path / "fill", ["benchmark"], {"timings": [speed("a", 10.0)], "largest_batch": [full, none]})
+    [found] = [part for part in sections(RunDirectory.read(tmp_path)) if part.name == "speed"]
+    _, table = found.blocks
+    assert isinstance(table, Table)
+    assert [row[2:] for row in table.rows] == [["20", "12", "96", "500", "4"], ["-", "0", "0", "-", "0"]]
+
+
+def test_errors_of_precision_are_shown(tmp_path: Path) -> None:
+    rounded = {"model": "a", "engine": "equiprune", "precision": "float32", "structures": 4, "speed": 1.5}
+    rounded |= {"energy_mae": 0.25, "energy_max": 0.5, "forces_mae": 0.125, "forces_max": 2.0}
+    stage(tmp_path / "round", ["benchmark"], {"timings": [speed("a", 10.0)], "precisions": [rounded]})
+    [found] = [part for part in sections(RunDirectory.read(tmp_path)) if part.name == "speed"]
+    _, table = found.blocks
+    assert isinstance(table, Table)
+    assert table.rows == [["a", "equiprune", "float32", "0.25 (0.5)", "0.125 (2)", "1.50x"]]
+    assert "4 structures" in table.title
+
+
 def test_removed_channels_are_those_of_the_plan(run: Path) -> None:
     found = RunDirectory.read(run)
     [removed] = [part for part in sections(found) if part.name == "removed"]

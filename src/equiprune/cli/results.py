@@ -39,6 +39,8 @@ from equiprune.evaluation.benchmark import table as timing_table
 from equiprune.evaluation.discovery.result import FULL, metrics_table, outcomes_table
 from equiprune.evaluation.dynamics.drift import Verdict
 from equiprune.evaluation.dynamics.tables import distribution_table, main_table, motion_table
+from equiprune.evaluation.largest_batch import table as batch_table
+from equiprune.evaluation.precisions import table as precision_table
 from equiprune.evaluation.properties.comparison import said as properties_said
 from equiprune.evaluation.properties.comparison import table as properties_table
 from equiprune.evaluation.scaling import table as scaling_table
@@ -230,6 +232,11 @@ def timed(found: Timed) -> None:
     if found.scaling:
         show_table("Time of one call (ms), over the first model's speed", scaling_times_table(found.scaling))
         show_table("Time = overhead + ms/atom x atoms", scaling_table(found.scaling))
+    if found.largest_batch:
+        show_table(f"The largest batch of {formula} that fits into memory", batch_table(found.largest_batch))
+    if found.precisions:
+        structures = found.precisions[0].structures
+        show_table(f"Differences from float64 on {structures} structures", precision_table(found.precisions))
     if found.written:
         show(f"Written: {found.written}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,14 +11,27 @@ from ase import Atoms
 
 import equiprune as ep
 from equiprune.commands.opening import check_compared, check_suffix, open_models
+from equiprune.commands.options.budget import read_bytes
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.values import Bare, Device, Dtype, EvaluationEngines, Models, Numbers, Positive
-from equiprune.commands.request import Request
+from equiprune.commands.options.values import (
+    Bare,
+    Device,
+    Dtype,
+    EvaluationEngines,
+    Models,
+    Numbers,
+    Positive,
+    Precisions,
+    Switch,
+)
+from equiprune.commands.request import Request, Result
 from equiprune.commands.stages import Mark
 from equiprune.commands.threads import threads_of_torch
 from equiprune.errors import TargetError
 from equiprune.evaluation.benchmark import compared, timed
 from equiprune.evaluation.engines import OWN, EvaluationEngine, engine_named
+from equiprune.evaluation.largest_batch import LargestBatch, largest_batches
+from equiprune.evaluation.precisions import PRECISIONS, Precision, PrecisionErrors, precision_errors
 from equiprune.evaluation.scaling import FEWEST_SIZES, Scaling, scaled, supercells
 from equiprune.evaluation.scaling_figure import plot_scaling
 from equiprune.files.atomic import check_writable
@@ -42,7 +55,9 @@ class Timed:
         timings: of every model with every engine.
         timestep: fs, that ns/day are for.
         scaling: lines of time against the number of atoms.
-        written: the picture of them, if there is one.
+        largest_batch: the largest batch that fits into memory, of every model with every engine.
+        precisions: errors of lower precision against float64, and speed.
+        written: the picture of the lines, if there is one.
     """
 
     structure: Atoms
@@ -51,6 +66,8 @@ class Timed:
     timings: tuple[ep.Timing, ...]
     timestep: float
     scaling: tuple[Scaling, ...] = ()
+    largest_batch: tuple[LargestBatch, ...] = ()
+    precisions: tuple[PrecisionErrors, ...] = ()
     written: Path | None = None
 
     def to_json(self) -> Any:
@@ -59,8 +76,12 @@ class Timed:
             {**timing.to_json(), "timestep": self.timestep, "ns_per_day": timing.nanoseconds_per_day(self.timestep)}
             for timing in self.timings
         ]
-        more = {"scaling": [each.to_json() for each in self.scaling]}
-        asked = {name: found for name, found in more.items() if found}
+        more: dict[str, Sequence[Result]] = {
+            "scaling": self.scaling,
+            "largest_batch": self.largest_batch,
+            "precisions": self.precisions,
+        }
+        asked = {name: [each.to_json() for each in found] for name, found in more.items() if found}
         return {"timings": timings, **asked} if asked else timings
 
 
@@ -79,6 +100,10 @@ class Benchmark(Request[Timed]):
         timestep: fs, of dynamics whose ns/day are told, if evaluating was all there is to do.
         sizes: also time supercells of about so many atoms, three or more, and fit overhead and time per atom.
         plot: draw time against number of atoms (.png or .svg).
+        largest_batch: also find the largest batch that fits into memory, and time it there.
+        precision: also compare energies and forces with those in float64, on all structures, and the speeds: float32,
+            on a CUDA GPU also tf32 and bf16.
+        memory: that the largest batch may need, e.g. 8GB; that of a GPU unless given.
         threads: of torch; its own choice unless given.
     """
 
@@ -92,6 +117,9 @@ class Benchmark(Request[Timed]):
     timestep: float = 1.0
     sizes: Numbers | None = None
     plot: Annotated[Path | None, Mark.WRITTEN] = None
+    largest_batch: Switch = False
+    memory: str | None = None
+    precision: Precisions | None = None
     threads: Positive | None = None
     device: Device = "cpu"
     opening: OpeningOptions = AS_IT_IS
@@ -107,6 +135,20 @@ class Benchmark(Request[Timed]):
             check_suffix(self.plot, "A plot", ".png", ".svg")
             if self.sizes is None:
                 raise TargetError("`plot` draws time against number of atoms: give `sizes`, such as 8 64 512.")
+        self._check_memory()
+        for precision in self._precisions():
+            precision.check(self.device)
+
+    def _check_memory(self) -> None:
+        if self.memory is not None:
+            read_bytes(self.memory)
+            if not self.largest_batch:
+                raise TargetError("`memory` is what the largest batch may need: give `largest_batch` too, or neither.")
+        elif self.largest_batch and self.device == "cpu":
+            raise TargetError(
+                "A CPU has no memory of its own that a batch could fill. Say how much it may need: give `memory`, such "
+                "as 8GB."
+            )
 
     @staticmethod
     def _check_sizes(sizes: Sequence[int]) -> None:
@@ -133,10 +175,40 @@ class Benchmark(Request[Timed]):
             how: dict[str, Any] = {"repeats": self.repeats, "warmup": WARM_UP}
             with display(Task("benchmark", (self.repeats + WARM_UP) * len(models) * (1 + len(cells)))) as [step]:
                 timings = timed(models, atoms, copies=copies, **how, progress=step)
-                found = tuple(scaled(models, cells, **how, progress=step)) if cells else ()
+                lines = tuple(scaled(models, cells, **how, progress=step)) if cells else ()
+            batches = self._batches(models, atoms, display) if self.largest_batch else ()
+            errors = self._errors(potentials, [atoms] * copies, display) if self.precision else ()
         if self.plot is not None:
-            plot_scaling(found, self.plot)
-        return Timed(atoms, copies, self.device, tuple(timings), self.timestep, found, self.plot)
+            plot_scaling(lines, self.plot)
+        return Timed(atoms, copies, self.device, tuple(timings), self.timestep, lines, batches, errors, self.plot)
+
+    def _batches(
+        self, models: Mapping[tuple[str, str], ep.Potential], atoms: Atoms, display: Display
+    ) -> tuple[LargestBatch, ...]:
+        memory = None if self.memory is None else int(read_bytes(self.memory))
+        with display(Task("largest batch", None)) as [step]:
+            found = largest_batches(models, self._engines(), atoms, memory=memory, repeats=self.repeats, progress=step)
+        return tuple(found)
+
+    def _errors(
+        self, potentials: Mapping[str, ep.Potential], batch: Sequence[Atoms], display: Display
+    ) -> tuple[PrecisionErrors, ...]:
+        shared = frozenset.intersection(*(potential.elements for potential in potentials.values()))
+        data = self.data
+        structures = list(ep.read_structures(data)) if data else list(probe_structures(shared).values())
+        precisions, engines = self._precisions(), self._engines()
+        steps = len(structures) * (1 + len(precisions)) + self.repeats + 1
+        with display(Task("precision", steps * len(potentials) * len(engines))) as [step]:
+            found = precision_errors(
+                potentials, structures, precisions, batch, engines=engines, repeats=self.repeats, progress=step
+            )
+        return tuple(found)
+
+    def _precisions(self) -> list[Precision]:
+        asked = dict.fromkeys(self.precision or [])
+        if unknown := [name for name in asked if name not in PRECISIONS]:
+            raise TargetError(f"`precision` '{unknown[0]}' is not possible: give {', '.join(PRECISIONS)}.")
+        return [PRECISIONS[name] for name in asked]
 
     def _engines(self) -> list[EvaluationEngine]:
         return [engine_named(name) for name in dict.fromkeys(self.engine or [OWN.name])]

@@ -149,7 +149,7 @@ def timed(
             if repeat < 0:
                 peaks[key] = peak_memory(partial(potential.differentiate, graphs[key]), potential.device)
             else:
-                seconds[key].append(_timed(potential, graphs[key]))
+                seconds[key].append(seconds_of(potential, graphs[key]))
             progress(1)
     return [
         Timing(
@@ -167,7 +167,8 @@ def timed(
     ]
 
 
-def _timed(potential: Potential, graph: AtomicGraph) -> float:
+def seconds_of(potential: Potential, graph: AtomicGraph) -> float:
+    """Seconds of one evaluation of energies, forces and stress."""
     _wait_for(potential.device)
     start = time.perf_counter()
     potential.differentiate(graph)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 _STATUS = Path("/proc/self/status")
+_MACHINE = Path("/proc/meminfo")
 _RESET = Path("/proc/self/clear_refs")
 
 
@@ -42,9 +43,46 @@ def held_memory(device: torch.device) -> int:
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
 
+def measures_each_peak() -> bool:
+    """True where the peak of a process can be measured again and again, whatever it was before."""
+    try:
+        _RESET.write_text("5")
+        return _high_water_mark() > 0
+    except OSError:
+        return False
+
+
+def free_memory() -> int:
+    """Bytes of main memory that processes can still have; Linux only."""
+    return _kilobytes(_MACHINE, "MemAvailable") * 1024
+
+
+def limit_memory(more: int) -> None:
+    """Let this process have so many bytes beyond what it has: asking for more raises an error; Linux only."""
+    import resource
+
+    held = _kilobytes(_STATUS, "VmData") * 1024
+    _, most = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = held + more
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for what Python, torch on a GPU, and torch and C++ on a CPU raise where memory is out.
+
+    >>> is_out_of_memory(MemoryError()), is_out_of_memory(RuntimeError("shapes differ"))
+    (True, False)
+    """
+    words = ("can't allocate memory", "bad_alloc", "Cannot allocate memory")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
 def _high_water_mark() -> int:
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith("VmHWM"))
-    return int(line.split()[1]) * 1024
+    return _kilobytes(_STATUS, "VmHWM") * 1024
+
+
+def _kilobytes(file: Path, name: str) -> int:
+    return int(next(line for line in file.read_text().splitlines() if line.startswith(name)).split()[1])
 
 
 def _largest_so_far() -> int | None:

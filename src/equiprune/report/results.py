@@ -79,6 +79,32 @@ class ScalingFound(_Record):
     timings: Annotated[Sequence[Speed], Field(min_length=1)]
 
 
+class LargestBatchFound(_Record):
+    """The largest batch of a model that fits into memory, and its speed there."""
+
+    model: str
+    engine: str
+    copies: int
+    atoms: int
+    atoms_per_second: Number
+    latency_seconds: Number
+    peak_memory_bytes: int
+
+
+class PrecisionFound(_Record):
+    """Differences of a model in a lower precision from float64, and its speed over float64's."""
+
+    model: str
+    engine: str
+    precision: str
+    structures: int
+    energy_mae: float
+    energy_max: float
+    forces_mae: float
+    forces_max: float
+    speed: float
+
+
 class Dynamics(_Record):
     """Molecular dynamics of one model."""
 
@@ -220,6 +246,8 @@ class Benchmark(_Record):
 
     models: Annotated[Sequence[Speed], Field(min_length=1, validation_alias=AliasChoices("models", "timings"))]
     scaling: Sequence[ScalingFound] = ()
+    largest_batch: Sequence[LargestBatchFound] = ()
+    precisions: Sequence[PrecisionFound] = ()
 
 
 Found = (

@@ -42,6 +42,8 @@ def speed(run: RunDirectory) -> Iterator[Block]:
         title = f"Energy, forces and stress, models in turns: {conditions(first)}"
         yield Table(title, rows, heads)
     yield from _scaling(run)
+    yield from _largest_batches(run)
+    yield from _precisions(run)
 
 
 def _scaling(run: RunDirectory) -> Iterator[Block]:
@@ -57,6 +59,45 @@ def _scaling(run: RunDirectory) -> Iterator[Block]:
         yield Table("Time = overhead + time per atom x atoms, with standard errors", rows, heads)
         times = [[str(at[0].atoms), *(shown(1e3 * t.atoms / t.atoms_per_second) for t in at)] for at in _by_size(lines)]
         yield Table(f"{NUMBERS}, ms", times, ["atoms", *(name for name, _ in named)], folded=True)
+
+
+def _largest_batches(run: RunDirectory) -> Iterator[Block]:
+    heads = ["model", "engine", "one structure (ms)", "largest batch", "atoms", "atoms/s", "peak memory (MiB)"]
+    for each in run.of(Benchmark):
+        rows = [
+            [
+                run.name_of(found.model),
+                found.engine,
+                NONE if found.latency_seconds is None else shown(1e3 * found.latency_seconds),
+                str(found.copies),
+                str(found.atoms),
+                NONE if found.atoms_per_second is None else f"{found.atoms_per_second:.0f}",
+                f"{found.peak_memory_bytes / _MIB:.0f}",
+            ]
+            for found in each.content.largest_batch
+        ]
+        if rows:
+            yield Table(f"The largest batches that fit into memory: {each.place}", rows, heads)
+
+
+def _precisions(run: RunDirectory) -> Iterator[Block]:
+    energy, forces = "energy, mean (largest), meV/atom", "forces, mean (largest), meV/Angstrom"
+    heads = ["model", "engine", "precision", energy, forces, "speed, of float64's"]
+    for each in run.of(Benchmark):
+        rows = [
+            [
+                run.name_of(found.model),
+                found.engine,
+                found.precision,
+                f"{shown(found.energy_mae)} ({shown(found.energy_max)})",
+                f"{shown(found.forces_mae)} ({shown(found.forces_max)})",
+                f"{found.speed:.2f}x",
+            ]
+            for found in each.content.precisions
+        ]
+        if rows:
+            structures = each.content.precisions[0].structures
+            yield Table(f"Differences from float64 on {structures} structures: {each.place}", rows, heads)
 
 
 def _by_size(lines: Sequence[ScalingFound]) -> Iterator[Sequence[Speed]]:

@@ -44,18 +44,18 @@ class BudgetOptions(Complete):
 
     def check(self) -> None:
         if self.memory is not None:
-            _bytes(self.memory)
+            read_bytes(self.memory)
 
     def budget(self) -> Budget:
         """The same as a value of the API; raises `TargetError` where nothing is limited."""
-        memory = None if self.memory is None else _bytes(self.memory)
+        memory = None if self.memory is None else read_bytes(self.memory)
         return Budget(self.faster, memory, self.atoms, self.parameters, self.max_force_error)
 
 
-def _bytes(text: str) -> float:
-    """Read ``"8GB"``.
+def read_bytes(text: str) -> float:
+    """Bytes of a text such as ``"8GB"``; raises `TargetError` for what is no amount of memory.
 
-    >>> _bytes("8GB"), _bytes("512 MiB")
+    >>> read_bytes("8GB"), read_bytes("512 MiB")
     (8000000000.0, 536870912.0)
     """
     found = re.fullmatch(r"([\d.]+)\s*([a-zA-Z]+)", text.strip())

@@ -92,6 +92,10 @@ EvaluationEngines = Annotated[list[str], Parameter(negative="")]
 """Several, also those of some architectures: `equiprune.evaluation.engines.engine_named` knows them."""
 
 
+Precisions = Annotated[list[str], Parameter(negative="", consume_multiple=True)]
+"""Several of `equiprune.evaluation.precisions.PRECISIONS`."""
+
+
 Device = Annotated[
     str, Parameter(help="where models are evaluated: cpu, cuda, or one of several GPUs, such as cuda:1.")
 ]

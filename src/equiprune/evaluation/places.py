@@ -1,0 +1,205 @@
+"""Places where a batch is evaluated that may be too large for them: a device, or a process with limited memory.
+
+On a GPU the allocator says when its memory is out. A CPU has no such limit: the system would end whatever process it
+likes, so that batches are evaluated in a process of their own, which may have so much memory and no more.
+"""
+
+from __future__ import annotations
+
+import gc
+import pickle
+import signal
+import time
+from abc import abstractmethod
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+from ase import Atoms
+
+from equiprune.errors import EquipruneError, TargetError
+from equiprune.evaluation.engines import EvaluationEngine
+from equiprune.evaluation.memory import (
+    free_memory,
+    held_memory,
+    is_out_of_memory,
+    limit_memory,
+    measures_each_peak,
+    peak_memory,
+)
+from equiprune.potentials.potential import Potential
+
+_RESERVE = 2**28
+"""Bytes that a limited process may ask for beyond a quarter more than its limit: address space that is never used."""
+_KILLED = (-signal.SIGABRT, -getattr(signal, "SIGKILL", 9), -signal.SIGSEGV)
+"""Ends of a process without memory: by C++ code that gets none, by the system, by code that does not ask."""
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One evaluation of a batch.
+
+    Attributes:
+        seconds: of energy, forces and stress, without the neighbour list.
+        peak: bytes that batch and evaluation needed beyond the weights.
+    """
+
+    seconds: float
+    peak: int
+
+
+class Place(AbstractContextManager["Place"]):
+    """A model on a structure, copies of which are evaluated at once; a context that is left behind at the end."""
+
+    @abstractmethod
+    def evaluated(self, copies: int, times: int = 1) -> Evaluated | None:
+        """The last of ``times`` evaluations of so many copies; None where memory is out, and it is as it was before."""
+
+
+@dataclass(frozen=True)
+class InThisProcess(Place):
+    """A model on a device whose allocator says when its memory is out.
+
+    Attributes:
+        potential: the model.
+        atoms: the structure.
+        memory: bytes beyond the weights that count as all there are; None for those of the device.
+    """
+
+    potential: Potential
+    atoms: Atoms
+    memory: int | None = None
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing is left behind."""
+
+    def evaluated(self, copies: int, times: int = 1) -> Evaluated | None:
+        try:
+            found = _evaluated(self.potential, self.atoms, copies, times)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            found = None
+        gc.collect()  # here, and not above: the error held the frames that hold the tensors
+        if self.potential.device.type == "cuda":
+            torch.cuda.empty_cache()  # or another model would find the memory taken
+        return None if found is None or (self.memory is not None and found.peak > self.memory) else found
+
+
+class InLimitedProcess(Place):
+    """A model in a process of its own on the CPU, which may have so much memory.
+
+    Raises:
+        TargetError: memory cannot be limited or measured here, more is asked for than there is, the model is masked, or
+            its code fails for another reason than memory.
+    """
+
+    def __init__(self, potential: Potential, engine: EvaluationEngine, atoms: Atoms, memory: int) -> None:
+        check_limit(memory)
+        if potential.taps:
+            raise TargetError("A masked model cannot be evaluated in a process of its own. Prune it.")
+        given = (potential.adapter, potential.checkpoint, potential.dtype, potential.head, engine, atoms)
+        self._packed = pickle.dumps((*given, memory, torch.get_num_threads()))
+        self._child: Any = None
+        self._connection: Connection | None = None
+
+    def evaluated(self, copies: int, times: int = 1) -> Evaluated | None:
+        connection = self._started()
+        try:
+            connection.send((copies, times))
+            answer = connection.recv()
+        except (EOFError, OSError):
+            self._check_lost()
+            return None
+        if isinstance(answer, str):
+            raise TargetError(f"{copies} copies could not be evaluated: {answer}")
+        return answer
+
+    def __exit__(self, *_: object) -> None:
+        """The process ends."""
+        if self._child is not None:
+            self._child.terminate()
+            self._child.join()
+            self._child = None
+
+    def _started(self) -> Connection:
+        if self._child is None or self._connection is None:
+            context = get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            self._child = context.Process(target=_serve, args=(theirs, self._packed), daemon=True)
+            self._child.start()
+            theirs.close()
+        return self._connection
+
+    def _check_lost(self) -> None:
+        """Raise `TargetError` unless the process ended as those without memory do. The next one is a new one."""
+        self._child.join()
+        code, self._child = self._child.exitcode, None
+        if code not in _KILLED:
+            raise TargetError(
+                f"The process that evaluates the model ended with code {code}. A script that asks for the largest "
+                "batch needs the line: if __name__ == '__main__':"
+            )
+
+
+def check_limit(memory: int) -> None:
+    """Raise `TargetError` unless a process can be held to so many bytes here."""
+    if not measures_each_peak():
+        raise TargetError(
+            "The largest batch on a CPU needs a system that measures and limits the memory of a process, Linux, and "
+            "this one does not. On a GPU it can be found on any system."
+        )
+    if memory > free_memory():
+        raise TargetError(
+            f"`memory` {memory / 1e9:.3g} GB is more than the {free_memory() / 1e9:.3g} GB that are free on this "
+            "machine."
+        )
+
+
+def _evaluated(potential: Potential, atoms: Atoms, copies: int, times: int) -> Evaluated | None:
+    seconds = [0.0]
+
+    def work() -> None:
+        graph = potential.graph([atoms] * copies)
+        for _ in range(times):
+            _wait_for(potential.device)
+            start = time.perf_counter()
+            potential.differentiate(graph)
+            _wait_for(potential.device)
+            seconds[0] = time.perf_counter() - start
+
+    before = held_memory(potential.device)
+    peak = peak_memory(work, potential.device)
+    return Evaluated(seconds[0], max((peak or 0) - before, 0))
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _serve(connection: Connection, packed: bytes) -> None:
+    """The whole of a limited process: evaluates what it is asked until the other end is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks hears it, and ends this one
+    adapter, checkpoint, dtype, head, engine, atoms, memory, threads = pickle.loads(packed)
+    torch.set_num_threads(threads)
+    potential = engine.prepared(Potential.create(adapter, checkpoint, dtype, head), set(atoms.numbers.tolist()))
+    place = InThisProcess(potential, atoms, memory)
+    limit_memory(memory + memory // 4 + _RESERVE)
+    with suppress(Exception):  # which is found again when it is asked for
+        InThisProcess(potential, atoms).evaluated(1)  # what libraries take once is no memory of a batch
+    while True:
+        try:
+            copies, times = connection.recv()
+        except EOFError:
+            return
+        try:
+            answer: Evaluated | str | None = place.evaluated(copies, times)
+        except EquipruneError as error:
+            answer = str(error)
+        except Exception as error:  # of any code that evaluates models
+            answer = f"{type(error).__name__}: {error}"
+        connection.send(answer)
