@@ -75,7 +75,8 @@ def _slope_of_forces(potential: Potential, atoms: Atoms, direction: np.ndarray, 
 
 def _in_weights(potential: Potential, atoms: Atoms, u: np.ndarray, v: np.ndarray, step: float = 3e-4) -> float:
     """The derivative of u H v along a random direction in the trained weights, by backward pass and by difference."""
-    own = Potential.create(potential.adapter, potential.checkpoint, torch.float64, potential.head, potential.device)
+    state = (potential.adapter, potential.checkpoint, torch.float64, potential.head, potential.device)
+    own = Potential.create(*state, for_training=True)
     predictor, graph = own.for_training().train(), own.graph([atoms])
     left, right = torch.as_tensor(u, device=own.device), torch.as_tensor(v, device=own.device)[None]
     weights = [weight for weight in own.module.parameters() if weight.requires_grad]

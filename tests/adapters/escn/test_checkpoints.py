@@ -56,6 +56,7 @@ def assert_same(weights: Any, expected: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.supports("eSCN (random weights)", "exports")
 def test_what_is_saved_is_what_is_loaded(dtype: torch.dtype, tmp_path: Path) -> None:
     """Hyperparameters, normalizers, licence, history and every bit of the weights."""
     checkpoint = random_checkpoint(normalised(), dtype=dtype)
@@ -87,6 +88,7 @@ def test_every_layer_of_the_test_model_contributes(model: ep.Potential) -> None:
         assert max(differences) > 1e-4
 
 
+@pytest.mark.supports("eSCN (random weights)", "opens")
 def test_the_stock_class_gives_our_energies(tmp_path: Path) -> None:
     potential = ep.Potential.create(EscnAdapter(), random_checkpoint(normalised()), torch.float64)
     ep.save(potential, tmp_path / "x.pt")

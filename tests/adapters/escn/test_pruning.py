@@ -70,6 +70,8 @@ def test_the_published_l6_becomes_the_published_l4() -> None:
     ],
     ids=str,
 )
+@pytest.mark.supports("eSCN (random weights)", "cuts")
+@pytest.mark.supports("eSCN (random weights)", "exact")
 def test_pruned_equals_masked(
     targets: list, parent: ep.Potential, structures: list[Atoms], scores: ep.ImportanceScores
 ) -> None:

@@ -34,6 +34,7 @@ def ocp_calculator(monkeypatch: pytest.MonkeyPatch) -> Any:
     return OCPCalculator
 
 
+@pytest.mark.supports("eSCN (random weights)", "stock tool")
 def test_fairchems_calculator_gives_our_energies_and_forces(
     model: ep.Potential, ocp_calculator: Any, tmp_path: Path
 ) -> None:

@@ -78,6 +78,7 @@ def test_loss_and_gradient_are_those_of_upstreams_forward(parent: ep.Potential, 
             torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.supports("eSCN (random weights)", "trains")
 def test_a_student_learns_and_goes_on_to_the_same_bits(
     student: ep.Potential, labelled: list[Atoms], tmp_path: Path
 ) -> None:

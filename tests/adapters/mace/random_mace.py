@@ -1,5 +1,6 @@
 """Small random MACE models of every kind, to which every interaction contributes."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -73,6 +74,23 @@ HETEROGENEOUS = MaceArchitecture(
     ),
 )
 
+_WIDE = stock(
+    max_ell=1,
+    correlation=2,
+    first=Block.GATED,
+    others=Block.GATED,
+    transform=Transform.AGNESI,
+    pair_repulsion=True,
+    apply_cutoff=False,
+    agnostic_product=True,
+    heads=("omat", "omol"),
+    per_head=("atomic_energies", "scale", "shift"),
+)
+GATED = replace(
+    _WIDE, steps=(replace(_WIDE.steps[0], edge_irreps="3x0e"), replace(_WIDE.steps[1], edge_irreps="3x0e+3x1o"))
+)
+"""As MACE-MH: more channels in the features than in what enters the convolution."""
+
 KINDS = {
     "residual, L=2": stock(lmax=2),
     "plain first block, three interactions, orders that differ": stock(
@@ -89,6 +107,7 @@ KINDS = {
         per_head=("atomic_energies", "scale", "shift"),
     ),
     "heterogeneous, not scaled": HETEROGENEOUS,
+    "gated, features wider than those that enter the convolution": GATED,
 }
 
 
@@ -108,8 +127,12 @@ def random_checkpoint(arch: MaceArchitecture, seed: int = 0) -> Checkpoint:
         noise = torch.randn(weights[name].shape, generator=generator, dtype=torch.float64)
         if name.endswith(("atomic_energies", "scale_shift.scale", "scale_shift.shift")):
             weights[name] = 1.5 + 0.3 * noise
+        elif name.endswith((".alpha", ".beta")) or ".net." in name:  # upstream begins without density, nearly linear
+            weights[name] = weights[name] + 0.3 * noise if ".net." in name else 1.2 + 0.3 * noise
+        elif name.endswith(("source_embedding.weight", "target_embedding.weight")):  # and without species
+            weights[name] = noise
     for t, step in enumerate(arch.steps):
-        made = "linear" if step.block.residual else "skip_tp"
+        made = "linear_2" if step.block is Block.GATED else "linear" if step.block.residual else "skip_tp"
         _normalise(arch, module, weights, f"a_basis.{t}", [f"interactions.{t}.{made}.weight"])
         skip = [f"interactions.{t}.skip_tp.weight"] if step.block.residual else []
         _normalise(arch, module, weights, f"node_feats.{t + 1}", [f"products.{t}.linear.weight", *skip])

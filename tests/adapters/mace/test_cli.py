@@ -82,6 +82,7 @@ def test_info_describes_a_file(cli: Run, model: Path) -> None:
     assert "6x0e+6x1o+6x2e+6x3o" in cli("info", model).out
 
 
+@pytest.mark.supports("MACE, other blocks and settings (random weights)", "cuts")
 def test_prune_writes_a_file_that_info_reads(cli: Run, pruned: Pruned) -> None:
     ran, value = pruned.ran, cli("info", pruned.path, "--json").json
     assert (ran.code, ran.json["written"]) == (0, [str(pruned.path)])
@@ -102,6 +103,7 @@ def test_the_written_file_is_upstreams_own_module(pruned: Pruned) -> None:
     assert type(module).__name__ == "ScaleShiftMACE"
 
 
+@pytest.mark.supports("MACE, other blocks and settings (random weights)", "exact")
 def test_certify_proves_it_against_its_parent(cli: Run, pruned: Pruned, model: Path) -> None:
     ran = cli("certify", pruned.path, "--parent", model, "--nve-steps", 2, "--json")
     assert (ran.code, ran.json["passed"]) == (0, True)
@@ -127,6 +129,7 @@ def test_certify_with_a_stranger_is_refused(pruned: Pruned, two_heads: Path, ref
     refused_in_one_line("certify", pruned.path, "--parent", two_heads, says=("was not pruned from", "Give the file"))
 
 
+@pytest.mark.supports("MACE, other blocks and settings (random weights)", "exports")
 def test_export_there_and_back_keeps_everything(cli: Run, pruned: Pruned, tmp_path: Path) -> None:
     """To equiprune's own directory, which needs no MACE, and to a ``.model`` again."""
     native, again = tmp_path / "native", tmp_path / "again.model"
@@ -193,6 +196,9 @@ def test_a_uniform_model_needs_no_such_word(cli: Run, model: Path, tmp_path: Pat
     assert "needs retraining before use" in ran.text
 
 
+@pytest.mark.supports("MACE of several heads (random weights)", "opens")
+@pytest.mark.supports("MACE of several heads (random weights)", "cuts")
+@pytest.mark.supports("MACE of several heads (random weights)", "exports")
 def test_one_of_two_heads_is_left(cli: Run, two_heads: Path, tmp_path: Path) -> None:
     output = tmp_path / "x.model"
     assert cli("prune", two_heads, "--heads", "r2scan", "-o", output).code == 0

@@ -186,6 +186,7 @@ def test_its_hyperparameters_are_those_given_to_the_constructor(user: User) -> N
     assert (checkpoint.licence, checkpoint.history) == ("unknown", ())
 
 
+@pytest.mark.supports("MACE, other blocks and settings (random weights)", "opens")
 def test_its_weights_come_bit_for_bit_and_all_of_them(user: User) -> None:
     """What is not read is derived: coupling tensors, counts and empty placeholders."""
     weights, theirs = MaceAdapter().read(user.path).weights, user.module.state_dict()

@@ -132,6 +132,8 @@ def test_random_heterogeneous_plans_are_exact(seed: int, parent: ep.Potential) -
     assert max(ep.equivariance(child, structures).values()) < 1e-11
 
 
+@pytest.mark.supports("MACE-MP-0 (the official small file)", "cuts")
+@pytest.mark.supports("MACE-MP-0 (the official small file)", "exact")
 def test_removing_elements_changes_nothing_for_the_others(parent: ep.Potential, probes: list[Atoms]) -> None:
     child = ep.prune(parent, ep.allocate(parent, [SEVEN]))
     assert child.architecture.elements == SEVEN.numbers

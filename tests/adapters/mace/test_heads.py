@@ -21,6 +21,7 @@ def parent() -> ep.Potential:
 
 
 @pytest.mark.parametrize("head", ["pbe", "r2scan"])
+@pytest.mark.supports("MACE of several heads (random weights)", "exact")
 def test_a_single_head_is_an_ordinary_model_that_predicts_the_same(parent: ep.Potential, head: str) -> None:
     child = ep.prune(parent, ep.allocate(parent, [ep.Heads((head,))]))
     assert child.architecture.heads == ()

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 from ase import Atoms
 from random_mace import LINEAR
@@ -45,6 +46,7 @@ def test_it_has_the_published_number_of_parameters_and_is_stock(parent: ep.Poten
     assert parent.architecture.stock
 
 
+@pytest.mark.supports("MACE-MP-0 (the official small file)", "opens")
 def test_every_weight_and_constant_is_that_of_upstreams_own_unpickler(official: Path, parent: ep.Potential) -> None:
     """The coupling tensors, which are rebuilt, included."""
     theirs, ours = unpickled(official).state_dict(), parent.module.state_dict()

@@ -93,11 +93,6 @@ def test_a_model_of_mace_v1_is_refused(
 
 
 UNSUPPORTED = {
-    "RealAgnosticResidualNonLinearInteractionBlock": {
-        "num_interactions": 1,
-        "correlation": 1,
-        "interaction_cls_first": block("RealAgnosticResidualNonLinearInteractionBlock"),
-    },
     "RealAgnosticAttResidualInteractionBlock": {
         "correlation": 1,
         "interaction_cls": block("RealAgnosticAttResidualInteractionBlock"),
@@ -112,6 +107,7 @@ UNSUPPORTED = {
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
+@pytest.mark.supports("MACE-OMOL-0, and attention blocks (random weights)", "opens", answer="refused")
 def test_parts_that_cannot_be_pruned_exactly_are_refused(name: str, tmp_path: Path) -> None:
     """Files that upstream's own constructor made."""
     torch.save(constructed(UNSUPPORTED[name]), tmp_path / "x.model")

@@ -87,6 +87,8 @@ def test_loss_and_gradient_are_those_of_mace(
         torch.testing.assert_close(mine, theirs, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.supports("MACE, other blocks and settings (random weights)", "trains")
+@pytest.mark.supports("MACE, other blocks and settings (random weights)", "stock tool")
 def test_a_trained_model_is_a_mace_model(tmp_path: Path, model: ep.Potential, structures: list[Atoms]) -> None:
     """Pruned, retrained on labels, better than before, and opened by MACE's own calculator."""
     child = ep.prune(model, ep.allocate(model, [ep.Channels(3)], ep.data_free_scores(model, ep.Magnitude())))

@@ -140,6 +140,8 @@ def test_energies_of_the_first_line_are_those_of_the_weights(files: Mapping[str,
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.supports("Nequix (the official files)", "opens")
+@pytest.mark.supports("Nequix (the official files)", "exports")
 def test_a_published_file_has_every_parameter_and_is_written_back(name: str, tmp_path: Path) -> None:
     """Its first line stays, its arrays too; what follows the last array is left out."""
     path = published_file(name)

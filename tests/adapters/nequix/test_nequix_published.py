@@ -51,6 +51,8 @@ def probes(parent: ep.Potential) -> list[Atoms]:
 
 
 @pytest.mark.parametrize("name", PLANS)
+@pytest.mark.supports("Nequix (the official files)", "cuts")
+@pytest.mark.supports("Nequix (the official files)", "exact")
 def test_a_child_equals_its_masked_parent(
     name: str, parent: ep.Potential, scores: ep.ImportanceScores, probes: list[Atoms]
 ) -> None:

@@ -109,6 +109,8 @@ def said_of_small(small: Mapping[str, Path]) -> Said:
 
 
 @BACKENDS
+@pytest.mark.supports("Nequix (random weights)", "exports")
+@pytest.mark.supports("Nequix (random weights)", "stock tool")
 def test_the_stock_calculator_opens_a_pruned_model(
     suffix: str, backend: str, small: Mapping[str, Path], said_of_small: Said
 ) -> None:

@@ -19,6 +19,7 @@ TRAINABLE = {"7net-0": 842_440, "7net-0_22may2024": 842_440, "7net-l3i5": 1_171_
 
 
 @pytest.mark.parametrize("name", TRAINABLE)
+@pytest.mark.supports("SevenNet (7net-0, 7net-l3i5)", "opens")
 def test_weights_and_constants_are_those_of_upstreams_loader(name: str) -> None:
     """Column order, Clebsch-Gordan signs and old names included, bit by bit."""
     from sevenn.util import load_checkpoint

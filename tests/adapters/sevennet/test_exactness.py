@@ -50,6 +50,8 @@ def test_masked_equals_sliced(
 
 
 @pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.supports("SevenNet (7net-0, 7net-l3i5)", "cuts")
+@pytest.mark.supports("SevenNet (7net-0, 7net-l3i5)", "exact")
 def test_random_heterogeneous_plans_are_exact(seed: int, parent: ep.Potential) -> None:
     """Different counts per interaction and l, whole l missing, elements reordered, radial widths: all at once."""
     plan = random_plan(parent, default_rng(seed))

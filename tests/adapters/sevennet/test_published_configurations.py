@@ -104,6 +104,8 @@ def test_probes_have_no_placeholder_for_an_atom(crystals: list[Atoms]) -> None:
     ],
     ids=["l", "channels and elements", "radial networks"],
 )
+@pytest.mark.supports("SevenNet of several tasks, as 7net-mf-ompa (random weights)", "cuts")
+@pytest.mark.supports("SevenNet of several tasks, as 7net-mf-ompa (random weights)", "exact")
 def test_cuts_are_exact(targets: list[Any], parent: ep.Potential, crystals: list[Atoms]) -> None:
     plan = ep.allocate(parent, targets, ep.data_free_scores(parent, ep.Random(0)))
     child = ep.prune(parent, plan)
@@ -113,6 +115,7 @@ def test_cuts_are_exact(targets: list[Any], parent: ep.Potential, crystals: list
     assert child.parameters(trainable_only=True) < parent.parameters(trainable_only=True)
 
 
+@pytest.mark.supports("SevenNet of several tasks, as 7net-mf-ompa (random weights)", "exports")
 def test_one_task_is_taken_out_and_stock_sevenn_opens_it(
     parent: ep.Potential, crystals: list[Atoms], tmp_path: Path
 ) -> None:
@@ -122,6 +125,8 @@ def test_one_task_is_taken_out_and_stock_sevenn_opens_it(
     ep.save(child, tmp_path / "task.pth")  # compared with what the stock calculator gives
 
 
+@pytest.mark.supports("SevenNet of several tasks, as 7net-mf-ompa (random weights)", "opens")
+@pytest.mark.supports("SevenNet of several tasks, as 7net-mf-ompa (random weights)", "stock tool")
 def test_stock_sevenn_opens_all_tasks(tasks: Checkpoint, parent: ep.Potential, tmp_path: Path) -> None:
     """The placeholder stays one of its species."""
     path = tmp_path / "tasks.pth"

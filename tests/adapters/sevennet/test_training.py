@@ -78,6 +78,9 @@ def test_loss_and_gradient_are_those_of_sevennet(child: ep.Potential, structures
         assert (mine - theirs).norm() < 1e-4 * size
 
 
+@pytest.mark.supports("SevenNet (7net-0, 7net-l3i5)", "trains")
+@pytest.mark.supports("SevenNet (7net-0, 7net-l3i5)", "exports")
+@pytest.mark.supports("SevenNet (7net-0, 7net-l3i5)", "stock tool")
 def test_a_trained_model_is_a_sevennet(tmp_path: Path, child: ep.Potential, structures: list[Atoms]) -> None:
     """Retrained on labels, better than before, and opened by SevenNet's own calculator."""
     recipe = ep.Recipe(ep.PRESETS["sevennet"].objective, Optimisation(1e-2, average=None), epochs=10, batch_size=2)

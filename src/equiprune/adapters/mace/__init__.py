@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import torch
+from torch import nn
+
 from equiprune.adapters.e3nn.adapter import E3nnAdapter
 from equiprune.adapters.mace import (
     build,
@@ -15,6 +18,7 @@ from equiprune.adapters.mace import (
     references,
 )
 from equiprune.adapters.mace.architecture import MaceArchitecture
+from equiprune.adapters.mace.layer_norms import with_differentiable_norms
 from equiprune.adapters.mace.symmetrix import SymmetrixEngine
 from equiprune.files.download import PublishedFile
 
@@ -45,6 +49,10 @@ class MaceAdapter(E3nnAdapter[MaceArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+
+    def build_for_training(self, architecture: MaceArchitecture, dtype: torch.dtype, /) -> nn.Module:
+        """As for every model of e3nn, with layer norms that Hessian products can be trained through."""
+        return with_differentiable_norms(super().build_for_training(architecture, dtype))
 
     def published(self) -> dict[str, PublishedFile]:
         return {alias: file for alias, (_, file) in published.published().items()}

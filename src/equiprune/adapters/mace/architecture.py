@@ -13,10 +13,17 @@ from enum import StrEnum
 from typing import Any
 
 from equiprune.adapters.base import Architecture
-from equiprune.blocks import Irreps
+from equiprune.blocks import Irrep, Irreps
 
 SILU_CONSTANT = 1.6791767923989418
 """e3nn's factor on silu (``normalize2mom``), the same in releases 0.4.4 to 0.6."""
+
+
+SIGMOID_CONSTANT = 1.8467055342154763
+"""The same on the sigmoid of gates."""
+
+DENSITY_WIDTH = 64
+"""Hidden neurons of the network that makes the density of a gated block; upstream has no argument for it."""
 
 
 class Block(StrEnum):
@@ -26,11 +33,18 @@ class Block(StrEnum):
     RESIDUAL = "RealAgnosticResidualInteractionBlock"
     DENSITY = "RealAgnosticDensityInteractionBlock"
     DENSITY_RESIDUAL = "RealAgnosticDensityResidualInteractionBlock"
+    GATED = "RealAgnosticResidualNonLinearInteractionBlock"
+    """Of MACE-MH and OMOL: messages pass a gate, and radial networks see the species and normalise their neurons."""
 
     @property
     def residual(self) -> bool:
-        """The old features are added after the product; otherwise messages pass a second linear map first."""
-        return self in (Block.RESIDUAL, Block.DENSITY_RESIDUAL)
+        """The old features are added after the product."""
+        return self in (Block.RESIDUAL, Block.DENSITY_RESIDUAL, Block.GATED)
+
+    @property
+    def two_maps(self) -> bool:
+        """Messages pass a second linear map before the product: one for each species, or one after a gate."""
+        return not self.residual or self is Block.GATED
 
     @property
     def density(self) -> bool:
@@ -87,7 +101,7 @@ class Interaction:
         block: upstream class.
         edge_irreps: node features entering the convolution (output of ``linear_up``).
         edge_lmax: spherical harmonics used, up to this l (``max_ell``).
-        messages: summed messages before the species-dependent map; only blocks that are not residual have one.
+        messages: summed messages before the second linear map (in gated blocks after the gate), where there are two.
         a_basis: input of the product basis; one number of channels for all l.
         hidden_irreps: node features after this step.
         correlation: highest order of the product basis.
@@ -210,9 +224,11 @@ class MaceArchitecture(Architecture):
     def _edge_irreps_are_stock(self) -> bool:
         first, rest = self.steps[0], self.steps[1:]
         follow = all(Irreps.parse(s.edge_irreps) == self.input_irreps(t + 1) for t, s in enumerate(rest))
-        return Irreps.parse(first.edge_irreps) == self.input_irreps(0) and (
-            follow or len({step.edge_irreps for step in rest}) == 1
-        )
+        if not (follow or len({step.edge_irreps for step in rest}) == 1):
+            return False
+        entering = Irreps.parse(first.edge_irreps)
+        own = Irreps.scalars(Irreps.parse(rest[0].edge_irreps).mul(Irrep(0, 1))) if rest else entering
+        return entering in (self.input_irreps(0), own)
 
     def _stock_readouts(self) -> bool:
         kinds = [step.readout.kind for step in self.steps]
@@ -250,7 +266,7 @@ def uniform(  # noqa: PLR0913 (upstream's own arguments)
             block=block,
             edge_irreps=irreps(lmax if t else 0),
             edge_lmax=max_ell,
-            messages="" if block.residual else irreps(max_ell),
+            messages=irreps(max_ell) if block.two_maps else "",
             a_basis=irreps(max_ell),
             hidden_irreps=irreps(0 if last else lmax),
             correlation=correlation if isinstance(correlation, int) else correlation[t],
@@ -259,6 +275,6 @@ def uniform(  # noqa: PLR0913 (upstream's own arguments)
             readout=Readout(ReadoutKind.NONLINEAR, readout_width) if last and t else Readout(ReadoutKind.LINEAR),
         )
 
-    constants = {"silu": SILU_CONSTANT}
+    constants = {"silu": SILU_CONSTANT} | ({"sigmoid": SIGMOID_CONSTANT} if Block.GATED in (first, others) else {})
     steps = tuple(map(step, range(interactions)))
     return MaceArchitecture(**{"channels": channels, "steps": steps, "activation_constants": constants, **common})

@@ -93,6 +93,9 @@ def arguments(arch: MaceArchitecture) -> dict[str, Any]:
         (max(1, len(arch.heads)), len(arch.elements)) if "atomic_energies" in arch.per_head else len(arch.elements)
     )
     edge_irreps = next((s.edge_irreps for t, s in enumerate(arch.steps[1:], 1) if not _follows(arch, t)), None)
+    narrow_first = not _follows(arch, 0)
+    if narrow_first and len(arch.steps) == 1:
+        edge_irreps = first.edge_irreps
     return {
         "r_max": arch.cutoff,
         "num_bessel": arch.radial_basis,
@@ -117,6 +120,7 @@ def arguments(arch: MaceArchitecture) -> dict[str, Any]:
         "use_last_readout_only": len(arch.steps) > 1 and first.readout.kind is ReadoutKind.NONE,
         "distance_transform": arch.transform.value,
         "edge_irreps": o3.Irreps(edge_irreps) if edge_irreps else None,
+        "use_edge_irreps_first": narrow_first,
         "radial_MLP": list(first.radial_widths),
         "radial_type": arch.radial.value,
         "heads": list(arch.heads) or [arch.head_name],
@@ -187,9 +191,12 @@ def _interaction(arch: MaceArchitecture, t: int, elements: Any) -> nn.Module:
         avg_num_neighbors=step.avg_num_neighbors,
         radial_MLP=list(step.radial_widths),
     )
-    if not step.block.residual and step.messages != step.a_basis:
+    if step.block.two_maps and step.messages != step.a_basis:
         a_basis = o3.Irreps(step.a_basis)
-        block.skip_tp = o3.FullyConnectedTensorProduct(block.irreps_out, elements, a_basis)
+        if step.block is Block.GATED:
+            block.linear_2 = o3.Linear(block.irreps_out, a_basis)
+        else:
+            block.skip_tp = o3.FullyConnectedTensorProduct(block.irreps_out, elements, a_basis)
         block.reshape = type(block.reshape)(a_basis)
     if step.edge_lmax < arch.edge_lmax:
         block.conv_tp = _seeing_all_harmonics(block.conv_tp, o3.Irreps(str(arch.edge_attrs(arch.edge_lmax))))
@@ -238,10 +245,15 @@ def _readout(arch: MaceArchitecture, step: Interaction) -> nn.Module:
     return NonLinearReadoutBlock(hidden, neurons, gate_dict[arch.gate], energies, heads)
 
 
-def _set_activation_constants(model: nn.Module, arch: MaceArchitecture) -> None:
+def _set_activation_constants(model: Any, arch: MaceArchitecture) -> None:
     from e3nn.math import normalize2mom
 
     for module in model.modules():
         if isinstance(module, normalize2mom):
             name = getattr(module.f, "__name__", "")
             module.cst = arch.activation_constants.get(name, module.cst)
+    for block in (
+        block for block, step in zip(model.interactions, arch.steps, strict=True) if step.block is Block.GATED
+    ):
+        block.equivariant_nonlin._scalar_cst = arch.activation_constants["silu"]
+        block.equivariant_nonlin._gate_cst = arch.activation_constants["sigmoid"]

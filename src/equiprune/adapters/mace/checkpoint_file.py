@@ -7,7 +7,7 @@ model (mace/tools/scripts_utils.py), so that heterogeneous models read like any 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint
 from equiprune.adapters.mace.architecture import (
+    DENSITY_WIDTH,
     GATE_OF_LINEAR,
     Block,
     Interaction,
@@ -148,13 +149,15 @@ def _descendants(module: StandIn) -> list[StandIn]:
 def _step(model: Any, t: int, heads: tuple[str, ...]) -> Interaction:
     block, product = model.interactions.children()[t], model.products.children()[t]
     kind = Block(class_name(block))
-    made = irreps_of(block.linear.irreps_out)
+    made = irreps_of(block.linear_2.irreps_in if kind is Block.GATED else block.linear.irreps_out)
+    if kind is Block.GATED and tuple(block.density_fn.hs[1:-1]) != (DENSITY_WIDTH,):
+        raise CheckpointError(f"the network of the density in interaction {t} has not {DENSITY_WIDTH} hidden neurons.")
     contraction = product.symmetric_contractions.contractions.children()[0]
     return Interaction(
         block=kind,
         edge_irreps=str(irreps_of(block.linear_up.irreps_out)),
         edge_lmax=irreps_of(block.edge_attrs_irreps).lmax,
-        messages="" if kind.residual else str(made),
+        messages=str(made) if kind.two_maps else "",
         a_basis=str(irreps_of(block.reshape.irreps)),
         hidden_irreps=str(irreps_of(product.linear.irreps_out)),
         correlation=int(contraction.correlation),
@@ -207,11 +210,18 @@ def _gate(model: Any) -> str:
 
 def _activation_constants(model: Any) -> dict[str, float]:
     found: dict[str, float] = {}
-    for module in _activations(model):
-        name, constant = class_name(module.f), float(module.cst)
+    for name, constant in _constants(model):
         if found.setdefault(name, constant) != constant:
             raise CheckpointError(f"it normalises {name} by two different constants.")
     return found
+
+
+def _constants(model: StandIn) -> Iterator[tuple[str, float]]:
+    for module in _activations(model):
+        yield class_name(module.f), float(module.cst)
+    for gate in (module for module in _descendants(model) if class_name(module) == "GatedEquivariantBlock"):
+        yield class_name(gate._act_scalar), float(gate._scalar_cst)
+        yield class_name(gate._act_gate), float(gate._gate_cst)
 
 
 def _activations(model: StandIn) -> list[Any]:

@@ -16,7 +16,7 @@ from torch.nn.functional import one_hot
 
 from equiprune.adapters.base import species
 from equiprune.adapters.evaluation import Outputs, Taps
-from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
+from equiprune.adapters.mace.architecture import Block, Interaction, MaceArchitecture, ReadoutKind
 from equiprune.adapters.precision import default_dtype
 from equiprune.blocks import Irreps
 from equiprune.structures.graph import AtomicGraph
@@ -100,16 +100,27 @@ def _hooks(model: Any, arch: MaceArchitecture, head: int, taps: Taps) -> dict[st
     for t, step in enumerate(arch.steps):
         block = model.interactions[t]
         hooks[f"edge_irreps.{t}"] = block.linear_up, _hook(f"edge_irreps.{t}", taps)
-        hooks[f"messages.{t}"] = block.linear, _hook(f"messages.{t}", taps)
         hooks[f"a_basis.{t}"] = block.reshape, _a_basis_hook(f"a_basis.{t}", Irreps.parse(step.a_basis), taps)
-        for i in range(len(step.radial_widths)):
-            layer = getattr(block.conv_tp_weights, f"layer{i}")
-            hooks[f"radial.{t}.{i}"] = layer, _hook(f"radial.{t}.{i}", taps)
+        if step.block.two_maps:
+            first = block.equivariant_nonlin if step.block is Block.GATED else block.linear
+            hooks[f"messages.{t}"] = first, _hook(f"messages.{t}", taps)
+        hooks |= _edge_hooks(block, step, t, taps)
         if step.readout.kind is ReadoutKind.NONLINEAR:
             hook = _neurons_hook(f"readout.{t}", step.readout.width, head, taps)
             hooks[f"readout.{t}"] = model.readouts[readout].non_linearity, hook
         readout += step.readout.kind is not ReadoutKind.NONE
     return hooks
+
+
+def _edge_hooks(block: Any, step: Interaction, t: int, taps: Taps) -> dict[str, tuple[nn.Module, Hook]]:
+    """Hooks of what the radial network is made of: its neurons, and in a gated block the species that it sees."""
+    numbers, network = range(len(step.radial_widths)), block.conv_tp_weights
+    if step.block is Block.GATED:  # a linear map, a norm and an activation one after another
+        made = {f"radial.{t}.{i}": network.net[3 * i + 2] for i in numbers}
+        made |= {f"{name}.{t}": getattr(block, name) for name in ("source_embedding", "target_embedding")}
+    else:
+        made = {f"radial.{t}.{i}": getattr(network, f"layer{i}") for i in numbers}
+    return {space: (module, _hook(space, taps)) for space, module in made.items()}
 
 
 def _hook(space: str, taps: Taps) -> Hook:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.growth import GrowRadialBasis, Growth, NonlinearReadout
-from equiprune.adapters.mace.architecture import MaceArchitecture, Radial, Readout, ReadoutKind
+from equiprune.adapters.mace.architecture import Block, MaceArchitecture, Radial, Readout, ReadoutKind
 from equiprune.adapters.mace.layouts import weight_layouts
 from equiprune.errors import TargetError
 
@@ -47,6 +47,8 @@ def _radial_basis(
             f"The radial basis cannot grow to {growth.functions} functions: the model has {arch.radial_basis} of kind "
             f"{arch.radial.value}; give {least} or more Bessel functions."
         )
+    if not growth.preserve and any(step.block is Block.GATED for step in arch.steps):
+        raise TargetError(f"The radial networks of a {Block.GATED} cannot be drawn anew. Leave out `reinitialise`.")
     grown = replace(arch, radial_basis=growth.functions)
     old, new, generator = weight_layouts(arch), weight_layouts(grown), _drawn(growth.seed)
     result = dict(weights)
@@ -56,6 +58,10 @@ def _radial_basis(
             fresh = weights[name].new_zeros(layout.shape)
             fresh[: arch.radial_basis] = weights[name] * ratio
             result[name] = fresh if growth.preserve else _normal(layout.shape, generator)
+        if name.endswith((".conv_tp_weights.net.0.weight", ".density_fn.net.0.weight")):  # (out, functions and species)
+            functions, species = weights[name].tensor_split((arch.radial_basis,), dim=1)
+            fresh = functions.new_zeros(len(functions), growth.functions - arch.radial_basis)
+            result[name] = torch.cat([functions, fresh, species], dim=1)
     frequencies = "radial_embedding.bessel_fn.bessel_weights"
     result[frequencies] = _more_frequencies(weights[frequencies], arch.cutoff, growth.functions)
     return grown, result

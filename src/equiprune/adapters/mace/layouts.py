@@ -8,18 +8,22 @@ the energy (mace/modules/blocks.py, mace/modules/models.py).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 
 from equiprune.adapters.e3nn import layouts as e3nn
 from equiprune.adapters.mace.architecture import (
+    DENSITY_WIDTH,
     GATE_OF_LINEAR,
+    Block,
     Interaction,
     MaceArchitecture,
     Radial,
     ReadoutKind,
     Transform,
 )
+from equiprune.adapters.mace.normalised_neurons import NormalisedNeurons
 from equiprune.adapters.mace.symmetric_contraction import coupling_paths
 from equiprune.blocks import (
     Axis,
@@ -38,6 +42,7 @@ from equiprune.blocks import (
     PruningPlan,
     Role,
     Rule,
+    SameCounts,
     SameCountsUpstream,
     Segment,
     Site,
@@ -76,10 +81,17 @@ def _spaces(arch: MaceArchitecture) -> Iterator[FeatureSpace]:
         basis, number = Irreps.scalars(arch.radial_basis), (NumberOfChannels("radial_basis"),)
         yield FeatureSpace("radial_basis", basis, Role.RADIAL_BASIS, Site.EDGE, size_in=number)
     channels = (NumberOfChannels("channels"),)
-    yield FeatureSpace("node_feats.0", arch.input_irreps(0), Role.NODE_FEATS, rules=(CHANNELS,), size_in=channels)
+    first = (CHANNELS, *_species_tie(arch, 0))
+    yield FeatureSpace("node_feats.0", arch.input_irreps(0), Role.NODE_FEATS, rules=first, size_in=channels)
     for t, step in enumerate(arch.steps):
         yield from _edge_spaces(arch, t, step)
         yield from _atom_spaces(arch, t, step)
+
+
+def _species_tie(arch: MaceArchitecture, t: int) -> tuple[Rule, ...]:
+    """Upstream gives the species in a gated block as many channels as the features before it have scalars."""
+    gated = t < len(arch.steps) and arch.steps[t].block is Block.GATED
+    return (SameCounts(f"species.{t}"),) if gated else ()
 
 
 def _edge_spaces(arch: MaceArchitecture, t: int, step: Interaction) -> Iterator[FeatureSpace]:
@@ -91,14 +103,21 @@ def _edge_spaces(arch: MaceArchitecture, t: int, step: Interaction) -> Iterator[
         rules=(PrefixOnly(),),
         size_in=(HighestL("steps", t, "edge_lmax"),),
     )
+    if step.block is Block.GATED:
+        scalars = Irreps.scalars(arch.input_irreps(t).mul(_SCALAR))
+        for name in ("source_embedding", "target_embedding"):
+            rules = (CHANNELS, *_species_tie(arch, t))
+            yield FeatureSpace(f"{name}.{t}", scalars, Role.EDGE_IRREPS, rules=rules)
     for i, width in enumerate(step.radial_widths):
+        whole = (NormalisedNeurons(),) if step.block is Block.GATED else ()
         yield FeatureSpace(
             f"radial.{t}.{i}",
             Irreps.scalars(width),
             Role.RADIAL_WIDTH,
             Site.EDGE,
-            rules=(SameCountsUpstream(f"radial.{i}"),),
+            rules=(SameCountsUpstream(f"radial.{i}"), *whole),
             size_in=(NumberOfChannels("steps", t, "radial_widths", i),),
+            normalised=bool(whole),
         )
 
 
@@ -108,7 +127,7 @@ def _atom_spaces(arch: MaceArchitecture, t: int, step: Interaction) -> Iterator[
         return FeatureSpace(name, Irreps.parse(irreps), role, rules=(CHANNELS, *rules), size_in=size)
 
     yield features(f"edge_irreps.{t}", step.edge_irreps, Role.EDGE_IRREPS, "edge_irreps")
-    if not step.block.residual:
+    if step.block.two_maps:
         yield features(f"messages.{t}", step.messages, Role.A_BASIS, "messages")
     # Upstream's product of scalars alone cannot be built.
     yield features(f"a_basis.{t}", step.a_basis, Role.A_BASIS, "a_basis", OneChannelSet(), KeepsDegrees(1))
@@ -119,7 +138,8 @@ def _atom_spaces(arch: MaceArchitecture, t: int, step: Interaction) -> Iterator[
         rules=(PrefixOnly(),),
         size_in=(NumberOfChannels("steps", t, "correlation"),),
     )
-    yield features(f"node_feats.{t + 1}", step.hidden_irreps, Role.NODE_FEATS, "hidden_irreps")
+    tie = _species_tie(arch, t + 1)
+    yield features(f"node_feats.{t + 1}", step.hidden_irreps, Role.NODE_FEATS, "hidden_irreps", *tie)
     if step.readout.kind is ReadoutKind.NONLINEAR:
         yield FeatureSpace(
             f"readout.{t}",
@@ -151,8 +171,8 @@ def head_axis(arch: MaceArchitecture) -> Axis:
 
 
 def messages(arch: MaceArchitecture, t: int, space: Mapping[str, Labelled]) -> Labelled:
-    """The sum of the messages of interaction t, after ``linear``."""
-    return space[f"a_basis.{t}" if arch.steps[t].block.residual else f"messages.{t}"]
+    """The sum of the messages of interaction t, after its first linear map (in gated blocks after the gate)."""
+    return space[f"messages.{t}" if arch.steps[t].block.two_maps else f"a_basis.{t}"]
 
 
 def message_paths(arch: MaceArchitecture, t: int, space: Mapping[str, Labelled]) -> Labelled:
@@ -170,6 +190,8 @@ def product_channels(arch: MaceArchitecture, t: int) -> Axis:
 def _interaction(
     arch: MaceArchitecture, t: int, step: Interaction, space: Mapping[str, Labelled]
 ) -> dict[str, WeightLayout]:
+    if step.block is Block.GATED:
+        return _gated_interaction(arch, t, step, space)
     name, before, elements = f"interactions.{t}", space[f"node_feats.{t}"], e3nn.axis(space["elements"])
     target, paths = messages(arch, t, space), message_paths(arch, t, space)
     basis = _radial_axis(arch, space)
@@ -186,6 +208,46 @@ def _interaction(
         **skip,
         **density,
     }
+
+
+def _gated_interaction(
+    arch: MaceArchitecture, t: int, step: Interaction, space: Mapping[str, Labelled]
+) -> dict[str, WeightLayout]:
+    """The block whose messages pass a gate (``RealAgnosticResidualNonLinearInteractionBlock``)."""
+    name, before, elements = f"interactions.{t}", space[f"node_feats.{t}"], space["elements"]
+    source, target = space[f"source_embedding.{t}"], space[f"target_embedding.{t}"]
+    edges: Axis = (*_radial_axis(arch, space), *e3nn.axis(source), *e3nn.axis(target))
+    gate, paths = gate_inputs(step, t), message_paths(arch, t, space)
+    hidden = [e3nn.axis(space[f"radial.{t}.{i}"]) for i in range(len(step.radial_widths))]
+    return {
+        **e3nn.linear(f"{name}.source_embedding", elements, source),
+        **e3nn.linear(f"{name}.target_embedding", elements, target),
+        **e3nn.linear(f"{name}.linear_up", before, space[f"edge_irreps.{t}"]),
+        **_radial_mlp(f"{name}.conv_tp_weights", [edges, *hidden, e3nn.axis(paths)]),
+        **_radial_mlp(f"{name}.density_fn", [edges, (Segment.fixed(DENSITY_WIDTH),), (Segment.fixed(1),)]),
+        **e3nn.linear(f"{name}.linear_1", e3nn.simplified(paths), gate),
+        **e3nn.linear(f"{name}.linear_res", space[f"edge_irreps.{t}"], gate),
+        **e3nn.linear(f"{name}.linear_2", space[f"messages.{t}"], space[f"a_basis.{t}"]),
+        **e3nn.linear(f"{name}.skip_tp", before, space[f"node_feats.{t + 1}"]),
+        f"{name}.alpha": WeightLayout.dense(),
+        f"{name}.beta": WeightLayout.dense(),
+    }
+
+
+def gate_inputs(step: Interaction, t: int) -> Labelled:
+    """Features that enter the gate of a gated block: scalars, a gate for every channel with l > 0, and those."""
+    return e3nn.gate_inputs(f"messages.{t}", Irreps.parse(step.messages))
+
+
+def _radial_mlp(prefix: str, axes: Sequence[Axis]) -> dict[str, WeightLayout]:
+    """``RadialMLP`` of mace/modules/radial.py: linear maps with biases, and a layer norm after each but the last."""
+    layouts: dict[str, WeightLayout] = {}
+    for i, (before, after) in enumerate(pairwise(axes)):
+        linear, norm = f"{prefix}.net.{3 * i}", f"{prefix}.net.{3 * i + 1}"
+        layouts |= {f"{linear}.weight": WeightLayout.linear(after, before), f"{linear}.bias": WeightLayout.bias(after)}
+        if i < len(axes) - 2:
+            layouts |= {f"{norm}.{part}": WeightLayout.dense(after) for part in ("weight", "bias")}
+    return layouts
 
 
 def _product(
@@ -262,6 +324,7 @@ def shrink(arch: MaceArchitecture, plan: PruningPlan) -> MaceArchitecture:
     smaller: MaceArchitecture = resized(arch, feature_spaces(arch), plan)
     nonlinear = any(step.readout.kind is ReadoutKind.NONLINEAR for step in smaller.steps)
     gate = arch.gate if nonlinear else GATE_OF_LINEAR
-    constants = {name: constant for name, constant in arch.activation_constants.items() if name in (gate, "silu")}
+    kept = {gate, "silu"} | ({"sigmoid"} if any(s.block is Block.GATED for s in smaller.steps) else set())
+    constants = {name: constant for name, constant in arch.activation_constants.items() if name in kept}
     smaller = replace(smaller, gate=gate, activation_constants=constants)
     return smaller if len(smaller.heads) != 1 else replace(smaller, heads=(), head_name=smaller.heads[0])

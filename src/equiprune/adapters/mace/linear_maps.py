@@ -1,6 +1,7 @@
 """MACE's linear maps by where they are seen, in the order of the forward pass.
 
-``linear_up`` reads the features, ``linear`` the messages that its outputs became, the linear map of the product what
+``linear_up`` reads the features, ``linear`` the messages that its outputs became (in gated blocks ``linear_1`` does,
+beside ``linear_res``, and ``linear_2`` reads what the gate leaves), the linear map of the product what
 the symmetric contraction makes of the A-basis; in residual blocks ``skip_tp`` is added to it. Linear readouts read the
 features, and what they give is added up.
 """
@@ -10,8 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from equiprune.adapters.e3nn import layouts as e3nn
-from equiprune.adapters.mace.architecture import MaceArchitecture, ReadoutKind
-from equiprune.adapters.mace.layouts import feature_spaces, head_axis, message_paths, messages, product_channels
+from equiprune.adapters.mace.architecture import Block, MaceArchitecture, ReadoutKind
+from equiprune.adapters.mace.layouts import (
+    feature_spaces,
+    gate_inputs,
+    head_axis,
+    message_paths,
+    messages,
+    product_channels,
+)
 from equiprune.blocks import Irrep, Labelled, LinearMap
 
 
@@ -31,9 +39,14 @@ def _maps(arch: MaceArchitecture) -> Iterator[LinearMap]:
     for t, step in enumerate(arch.steps):
         name, after = f"interactions.{t}", space[f"node_feats.{t + 1}"]
         yield LinearMap.of_module(f"{name}.linear_up", space[f"node_feats.{t}"], space[f"edge_irreps.{t}"])
-        yield LinearMap.of_module(
-            f"{name}.linear", e3nn.simplified(message_paths(arch, t, space)), messages(arch, t, space)
-        )
+        paths = e3nn.simplified(message_paths(arch, t, space))
+        if step.block is Block.GATED:
+            gate = gate_inputs(step, t)
+            yield LinearMap.of_module(f"{name}.linear_res", space[f"edge_irreps.{t}"], gate)
+            yield LinearMap.of_module(f"{name}.linear_1", paths, gate)
+            yield LinearMap.of_module(f"{name}.linear_2", space[f"messages.{t}"], space[f"a_basis.{t}"])
+        else:
+            yield LinearMap.of_module(f"{name}.linear", paths, messages(arch, t, space))
         products: Labelled = tuple((ir, product_channels(arch, t)) for ir, _ in after)
         yield LinearMap.of_module(
             f"products.{t}.linear", products, after, *([f"{name}.skip_tp"] if step.block.residual else [])
