@@ -8,7 +8,14 @@ from difflib import get_close_matches
 
 
 class EquipruneError(Exception):
-    """Base of all errors that are the input's fault, not the program's."""
+    r"""Base of all errors that are the input's fault, not the program's; the message is one line.
+
+    >>> str(EquipruneError("'a\nb' is no element."))
+    "'a b' is no element."
+    """
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # what was given may have line breaks
 
 
 class CheckpointError(EquipruneError):

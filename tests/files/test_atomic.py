@@ -94,6 +94,16 @@ def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
         read_json(tmp_path / "x.json", "record")
 
 
+def test_json_without_end_is_named(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("[" * 100_000 + "]" * 100_000)
+    with pytest.raises(CheckpointError, match="is not a plan: it is not readable JSON"):
+        read_json(tmp_path / "plan.json", "plan")
+
+
+def test_a_message_is_one_line_whatever_was_given() -> None:
+    assert str(OutputError("'a\r\nb' is no element")) == "'a b' is no element"
+
+
 def test_a_missing_json_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no record at"):
         read_json(tmp_path / "x.json", "record")

@@ -21,7 +21,7 @@ from runs import RECIPE, SQUARES, assert_same_weights, plain, rows, run, signall
 from torch import Tensor
 
 import equiprune as ep
-from equiprune.errors import OutputError
+from equiprune.errors import CheckpointError, OutputError
 from equiprune.training.recipe import Recipe
 from equiprune.training.run_folder import RunFolder
 from equiprune.training.signals import StoppedError
@@ -247,3 +247,11 @@ def test_a_full_disk_keeps_the_state_there_was(
     monkeypatch.undo()
     assert (stopped / "state.pt").read_bytes() == before
     assert_same_run(stopped, run(stopped), uninterrupted)
+
+
+@pytest.mark.parametrize("damage", [(b"0.", b"True"), (b"step", b"\xff"), (b"1,", b'"1,')])
+def test_a_damaged_curve_is_said(damage: tuple[bytes, bytes], stopped: Path) -> None:
+    curve = stopped / "curve.csv"
+    curve.write_bytes(curve.read_bytes().replace(*damage))
+    with pytest.raises(CheckpointError, match=r"curve.csv' is damaged .* Remove its folder to start anew"):
+        list(RunFolder(stopped).rows())

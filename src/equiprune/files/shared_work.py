@@ -222,7 +222,7 @@ class SharedWork:
         try:
             lines = self._path(number).read_bytes().splitlines()
             found = [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise self._recorded.unusable(f"is damaged ({error})") from error
         if len(found) != len(self._pieces[number]):
             raise self._recorded.unusable("is not complete")

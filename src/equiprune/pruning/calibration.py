@@ -13,7 +13,7 @@ from typing import Any
 from ase import Atoms
 
 from equiprune.adapters.precision import dtype_name
-from equiprune.blocks import Site
+from equiprune.blocks import FeatureSpace, Site
 from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.files.atomic import read_json, write_json
 from equiprune.files.settings import current, to_json
@@ -71,7 +71,7 @@ def calibrate(
         return data_free_scores(potential, criterion)
     _check_outputs(potential, criterion)
     provenance = calibration_provenance(potential, structures, criterion) | {"limit": limit}
-    running = _partial(resume, provenance)
+    running = _partial(resume, provenance, potential.spaces)
     if running.structures:
         progress(running.structures)
     stream = read_structures(structures) if isinstance(structures, str | Path) else structures
@@ -204,7 +204,7 @@ def calibration_provenance(potential: Potential, structures: Any, criterion: Dat
     }
 
 
-def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores:
+def _partial(resume: Resume | None, provenance: dict[str, Any], spaces: Iterable[FeatureSpace]) -> RunningScores:
     if resume is None or not resume.path.exists():
         return RunningScores.nothing()
     stored = read_json(resume.path, "partial calibration")
@@ -214,9 +214,20 @@ def _partial(resume: Resume | None, provenance: dict[str, Any]) -> RunningScores
             "Remove it to start anew, or repeat the command it belongs to."
         )
     try:
-        return RunningScores.from_json(stored["sums"])
-    except (KeyError, TypeError, PlanError) as error:
+        found = RunningScores.from_json(stored["sums"])
+        _check_fit(found, spaces)
+        return found
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, PlanError) as error:
         raise PlanError(f"'{resume.path}', an interrupted calibration, is damaged. Remove it to start anew.") from error
+
+
+def _check_fit(sums: RunningScores, spaces: Iterable[FeatureSpace]) -> None:
+    """Raise `ValueError` for sums that are not one number for every block of every space that is scored."""
+    for by_space in (sums.total, sums.squares):
+        there = {name: {ir: len(values) for ir, values in by.items()} for name, by in by_space.items()}
+        expected = {s.name: {ir: mul for mul, ir, _ in s.irreps.slices()} for s in spaces if s.scored}
+        if there != expected:
+            raise ValueError(f"sums of {there} instead of {expected}")
 
 
 def _is_of(stored: Any, provenance: dict[str, Any]) -> bool:

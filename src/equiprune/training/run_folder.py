@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import os
-import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
@@ -87,7 +86,7 @@ class RunFolder:
             return None
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
-        except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, ValueError) as error:
+        except Exception as error:  # torch and the pickle inside have their own exceptions
             raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}). Remove it to start anew.") from error
 
     def save(self, state: Mapping[str, Any]) -> None:
@@ -111,17 +110,33 @@ class RunFolder:
             raise OutputError(f"'{path}' could not be written ({error.strerror}). Mend that and repeat.") from error
 
     def rows(self) -> Iterator[dict[str, str]]:
-        """The learning curve as it stands, from its first line, read as it goes; half a line at its end is left out."""
+        """The learning curve as it stands, from its first line, read as it goes; half a line at its end is left out.
+
+        Raises `CheckpointError` when it is damaged.
+        """
         path = self.path / "curve.csv"
         if path.exists():
             with path.open(newline="") as stream:
-                yield from csv.DictReader(line for line in stream if line.endswith("\n"))
+                rows = csv.DictReader(line for line in stream if line.endswith("\n"))
+                while (row := _numbers_of(path, rows)) is not None:
+                    yield row
 
     def rewind(self, size: int) -> None:
         """Cut the learning curve after this many bytes: what follows will be recorded again."""
         path = self.path / "curve.csv"
         if path.exists() and path.stat().st_size > size:
             os.truncate(path, size)
+
+
+def _numbers_of(path: Path, rows: Iterator[dict[str, str]]) -> dict[str, str] | None:
+    """The next row of a curve, None at its end. Raises `CheckpointError` where something is no number."""
+    try:
+        row = next(rows, None)
+        for value in ({} if row is None else row).values():
+            float(value or 0)
+    except (csv.Error, TypeError, ValueError) as error:
+        raise CheckpointError(f"'{path}' is damaged ({error}). Remove its folder to start anew.") from error
+    return row
 
 
 def _differences(stored: Any, described: Any, name: str = "") -> list[str]:

@@ -42,7 +42,7 @@ def _parsed(path: Path, number: int, line: str) -> tuple[str, Entry]:
         row = json.loads(line)
         name, entry = str(row["material_id"]), row["computed_structure_entry"]
         missing = [field for field in _FIELDS if field not in entry]
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise damaged(path, number, _WHAT, f"not JSON ({error})") from error
     except (KeyError, TypeError) as error:
         why = "neither material_id nor computed_structure_entry may be missing"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +80,7 @@ def _read(path: Path) -> Any:
         return json.loads(gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed)
     except FileNotFoundError as error:
         raise StructureError(f"There are no curves of pairs at '{path}': there is no such file.") from error
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise StructureError(f"'{path}' is not readable JSON ({error}). Is it whole? Get the file again.") from error
 
 
