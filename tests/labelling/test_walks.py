@@ -26,6 +26,8 @@ from equiprune.potentials.hessian import Rows
 from equiprune.progress import silent
 from equiprune.structures.closeness import too_close
 
+pytestmark = pytest.mark.slow  # whole runs
+
 HOT = Dynamics(3, 300.0, 2)
 
 
@@ -201,7 +203,6 @@ def flat(batches: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("asked", [JOB, replace(JOB, probes=Rows(1))], ids=["labels", "products"])
 def test_what_was_interrupted_after_any_batch_goes_on_to_the_same_bits(
     asked: LabellingJob, toy: ep.Potential, monkeypatch: pytest.MonkeyPatch

@@ -49,5 +49,5 @@ def test_what_is_no_element_is_named(word: str) -> None:
 
 
 def test_isotopes_are_named() -> None:
-    with pytest.raises(TargetError, match="'D' is an isotope.* Write H"):
+    with pytest.raises(TargetError, match=r"'D' is an isotope.* Write H"):
         Elements.parse("H,D")

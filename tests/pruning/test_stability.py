@@ -80,6 +80,7 @@ def trained(cli: Run, xyz: Path, tmp_path: Path) -> Path:
     return tmp_path / "run" / "model"
 
 
+@pytest.mark.slow
 def test_the_command_compares_models_or_their_scores(cli: Run, xyz: Path, trained: Path, tmp_path: Path) -> None:
     found = cli("stability", "toy", trained, "--data", xyz, "--top", 0.3, "--json").json
     assert -1 <= found["overall"]["correlation"] < 1

@@ -244,6 +244,7 @@ def moved(name: str, index: int, by: float) -> ep.Potential:
     return ep.Potential.create(student().adapter, replace(student().checkpoint, weights=weights), torch.float64)
 
 
+@pytest.mark.slow
 def test_without_a_weight_no_second_derivative_is_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """And a run is the same, bit by bit, as on structures without products."""
     plain = run(tmp_path / "plain")

@@ -112,6 +112,7 @@ def test_less_is_forgotten_with_replay(tmp_path: Path) -> None:
     assert errors["with"][1] < 0.7 * mean_squares(parent(), other)["forces"]  # and it has learnt
 
 
+@pytest.mark.slow
 def test_a_run_with_replay_that_was_stopped_ends_in_the_same_bits(tmp_path: Path) -> None:
     replay = Replay(labelled(3)[:3], 0.3)  # 3 beside 8 structures, out of 3: other turns in every epoch
     whole = run(tmp_path / "whole", RECIPE, replay=replay)

@@ -26,6 +26,7 @@ def child(cli: Run, tmp_path: Path) -> Path:
     return tmp_path / "child"
 
 
+@pytest.mark.slow
 def test_repair_writes_the_model_of_the_api(cli: Run, child: Path, structures: Path, tmp_path: Path) -> None:
     words = ["repair", child, "--parent", "toy", "--data", structures, "--seed", 3]
     ran = cli(*words, "-o", tmp_path / "out", "--json")

@@ -68,6 +68,7 @@ def together(folder: Path, calculator: Calculator, **how: Any) -> tuple[list[Sav
     return Run(pair(), protocol, files, Together()).finish(calculator), files
 
 
+@pytest.mark.slow
 def test_the_first_copy_is_that_of_a_single_one(toy: ep.Potential, tmp_path: Path) -> None:
     """To the bit, through relaxation, equilibration and a thermostat; the others are different."""
     how: dict[str, Any] = {"time": 0.004, "timestep": 1.0, "equilibration": 0.003, "interval": 1, "relax": True}

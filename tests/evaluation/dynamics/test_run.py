@@ -23,6 +23,8 @@ from equiprune.evaluation.dynamics.protocol import NPT, NVE, NVT, DynamicsProtoc
 from equiprune.evaluation.dynamics.run import Run
 from equiprune.evaluation.dynamics.trajectory import CopyFiles, Saved, TrajectoryFiles
 
+pytestmark = pytest.mark.slow  # whole runs
+
 
 class Forces(Calculator):
     """Forces (atoms, 3) and energy by a formula, and a stress of zero."""
@@ -233,7 +235,6 @@ def test_the_pressure_of_an_ideal_gas(tmp_path: Path) -> None:
     np.testing.assert_allclose(steps["temperature_K"], kelvin)
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("passing_through")
 def test_a_volume_follows_its_pressure(tmp_path: Path) -> None:
     """An ideal gas begins at the volume of its pressure and stays, or shrinks under twice of it."""

@@ -18,6 +18,8 @@ from equiprune.evaluation.dynamics import simulation
 from equiprune.evaluation.dynamics.tables import compared, distribution_table, main_table, motion_table
 from equiprune.files.atomic import as_json
 
+pytestmark = pytest.mark.slow  # whole runs
+
 SHORT = ep.DynamicsProtocol(time=0.02, timestep=1.0, equilibration=0.003, interval=1)
 
 
