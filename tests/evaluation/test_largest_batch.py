@@ -117,11 +117,15 @@ def test_not_even_one_structure_may_fit(there: ep.Potential, structures: list[At
 class Fuller(Place):
     """A device whose memory holds less once others have used it: of what was found to fit, half while it is timed."""
 
+    calls = 0
+
     def __exit__(self, *_: object) -> None:
         pass
 
     def evaluated(self, copies: int, times: int = 1) -> Evaluated | None:
-        return Evaluated(0.1 * copies, copies) if copies <= (8 if times == 1 else 4) else None
+        self.calls += 1
+        holds = 8 if self.calls <= len((1, 2, 4, 8, 16, 12, 10, 9)) else 4  # those are tried when it is looked for
+        return Evaluated(0.1 * copies, copies) if copies <= holds else None
 
 
 def test_a_batch_that_fits_no_longer_is_halved_and_it_is_said(

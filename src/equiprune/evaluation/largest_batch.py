@@ -189,7 +189,8 @@ def _counted(place: Place, progress: Progress) -> _Evaluate:
 
 
 def _filled(evaluated: _Evaluate, most: int) -> Search:
-    return largest(lambda copies: evaluated(copies, 1) is not None, most)
+    """The largest batch that fits twice, as it is timed: the second evaluation may need a little more."""
+    return largest(lambda copies: evaluated(copies, 2) is not None, most)
 
 
 class _Batch:

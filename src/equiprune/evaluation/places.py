@@ -34,6 +34,8 @@ from equiprune.potentials.potential import Potential
 
 _RESERVE = 2**28
 """Bytes that a limited process may ask for beyond a quarter more than its limit: address space that is never used."""
+_PATIENCE = 5
+"""Seconds in which a process may end by itself."""
 _KILLED = (-signal.SIGABRT, -getattr(signal, "SIGKILL", 9), -signal.SIGSEGV)
 """Ends of a process without memory: by C++ code that gets none, by the system, by code that does not ask."""
 
@@ -83,7 +85,8 @@ class InThisProcess(Place):
             if not is_out_of_memory(error):
                 raise
             found = None
-        gc.collect()  # here, and not above: the error held the frames that hold the tensors
+        if found is None:
+            gc.collect()  # here, and not above: the error held the frames that hold the tensors
         if self.potential.device.type == "cuda":
             torch.cuda.empty_cache()  # or another model would find the memory taken
         return None if found is None or (self.memory is not None and found.peak > self.memory) else found
@@ -120,7 +123,9 @@ class InLimitedProcess(Place):
 
     def __exit__(self, *_: object) -> None:
         """The process ends."""
-        if self._child is not None:
+        if self._child is not None and self._connection is not None:
+            self._connection.close()  # which ends it, unless it is at work
+            self._child.join(_PATIENCE)
             self._child.terminate()
             self._child.join()
             self._child = None
@@ -188,6 +193,7 @@ def _serve(connection: Connection, packed: bytes) -> None:
     torch.set_num_threads(threads)
     potential = engine.prepared(Potential.create(adapter, checkpoint, dtype, head), set(atoms.numbers.tolist()))
     place = InThisProcess(potential, atoms, memory)
+    gc.freeze()  # what is here stays: to look for garbage in it would take longer than small batches
     limit_memory(memory + memory // 4 + _RESERVE)
     with suppress(Exception):  # which is found again when it is asked for
         InThisProcess(potential, atoms).evaluated(1)  # what libraries take once is no memory of a batch
