@@ -6,7 +6,12 @@ imports, collects and makes once, a second one in the same session would do agai
 have one session alone sooner.
 """
 
+import os
+import shutil
+from pathlib import Path
+
 import nox
+from packaging.requirements import Requirement
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
@@ -102,3 +107,39 @@ def escn(session: nox.Session) -> None:
     imported = ("torch_geometric", "wandb", "submitit", "numba", "huggingface_hub", "scipy<1.17")
     _add(session, "escn", *imported)
     _test(session, _ESCN_TOOLS)
+
+
+@nox.session
+def wheel(session: nox.Session) -> None:
+    """What is released: built, checked, installed in an empty environment, and used from an empty folder."""
+    _install(session, "build>=1.2", "twine>=6.1")
+    folder = Path(session.create_tmp()).resolve()
+    session.run("python", "-m", "build", "--outdir", str(folder / "dist"))
+    session.run("twine", "check", "--strict", *map(str, (folder / "dist").iterdir()))
+    session.run("python", "-m", "venv", "--clear", str(folder / "installed"))
+    programs = folder / "installed" / ("Scripts" if os.name == "nt" else "bin")
+    [built] = (folder / "dist").glob("*.whl")
+    session.run(str(programs / "python"), "-m", "pip", "install", "--quiet", "--no-compile", str(built), external=True)
+    (folder / "empty").mkdir(exist_ok=True)
+    session.chdir(folder / "empty")
+    equiprune, child = str(programs / "equiprune"), str(folder / "empty" / "small")
+    shutil.rmtree(child, ignore_errors=True)
+    prune = ("prune", "toy", "--channels", "4", "--criterion", "magnitude", "-o", child)
+    for words in (prune, ("certify", child, "--parent", "toy", "--nve-steps", "1"), ("demo", "--help")):
+        session.run(equiprune, *words, external=True)
+
+
+@nox.session
+def lowest(session: nox.Session) -> None:
+    """Quick tests with the lowest versions that pyproject.toml allows; torch apart, whose old builds bring CUDA."""
+    project = nox.project.load_toml("pyproject.toml")["project"]
+    bounds = [_lowest(words) for words in project["dependencies"] if not words.startswith("torch")]
+    _install(session, "-e", ".[test]", *bounds)
+    _test(session, "-m", "not slow", *_ELSEWHERE)
+
+
+def _lowest(requirement: str) -> str:
+    """The requirement of the lower bound itself."""
+    found = Requirement(requirement)
+    [version] = [bound.version for bound in found.specifier if bound.operator == ">="]
+    return f"{found.name}=={version}"
