@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -83,14 +83,23 @@ class _Labelled:
 
 def label_doubts(structures: Sequence[Atoms]) -> list[str]:
     """Sentences about labels that contradict their structures: in unit, in sign, or in what forces add up to."""
-    found = [each for atoms in _spread(structures) if (each := _labelled(atoms)) is not None]
-    pairs = list(_neighbours(structures))
+
+    @cache
+    def at(index: int) -> _Labelled | None:  # each is read and parsed once
+        return _labelled(structures[index])
+
+    found = [each for index in _spread_over(len(structures)) if (each := at(index)) is not None]
+    pairs = list(_neighbours(at, len(structures)))
     doubts = (_net_force(found), _large_stress(found), _stress_sign(found), _slope(pairs))
     return [doubt for doubt in doubts if doubt]
 
 
 def _spread(structures: Sequence[Atoms]) -> Sequence[Atoms]:
-    return Selection(structures, range(0, len(structures), -(-len(structures) // LOOKED_AT) or 1))
+    return Selection(structures, _spread_over(len(structures)))
+
+
+def _spread_over(count: int) -> range:
+    return range(0, count, -(-count // LOOKED_AT) or 1)
 
 
 def _labelled(atoms: Atoms) -> _Labelled | None:
@@ -154,20 +163,18 @@ def _stress_sign(found: Sequence[_Labelled]) -> str:
     return ""
 
 
-def _neighbours(structures: Sequence[Atoms]) -> Iterator[tuple[float, float]]:
+def _neighbours(at: Callable[[int], _Labelled | None], count: int) -> Iterator[tuple[float, float]]:
     """Change of energy and work of the forces, eV, of neighbouring frames of one trajectory."""
-    count = len(structures)
     for begin in range(0, count - 1, max(1, (count - 1) // LOOKED_AT)):
-        for first, second in pairwise(structures[i] for i in (begin, begin + 1)):
-            a, b = _labelled(first), _labelled(second)
-            if a is None or b is None or not _of_one_trajectory(first, second):
-                continue
-            if None in (a.labels.energy, b.labels.energy) or a.labels.forces is None or b.labels.forces is None:
-                continue
-            moved, distances = find_mic(second.positions - first.positions, first.cell, first.pbc)
-            if 0 < distances.max() < _SMALL:
-                change = float(b.labels.energy or 0.0) - float(a.labels.energy or 0.0)
-                yield change, -float((0.5 * (a.labels.forces + b.labels.forces) * moved).sum())
+        a, b = at(begin), at(begin + 1)
+        if a is None or b is None or not _of_one_trajectory(a.atoms, b.atoms):
+            continue
+        if None in (a.labels.energy, b.labels.energy) or a.labels.forces is None or b.labels.forces is None:
+            continue
+        moved, distances = find_mic(b.atoms.positions - a.atoms.positions, a.atoms.cell, a.atoms.pbc)
+        if 0 < distances.max() < _SMALL:
+            change = float(b.labels.energy or 0.0) - float(a.labels.energy or 0.0)
+            yield change, -float((0.5 * (a.labels.forces + b.labels.forces) * moved).sum())
 
 
 def _of_one_trajectory(first: Atoms, second: Atoms) -> bool:
