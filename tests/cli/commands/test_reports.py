@@ -117,6 +117,7 @@ def test_benchmark_states_its_conditions(cli: Run, tmp_path: Path, data: Path) -
         assert type(timing["peak_memory_bytes"]) is int
 
 
+@pytest.mark.slow
 def test_benchmark_at_several_sizes(cli: Run, tmp_path: Path) -> None:
     plot = tmp_path / "scaling.png"
     words = ("benchmark", "toy", "--sizes", 8, 16, 64, "--repeats", 1)
