@@ -134,7 +134,7 @@ def lowest(session: nox.Session) -> None:
     """Quick tests with the lowest versions that pyproject.toml allows; torch apart, whose old builds bring CUDA."""
     project = nox.project.load_toml("pyproject.toml")["project"]
     bounds = [_lowest(words) for words in project["dependencies"] if not words.startswith("torch")]
-    _install(session, "-e", ".[test]", *bounds)
+    _install(session, "-e", ".[test,discovery]", *bounds)
     _test(session, "-m", "not slow", *_ELSEWHERE)
 
 

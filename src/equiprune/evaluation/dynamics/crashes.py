@@ -130,5 +130,5 @@ def _lonely(atoms: Atoms, reach: float) -> int | None:
 
     finder = vesin.NeighborList(cutoff=reach, full_list=True, n_threads=1)
     [near] = finder.compute(points=atoms.positions, box=atoms.cell.array, periodic=atoms.pbc, quantities="i")
-    alone = np.flatnonzero(np.bincount(near, minlength=len(atoms)) == 0)
+    alone = np.flatnonzero(np.bincount(near.astype(np.int64), minlength=len(atoms)) == 0)
     return int(alone[0]) if len(alone) else None
