@@ -111,7 +111,7 @@ def escn(session: nox.Session) -> None:
 
 @nox.session
 def wheel(session: nox.Session) -> None:
-    """What is released: built, checked, installed in an empty environment, and used from an empty folder."""
+    """The release: built, checked, installed in an empty environment, and used from an empty folder."""
     _install(session, "build>=1.2", "twine>=6.1")
     folder = Path(session.create_tmp()).resolve()
     session.run("python", "-m", "build", "--outdir", str(folder / "dist"))

@@ -1,4 +1,4 @@
-"""Which criterion chooses best, before any retraining: SevenNet-l3i5, Nequix at half width, MACE-MP-0 at 96 channels.
+"""The criterion that chooses best before any retraining: SevenNet-l3i5, Nequix, each at half width, and MACE-MP-0.
 
 Scores come from MPtrj frames. They are tested on what they have not seen: DFT molecular dynamics of Cu, Li, Si
 (mlearn) and of a Li-Ge-P-S electrolyte; MPtrj frames of other compositions, as they are and displaced (0.1 Angstrom,

@@ -18,38 +18,9 @@ import numpy as np
 Files = Mapping[str, bytes]
 """Content by path, relative to the folder that the input is in."""
 
-ODD_NUMBERS = (
-    "nan",
-    "inf",
-    "-inf",
-    "0",
-    "-1",
-    "-0.0",
-    "1e308",
-    "-1e308",
-    "1e-320",
-    "2147483648",
-    "9" * 30,
-    "1.5",
-    "0x10",
-)
-ODD_NUMBERS += (
-    "1D3",
-    "1_000",
-    "",
-    "NaN",
-    "True",
-    "½",
-    "٣",
-    "--1",
-    "1e",
-    "*****",
-    "1e5",
-    "1e-3",
-    "99999",
-    "4",
-    "1000000",
-)
+_WORDS = "nan inf -inf 0 -1 -0.0 1e308 -1e308 1e-320 2147483648 999999999999999999999999999999 1.5 0x10 1D3 1_000"
+_MORE = "NaN True ½ ٣ --1 1e ***** 1e5 1e-3 99999 4 1000000"
+ODD_NUMBERS = (*_WORDS.split(), "", *_MORE.split())
 ODD_TEXTS = (
     "",
     " ",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -71,7 +72,8 @@ def structures(path: Path) -> None:
     len(opened[-1])
     if sum(map(len, streamed)) <= 200:
         _toy().predict(opened)
-        if path.stat().st_mtime_ns // 1000 % 8 == 0 and Labels.of(opened[0]).energy is not None:  # it takes long
+        chosen = zlib.crc32(streamed[0].positions.tobytes()) % 8 == 0  # it takes long
+        if chosen and Labels.of(opened[0]).energy is not None:
             run("evaluate", "toy", "--data", path, "--json")
 
 

@@ -282,7 +282,7 @@ def golden(*parts: str) -> Callable[[Path], None]:
 
 
 def interrupted_labels(path: Path) -> None:
-    """What a labelling that was interrupted left, and the structures that it labels, beside all inputs."""
+    """The files of an interrupted labelling, and the structures that it labels beside all inputs."""
     shutil.copy(GOLDEN / "labels-format-1" / "bare.extxyz", path.parents[1])
     golden("labels-format-1", "labelled.extxyz.partial")(path)
 

@@ -120,7 +120,7 @@ def _end(status: int) -> str:
 
 
 def _lines(stream: Any, child: int) -> Iterator[bytes]:
-    """What the process says; one that says nothing for too long is ended."""
+    """Lines that the process says; one that says nothing for too long is ended."""
     rest = b""
     while True:
         ready, _, _ = select.select([stream], [], [], _IDLE)

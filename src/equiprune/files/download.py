@@ -62,7 +62,7 @@ def fetch(file: PublishedFile, progress: Progress = silent) -> Path:
 
 
 def found_here(file: PublishedFile) -> Path | None:
-    """Where `fetch` finds a file without a network, None where it would have to download it.
+    """Path at which `fetch` finds a file without a network, None where it would have to download it.
 
     Raises:
         CheckpointError: what lies in the cache is another file, or cannot be read.

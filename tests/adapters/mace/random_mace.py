@@ -74,17 +74,22 @@ HETEROGENEOUS = MaceArchitecture(
     ),
 )
 
+_TWO_HEADS = {
+    "transform": Transform.AGNESI,
+    "pair_repulsion": True,
+    "per_head": ("atomic_energies", "scale", "shift"),
+}
+"""Settings of the newer foundation models."""
+
 _WIDE = stock(
     max_ell=1,
     correlation=2,
     first=Block.GATED,
     others=Block.GATED,
-    transform=Transform.AGNESI,
-    pair_repulsion=True,
     apply_cutoff=False,
     agnostic_product=True,
     heads=("omat", "omol"),
-    per_head=("atomic_energies", "scale", "shift"),
+    **_TWO_HEADS,
 )
 GATED = replace(
     _WIDE, steps=(replace(_WIDE.steps[0], edge_irreps="3x0e"), replace(_WIDE.steps[1], edge_irreps="3x0e+3x1o"))
@@ -101,10 +106,8 @@ KINDS = {
         correlation=2,
         first=Block.DENSITY,
         others=Block.DENSITY_RESIDUAL,
-        transform=Transform.AGNESI,
-        pair_repulsion=True,
         heads=("pbe", "r2scan"),
-        per_head=("atomic_energies", "scale", "shift"),
+        **_TWO_HEADS,
     ),
     "heterogeneous, not scaled": HETEROGENEOUS,
     "gated, features wider than those that enter the convolution": GATED,

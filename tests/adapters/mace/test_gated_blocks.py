@@ -50,7 +50,7 @@ LIKE_MH: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def parent() -> Iterator[ep.Potential]:
-    """Of plain code, as all that is made of it meanwhile."""
+    """A random model like MACE-MH, of plain code, as all that is made of it meanwhile."""
     with plain():
         yield ep.Potential.create(MaceAdapter(), random_checkpoint(GATED), torch.float64, "omat")
 
@@ -70,7 +70,7 @@ def scores(parent: ep.Potential) -> ep.ImportanceScores:
 
 @pytest.fixture(scope="module")
 def module() -> Any:
-    """What upstream's constructor makes, of the code that anybody has."""
+    """A model by upstream's constructor, of the code that anybody has."""
     return stock()(constructed)(LIKE_MH)
 
 
@@ -124,7 +124,7 @@ def test_each_space_may_keep_channels_of_its_own(parent: ep.Potential) -> None:
 def test_one_head_retrained_is_an_ordinary_model_that_stock_mace_opens(
     parent: ep.Potential, crystals: list[Atoms], tmp_path: Path
 ) -> None:
-    """What users of LAMMPS ask for: exactly the head, without the others, and a file like any other."""
+    """Exactly the head, without the others, in a file like any other, as users of LAMMPS ask for it."""
     child = ep.prune(parent, ep.allocate(parent, [ep.Heads(("omat",))]))
     assert (child.architecture.heads, child.architecture.head_name) == ((), "omat")
     assert_same_predictions(parent, child, crystals)

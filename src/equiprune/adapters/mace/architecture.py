@@ -34,7 +34,7 @@ class Block(StrEnum):
     DENSITY = "RealAgnosticDensityInteractionBlock"
     DENSITY_RESIDUAL = "RealAgnosticDensityResidualInteractionBlock"
     GATED = "RealAgnosticResidualNonLinearInteractionBlock"
-    """Of MACE-MH and OMOL: messages pass a gate, and radial networks see the species and normalise their neurons."""
+    """Block of MACE-MH and OMOL: messages pass a gate; radial networks see the species and normalise their neurons."""
 
     @property
     def residual(self) -> bool:

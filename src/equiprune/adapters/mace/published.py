@@ -107,8 +107,8 @@ PUBLISHED: Mapping[str, tuple[str, PublishedFile]] = {
 
 
 _TABLES = "calculators/foundations_models.py"
-"""Of mace-torch; its import takes torch, ase and seconds. PolarMACE (``polar_model_urls``) is left out: no model that
-this adapter opens. Addresses of MACE-OMOL are a dictionary inside a function."""
+"""A module of mace-torch whose import takes torch, ase and seconds. PolarMACE (``polar_model_urls``) is left out: this
+adapter opens no model of it. Addresses of MACE-OMOL are a dictionary inside a function."""
 
 _RELEASES: Mapping[str, tuple[str, str]] = {
     "mace_mp_0": ("MACE-MP-0", _MIT),

@@ -16,12 +16,12 @@ from equiprune.errors import CheckpointError
 from equiprune.files.download import PackagedFile, PublishedFile
 
 LICENCE = "MIT"
-"""Of the weights published with sevenn 0.13."""
+"""Licence of the weights published with sevenn 0.13."""
 
 _REPOSITORY = "https://github.com/MDIL-SNU/SevenNet/"
 _FOLDER = "pretrained_potentials"
 _DOWNLOADED = "~/.cache/sevennet"
-"""Where sevenn puts a file if it cannot write into its own folder (``pretrained_name_to_path``)."""
+"""Folder for downloads of sevenn, if it cannot write into its own (``pretrained_name_to_path``)."""
 
 _SHIPPED: Mapping[str, tuple[str, str]] = {
     "7net-0": ("SevenNet-0 (11Jul2024)", "SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth"),

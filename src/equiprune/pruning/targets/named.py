@@ -82,7 +82,7 @@ class Elements(Named):
 
 
 _BETWEEN = re.compile(r"""[\s,;:/+()\[\]{}'"]+|(?<=[A-Za-z])-(?=[A-Za-z])""")
-"""What may stand between two elements."""
+"""Separators of elements."""
 
 
 def _number(word: str) -> int:
