@@ -71,7 +71,7 @@ from equiprune.pruning.targets import (
 from equiprune.report.report import write_report
 from equiprune.searching.budget import Budget, Cost
 from equiprune.searching.found import Found
-from equiprune.searching.rounds import Effort
+from equiprune.searching.material import Effort
 from equiprune.searching.search import Constraints, SearchData, SearchSettings, search
 from equiprune.structures.converting import Conversion, convert
 from equiprune.structures.graph import AtomicGraph

@@ -12,7 +12,7 @@ import ase.io
 import pytest
 from ase import Atoms
 from command_line import Run
-from pretended_machine import pretend
+from pretended_machine import pretend, seconds
 
 import equiprune as ep
 from equiprune.cli import main
@@ -102,34 +102,52 @@ def test_one_command_from_structures_to_a_model(cli: Run, launched: list[str], d
     assert launched == []
 
 
+STAGES = ["search", "prune", "repair", "train", "certify", "benchmark"]
+"""Stages after calibration and labels."""
+
+
 @pytest.mark.slow
-def test_an_interrupted_search_goes_on_and_a_missed_budget_is_measured_again(
+def test_an_interrupted_search_goes_on_and_so_does_one_whose_result_misses_the_budget(
     cli: Run, launched: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["compress", "toy", "--data", data, "--parameters", 0.6, *LITTLE, "-o", tmp_path / "out"]
+    out, parent = tmp_path / "out", ep.load("toy")
+    words = ["compress", "toy", "--data", data, "--faster", 1.25, *LITTLE, "-o", out]
 
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
+    def slower(_: object) -> ep.Cost:
+        """At the end, models are a fifth slower than the search has measured."""
+        return ep.Cost(1.2 * seconds(ep.load(out / "train" / "run" / "model")) / seconds(parent), None, 0.5)
+
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("equiprune.searching.rounds.Material.trained", interrupted)
+        patched.setattr("equiprune.searching.material.Material.trained", interrupted)
         assert cli(*words).code == 2
     assert launched == ["calibrate", "label", "search"]
-    assert not (tmp_path / "out" / "model").exists()
-    assert (tmp_path / "out" / "search" / "search.json.partial" / "journal.json").exists()
+    assert not (out / "model").exists()
+    assert (out / "search" / "search.json.partial" / "journal.json").exists()
     launched.clear()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("equiprune.cli.compress.missed_budget", lambda *_: "too slow")
+        patched.setattr("equiprune.cli.compress.cost_at_the_end", lambda _: ep.Cost(2.0, None, 0.5))
+        patched.setattr("equiprune.cli.compress._SEARCHES", 0)
         missed = cli(*words)
     assert missed.code == 1, missed.err
-    assert "**too slow**" in missed.out
-    assert not (tmp_path / "out" / "model").exists(), "what misses its budget is not delivered"
-    assert launched[0] == "search"
+    assert "**The result is 0.50 times as fast as its parent, measured at the end; asked for was" in missed.out
+    assert not (out / "model").exists(), "what misses its budget is not delivered"
+    assert launched == STAGES
     assert "Going on from" in missed.err
     launched.clear()
+    monkeypatch.setattr("equiprune.cli.compress.cost_at_the_end", slower)
+    ran = cli(*words, "--json")
+    assert ran.code == 0, ran.err
+    assert launched == ["benchmark", "benchmark", *STAGES], "measured again, twice; then the search goes on"
+    assert "It is measured again." in ran.err
+    assert "The search goes on." in ran.err
+    speed = seconds(parent) / seconds(ep.load(out / "model")) / 1.2
+    assert 0.95 * 1.25 <= speed == pytest.approx(ran.json["speed"])
+    launched.clear()
     assert cli(*words).code == 0
-    assert launched == ["benchmark"], "measured again, and nothing else"
-    assert ep.load(tmp_path / "out" / "model")
+    assert launched == [], "finished"
 
 
 def test_elements_that_could_go_are_named(cli: Run, tmp_path: Path) -> None:
@@ -162,7 +180,13 @@ def test_settings_go_to_the_stages_that_they_are_for(data: Path) -> None:
     assert stages["certify"] == {"model": "train", "parent": "parent"}
     assert stages["prune"] == {"plan": "search"}
     assert "evaluate" not in stages
-    assert list(stages) == ["calibrate", "label", "search", "prune", "repair", "train", "certify", "benchmark"]
+    names = ["calibrate", "label", "search", "prune", "repair", "train", "certify", "benchmark"]
+    assert list(stages) == names
+    *_, timed, promised = asked.stages()
+    assert "name" not in timed["benchmark"]
+    assert promised["benchmark"] == {"name": "memory", "models": "train", "atoms": "5000", "repeats": "1"} | {
+        "data": "label"
+    }
 
 
 def test_a_head_is_named_as_long_as_there_are_several(data: Path) -> None:
@@ -175,13 +199,23 @@ def test_a_head_is_named_as_long_as_there_are_several(data: Path) -> None:
         assert sum("head" in settings for settings in stages.values()) == named
 
 
-@pytest.mark.parametrize(("speed", "missed"), [(3.1, False), (2.9, False), (2.8, True)])
-def test_a_missed_budget_is_named(data: Path, speed: float, missed: bool) -> None:
-    asked = Compress("toy", data=data, output="out", budget=BudgetOptions(faster=3.0))
-    results = {"benchmark": [{"atoms_per_second": 100.0}, {"atoms_per_second": 100.0 * speed}]}
+@pytest.mark.parametrize(
+    ("speed", "gigabytes", "missed"), [(3.1, 8, ""), (2.9, 8.3, ""), (2.8, 8, "2.80"), (3, 9, "9")]
+)
+def test_a_missed_budget_is_named(data: Path, speed: float, gigabytes: float, missed: str) -> None:
+    budget = BudgetOptions(faster=3.0, memory="8GB", atoms=5000)
+    asked = Compress("toy", data=data, output="out", budget=budget)
+    results = {
+        "search": {"measured": {"parameters": 0.5}},
+        "benchmark": [{"atoms_per_second": 100.0}, {"atoms_per_second": 100.0 * speed}],
+        "memory": [{"peak_memory_bytes": int(gigabytes * 1e9), "atoms": 5000}],
+    }
     said = missed_budget(asked, results)
-    assert bool(said) == missed
-    assert not missed or "2.80 times as fast as its parent, measured at the end, and not 3 times" in said
+    assert said == (
+        missed
+        and f"The result is {speed:.2f} times as fast as its parent, needs {gigabytes} GB, measured at the end; asked "
+        "for was at least 3 times as fast, at most 8 GB for 5000 atoms."
+    )
 
 
 @pytest.mark.parametrize(

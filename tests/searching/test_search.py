@@ -14,7 +14,7 @@ from pretended_machine import pretend, seconds
 
 import equiprune as ep
 from equiprune.errors import OutputError, StructureError, TargetError
-from equiprune.searching import rounds
+from equiprune.searching import material, rounds
 from equiprune.searching.journal import Journal
 
 pytestmark = pytest.mark.slow
@@ -90,8 +90,8 @@ def test_errors_are_those_of_the_repaired_models_on_what_was_held_out(
 ) -> None:
     first = found.journal.tried[0]
     training, held_out = ep.SearchData(labelled).split(0)
-    child = ep.repair(ep.prune(parent, first.plan), parent, rounds.few(training, 10), seed=0).potential
-    [right] = ep.evaluate({"": child}, rounds.few(held_out, 10))
+    child = ep.repair(ep.prune(parent, first.plan), parent, material.few(training, 10), seed=0).potential
+    [right] = ep.evaluate({"": child}, material.few(held_out, 10))
     assert first.errors is not None
     assert first.errors.forces == pytest.approx(right.mae("forces"), rel=1e-3)
 
@@ -209,7 +209,7 @@ def test_a_model_that_misses_its_budget_when_measured_again_is_made_smaller_or_l
 
     monkeypatch.setattr(rounds, "measured", slower)
     found = searched(parent, labelled, tmp_path / "search", watchers=ep.Watchers(note=said.append))
-    assert any("measured again, which is not enough" in text for text in said)
+    assert any("measured again, which misses the budget" in text for text in said)
     assert found.chosen.confirmed
     child = ep.prune(parent, found.plan)
     speed = seconds(parent) / seconds(child) / 1.2

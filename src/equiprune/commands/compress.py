@@ -29,6 +29,8 @@ _CALIBRATED = 200
 """Structures that importance is the mean over."""
 _PARITY = "300"
 """Structures of the parity plots of a report."""
+MEMORY = "memory"
+"""Name of the stage that evaluates as many atoms as the budget of memory is for."""
 _SHARED = ("preset", "batch_size", "learning_rate")
 """Keys of a recipe of training that brief training has, too."""
 
@@ -115,9 +117,12 @@ class Compress(Complete):
         if self.test is not None:
             compared: Settings = {"models": models, "data": str(self.test.absolute()), "parity": _PARITY}
             yield {"evaluate": {**compared, **common}}
-        timed: Settings = {"models": models, "data": "label", "atoms": str(timed_atoms(self.timed_atoms, self.device))}
-        timed |= {} if self.budget.engine == NO_BUDGET.engine else {"engine": self.budget.engine}
-        yield {"benchmark": {**timed, **common}}
+        engine: Settings = {} if self.budget.engine == NO_BUDGET.engine else {"engine": self.budget.engine}
+        atoms = str(timed_atoms(self.timed_atoms, self.device))
+        yield {"benchmark": {"models": models, "data": "label", "atoms": atoms, **engine, **common}}
+        if self.budget.atoms is not None:
+            promised: Settings = {"name": MEMORY, "models": "train", "atoms": str(self.budget.atoms), "repeats": "1"}
+            yield {"benchmark": {**promised, "data": "label", **engine, **common}}
 
     @property
     def _common(self) -> Settings:

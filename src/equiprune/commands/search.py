@@ -30,6 +30,11 @@ from equiprune.structures.sampling import structure_ids
 from equiprune.training.recipe import PRESETS, Recipe
 
 
+def partial_folder(output: Path) -> Path:
+    """The folder that a search goes on from, beside its outcome."""
+    return output.with_name(output.name + ".partial")
+
+
 @dataclass(frozen=True)
 class Searched:
     """Outcome of a search, and the files that hold it: the plan first."""
@@ -124,7 +129,7 @@ class Search(Request[Searched]):
             preferred=self.target.only_head(self.opening.head),
             device=self.device,
         )
-        folder = self.output.with_name(self.output.name + ".partial")
+        folder = partial_folder(self.output)
         with resumable(folder), display(Task("search", self.effort.effort().total, 1)) as [step]:
             found = self._found(parent, folder, ep.Watchers(note=remarks.info, progress=step))
         write_json(self.output, found.to_json())

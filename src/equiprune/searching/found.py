@@ -11,7 +11,7 @@ from equiprune.blocks import PruningPlan
 from equiprune.files.settings import to_json
 from equiprune.searching.budget import Budget
 from equiprune.searching.cost_model import Conditions
-from equiprune.searching.journal import Finalist, Journal, Tried, finalist_json, tried_json
+from equiprune.searching.journal import Finalist, Journal, Tried, finalist_json
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Found:
         return sorted(self.journal.finalists, key=lambda each: each.forces)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON value; ``plan`` is what 'equiprune prune --plan' reads."""
+        """A JSON value; ``plan`` is what 'equiprune prune --plan' reads, and `Journal.from_json` reads the journal."""
         return {
             "plan": self.plan.to_json(),
             "reason": self.reason,
@@ -105,7 +105,7 @@ class Found:
             "cost_model_error": statistics.median(self.cost_errors),
             "chosen": self.chosen.number,
             "front": [each.number for each in self.front],
-            "tried": [tried_json(each) for each in self.journal.tried],
+            **self.journal.to_json(),
             "finalists": [finalist_json(each) for each in self.finalists],
             "cost_errors": list(self.cost_errors),
             "beside": [vars(each) for each in self.beside],

@@ -116,12 +116,38 @@ class Journal:
         """The finalist of this number."""
         return next((each for each in self.finalists if each.number == number), None)
 
-    def save(self, path: Path) -> None:
-        """Write it."""
+    def missed(self, number: int, measured: Cost) -> Journal:
+        """The journal in which a finalist costs what was measured later; it is not confirmed any more.
+
+        Raises:
+            OutputError: there is no such finalist.
+        """
+        found = self.finalist(number)
+        if found is None:
+            raise OutputError(f"This search has no finalist {number}. Remove its folder to start anew.")
+        return self.with_finalist(replace(found, measured=measured, confirmed=False))
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON value, which `from_json` reads."""
         costs = [each.to_json() for each in self.costs]
         tried, finalists = map(list, (map(tried_json, self.tried), map(finalist_json, self.finalists)))
-        found = {"costs": costs, "tried": tried, "finalists": finalists}
-        write_json(path, {"format": _FORMAT, "asked": dict(self.asked), **found})
+        return {"asked": dict(self.asked), "costs": costs, "tried": tried, "finalists": finalists}
+
+    @classmethod
+    def from_json(cls, value: Any) -> Journal:
+        """Read what `to_json` wrote, among other keys; raises `OutputError` for anything else."""
+        try:
+            costs = tuple(map(Measurement.from_json, value["costs"]))
+            tried, finalists = tuple(map(_tried, value["tried"])), tuple(map(_finalist, value["finalists"]))
+            return cls(dict(value["asked"]), costs, tried, finalists)
+        except OutputError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, EquipruneError) as error:
+            raise OutputError("This is not the journal of a search.") from error
+
+    def save(self, path: Path) -> None:
+        """Write it."""
+        write_json(path, {"format": _FORMAT, **self.to_json()})
 
     @classmethod
     def begun(cls, path: Path, asked: Mapping[str, Any]) -> Journal:
@@ -133,22 +159,24 @@ class Journal:
         if not path.exists():
             return cls(asked)
         stored = read_json(path, "journal of a search")
+        damaged = OutputError(f"'{path}', the journal of a search, is damaged. Remove it to start anew.")
+        if not isinstance(stored, dict) or stored.get("format") != _FORMAT or "asked" not in stored:
+            raise damaged
+        if stored["asked"] != dict(asked):
+            what = first_difference(stored["asked"], asked)
+            raise OutputError(
+                f"'{path}' is of an interrupted search that asked for something else: {what} differs. Repeat the "
+                "command it belongs to, or remove the folder to start anew."
+            )
         try:
-            if stored["format"] != _FORMAT:
-                raise ValueError("another format")
-            if stored["asked"] != dict(asked):
-                what = first_difference(stored["asked"], asked)
-                raise OutputError(
-                    f"'{path}' is of an interrupted search that asked for something else: {what} differs. Repeat the "
-                    "command it belongs to, or remove the folder to start anew."
-                )
-            costs = tuple(map(Measurement.from_json, stored["costs"]))
-            tried = tuple(map(_tried, stored["tried"]))
-            return cls(asked, costs, tried, tuple(map(_finalist, stored["finalists"])))
-        except OutputError:
-            raise
-        except (KeyError, TypeError, ValueError, AttributeError, EquipruneError) as error:
-            raise OutputError(f"'{path}', the journal of a search, is damaged. Remove it to start anew.") from error
+            return cls.from_json(stored)
+        except OutputError as error:
+            raise damaged from error
+
+
+def journal_of(folder: Path) -> Path:
+    """The journal in the folder of a search."""
+    return folder / "journal.json"
 
 
 def tried_json(found: Tried) -> dict[str, Any]:

@@ -4,30 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 
 from equiprune.blocks import PruningPlan
-from equiprune.errors import EquipruneError, TargetError
-from equiprune.evaluation.accuracy import evaluate
+from equiprune.errors import EquipruneError
 from equiprune.files.settings import to_json
-from equiprune.potentials.potential import Potential
-from equiprune.pruning.parent_view import FEWEST, ParentView, can_repair
-from equiprune.pruning.repair import WorseError, repair
 from equiprune.pruning.slicing import prune
 from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
-from equiprune.searching.cost_model import Conditions, CostModel, measured
+from equiprune.searching.cost_model import CostModel, measured
 from equiprune.searching.journal import Errors, Finalist, Journal, Tried
+from equiprune.searching.material import Effort, Material
 from equiprune.searching.shapes import Shape
-from equiprune.structures.sampling import spread, with_atoms_up_to
-from equiprune.training.arguments import Watchers
-from equiprune.training.recipe import Recipe
-from equiprune.training.trainer import train
 
 _CHANGED = 1 / 2
 """Share of the candidates that are changed from the best so far."""
@@ -45,112 +35,9 @@ _EXPLODED = 1.5
 """Errors of forces after brief training over those before it, above which training did harm."""
 _SLACK = 0.02
 """Excess over the budget that a second measurement may have."""
-_FEW_ATOMS = 400
-"""Atoms that candidates are repaired with and compared on."""
 _SIZES = 5
 """Sizes that a finalist is measured in until one keeps the budget."""
 _TINY = 1e-6
-
-
-@dataclass(frozen=True)
-class Effort:
-    """Numbers that say how long a search takes.
-
-    Attributes:
-        measured: models that the cost model is fitted to.
-        candidates: models that are built, repaired and compared.
-        finalists: models that are measured and trained briefly.
-        steps: of that training.
-        structures: most structures that a repair looks at, and most that errors are of: fewer of large ones.
-
-    Raises:
-        TargetError: less than one of something.
-    """
-
-    measured: int = 20
-    candidates: int = 24
-    finalists: int = 3
-    steps: int = 200
-    structures: int = 60
-
-    def __post_init__(self) -> None:
-        for name, least in (("measured", 6), ("candidates", 1), ("finalists", 1), ("steps", 0), ("structures", FEWEST)):
-            if getattr(self, name) < least:
-                raise TargetError(f"`{name}` {getattr(self, name)} is not possible: give {least} or more.")
-
-    @property
-    def total(self) -> int:
-        """Steps that a search reports: models measured, tried, trained, and the winner measured again.
-
-        More are needed where that one misses its budget.
-        """
-        return self.measured + self.candidates + self.finalists + 1
-
-
-@dataclass(frozen=True)
-class Material:
-    """Material that candidates are made and judged with.
-
-    Attributes:
-        parent: the model that is pruned.
-        training: labelled structures for repair and brief training.
-        held_out: labelled structures that errors are of.
-        conditions: what is timed.
-        repeats: timed turns of a finalist.
-        recipe: of brief training; its epochs are not looked at.
-        effort: how much of everything.
-        folder: of the runs.
-        seed: of everything that is drawn.
-    """
-
-    parent: Potential
-    training: Sequence[Atoms]
-    held_out: Sequence[Atoms]
-    conditions: Conditions
-    repeats: int
-    recipe: Recipe
-    effort: Effort
-    folder: Path
-    seed: int
-
-    def built(self, plan_of: Candidate) -> Potential:
-        """The pruned model, repaired where that is possible and helps."""
-        child = prune(self.parent, plan_of.plan, note={"search": plan_of.made})
-        if self._view is None:
-            return child
-        try:
-            return repair(child, self._view).potential
-        except WorseError:
-            return child
-
-    @cached_property
-    def _view(self) -> ParentView | None:
-        """Results of the parent for a few structures; None where models cannot be repaired from them."""
-        some = few(self.training, self.effort.structures)
-        if not can_repair(self.parent) or len(some) < FEWEST:
-            return None
-        return ParentView.of(self.parent, some, seed=self.seed)
-
-    def errors(self, potential: Potential) -> Errors:
-        """Differences from the labels of structures that were held out."""
-        [found] = evaluate({"": potential}, few(self.held_out, self.effort.structures))
-        forces = found.mae("forces")
-        return Errors(found.mae("energy"), float("inf") if forces is None else forces)
-
-    def trained(self, potential: Potential, number: int) -> Potential:
-        """The model after brief training."""
-        if not self.effort.steps:
-            return potential
-        seen = self.effort.steps * self.recipe.batch_size
-        some = spread(self.training, seen)
-        recipe = replace(self.recipe, epochs=max(1, seen // len(some)))
-        run = self.folder / f"finalist-{number}-{potential.parameters()}"  # each size has a run of its own
-        return train(potential, some, recipe, run, watchers=Watchers())
-
-
-def few(structures: Sequence[Atoms], most: int) -> list[Atoms]:
-    """At most so many structures, fewer of large ones, but enough to repair a model with where there are."""
-    return spread(with_atoms_up_to(structures, _FEW_ATOMS, FEWEST), most)
 
 
 Say = Callable[[str], None]
@@ -210,16 +97,19 @@ class Round:
     def confirmed(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
         """The journal in which the best finalist was measured again, in more turns, and keeps the budget all the same.
 
-        One that does not is made smaller and trained again, or is no longer the best.
+        One that does not, also where that was measured later on the finished model (`Journal.missed`), is made smaller
+        and trained again, or is no longer the best.
         """
-        while (best := self.best(journal)) is not None and not best.confirmed:
-            cost, spread = self._measured(best.plan, 2 * self.material.repeats)
-            again = replace(best, measured=cost, spread=spread, confirmed=True)
+        while (best := self._best(journal, self._may_keep_budget)) is not None and not best.confirmed:
+            again = replace(best, confirmed=True)
+            if self._keeps_budget(best):
+                cost, spread = self._measured(best.plan, 2 * self.material.repeats)
+                again = replace(again, measured=cost, spread=spread)
             journal = journal.with_finalist(again)
             keep(journal)
             if self._keeps_budget(again):
                 break
-            say(f"Candidate {best.number}: {cost.speed:.2f} times as fast, measured again, which is not enough.")
+            say(f"Candidate {best.number}: {_cost(again.measured)}, measured again, which misses the budget.")
             tried = next(each for each in journal.tried if each.number == best.number)
             if smaller := self._smaller(tried, again):
                 journal = self._trained(journal, tried, smaller, keep, say)
@@ -250,9 +140,16 @@ class Round:
         return journal
 
     def best(self, journal: Journal) -> Finalist | None:
-        """The finalist of this round with the smallest error of forces."""
+        """The finalist of this round that keeps the budget with the smallest error of forces."""
+        return self._best(journal, self._keeps_budget)
+
+    def _best(self, journal: Journal, condition: Callable[[Finalist], bool]) -> Finalist | None:
         mine = [each for each in journal.finalists if self._is_mine(each.number) and each.errors is not None]
-        return min(filter(self._keeps_budget, mine), key=lambda each: each.forces, default=None)
+        return min(filter(condition, mine), key=lambda each: each.forces, default=None)
+
+    def _may_keep_budget(self, found: Finalist) -> bool:
+        """Not confirmed yet, or known to keep the budget."""
+        return not found.confirmed or self._keeps_budget(found)
 
     def _keeps_budget(self, found: Finalist) -> bool:
         return self.asked.budget.excess(found.measured) <= 1 + _SLACK
@@ -371,6 +268,11 @@ def _words(shape: Shape) -> str:
 
 def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def _cost(cost: Cost) -> str:
+    memory = "" if cost.bytes_per_atom is None else f", {cost.bytes_per_atom / 1e6:.3g} MB per atom"
+    return f"{cost.speed:.2f} times as fast{memory}"
 
 
 def _finished(tried: Tried, found: Finalist) -> str:

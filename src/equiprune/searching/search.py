@@ -36,8 +36,9 @@ from equiprune.searching.candidates import Asked, Candidate, drawn
 from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured
 from equiprune.searching.cost_table import CostTable
 from equiprune.searching.found import Beside, Found
-from equiprune.searching.journal import Finalist, Journal
-from equiprune.searching.rounds import Effort, Material, Round
+from equiprune.searching.journal import Finalist, Journal, journal_of
+from equiprune.searching.material import Effort, Material
+from equiprune.searching.rounds import Round
 from equiprune.searching.shapes import Shape, shapes
 from equiprune.searching.work import work
 from equiprune.structures.checks import check_structures
@@ -165,7 +166,7 @@ def search(
     for other in beside.values():
         check_structures(data.structures, other.elements)
     make_folder(Path(folder), "the folder of a search")
-    path = Path(folder) / "journal.json"
+    path = journal_of(Path(folder))
     journal = Journal.begun(path, _described(parent, data, budget, scores, settings))
     training, held_out = data.split(settings.seed)
     timed = Conditions.of(spread(data.structures, _LOOKED_AT), settings.timed_atoms, settings.engine)

@@ -67,6 +67,11 @@ class Done:
     stages: Sequence[dict[str, Any]]
     code: int
 
+    @property
+    def results(self) -> dict[str, Any]:
+        """Results of the stages by name."""
+        return {stage["name"]: stage["result"] for stage in self.stages}
+
     def to_json(self, folder: Path) -> dict[str, Any]:
         """The document that ``--json`` prints."""
         return {"folder": str(folder), "stages": list(self.stages)}

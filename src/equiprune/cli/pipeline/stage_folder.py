@@ -89,6 +89,11 @@ class StageFolder:
         found = {name: self._fingerprint(name) for name in outputs}
         write_json(self._stage, {**self._record(), "outputs": found, "seconds": round(seconds, 2)})
 
+    def reopen(self) -> None:
+        """Forget that the stage is done, so that its command goes on."""
+        unfinished = {key: value for key, value in self._record().items() if key not in ("outputs", "seconds")}
+        write_json(self._stage, unfinished)
+
     def _record(self) -> dict[str, Any]:
         value = read_json(self._stage, "record of a stage") if self._stage.exists() else None
         if not isinstance(value, dict) or value.get("format") != _FORMAT:

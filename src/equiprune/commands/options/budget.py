@@ -11,7 +11,7 @@ from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Complete, EvaluationEngineName, NotNegative, Positive
 from equiprune.errors import TargetError
 from equiprune.searching.budget import Budget
-from equiprune.searching.rounds import Effort
+from equiprune.searching.material import Effort
 
 _ON_CPU, _ON_GPU = 64, 2048
 """Atoms that models are timed on unless a number is given: few on a GPU would time its overhead."""

@@ -1,0 +1,128 @@
+"""Effort and material of a search: how much is tried, on which structures, and how a candidate is built and judged."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from ase import Atoms
+
+from equiprune.errors import TargetError
+from equiprune.evaluation.accuracy import evaluate
+from equiprune.potentials.potential import Potential
+from equiprune.pruning.parent_view import FEWEST, ParentView, can_repair
+from equiprune.pruning.repair import WorseError, repair
+from equiprune.pruning.slicing import prune
+from equiprune.searching.candidates import Candidate
+from equiprune.searching.cost_model import Conditions
+from equiprune.searching.journal import Errors
+from equiprune.structures.sampling import spread, with_atoms_up_to
+from equiprune.training.arguments import Watchers
+from equiprune.training.recipe import Recipe
+from equiprune.training.trainer import train
+
+_FEW_ATOMS = 400
+"""Atoms that candidates are repaired with and compared on."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """Numbers that say how long a search takes.
+
+    Attributes:
+        measured: models that the cost model is fitted to.
+        candidates: models that are built, repaired and compared.
+        finalists: models that are measured and trained briefly.
+        steps: of that training.
+        structures: most structures that a repair looks at, and most that errors are of: fewer of large ones.
+
+    Raises:
+        TargetError: less than one of something.
+    """
+
+    measured: int = 20
+    candidates: int = 24
+    finalists: int = 3
+    steps: int = 200
+    structures: int = 60
+
+    def __post_init__(self) -> None:
+        for name, least in (("measured", 6), ("candidates", 1), ("finalists", 1), ("steps", 0), ("structures", FEWEST)):
+            if getattr(self, name) < least:
+                raise TargetError(f"`{name}` {getattr(self, name)} is not possible: give {least} or more.")
+
+    @property
+    def total(self) -> int:
+        """Steps that a search reports: models measured, tried, trained, and the winner measured again.
+
+        More are needed where that one misses its budget.
+        """
+        return self.measured + self.candidates + self.finalists + 1
+
+
+@dataclass(frozen=True)
+class Material:
+    """Material that candidates are made and judged with.
+
+    Attributes:
+        parent: the model that is pruned.
+        training: labelled structures for repair and brief training.
+        held_out: labelled structures that errors are of.
+        conditions: what is timed.
+        repeats: timed turns of a finalist.
+        recipe: of brief training; its epochs are not looked at.
+        effort: how much of everything.
+        folder: of the runs.
+        seed: of everything that is drawn.
+    """
+
+    parent: Potential
+    training: Sequence[Atoms]
+    held_out: Sequence[Atoms]
+    conditions: Conditions
+    repeats: int
+    recipe: Recipe
+    effort: Effort
+    folder: Path
+    seed: int
+
+    def built(self, plan_of: Candidate) -> Potential:
+        """The pruned model, repaired where that is possible and helps."""
+        child = prune(self.parent, plan_of.plan, note={"search": plan_of.made})
+        if self._view is None:
+            return child
+        try:
+            return repair(child, self._view).potential
+        except WorseError:
+            return child
+
+    @cached_property
+    def _view(self) -> ParentView | None:
+        """Results of the parent for a few structures; None where models cannot be repaired from them."""
+        some = few(self.training, self.effort.structures)
+        if not can_repair(self.parent) or len(some) < FEWEST:
+            return None
+        return ParentView.of(self.parent, some, seed=self.seed)
+
+    def errors(self, potential: Potential) -> Errors:
+        """Differences from the labels of structures that were held out."""
+        [found] = evaluate({"": potential}, few(self.held_out, self.effort.structures))
+        forces = found.mae("forces")
+        return Errors(found.mae("energy"), float("inf") if forces is None else forces)
+
+    def trained(self, potential: Potential, number: int) -> Potential:
+        """The model after brief training."""
+        if not self.effort.steps:
+            return potential
+        seen = self.effort.steps * self.recipe.batch_size
+        some = spread(self.training, seen)
+        recipe = replace(self.recipe, epochs=max(1, seen // len(some)))
+        run = self.folder / f"finalist-{number}-{potential.parameters()}"  # each size has a run of its own
+        return train(potential, some, recipe, run, watchers=Watchers())
+
+
+def few(structures: Sequence[Atoms], most: int) -> list[Atoms]:
+    """At most so many structures, fewer of large ones, but enough to repair a model with where there are."""
+    return spread(with_atoms_up_to(structures, _FEW_ATOMS, FEWEST), most)
