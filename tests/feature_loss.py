@@ -38,7 +38,7 @@ def assert_features_are_learnt(
 ) -> None:
     """Assert that a child that lost nothing has its parent's features, and that others get nearer, in both ways."""
     whole = ep.prune(parent, ep.PruningPlan.nothing())
-    recipe = Recipe(ALONE, Optimisation(5e-3, clip=None, average=None), epochs=8, batch_size=2)
+    recipe = Recipe(ALONE, Optimisation(5e-3, clip=None, average=None), epochs=5, batch_size=2)
     for objective in (ALONE, BLOCKS):
         assert feature_loss(parent, whole, structures, objective) < 1e-9
         start = feature_loss(parent, child, structures, objective)

@@ -43,6 +43,7 @@ def tried(fuzzing: ModuleType, reader: object, box: Path, count: int, seed: int 
         return list(fuzzing.trials.trials(reader, files, box, seed, count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SHORT)
 def test_broken_inputs_are_read_or_refused(name: str, fuzzing: ModuleType, tmp_path: Path) -> None:
     [reader] = [reader for reader in fuzzing.readers.READERS if reader.name == name]
@@ -90,6 +91,7 @@ def rambles(_: Path) -> None:
     raise LongError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("read", "what"),
     [

@@ -150,6 +150,7 @@ def test_an_interrupted_search_goes_on_and_so_does_one_whose_result_misses_the_b
     assert launched == [], "finished"
 
 
+@pytest.mark.slow
 def test_elements_that_could_go_are_named(cli: Run, tmp_path: Path) -> None:
     water = Atoms("H2O", [[0, 0, 0], [0.76, 0.59, 0], [-0.76, 0.59, 0]])
     ase.io.write(tmp_path / "water.extxyz", [water] * 4, format="extxyz")

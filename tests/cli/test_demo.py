@@ -34,6 +34,7 @@ def test_the_licence_of_the_dynamics_is_with_it() -> None:
     assert "LICENSE-mlearn" in (folder / "README.md").read_text()
 
 
+@pytest.mark.slow
 def test_a_row_for_each_model(toy: ep.Potential) -> None:
     still, moving = (list(ep.label(toy, ep.probe_structures(toy.elements).values())) for _ in range(2))
     moving[0].calc.results["energy"] += len(moving[0])

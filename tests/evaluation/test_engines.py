@@ -72,6 +72,7 @@ def test_an_engine_that_leaves_something_out_is_refused_by_name(toy: ep.Potentia
         ep.benchmark({"a": toy}, structures[0], engines=[Pruned()])
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_the_engines(cli: Run) -> None:
     assert get_args(EvaluationEngineName) == tuple(ENGINES)
     words = ["benchmark", "toy", "--engine", "equiprune", "--engine", "upstream", "--repeats", 1, "--json"]

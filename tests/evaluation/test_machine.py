@@ -115,6 +115,7 @@ def test_the_command_shows_the_machine(cli: Run, monkeypatch: pytest.MonkeyPatch
     assert document == {**json.loads(json.dumps(ep.doctor().to_json())), "model": None, "costs": []}
 
 
+@pytest.mark.slow
 def test_a_model_is_timed_by_every_engine_that_is_here(cli: Run) -> None:
     costs = cli("doctor", "--time", "toy", "--json").json["costs"]
     assert [cost["engine"] for cost in costs] == ["equiprune", "upstream"]

@@ -28,6 +28,7 @@ def differences(potential: ep.Potential, atoms: Atoms, step: float = 1e-4) -> np
     return np.stack(columns, axis=1)
 
 
+@pytest.mark.slow
 def test_a_hessian_is_minus_the_slope_of_the_forces(toy: ep.Potential, structures: list[Atoms]) -> None:
     for atoms in structures:
         found = hessian(toy, atoms)
@@ -37,6 +38,7 @@ def test_a_hessian_is_minus_the_slope_of_the_forces(toy: ep.Potential, structure
         np.testing.assert_allclose(found.reshape(-1, len(atoms), 3).sum(axis=1), 0, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_products_are_those_of_the_whole_hessian(toy: ep.Potential, structures: list[Atoms]) -> None:
     """In one batch and in several, with as many vectors for each structure as it likes."""
     vectors = [np.random.default_rng(i).standard_normal((i, len(a), 3)) for i, a in enumerate(structures)]

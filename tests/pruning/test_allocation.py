@@ -74,6 +74,7 @@ def test_targets_only_remove_and_their_order_means_nothing(toy: ep.Potential, ta
             assert all(len(plan.mask(space).of(ir)) <= len(alone.mask(space).of(ir)) for _, ir in space.irreps)
 
 
+@pytest.mark.slow
 @given(st.floats(0.35, 1), TARGETS, st.sampled_from([1, 2]))
 def test_a_parameter_budget_is_respected(
     toy: ep.Potential, fraction: float, targets: list[Target], round_to: int
@@ -117,6 +118,7 @@ def test_a_budget_is_spent_where_the_scores_are(toy: ep.Potential, scores: ep.Im
     assert "1o" not in kept(toy, plan)["node_feats.1"]
 
 
+@pytest.mark.slow
 @given(st.floats(0, 0.6), st.integers(0, 100))
 def test_every_irrep_keeps_the_floor_of_a_budget(toy: ep.Potential, floor: float, seed: int) -> None:
     plan = ep.allocate(toy, [ep.Parameters(0.6, floor)], ep.calibrate(toy, [], ep.Random(seed)))
@@ -186,6 +188,7 @@ def test_lossless_removes_what_the_other_targets_leave_dead(toy: ep.Potential) -
     assert kept(toy, plan)["node_feats.1"] == "6x0e"
 
 
+@pytest.mark.slow
 @given(st.integers(0, 2**32 - 1), st.lists(st.builds(ep.Channels, st.integers(1, 6)), max_size=1))
 def test_other_targets_choose_within_an_exact_plan(toy: ep.Potential, seed: int, targets: list[Target]) -> None:
     given_plan = random_plan(toy, np.random.default_rng(seed))

@@ -173,6 +173,7 @@ def test_channels_that_nothing_needs_are_no_larger_than_others(parent: ep.Potent
         assert found[name].abs().max() < 5 * parent.checkpoint.weights[name].abs().max()
 
 
+@pytest.mark.slow
 def test_a_repaired_model_is_certified(repaired: ep.Repair, parent: ep.Potential) -> None:
     """Its physics, and the slice that was repaired; not the file, which is no slice."""
     found = ep.certify(repaired.potential, parent)

@@ -54,6 +54,7 @@ def figures_of(text: str) -> dict[str, dict]:
     return {name: json.loads(value) for name, value in found}
 
 
+@pytest.mark.slow
 def test_every_panel_is_there_once_and_nothing_is_loaded(page: str) -> None:
     outline = Outline(page)
     assert len(outline.ids) == len(set(outline.ids))

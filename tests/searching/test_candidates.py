@@ -44,6 +44,7 @@ def check(found: Candidate, request: Asked) -> None:
     assert request.budget.excess(found.predicted) <= 1
 
 
+@pytest.mark.slow
 @given(fractions, shape)
 @settings(max_examples=12, deadline=None)
 def test_candidates_keep_the_budget_and_cannot_be_larger(fraction: float, chosen: tuple) -> None:

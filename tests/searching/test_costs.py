@@ -115,6 +115,7 @@ def test_memory_that_was_not_measured_is_not_predicted() -> None:
 # Measurements.
 
 
+@pytest.mark.slow
 def test_a_model_is_timed_in_turns_with_its_parent(parent: ep.Potential) -> None:
     """On the real clock, whatever else the machine does."""
     small = ep.prune(parent, ep.allocate(parent, [ep.Channels(2)], ep.data_free_scores(parent, ep.Magnitude())))

@@ -78,6 +78,7 @@ def test_a_frame_without_the_key_is_refused_with_the_keys_it_has() -> None:
         structure_ids([Atoms("H")], "traj")
 
 
+@pytest.mark.slow
 def test_the_structures_of_mptrj_are_told_apart() -> None:
     if "EQUIPRUNE_DATA" not in os.environ:
         pytest.skip("EQUIPRUNE_DATA does not name a folder of reference data")

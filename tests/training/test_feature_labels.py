@@ -111,6 +111,7 @@ def test_block_by_block_no_interaction_depends_on_the_one_before() -> None:
     assert not torch.allclose(last(child, {}), last(other, {}))
 
 
+@pytest.mark.slow
 def test_both_ways_are_learnt(tmp_path: Path) -> None:
     assert_features_are_learnt(parent(), student(), labelled(), tmp_path)
 
@@ -121,6 +122,7 @@ def test_block_by_block_is_learnt_too(tmp_path: Path) -> None:
     assert loss(trained) < loss(student())
 
 
+@pytest.mark.slow
 def test_together_with_labels_every_term_is_recorded_and_validated(tmp_path: Path) -> None:
     objective = replace(mace_universal(), features=FeatureTerm(0.1))
     recipe = replace(RECIPE, objective=objective)
@@ -140,6 +142,7 @@ def test_a_run_without_the_term_does_not_know_of_it() -> None:
     assert from_json(to_json(weighed)) == weighed
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_it_ends_in_the_same_bits(tmp_path: Path) -> None:
     objective = replace(mace_universal(), features=FeatureTerm(0.1))
     once = student()

@@ -40,6 +40,7 @@ HESSIAN_ONLY = Objective(NONE, NONE, hessian=Term(3.0, Norm()), hessian_samples=
 # Labels.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("probes", [Rows(4), RandomProbes(2, seed=3), Rows(100)])
 def test_products_are_those_of_the_teacher_also_after_a_file(probes: Probes, tmp_path: Path) -> None:
     """Beside the other labels, for structures of 1 atom too."""
@@ -177,6 +178,7 @@ def by_hand(potential: ep.Potential, structures: tuple[Atoms, ...], samples: int
     return float(np.mean(lengths))
 
 
+@pytest.mark.slow
 def test_the_recorded_loss_is_the_formula(tmp_path: Path) -> None:
     recipe = Recipe(HESSIAN_ONLY, Optimisation(learning_rate=1e-9, clip=None, average=None), epochs=2, batch_size=8)
     structures, held_out = probed()[1::2], probed(1)[2:4]  # one without products, one in vacuum

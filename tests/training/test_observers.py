@@ -61,6 +61,7 @@ def cut_and_resumed(folder: Path, make: Any) -> None:
     run(folder, observers=[make()])
 
 
+@pytest.mark.slow
 def test_an_observer_is_told_what_the_curve_says_once(tmp_path: Path) -> None:
     books: list[Notebook] = []
 
@@ -76,6 +77,7 @@ def test_an_observer_is_told_what_the_curve_says_once(tmp_path: Path) -> None:
     assert [row["step"] for row in told] == STEPS
 
 
+@pytest.mark.slow
 def test_watching_changes_no_weight(tmp_path: Path) -> None:
     plain, watched = run(tmp_path / "a"), run(tmp_path / "b", observers=[Notebook()])
     assert all((plain.checkpoint.weights[n] == w).all() for n, w in watched.checkpoint.weights.items())
@@ -104,6 +106,7 @@ def test_a_picture_is_left_at_the_end_and_when_interrupted(tmp_path: Path) -> No
     ]
 
 
+@pytest.mark.slow
 def test_the_picture_shows_the_quantities_there_are(tmp_path: Path) -> None:
     row = {"step": 1.0, "epoch": 0.0, "learning_rate": 0.0, "train_energy": 0.0}
     plot_curve([row, row | {"step": 2.0, "validation_energy": 1.0}], tmp_path / "curve.svg")
@@ -168,6 +171,7 @@ def test_tensorboard_has_every_step_once(tmp_path: Path) -> None:
     assert {"learning_rate", "epoch"} < shown.keys()
 
 
+@pytest.mark.slow
 def test_tensorboard_is_a_flag_of_train(cli: Run, xyz: Path, tmp_path: Path) -> None:
     labelled = tmp_path / "labelled.xyz"
     assert cli("label", "toy", xyz, "-o", labelled).code == 0

@@ -40,6 +40,7 @@ def go_on(folder: Path, recipe: Recipe = WITH_HESSIAN) -> ep.Potential:
     return train(start, TrainingData(data[:6], data[6:], fingerprints=data_of), recipe, folder)
 
 
+@pytest.mark.slow
 def test_an_old_run_goes_on_and_ends_in_the_same_bits(begun: Path, tmp_path: Path) -> None:
     """As the same state does in a run that this version has recorded, and as one that was never interrupted.
 

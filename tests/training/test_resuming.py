@@ -90,6 +90,7 @@ def test_a_run_that_was_stopped_ends_in_the_same_bits(
     assert done == [after + 1, *[1] * (11 - after)]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_stopped_after_every_step_ends_in_the_same_bits(
     tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]
 ) -> None:
@@ -138,6 +139,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path: Path, uninterrupted: tupl
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_how_often_the_state_is_saved_changes_nothing(tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]) -> None:
     after = run(tmp_path / "run", replace(RECIPE, save_every=1))
     assert_same_run(tmp_path / "run", after, uninterrupted)
@@ -148,6 +150,7 @@ def test_the_seed_decides_the_order(tmp_path: Path, uninterrupted: tuple[Path, e
     assert not torch.equal(weights_of(other)["embedding_weight"], weights_of(uninterrupted[1])["embedding_weight"])
 
 
+@pytest.mark.slow
 def test_two_do_not_train_in_one_folder(tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]) -> None:
     """As when a pipeline was killed, its training was not, and the same command is repeated."""
     said = []
@@ -196,6 +199,7 @@ def test_an_empty_folder_will_do(tmp_path: Path, uninterrupted: tuple[Path, ep.P
     assert_same_run(tmp_path / "run", run(tmp_path / "run"), uninterrupted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "file", "says"), [(100, "recipe.json", "Nothing was changed"), (3000, "state.pt", "Nothing was changed")]
 )

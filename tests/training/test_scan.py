@@ -137,6 +137,7 @@ def test_structures_that_differ_are_not_taken_for_the_same() -> None:
     assert geometry(negative) == geometry(kinds[0])
 
 
+@pytest.mark.slow
 def test_what_is_compared_with_validation_takes_no_memory() -> None:
     """Of a structure that is held out some bytes are kept, of any other one nothing."""
     overlap = Overlap(array("q", range(1000)))

@@ -53,6 +53,7 @@ def trained_module(monkeypatch: pytest.MonkeyPatch) -> Callable[[], nn.Module]:
     return lambda: seen[-1]
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_step_is_that_of_finite_differences(
     trained_module: Callable[[], nn.Module], tmp_path: Path
 ) -> None:
@@ -134,6 +135,7 @@ def test_the_input_is_left_as_it_was(tmp_path: Path) -> None:
     assert not torch.equal(weights_of(after)["embedding_weight"], weights["embedding_weight"])
 
 
+@pytest.mark.slow
 def test_the_best_model_is_the_one_of_the_lowest_validation_loss(tmp_path: Path) -> None:
     """Held-out labels are those of the start, from which training leads away: the last model is not the best."""
     held_out = list(label(student(), labelled(1)[:4]))
@@ -173,6 +175,7 @@ def test_the_result_is_written_and_says_how_it_was_made(tmp_path: Path) -> None:
     assert ep.load(tmp_path / "run" / "model").checkpoint.history == after.checkpoint.history
 
 
+@pytest.mark.slow
 def test_a_trained_model_is_certified_for_its_physics_only(tmp_path: Path) -> None:
     ep.save(parent(), tmp_path / "parent")
     start = ep.load(tmp_path / "parent", dtype=torch.float64)

@@ -109,6 +109,7 @@ def test_the_hessian(toy: ep.Potential, there: ep.Potential, structures: list[At
     assert all(value <= HESSIAN_LIMITS[name] for name, value in values.items()), values
 
 
+@pytest.mark.slow
 def test_labels(toy: ep.Potential, there: ep.Potential, structures: list[Atoms]) -> None:
     expected, found = (list(with_products(p, label(p, structures), Rows(2))) for p in (toy, there))
     for a, b in zip(expected, found, strict=True):
@@ -116,6 +117,7 @@ def test_labels(toy: ep.Potential, there: ep.Potential, structures: list[Atoms])
             np.testing.assert_allclose(b.calc.results[name], value, rtol=0, atol=CLOSE)
 
 
+@pytest.mark.slow
 def test_timing(there: ep.Potential, structures: list[Atoms]) -> None:
     [timing] = ep.benchmark({"x": there}, structures[0], repeats=1, warmup=1)
     assert there.device.type in timing.backend

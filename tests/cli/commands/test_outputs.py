@@ -104,6 +104,7 @@ def full_figure(_: object, path: Path, **__: object) -> None:
     path.write_text("")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_write_that_really_fails_leaves_nothing_behind(name: str, refused: Run, tmp_path: Path, data: Path) -> None:
     words = writing(name, tmp_path / "out", tmp_path)

@@ -33,6 +33,7 @@ def test_info_shows_dead_blocks(cli: Run, tmp_path: Path) -> None:
     assert cli("info", model, "--json").json["dead"] == {"node_feats.0": "1x0e", "edge_irreps.0": "1x0e"}
 
 
+@pytest.mark.slow
 def test_certify_measures_exactness_and_physics(cli: Run, pruned: tuple[Path, Path]) -> None:
     ran = cli("certify", pruned[1], "--parent", pruned[0], "--json")
     value = ran.json
@@ -131,6 +132,7 @@ def test_benchmark_at_several_sizes(cli: Run, tmp_path: Path) -> None:
     assert "overhead below half" in shown
 
 
+@pytest.mark.slow
 def test_benchmark_repeats_the_structure_it_is_given(cli: Run, tmp_path: Path, structures: list[Atoms]) -> None:
     data = write(tmp_path / "metal.xyz", structures[2:3])
     value = cli("benchmark", "toy", "--data", data, "--sizes", 4, 8, 16, "--repeats", 1, "--json").json
@@ -155,6 +157,7 @@ def test_benchmark_finds_the_largest_batch(cli: Run, data: Path) -> None:
     assert found["atoms_per_second"] > 0
 
 
+@pytest.mark.slow
 def test_benchmark_uses_the_threads_it_is_given(cli: Run, data: Path) -> None:
     before = torch.get_num_threads()
     try:

@@ -160,6 +160,7 @@ def test_all_are_relaxed_and_kept(toy: ep.Potential, starts: dict[str, Atoms], t
     assert found["d"].to_record() == alone.to_record()
 
 
+@pytest.mark.slow
 def test_an_interruption_costs_one_relaxation(
     toy: ep.Potential, starts: dict[str, Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -90,6 +90,7 @@ def test_velocities_and_noise_of_copies_have_nothing_in_common() -> None:
     assert protocol.conditions(-1).seed == (3, 1)
 
 
+@pytest.mark.slow
 def test_moved_together_or_one_after_another_is_the_same(tmp_path: Path) -> None:
     how: dict[str, Any] = {"equilibration": 0.005, "ensemble": NVT(20.0)}
     _, files = together(tmp_path / "together", Sites(pair()), **how)

@@ -42,6 +42,7 @@ def test_a_crystal_comes_to_rest_where_springs_do() -> None:
     assert found["displacement"] == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_an_atom_that_moves_back_is_a_displacement() -> None:
     start = fcc().repeat(2)
     start.positions[3] += [0.1, 0, 0]

@@ -75,6 +75,7 @@ def test_a_jump_is_found_and_its_force_is_missing() -> None:
     assert found["jump"] == pytest.approx(200, abs=5)
 
 
+@pytest.mark.slow
 def test_a_second_minimum_is_spurious_and_is_not_the_slope_of_the_force() -> None:
     found = values(Dipping(epsilon=0.3, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0)).values
     assert found["spurious_minima"] == 1

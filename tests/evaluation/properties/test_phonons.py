@@ -29,6 +29,7 @@ def found() -> Outcome:
     return values(Phonons(displacement=0.001, mesh=4))
 
 
+@pytest.mark.slow
 def test_the_highest_frequency_is_that_of_longitudinal_waves_at_x(found: Outcome) -> None:
     """Nearest neighbours in fcc: m omega^2 = 8 k, an eighth of which comes from each that moves against the atom."""
     expected = np.sqrt(8 * SPRING * units._e * 1e20 / (fcc().get_masses()[0] * units._amu)) / (2 * np.pi) * 1e-12
@@ -44,6 +45,7 @@ def test_a_stable_crystal_has_no_imaginary_modes_and_a_heat_capacity_below_3_r(f
     assert (found.values["heat_capacity"], found.values["entropy"]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stretched_crystal_is_unstable_and_has_no_entropy() -> None:
     pytest.importorskip("phonopy")
     loose = springs(
@@ -69,6 +71,7 @@ def test_a_supercell_may_have_fewer_symmetries_than_the_crystal() -> None:
     assert Phonons(length=5.1, mesh=1).frequencies(fcc().repeat((2, 1, 1)), springs()).min() > -1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("calculator", "why"), [(Wrong(force=np.nan), Why.NOT_FINITE), (Broken(), Why.FAILED)], ids=["nan", "broken"]
 )
