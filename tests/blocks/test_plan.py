@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from equiprune import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan
-from equiprune.blocks import KeepsScalars, OneChannelSet, Role, Rule, SameCounts
+from equiprune import BlockMask, FeatureSpace, Irrep, Irreps, PruningPlan, WeightLayout
+from equiprune.blocks import KeepsScalars, OneChannelSet, Role, Rule, SameCounts, Segment, slice_weight
 from equiprune.errors import PlanError
 
 IRREP = st.builds(Irrep, st.integers(0, 3), st.sampled_from([1, -1]))
@@ -53,6 +53,15 @@ def test_selection_keeps_whole_blocks_in_the_order_of_the_mask(mask: BlockMask) 
     blocks = {ir: x[:, span].reshape(3, mul, ir.dim) for mul, ir, span in mask.irreps.slices()}
     expected = [blocks[ir][:, channel] for _, ir in mask.irreps for channel in mask.of(ir)]
     assert torch.equal(mask.select(x), torch.cat([x[:, :0], *expected], dim=1))
+
+
+def test_a_mask_and_a_slice_are_where_their_tensor_is() -> None:
+    like = torch.empty(2, 1, dtype=torch.float64, device="meta")  # no device, so that one forgotten shows everywhere
+    mask = BlockMask(Irreps.scalars(2), ((1,),))
+    ones = mask.as_tensor(like)
+    assert (ones.device, ones.dtype) == (like.device, like.dtype)
+    before, after = (WeightLayout.dense((Segment("x", Irrep(0, 1), n),), (Segment.fixed(1),)) for n in (2, 1))
+    assert slice_weight(like.flatten(), before, after, PruningPlan({"x": mask})).device == like.device
 
 
 @given(NESTED_MASKS)

@@ -92,6 +92,16 @@ def test_a_widened_mask_is_allowed_and_keeps_what_was_kept(rules: tuple[Rule, ..
     assert one.widened(wider) == wider
 
 
+def test_of_nothing_the_first_channel_comes_back() -> None:
+    assert space(PrefixOnly()).widened(mask([], [], [])) == mask([0], [], [])
+
+
+@pytest.mark.parametrize(("irreps", "kept"), [("4x0e+4x1o", (2,)), ("4x0e+2x1o", (0,))])
+def test_an_irrep_comes_back_with_a_channel_that_is_kept_where_it_has_it(irreps: str, kept: tuple[int, ...]) -> None:
+    scalars_alone = BlockMask(Irreps.parse(irreps), ((2, 3), ()))
+    assert KeepsDegrees(1).widened(scalars_alone).kept == ((2, 3), kept)
+
+
 @given(SETS, MASKS)
 def test_what_is_allowed_is_not_widened(rules: tuple[Rule, ...], given_mask: BlockMask) -> None:
     one = space(*rules)
@@ -164,4 +174,6 @@ def test_what_is_kept_is_written_to_the_fields_that_a_space_names() -> None:
     shorter = PruningPlan({**plan.masks, "layers": BlockMask(scalars[1], ((1,),))})
     assert resized(Architecture(), spaces, shorter).layers == (Layer("2x0e+1x1o", 1),)
     assert resized(Architecture(), spaces, PruningPlan.nothing()) == Architecture()
+    of_vectors = replace(space(), size_in=(NumberOfChannels("channels", irrep=VECTOR),))
+    assert resized(Architecture(), (of_vectors,), plan).channels == 1
     assert IrrepsText("layers", 1) == IrrepsText("layers", 1) != HighestL("layers", 1)

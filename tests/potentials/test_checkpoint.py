@@ -4,14 +4,17 @@ import errno
 import json
 from importlib.metadata import version
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from broken_adapters import Exporting
 from safetensors.torch import load_file, save_file
 
 import equiprune as ep
 from equiprune.errors import CheckpointError, OutputError, TargetError
+from equiprune.potentials.checkpoint import check_output, package_versions
 
 
 @pytest.fixture
@@ -43,6 +46,18 @@ def test_loading_gives_back_every_bit(toy: ep.Potential, saved: Path) -> None:
     for name, weight in toy.checkpoint.weights.items():
         assert torch.equal(loaded.checkpoint.weights[name], weight)
     assert loaded.checkpoint.source == str(saved)
+
+
+def test_a_shipped_model_is_from_its_alias(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = {"7net-small": SimpleNamespace(folder=saved)}
+    monkeypatch.setattr("equiprune.potentials.checkpoint.shipped_model", shipped.get)
+    assert ep.load("7net-small").checkpoint.source == "7net-small"
+
+
+def test_versions_of_what_computes_are_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equiprune.potentials.checkpoint.version", lambda name: f"1 of {name}")
+    packages = ("equiprune", "torch", "numpy", "ase", "e3nn", "sevenn", "mace-torch", "fairchem-core")
+    assert package_versions() == {name: f"1 of {name}" for name in packages}
 
 
 def test_the_fingerprint_is_of_the_content_not_the_place(toy: ep.Potential, saved: Path, tmp_path: Path) -> None:
@@ -203,9 +218,13 @@ def test_a_folder_that_is_not_there_is_named(toy: ep.Potential, tmp_path: Path) 
 
 
 def test_a_suffix_the_adapter_does_not_write_is_refused(toy: ep.Potential, tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"cannot be written as '\.pth'"):
+    with pytest.raises(OutputError, match=r"cannot be written as '\.pth'\. Upstream suffixes: none;"):
         ep.save(toy, tmp_path / "model.pth")
+    exporting = ep.Potential.create(Exporting(), toy.checkpoint, torch.float64)
+    with pytest.raises(OutputError, match=r"cannot be written as '\.pth'\. Upstream suffixes: \.toy;"):
+        ep.save(exporting, tmp_path / "model.pth")
     assert not list(tmp_path.iterdir())
+    check_output(exporting.adapter, tmp_path / "model.toy")
 
 
 @pytest.mark.parametrize("file", ["architecture.json", "weights.safetensors", "provenance.json"])

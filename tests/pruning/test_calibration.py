@@ -1,9 +1,11 @@
 """Calibration streams, stops, resumes, and refuses what does not belong together."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from ase import Atoms
 
 import equiprune as ep
@@ -95,6 +97,17 @@ def test_structures_are_streamed_one_batch_ahead(toy: ep.Potential, structures: 
     ep.calibrate(toy, stream(), batch_atoms=1, progress=progress)
     assert sum(scored) == 4
     assert max(ahead) == 1
+
+
+@pytest.mark.parametrize(("last", "says"), [("U", "has U, which this model does not know"), ("Si", "not finite")])
+def test_a_structure_that_cannot_be_scored_is_named_by_its_place(toy: ep.Potential, last: str, says: str) -> None:
+    pairs = [Atoms([element] * 2, [[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]]) for element in ("H", "C", last)]
+    of_silicon = toy.checkpoint.weights["shift"].clone()
+    of_silicon[-1] = torch.inf
+    weights = {**toy.checkpoint.weights, "shift": of_silicon}
+    model = ep.Potential.create(toy.adapter, replace(toy.checkpoint, weights=weights), torch.float64)
+    with pytest.raises(StructureError, match=rf"Structure 2 \({last}2\).*{says}"):
+        ep.calibrate(model, pairs, batch_atoms=1)
 
 
 def test_no_structures_is_an_error(toy: ep.Potential) -> None:

@@ -124,6 +124,17 @@ def test_ranking_is_by_score_then_by_channel() -> None:
     assert scores.ranking("x", SCALAR) == [1, 3, 0, 2]
 
 
+def test_scores_know_their_criterion(toy: ep.Potential) -> None:
+    assert ep.calibrate(toy, [], ep.Magnitude()).criterion == "magnitude"
+    assert ep.ImportanceScores({}, {}, 0).criterion == "?"
+
+
+def test_whole_numbers_in_a_file_are_scores_too(toy: ep.Potential) -> None:
+    stored = ep.calibrate(toy, [], ep.Random()).to_json()
+    stored["mean"]["node_feats.1"]["0e"] = list(range(len(stored["mean"]["node_feats.1"]["0e"])))
+    assert ep.ImportanceScores.from_json(stored).mean["node_feats.1"][SCALAR].dtype == np.float64
+
+
 def test_running_scores_add_up(toy: ep.Potential, structures: list[Atoms]) -> None:
     a, b, both = (score_batch(toy, part, ep.Taylor()) for part in (structures[:1], structures[1:], structures))
     added = (a + b).scores({})

@@ -80,3 +80,12 @@ def test_it_is_a_part_of_the_repair(parent: ep.Potential, view: ParentView, stru
     child = ep.prune(parent, keeping(0, 1, 2, 3, 4, 5))
     made = ep.repair(child, view)
     assert made.after.forces < 0.01 * made.before.forces
+
+
+def test_of_many_samples_some_are_looked_at(
+    parent: ep.Potential, view: ParentView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("equiprune.pruning.radial_repair._SAMPLES", 1)
+    _, fitted, changed = mended(parent, view, keeping(0, 1, 2, 3, 4, 5))
+    assert changed == 2
+    assert off(fitted, parent, list(ep.probe_structures(parent.elements).values())) < 1e-3

@@ -18,7 +18,7 @@ from equiprune.potentials.observing import observed
 from equiprune.pruning import parent_view
 from equiprune.pruning import repair as module
 from equiprune.pruning.least_squares import NormalEquations, cross_validated
-from equiprune.pruning.rotation import rotated
+from equiprune.pruning.rotation import _best, rotated
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,17 @@ def test_channels_that_nothing_needs_are_no_larger_than_others(parent: ep.Potent
     found = rotated(small, parent, module.plan_between(parent, small), {}).weights
     for name in ("embedding_weight", "linear_up_0_weight", "self_connection_0_weight"):
         assert found[name].abs().max() < 5 * parent.checkpoint.weights[name].abs().max()
+
+
+def test_mixtures_are_as_large_as_channels_used_or_spare() -> None:
+    """Three channels of which one is read: one mixture tells it, the other is the largest direction left."""
+    features, reads = torch.diag(torch.tensor([16.0, 1.0, 4.0])), torch.diag(torch.tensor([0.0, 1.0, 0.0]))
+    found = _best(features.double(), reads.double(), 2)
+    sizes = (found.into.T @ features.double() @ found.into).diagonal()
+    torch.testing.assert_close(sizes, torch.full((2,), 7.0, dtype=torch.float64))
+    told = found.into @ found.back
+    torch.testing.assert_close(told @ reads.double(), reads.double(), atol=1e-9, rtol=0.0)
+    assert found.into[:, 1].abs().argmax() == 0
 
 
 @pytest.mark.slow

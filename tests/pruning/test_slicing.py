@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from broken_adapters import HEADED, Headed
 
 import equiprune as ep
 from equiprune.errors import PlanError
@@ -51,3 +52,11 @@ def test_what_the_architecture_cannot_express_is_refused(toy: ep.Potential) -> N
     only_vectors = ep.BlockMask.keep(ep.Irreps.parse("1x0e+1x1o"), {ep.Irrep(1, -1): [0]})
     with pytest.raises(PlanError):
         ep.prune(toy, ep.PruningPlan({"edge_attrs": only_vectors}))
+
+
+def test_the_chosen_head_stays_where_it_is_left() -> None:
+    potential = ep.Potential.create(Headed(), HEADED, torch.float64, "b")
+    left = {kept: ep.BlockMask(ep.Irreps.scalars(3), (kept,)) for kept in ((1, 2), (2, 0))}
+    heads = {kept: ep.prune(potential, ep.PruningPlan({"heads": mask})).head for kept, mask in left.items()}
+    assert heads == {(1, 2): "b", (2, 0): "c"}
+    assert ep.prune(potential, ep.PruningPlan.nothing()).head == "b"

@@ -207,6 +207,8 @@ def test_a_change_is_recorded_and_makes_another_model_of_it() -> None:
     [step] = reference_steps(moved)
     assert (step["references"], step["changes"]) == ("refitted", {"O": 0.25})
     assert moved.checkpoint.history == (*student().checkpoint.history, step)
+    single = with_references(student().with_dtype(torch.float32), {8: 0.25}, "refitted")
+    assert {weight.dtype for weight in single.checkpoint.weights.values()} == {torch.float32}
     with pytest.raises(TargetError, match="does not know U"):
         with_references(student(), {92: 1.0}, "given")
 

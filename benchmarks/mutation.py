@@ -1,0 +1,109 @@
+"""Mutation testing of blocks/, pruning/ and potentials/: how many small changes of the code the tests notice.
+
+The changes are those of mutmut (`pip install "mutmut>=3.8,<3.9"`): another operator, number, word, condition or
+argument. A random sample of each folder is tried, the same for the same seed and code. Each mutant runs in a child of
+one warm process, by tests that reach its line, those of its own folder and the quickest first. That takes about 20
+minutes of one core. Survivors are printed as they are found. Needs Linux or macOS.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import os
+import random
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from mutating import FOLDERS
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS = (
+    *(f"tests/{folder}" for folder in FOLDERS),
+    "tests/verification",
+    "tests/searching",
+    "tests/training/test_references.py",
+)
+COLUMNS = ("tried", "killed", "too slow", "survived", "unreached", "score")
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--sample", type=int, default=200, help="mutants of each folder; 0 for all")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--only", default="", help="paths with these words in them, apart by commas")
+    options.add_argument("--seconds", type=float, default=10.0, help="of tests for one mutant")
+    options.add_argument("--json", type=Path, help="file for every mutant and what became of it")
+    given = options.parse_args()
+    os.chdir(ROOT)
+    os.environ |= {"CI": "1", "OMP_NUM_THREADS": "1"}  # hypothesis draws the same examples for every mutant
+    sys.path.insert(0, str(ROOT / "src"))
+    rows = tried(given.sample, given.seed, given.only.split(","), given.seconds)
+    table(rows)
+    if given.json:
+        given.json.write_text(json.dumps(rows, indent=1))
+
+
+def tried(sample: int, seed: int, words: list[str], seconds: float) -> list[dict]:
+    """Try a sample of the mutants of each folder: one dictionary of each."""
+    try:
+        from mutating.mutants import mutants_of
+    except ImportError as error:
+        sys.exit(f'{error}: pip install "mutmut>=3.8,<3.9"')
+    import pytest
+    from mutating.trials import Trials
+
+    mutants = []
+    for folder in FOLDERS:
+        paths = sorted((ROOT / "src" / "equiprune" / folder).rglob("*.py"))
+        found = [mutant for path in paths if imported(path) for mutant in mutants_of(path)]
+        few = sample and len(found) > sample
+        chosen = sorted(random.Random(seed).sample(range(len(found)), sample)) if few else range(len(found))
+        mutants += [found[i] for i in chosen if any(word in str(found[i].path) for word in words)]
+        print(f"{folder}: {len(found)} mutants in all", file=sys.stderr)
+    speech = os.fdopen(os.dup(2), "w", buffering=1)
+    trials = Trials(mutants, seconds, lambda text: print(text, file=speech))
+    with tempfile.TemporaryDirectory() as box:
+        settings = ("-m", "not slow", "-p", "no:cacheprovider", f"--basetemp={box}/tests")
+        status = pytest.main([*settings, *TESTS], plugins=[trials])
+    if status != 0:
+        sys.exit(f"pytest ended with status {int(status)}")
+    return [row(outcome) for outcome in trials.outcomes]
+
+
+def imported(path: Path) -> bool:
+    """Import the module of a path; False, and said, where it needs a package that is not here."""
+    name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        print(f"{name}: skipped: {error}", file=sys.stderr)
+        return False
+    return True
+
+
+def row(outcome) -> dict:  # type: ignore[no-untyped-def]
+    mutant = outcome.mutant
+    where = {"path": str(mutant.path.relative_to(ROOT)), "function": mutant.function, "line": mutant.line}
+    change = {"before": mutant.before, "after": mutant.after}
+    return where | change | {"outcome": outcome.outcome, "tests": outcome.tests, "seconds": round(outcome.seconds, 2)}
+
+
+def table(rows: list[dict]) -> None:
+    """One line per folder and one for all; a change that gives no Python is not counted."""
+    print("| Folder | " + " | ".join(COLUMNS) + " |\n|" + "---|" * (len(COLUMNS) + 1))
+    for name in (*FOLDERS, ""):
+        counts = Counter(r["outcome"] for r in rows if f"src/equiprune/{name}" in r["path"])
+        del counts["impossible"]
+        if total := counts.total():
+            noticed = counts["killed"] + counts["too slow"]
+            numbers = [total, *(counts[column] for column in COLUMNS[1:-1]), f"{100 * noticed / total:.1f} %"]
+            print(f"| {f'`{name}/`' if name else 'together'} | " + " | ".join(map(str, numbers)) + " |")
+    print(f"{sum(r['seconds'] for r in rows):.0f} s of CPU time for the mutants")
+
+
+if __name__ == "__main__":
+    main()
