@@ -21,12 +21,8 @@ from pathlib import Path
 from mutating import FOLDERS
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = (
-    *(f"tests/{folder}" for folder in FOLDERS),
-    "tests/verification",
-    "tests/searching",
-    "tests/training/test_references.py",
-)
+TESTS = (*(f"tests/{f}" for f in FOLDERS), "tests/verification", "tests/searching", "tests/training/test_references.py")
+EXAMPLES = "tests/test_public_api.py::test_modules_are_documented_and_their_examples_run"
 COLUMNS = ("tried", "killed", "too slow", "survived", "unreached", "score")
 
 
@@ -56,19 +52,20 @@ def tried(sample: int, seed: int, words: list[str], seconds: float) -> list[dict
     import pytest
     from mutating.trials import Trials
 
-    mutants = []
+    mutants, examples = [], []
     for folder in FOLDERS:
         paths = sorted((ROOT / "src" / "equiprune" / folder).rglob("*.py"))
-        found = [mutant for path in paths if imported(path) for mutant in mutants_of(path)]
-        few = sample and len(found) > sample
-        chosen = sorted(random.Random(seed).sample(range(len(found)), sample)) if few else range(len(found))
-        mutants += [found[i] for i in chosen if any(word in str(found[i].path) for word in words)]
+        here = {path: name_of(path) for path in paths if any(word in str(path) for word in words) and imported(path)}
+        found = [mutant for path in here for mutant in mutants_of(path)]
+        chosen = random.Random(seed).sample(range(len(found)), sample) if sample and sample < len(found) else None
+        mutants += found if chosen is None else [found[i] for i in sorted(chosen)]
+        examples += [f"{EXAMPLES}[{name}]" for name in here.values()]
         print(f"{folder}: {len(found)} mutants in all", file=sys.stderr)
     speech = os.fdopen(os.dup(2), "w", buffering=1)
     trials = Trials(mutants, seconds, lambda text: print(text, file=speech))
     with tempfile.TemporaryDirectory() as box:
         settings = ("-m", "not slow", "-p", "no:cacheprovider", f"--basetemp={box}/tests")
-        status = pytest.main([*settings, *TESTS], plugins=[trials])
+        status = pytest.main([*settings, *TESTS, *examples], plugins=[trials])
     if status != 0:
         sys.exit(f"pytest ended with status {int(status)}")
     return [row(outcome) for outcome in trials.outcomes]
@@ -76,13 +73,16 @@ def tried(sample: int, seed: int, words: list[str], seconds: float) -> list[dict
 
 def imported(path: Path) -> bool:
     """Import the module of a path; False, and said, where it needs a package that is not here."""
-    name = ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
     try:
-        importlib.import_module(name)
+        importlib.import_module(name_of(path))
     except ImportError as error:
-        print(f"{name}: skipped: {error}", file=sys.stderr)
+        print(f"{path.name}: skipped: {error}", file=sys.stderr)
         return False
     return True
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
 
 
 def row(outcome) -> dict:  # type: ignore[no-untyped-def]

@@ -177,3 +177,5 @@ def test_what_is_kept_is_written_to_the_fields_that_a_space_names() -> None:
     of_vectors = replace(space(), size_in=(NumberOfChannels("channels", irrep=VECTOR),))
     assert resized(Architecture(), (of_vectors,), plan).channels == 1
     assert IrrepsText("layers", 1) == IrrepsText("layers", 1) != HighestL("layers", 1)
+    assert len({IrrepsText("layers", 1), IrrepsText("layers", 1), HighestL("layers", 1)}) == 2
+    assert repr(IrrepsText("layers", 1)) == "IrrepsText('layers', 1)"

@@ -2,6 +2,7 @@
 
 import errno
 import json
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
@@ -257,4 +258,42 @@ def test_a_file_that_reads_back_differently_is_not_kept(
     monkeypatch.setattr(Path, "write_bytes", flip_the_last_bit)
     with pytest.raises(OutputError, match="did not read back as written"):
         ep.save(toy, tmp_path / "model")
+    assert not list(tmp_path.iterdir())
+
+
+class Companions(Exporting):
+    """Exports a file, and one beside it that belongs to it."""
+
+    def export(self, checkpoint: ep.Checkpoint, path: Path) -> tuple[Path, ...]:
+        beside = path.with_name("beside.json")
+        for file in (path, beside):
+            file.write_text("a model")
+        return (*super().export(checkpoint, path), beside)
+
+
+def test_an_exported_file_comes_with_those_that_belong_to_it(toy: ep.Potential, tmp_path: Path) -> None:
+    path = tmp_path / "model.toy"
+    written = ep.save(ep.Potential.create(Companions(), toy.checkpoint, torch.float64), path)
+    assert written == (path, tmp_path / "beside.json")
+    assert sorted(tmp_path.iterdir()) == sorted(written)
+
+
+def moved(checkpoint: ep.Checkpoint) -> ep.Checkpoint:
+    return replace(checkpoint, weights={**checkpoint.weights, "shift": checkpoint.weights["shift"] + 1})
+
+
+@pytest.mark.parametrize(
+    ("exporting", "says"),
+    [
+        (Companions(moved), "did not read back as written: weight shift differs"),
+        (Companions(energy=1e-3), "The stock calculator gives .* equiprune .* Nothing was saved"),
+        (Companions(energy=float("nan")), "The stock calculator gives nan eV"),
+    ],
+    ids=["other weights", "another energy", "no energy"],
+)
+def test_an_exported_file_that_is_another_model_is_not_kept(
+    toy: ep.Potential, tmp_path: Path, exporting: Companions, says: str
+) -> None:
+    with pytest.raises(OutputError, match=says):
+        ep.save(ep.Potential.create(exporting, toy.checkpoint, torch.float64), tmp_path / "model.toy")
     assert not list(tmp_path.iterdir())

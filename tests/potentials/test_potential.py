@@ -8,10 +8,14 @@ import torch
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.stress import voigt_6_to_full_3x3_stress
+from broken_adapters import HEADED, Headed
 
 import equiprune as ep
+from equiprune.adapters.evaluation import Outputs
 from equiprune.blocks import Site
 from equiprune.errors import CheckpointError, PlanError, StructureError, TargetError
+from equiprune.potentials.hessian import hessian_vector_products
+from equiprune.potentials.potential import devices
 from equiprune.structures.batching import batches
 from equiprune.testing import assert_equivariant, assert_forces_are_gradients, assert_same_predictions, random_plan
 
@@ -81,6 +85,36 @@ def test_predictions_leave_structures_alone(toy: ep.Potential, structures: list[
     copies = [atoms.copy() for atoms in structures]
     toy.predict(structures)
     assert structures == copies
+
+
+def test_what_is_predicted_is_said(toy: ep.Potential) -> None:
+    assert toy.quantities == ("energy", "forces", "stress")
+    assert set(toy.calculator().implemented_properties) == {*toy.quantities, "free_energy", "energies"}
+
+
+def test_upstreams_own_code_takes_the_place_of_another(toy: ep.Potential, structures: list[Atoms]) -> None:
+    def broken(graph: ep.AtomicGraph) -> Outputs:
+        raise AssertionError("not upstream's code")
+
+    assert_same_predictions(replace(toy, evaluator=broken).as_upstream(), toy, structures)
+
+
+def test_the_chosen_head_is_trained(structures: list[Atoms]) -> None:
+    energies = []
+    for head in ("a", "b"):
+        chosen = ep.Potential.create(Headed(), HEADED, torch.float64, head)
+        graph = chosen.graph(structures)
+        energies.append(chosen.for_training()(graph, graph.positions.new_zeros(0, *graph.positions.shape))["energy"])
+        torch.testing.assert_close(energies[-1], chosen.evaluate(graph).energies)
+    assert (energies[0] - energies[1]).abs().min() > 1e-3
+
+
+def test_a_structure_of_a_later_batch_is_named_by_its_place(toy: ep.Potential) -> None:
+    structures = [Atoms("H"), Atoms("O"), Atoms("Cu")]
+    with pytest.raises(StructureError, match=r"Structure 2 \(Cu\)"):
+        toy.predict(structures, batch_atoms=1)
+    with pytest.raises(StructureError, match=r"Structure 2 \(Cu\)"):
+        hessian_vector_products(toy, structures, [np.zeros((1, 1, 3))] * 3, batch_atoms=1)
 
 
 def test_unknown_elements_and_broken_positions_are_refused(toy: ep.Potential) -> None:
@@ -159,3 +193,12 @@ def test_physics(model: str, request: pytest.FixtureRequest, structures: list[At
     assert known
     assert_equivariant(potential, known)
     assert_forces_are_gradients(potential, [*known, Atoms("Si2", positions=[[0, 0, 0], [0, 1, 2]])])
+
+
+@pytest.mark.parametrize(("cards", "expected"), [(0, ["cpu"]), (2, ["cpu", "cuda", "cuda:0", "cuda:1"])])
+def test_devices_are_named_as_torch_takes_them(
+    monkeypatch: pytest.MonkeyPatch, cards: int, expected: list[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: cards or 1)  # cards without a driver
+    assert devices() == expected

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -98,6 +99,17 @@ def test_names_in_a_mapping_are_enough() -> None:
         [atoms] = structures_of({**given, "pbc": pbc})
         np.testing.assert_allclose(atoms.cell.array, cell.T)
         assert atoms.pbc.tolist() == torch.as_tensor(pbc).expand(3).tolist()
+
+
+def test_atoms_belong_to_the_systems_that_own_them() -> None:
+    cells = torch.stack([torch.eye(3), 2 * torch.eye(3)])
+    numbers, owners = torch.tensor([1, 6, 8]), torch.tensor([0, 1, 1])
+    positions = torch.arange(9.0).reshape(3, 3)
+    state = SimpleNamespace(positions=positions, cell=cells, atomic_numbers=numbers, pbc=True, system_idx=owners)
+    first, second = structures_of(state)
+    assert (first.numbers.tolist(), second.numbers.tolist()) == ([1], [6, 8])
+    assert second.positions.tolist() == [[3, 4, 5], [6, 7, 8]]
+    assert second.cell.array.tolist() == [[2, 0, 0], [0, 2, 0], [0, 0, 2]]
 
 
 def test_torch_sim_that_is_not_here_is_said(monkeypatch: pytest.MonkeyPatch, toy: ep.Potential) -> None:

@@ -18,7 +18,7 @@ from equiprune.potentials.observing import observed
 from equiprune.pruning import parent_view
 from equiprune.pruning import repair as module
 from equiprune.pruning.least_squares import NormalEquations, cross_validated
-from equiprune.pruning.rotation import _best, rotated
+from equiprune.pruning.rotation import _best, rotated, spreads
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +171,14 @@ def test_channels_that_nothing_needs_are_no_larger_than_others(parent: ep.Potent
     found = rotated(small, parent, module.plan_between(parent, small), {}).weights
     for name in ("embedding_weight", "linear_up_0_weight", "self_connection_0_weight"):
         assert found[name].abs().max() < 5 * parent.checkpoint.weights[name].abs().max()
+
+
+def test_features_and_their_changes_count_alike(parent: ep.Potential, structures: list[Atoms]) -> None:
+    found = spreads(parent_view.ParentView.of(parent, structures))
+    assert found
+    for spread in found.values():
+        assert float(spread.trace()) == pytest.approx(2.0)
+        torch.testing.assert_close(spread, spread.T)
 
 
 def test_mixtures_are_as_large_as_channels_used_or_spare() -> None:

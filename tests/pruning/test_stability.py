@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import equiprune as ep
 from equiprune.errors import PlanError, TargetError
-from equiprune.pruning.stability import agreement, stability
+from equiprune.pruning.stability import agreement, stability, table
 
 SCALAR, VECTOR = ep.Irrep(0, 1), ep.Irrep(1, -1)
 
@@ -39,6 +39,10 @@ def test_all_together_is_one_ranking() -> None:
     assert [a.correlation for a in found.blocks.values()] == [-1, 1, 1]
     assert (found.overall.channels, found.overall.overlap) == (6, 1)
     assert found.overall.correlation == pytest.approx(1 - 6 * 2 / (6 * 35))
+    heading, *rows = table(found)
+    assert heading == ["space", "irrep", "channels", "rank correlation", "overlap of the top 0.333333"]
+    assert rows[0] == ["x", "0e", "2", "-1.000", "0.000"]
+    assert rows[-1] == ["all", "", "6", "0.943", "1.000"]
 
 
 @pytest.mark.parametrize("side", [[1.0], [2.0, 2.0, 2.0], [0.0, 0.0]])
