@@ -106,7 +106,7 @@ def _pymatgen(atoms: Atoms) -> dict[str, Any]:
     return {"@module": "pymatgen.core.structure", "@class": "Structure", "lattice": lattice, "sites": sites}
 
 
-def mptrj(path: Path) -> None:
+def mptrj(path: Path, frames: Sequence[Atoms] = FRAMES) -> None:
     """Two materials of MPtrj."""
     calculation = {
         f"mp-1-0-{i}": {
@@ -116,12 +116,12 @@ def mptrj(path: Path) -> None:
             "stress": atoms.get_stress(voigt=False).tolist(),
             "magmom": None,
         }
-        for i, atoms in enumerate(FRAMES)
+        for i, atoms in enumerate(frames)
     }
     path.write_text(json.dumps({"mp-1": calculation, "mp-2": calculation}))
 
 
-def matpes(path: Path) -> None:
+def matpes(path: Path, frames: Sequence[Atoms] = FRAMES) -> None:
     """Records of MatPES."""
     records = [
         {
@@ -131,7 +131,7 @@ def matpes(path: Path) -> None:
             "forces": atoms.get_forces().tolist(),
             "stress": atoms.get_stress().tolist(),
         }
-        for i, atoms in enumerate(FRAMES)
+        for i, atoms in enumerate(frames)
     ]
     path.write_text(json.dumps(records))
 
@@ -160,7 +160,7 @@ def spice(path: Path) -> None:
         group["conformations"].attrs["units"] = "bohr"
 
 
-def _deepmd_arrays(frames: Sequence[Atoms]) -> dict[str, np.ndarray]:
+def deepmd_arrays(frames: Sequence[Atoms]) -> dict[str, np.ndarray]:
     return {
         "coord": np.array([a.positions.ravel() for a in frames]),
         "energy": np.array([a.get_potential_energy() for a in frames]),
@@ -175,7 +175,7 @@ def deepmd_npy(path: Path) -> None:
     for i, frames in enumerate((FRAMES[:2], FRAMES[2:])):
         folder = path / f"set.{i:03d}"
         folder.mkdir(parents=True)
-        for name, array in _deepmd_arrays(frames).items():
+        for name, array in deepmd_arrays(frames).items():
             np.save(folder / f"{name}.npy", array)
     (path / "type.raw").write_text("\n".join(str(_MAP.index(s)) for s in FRAMES[0].get_chemical_symbols()) + "\n")
     (path / "type_map.raw").write_text("\n".join(_MAP) + "\n")
@@ -189,11 +189,11 @@ def deepmd_hdf5(path: Path) -> None:
         group = file.create_group("water")
         group["type.raw"] = [_MAP.index(symbol) for symbol in FRAMES[0].get_chemical_symbols()]
         group["type_map.raw"] = np.array(_MAP, dtype="S")
-        for key, array in _deepmd_arrays(FRAMES).items():
+        for key, array in deepmd_arrays(FRAMES).items():
             group[f"set.000/{key}.npy"] = array
 
 
-def deepmd_lmdb(path: Path) -> None:
+def deepmd_lmdb(path: Path, frames: Sequence[Atoms] = FRAMES) -> None:
     """The same as a database."""
     import lmdb
     import msgpack
@@ -206,11 +206,11 @@ def deepmd_lmdb(path: Path) -> None:
         lmdb.open(str(path), subdir=False, map_size=1 << 20, lock=False) as database,
         database.begin(write=True) as put,
     ):
-        for i, atoms in enumerate(FRAMES):
+        for i, atoms in enumerate(frames):
             types = np.array([_MAP.index(symbol) for symbol in atoms.get_chemical_symbols()], dtype=np.int32)
-            frame = {plural[name]: packed(array[0]) for name, array in _deepmd_arrays([atoms]).items()}
+            frame = {plural[name]: packed(array[0]) for name, array in deepmd_arrays([atoms]).items()}
             put.put(b"%012d" % i, msgpack.packb({**frame, "atom_types": packed(types)}))
-        described = {"nframes": len(FRAMES), "frame_idx_fmt": "012d", "type_map": _MAP}
+        described = {"nframes": len(frames), "frame_idx_fmt": "012d", "type_map": _MAP}
         put.put(b"__metadata__", msgpack.packb(described))
 
 
@@ -232,7 +232,7 @@ class _Data:
         )
 
 
-def oc20(path: Path) -> None:
+def oc20(path: Path, frames: Sequence[Atoms] = FRAMES) -> None:
     """Graphs of the Open Catalyst project, under the names that their files have."""
     import lmdb
 
@@ -246,28 +246,28 @@ def oc20(path: Path) -> None:
         lmdb.open(str(path), subdir=False, map_size=1 << 20, lock=False) as database,
         database.begin(write=True) as put,
     ):
-        for i, atoms in enumerate(FRAMES):
+        for i, atoms in enumerate(frames):
             put.put(b"%d" % i, pickle.dumps(_Data(atoms), protocol=4))
-        put.put(b"length", pickle.dumps(len(FRAMES), protocol=4))
+        put.put(b"length", pickle.dumps(len(frames), protocol=4))
     for name, before in there.items():
         sys.modules.pop(name) if before is None else sys.modules.__setitem__(name, before)
 
 
-def aselmdb(path: Path) -> None:
+def aselmdb(path: Path, frames: Sequence[Atoms] = FRAMES) -> None:
     """A database as OMat24's."""
     import ase_db_backends  # noqa: F401  makes the backend known
     from ase.db import connect
 
     with connect(str(path), type="aselmdb") as database:
-        for atoms in FRAMES:
+        for atoms in frames:
             database.write(atoms)
 
 
-def ase_database(path: Path) -> None:
+def ase_database(path: Path, frames: Sequence[Atoms] = FRAMES) -> None:
     """A database of ASE."""
     from ase.db import connect
 
-    for atoms in FRAMES:
+    for atoms in frames:
         connect(str(path)).write(atoms)
 
 

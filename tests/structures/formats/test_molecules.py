@@ -2,6 +2,7 @@
 
 import pickle
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -12,6 +13,7 @@ from labelled_samples import assert_same, labelled
 
 import equiprune as ep
 from equiprune.errors import StructureError
+from equiprune.structures.formats.rows import RowsInMemory, RowsInOrder, in_order
 from equiprune.structures.labels import Labels, label_sources
 
 KCAL = 4184.0 / 6.02214076e23 / 1.602176634e-19
@@ -90,6 +92,41 @@ def test_a_large_trajectory_stays_on_disk(tmp_path: Path) -> None:
     assert (len(opened), len(opened[19_999])) == (20_000, 20)
     assert tracemalloc.get_traced_memory()[1] < 1e6
     tracemalloc.stop()
+
+
+def test_a_compressed_trajectory_is_never_whole_in_memory_where_it_is_streamed(tmp_path: Path) -> None:
+    positions = np.zeros((6_000, 20, 3))
+    np.savez_compressed(tmp_path / "a.npz", z=np.ones(20), R=positions, F=positions, E=np.zeros(6_000))
+    del positions
+    tracemalloc.start()
+    found = ep.read_structures(tmp_path / "a.npz")
+    assert sum(len(next(found)) for _ in range(300)) == 6000
+    assert tracemalloc.get_traced_memory()[1] < 2e6
+    tracemalloc.stop()
+
+
+def test_rows_of_a_compressed_array_are_read_again(tmp_path: Path) -> None:
+    """In any order, and so are those of an array in Fortran's order, which has no rows."""
+    array = np.arange(24.0).reshape(4, 3, 2)
+    for order, kind in (("C", RowsInOrder), ("F", RowsInMemory)):
+        np.savez_compressed(tmp_path / "a.npz", a=np.array(array, order=order))  # type: ignore[call-overload]
+        rows = in_order(tmp_path / "a.npz", "a.npy")
+        assert type(rows) is kind
+        for index in (2, 3, 0, 0, 1):
+            np.testing.assert_array_equal(rows.row(index), array[index])
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_a_compressed_array_that_ends_too_early_is_named(kept: float, tmp_path: Path) -> None:
+    """The archive is whole, and its array has fewer rows than its header says."""
+    np.savez_compressed(tmp_path / "a.npz", **npz_arrays(molecules(), RMD17))
+    with zipfile.ZipFile(tmp_path / "a.npz") as whole, zipfile.ZipFile(tmp_path / "cut.npz", "w", 8) as archive:
+        for member in whole.infolist():
+            content = whole.read(member)
+            size = 128 + int(kept * (len(content) - 128)) if member.filename == "coords.npy" else len(content)
+            archive.writestr(member.filename, content[:size])
+    with pytest.raises(StructureError, match=r"Structure \d of .*coords\.npy is cut off|could not be read"):
+        list(ep.read_structures(tmp_path / "cut.npz"))
 
 
 def write_spice(path: Path, groups: dict[str, list[Atoms]]) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,6 +12,7 @@ from ase import Atoms
 from equiprune.structures.formats.deepmd import ARRAYS, System
 from equiprune.structures.formats.format import RandomAccess, reading
 from equiprune.structures.formats.hdf5 import RowsOfHdf5, hdf5_file, is_hdf5
+from equiprune.structures.formats.rows import Rows, RowsInMemory
 from equiprune.structures.sequences import Concatenation
 
 
@@ -31,7 +32,15 @@ class DeepmdHdf5(RandomAccess):
 
     def open(self, path: Path) -> Sequence[Atoms]:
         with reading(path), hdf5_file(path) as file:
-            return Concatenation([_system(path, group) for group in _systems(file)])
+            return Concatenation(
+                [_system(path, group, lambda data: RowsOfHdf5(path, data.name, len(data))) for group in _systems(file)]
+            )
+
+    def stream(self, path: Path) -> Iterator[Atoms]:
+        """With the file open all the time: opening takes longer than reading."""
+        with reading(path), hdf5_file(path) as file:
+            for group in _systems(file):
+                yield from _system(path, group, RowsInMemory)
 
 
 def _systems(file: Any) -> Iterator[Any]:
@@ -44,13 +53,14 @@ def _systems(file: Any) -> Iterator[Any]:
             yield from _systems(child)
 
 
-def _system(path: Path, group: Any) -> System:
+def _system(path: Path, group: Any, rows: Callable[[Any], Rows]) -> System:
+    """A group as a system; ``rows`` are made of each dataset."""
     if "type_map.raw" not in group:
         raise ValueError(f"{group.name} has no type_map.raw, so nothing says which elements its types are")
     names = [name.decode() if isinstance(name, bytes) else str(name) for name in group["type_map.raw"][()]]
     sets = []
     for key in sorted(key for key in group if key.startswith("set.")):
         there = {name: group[key][f"{name}.npy"] for name in ARRAYS if f"{name}.npy" in group[key]}
-        sets.append({name: RowsOfHdf5(path, data.name, len(data)) for name, data in there.items()})
+        sets.append({name: rows(data) for name, data in there.items()})
     types = np.asarray(group["type.raw"][()], dtype=int).ravel()
     return System(path, types, names, "nopbc" not in group, sets)

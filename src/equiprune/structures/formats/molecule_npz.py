@@ -6,7 +6,7 @@ Arrays are those of the data sets' own pages: ``nuclear_charges, coords, energie
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms, units
 
 from equiprune.structures.formats.format import RandomAccess, reading, with_labels
-from equiprune.structures.formats.rows import Rows, npz_content
+from equiprune.structures.formats.rows import Rows, RowsInMemory, in_order, npz_content
 from equiprune.structures.sequences import Structures
 
 _NAMES = (("nuclear_charges", "coords", "energies", "forces"), ("z", "R", "E", "F"))
@@ -36,6 +36,10 @@ class MoleculeNpz(RandomAccess):
     def open(self, path: Path) -> Structures:
         return Trajectory.open(path)
 
+    def stream(self, path: Path) -> Iterator[Atoms]:
+        """Without all of a compressed file in memory."""
+        return iter(Trajectory.open(path, in_order))
+
 
 @dataclass(frozen=True, eq=False)
 class Trajectory(Structures):
@@ -54,10 +58,13 @@ class Trajectory(Structures):
     sources: Mapping[str, str]
 
     @classmethod
-    def open(cls, path: Path) -> Trajectory:
-        """Find the arrays. Raises `StructureError` for other arrays, units or shapes."""
+    def open(cls, path: Path, compressed: Callable[[Path, str], Rows] = RowsInMemory.of) -> Trajectory:
+        """Find the arrays. Raises `StructureError` for other arrays, units or shapes.
+
+        ``compressed`` makes rows of arrays that are, from the path and the name in the archive.
+        """
         with reading(path):
-            arrays, texts = npz_content(path)
+            arrays, texts = npz_content(path, compressed)
             names = next((names for names in _NAMES if {names[0], names[1]} <= arrays.keys()), None)
             if names is None:
                 wanted = " or ".join(", ".join(each) for each in _NAMES)

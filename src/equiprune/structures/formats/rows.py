@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -61,15 +62,54 @@ class RowsOfNpy(Rows):
 
 @dataclass(frozen=True)
 class RowsInMemory(Rows):
-    """An array that is in memory, because its file is compressed."""
+    """An array that is in memory, because its file is compressed; or whatever has a length and rows as an array has."""
 
-    array: np.ndarray
+    array: Any
+
+    @classmethod
+    def of(cls, path: Path, name: str) -> RowsInMemory:
+        """A member of an .npz file."""
+        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+            return cls(np.lib.format.read_array(stream, allow_pickle=False))
 
     def __len__(self) -> int:
         return len(self.array)
 
     def row(self, index: int) -> np.ndarray:
         return np.array(self.array[index], dtype=float)
+
+
+class RowsInOrder(Rows):
+    """An array that is compressed in an .npz file: each row is decompressed when it is come to, an earlier one anew."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._path, self._name, self._next = path, name, 0
+        self._rewind()
+
+    def __len__(self) -> int:
+        return self._shape[0]
+
+    def row(self, index: int) -> np.ndarray:
+        if index < self._next:
+            self._rewind()
+        for _ in range(self._next, index + 1):
+            content = self._stream.read(self._bytes)
+        self._next = index + 1
+        if len(content) != self._bytes:
+            raise ValueError(f"{self._name} is cut off")
+        return np.frombuffer(content, self._dtype).reshape(self._shape[1:]).astype(float)
+
+    def _rewind(self) -> None:
+        self._stream = zipfile.ZipFile(self._path).open(self._name)  # noqa: SIM115  open as long as there are rows
+        self._shape, _, self._dtype = header(self._stream)
+        self._bytes, self._next = self._dtype.itemsize * int(np.prod(self._shape[1:])), 0
+
+
+def in_order(path: Path, name: str) -> Rows:
+    """A compressed member of an .npz file as rows in order, or in memory where Fortran's order has no rows."""
+    with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
+        _, fortran, _ = header(stream)
+    return RowsInMemory.of(path, name) if fortran else RowsInOrder(path, name)
 
 
 def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -79,10 +119,13 @@ def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     return read(stream)
 
 
-def npz_content(path: Path) -> tuple[dict[str, Rows], dict[str, str]]:
+def npz_content(
+    path: Path, compressed: Callable[[Path, str], Rows] = RowsInMemory.of
+) -> tuple[dict[str, Rows], dict[str, str]]:
     """The arrays of numbers in an .npz file, and the texts beside them such as units, by name.
 
-    Arrays that are not compressed stay on disk. What is neither is left out: nothing is unpickled.
+    Arrays that are not compressed stay on disk, and ``compressed`` makes rows of the others. What is neither numbers
+    nor text is left out: nothing is unpickled.
     """
     arrays, texts = dict[str, Rows](), dict[str, str]()
     with zipfile.ZipFile(path) as archive:
@@ -91,19 +134,14 @@ def npz_content(path: Path) -> tuple[dict[str, Rows], dict[str, str]]:
             with archive.open(member) as stream:
                 shape, _, dtype = header(stream)
             if dtype.kind in "fiu" and shape:
-                arrays[name] = _member(path, archive, member)
+                stored = member.compress_type == zipfile.ZIP_STORED
+                made = RowsOfNpy.of(path, _begin(path, member)) if stored else compressed(path, member.filename)
+                arrays[name] = made
             elif dtype.kind in "US" and not shape:
                 with archive.open(member) as stream:
                     value = np.lib.format.read_array(stream, allow_pickle=False).item()
                 texts[name] = value.decode() if isinstance(value, bytes) else value
     return arrays, texts
-
-
-def _member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> Rows:
-    if member.compress_type == zipfile.ZIP_STORED:
-        return RowsOfNpy.of(path, _begin(path, member))
-    with archive.open(member) as stream:
-        return RowsInMemory(np.lib.format.read_array(stream, allow_pickle=False))
 
 
 def _begin(path: Path, member: zipfile.ZipInfo) -> int:
