@@ -23,6 +23,7 @@ from mutating import FOLDERS
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = (*(f"tests/{f}" for f in FOLDERS), "tests/verification", "tests/searching", "tests/training/test_references.py")
 EXAMPLES = "tests/test_public_api.py::test_modules_are_documented_and_their_examples_run"
+KEYS = ("path", "function", "line", "before", "after")
 COLUMNS = ("tried", "killed", "too slow", "survived", "unreached", "score")
 
 
@@ -32,26 +33,28 @@ def main() -> None:
     options.add_argument("--seed", type=int, default=0)
     options.add_argument("--only", default="", help="paths with these words in them, apart by commas")
     options.add_argument("--seconds", type=float, default=10.0, help="of tests for one mutant")
+    options.add_argument(
+        "--again", type=Path, help="file of --json, of the same code: those not killed are tried again"
+    )
     options.add_argument("--json", type=Path, help="file for every mutant and what became of it")
     given = options.parse_args()
+    before = json.loads(given.again.read_text()) if given.again else []
     os.chdir(ROOT)
     os.environ |= {"CI": "1", "OMP_NUM_THREADS": "1"}  # hypothesis draws the same examples for every mutant
     sys.path.insert(0, str(ROOT / "src"))
-    rows = tried(given.sample, given.seed, given.only.split(","), given.seconds)
+    mutants, examples = drawn(given.sample, given.seed, given.only.split(","))
+    rows = tried(mutants, examples, given.seconds, before)
     table(rows)
     if given.json:
         given.json.write_text(json.dumps(rows, indent=1))
 
 
-def tried(sample: int, seed: int, words: list[str], seconds: float) -> list[dict]:
-    """Try a sample of the mutants of each folder: one dictionary of each."""
+def drawn(sample: int, seed: int, words: list[str]) -> tuple[list, list[str]]:
+    """A sample of the mutants of each folder, and the tests that run the examples of its modules."""
     try:
         from mutating.mutants import mutants_of
     except ImportError as error:
         sys.exit(f'{error}: pip install "mutmut>=3.8,<3.9"')
-    import pytest
-    from mutating.trials import Trials
-
     mutants, examples = [], []
     for folder in FOLDERS:
         paths = sorted((ROOT / "src" / "equiprune" / folder).rglob("*.py"))
@@ -61,14 +64,26 @@ def tried(sample: int, seed: int, words: list[str], seconds: float) -> list[dict
         mutants += found if chosen is None else [found[i] for i in sorted(chosen)]
         examples += [f"{EXAMPLES}[{name}]" for name in here.values()]
         print(f"{folder}: {len(found)} mutants in all", file=sys.stderr)
+    return mutants, examples
+
+
+def tried(mutants: list, examples: list[str], seconds: float, before: list[dict]) -> list[dict]:
+    """A dictionary of each mutant; those that were killed before are not tried again."""
+    import pytest
+    from mutating.trials import Trials
+
+    known = [row for row in before if row["outcome"] in ("killed", "too slow")]
+    if before and [mutant.row(ROOT) for mutant in mutants] != [{key: row[key] for key in KEYS} for row in before]:
+        sys.exit("The file given to --again is of other code or another sample.")
+    left = [mutant for mutant, row in zip(mutants, before, strict=True) if row not in known] if before else mutants
     speech = os.fdopen(os.dup(2), "w", buffering=1)
-    trials = Trials(mutants, seconds, lambda text: print(text, file=speech))
+    trials = Trials(left, seconds, lambda text: print(text, file=speech))
     with tempfile.TemporaryDirectory() as box:
         settings = ("-m", "not slow", "-p", "no:cacheprovider", f"--basetemp={box}/tests")
         status = pytest.main([*settings, *TESTS, *examples], plugins=[trials])
     if status != 0:
         sys.exit(f"pytest ended with status {int(status)}")
-    return [row(outcome) for outcome in trials.outcomes]
+    return known + [outcome.row(ROOT) for outcome in trials.outcomes]
 
 
 def imported(path: Path) -> bool:
@@ -83,13 +98,6 @@ def imported(path: Path) -> bool:
 
 def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT / "src").with_suffix("").parts).removesuffix(".__init__")
-
-
-def row(outcome) -> dict:  # type: ignore[no-untyped-def]
-    mutant = outcome.mutant
-    where = {"path": str(mutant.path.relative_to(ROOT)), "function": mutant.function, "line": mutant.line}
-    change = {"before": mutant.before, "after": mutant.after}
-    return where | change | {"outcome": outcome.outcome, "tests": outcome.tests, "seconds": round(outcome.seconds, 2)}
 
 
 def table(rows: list[dict]) -> None:

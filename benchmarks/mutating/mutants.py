@@ -51,6 +51,11 @@ class Mutant:
         folder = next(part for part in reversed(self.path.parts[:-1]) if part in FOLDERS)
         return f"tests/{folder}/"
 
+    def row(self, root: Path) -> dict[str, str | int]:
+        """A JSON value, with the path below the repository's root."""
+        where = {"path": str(self.path.relative_to(root)), "function": self.function, "line": self.line}
+        return where | {"before": self.before, "after": self.after}
+
     def code(self) -> CodeType:
         """Compile the module with the change; the code of the function.
 

@@ -29,17 +29,29 @@ from mutating.mutants import Functions, Mutant
 Line = tuple[str, int]
 
 KILLED, SURVIVED, IMPOSSIBLE = 1, 0, 3
-"""Exit statuses of a child; the end by a signal means that its time was over."""
+"""Exit statuses of a child; one that ended by a signal was too slow, or crashed."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A mutant and what became of it: killed, too slow, survived, unreached or impossible."""
+    """A mutant and what became of it: killed, too slow, survived, unreached (by any test), or impossible (no Python).
+
+    Attributes:
+        mutant: what was changed.
+        outcome: one of these words.
+        tests: how many reach the line and were to be run.
+        seconds: CPU time.
+    """
 
     mutant: Mutant
     outcome: str
     tests: int
     seconds: float
+
+    def row(self, root: Path) -> dict[str, Any]:
+        """A JSON value, with the path below the repository's root."""
+        of_trial = {"outcome": self.outcome, "tests": self.tests, "seconds": round(self.seconds, 2)}
+        return self.mutant.row(root) | of_trial
 
 
 class Trials:
