@@ -87,6 +87,68 @@ def _another(written: Any) -> Any:
     return made
 
 
+@contextmanager
+def built_once(adapter: type[Any]) -> Iterator[None]:
+    """Let an adapter build each module of plain code once; who asks again gets a copy of it as it was."""
+    build, built = adapter.build, dict[Any, torch.nn.Module]()
+
+    def remembered(architecture: Any, dtype: torch.dtype) -> torch.nn.Module:
+        from e3nn import get_optimization_defaults
+
+        if get_optimization_defaults()["jit_script_fx"]:
+            return build(architecture, dtype)
+        asked = (repr(architecture), dtype)
+        if asked not in built:
+            built[asked] = build(architecture, dtype)
+        return _copy_of(built[asked], {})
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(adapter, "build", staticmethod(remembered))
+        yield
+
+
+def _copy_of(module: torch.nn.Module, made: dict[int, Any]) -> torch.nn.Module:
+    """A module with weights, buffers and children of its own; what was shared within the first is shared again."""
+    if id(module) in made:
+        return made[id(module)]
+    if isinstance(module, torch.jit.ScriptModule):
+        return deepcopy(module, made)
+    if isinstance(module, torch.fx.GraphModule):
+        own = _another(module)
+        own._parameters = {name: _copy_in(weight, made) for name, weight in module._parameters.items()}
+    else:
+        own = object.__new__(type(module))
+        made[id(module)] = own
+        own.__dict__.update({name: _copy_in(value, made) for name, value in vars(module).items()})
+    made[id(module)] = own
+    return own
+
+
+def _copy_in(value: Any, made: dict[int, Any]) -> Any:
+    """A copy of modules, weights and tensors, and of what holds some; anything else as it is."""
+    if isinstance(value, torch.nn.Module):
+        return _copy_of(value, made)
+    if isinstance(value, torch.Tensor):
+        return _clone(value, made)
+    if isinstance(value, dict):
+        own = copy(value)
+        own.update({key: _copy_in(each, made) for key, each in value.items()})
+        return own
+    if type(value) in (list, tuple):
+        return type(value)(_copy_in(each, made) for each in value)
+    return value
+
+
+def _clone(tensor: torch.Tensor, made: dict[int, Any]) -> torch.Tensor:
+    """A copy of a tensor or a weight."""
+    if id(tensor) not in made:
+        own = tensor.detach().clone()
+        made[id(tensor)] = (
+            torch.nn.Parameter(own, tensor.requires_grad) if isinstance(tensor, torch.nn.Parameter) else own
+        )
+    return made[id(tensor)]
+
+
 def _copied(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda *given, **named: deepcopy(function(*given, **named))
 

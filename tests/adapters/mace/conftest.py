@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
-from plain_code import known, plain, stock, written_once
+from plain_code import built_once, known, plain, stock, written_once
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
@@ -35,6 +35,13 @@ def known_code(known_couplings: None) -> Iterator[None]:
         "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product",
     )
     with written_once(linear, f"{product}_left_right", f"{product}_right", "opt_einsum_fx.optimize_einsums_full"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_modules() -> Iterator[None]:
+    """The same models are built by many tests."""
+    with built_once(MaceAdapter):
         yield
 
 

@@ -5,7 +5,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
 import pytest
-from plain_code import known, written_once
+from plain_code import built_once, known, written_once
+
+from equiprune.adapters.nequix import NequixAdapter
 
 
 def _installed() -> bool:
@@ -32,4 +34,11 @@ def known_code() -> Iterator[None]:
     """Most of the rest goes into the code of contractions, and many are alike."""
     product = "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product"
     with written_once("e3nn.o3._linear._codegen_linear", f"{product}_left_right", f"{product}_right"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_modules() -> Iterator[None]:
+    """The same models are built by many tests."""
+    with built_once(NequixAdapter):
         yield

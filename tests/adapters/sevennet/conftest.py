@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
-from plain_code import known, plain, written_once
+from plain_code import built_once, known, plain, written_once
 
 import equiprune as ep
+from equiprune.adapters.sevennet import SevenNetAdapter
 from equiprune.structures.probes import probe_structures
 
 if importlib.util.find_spec("sevenn") is None:
@@ -31,6 +32,13 @@ def known_code(known_moments: None) -> Iterator[None]:
         "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product",
     )
     with written_once(linear, f"{product}_left_right", f"{product}_right"):
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def known_modules() -> Iterator[None]:
+    """The same models are built by many tests."""
+    with built_once(SevenNetAdapter):
         yield
 
 
