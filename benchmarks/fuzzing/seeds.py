@@ -203,7 +203,7 @@ def deepmd_lmdb(path: Path, frames: Sequence[Atoms] = FRAMES) -> None:
 
     plural = {"coord": "coords", "box": "cells", "energy": "energies", "force": "forces", "virial": "virials"}
     with (
-        lmdb.open(str(path), subdir=False, map_size=1 << 20, lock=False) as database,
+        lmdb.open(str(path), subdir=False, map_size=1 << 24, lock=False) as database,
         database.begin(write=True) as put,
     ):
         for i, atoms in enumerate(frames):
@@ -243,7 +243,7 @@ def oc20(path: Path, frames: Sequence[Atoms] = FRAMES) -> None:
     _Data.__module__, _Data.__qualname__ = module, "Data"
     sys.modules[module].Data = _Data  # type: ignore[attr-defined]
     with (
-        lmdb.open(str(path), subdir=False, map_size=1 << 20, lock=False) as database,
+        lmdb.open(str(path), subdir=False, map_size=1 << 24, lock=False) as database,
         database.begin(write=True) as put,
     ):
         for i, atoms in enumerate(frames):

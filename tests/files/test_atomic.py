@@ -55,6 +55,17 @@ def test_a_directory_is_never_replaced(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.rglob("*")] == ["model", "theirs"]
 
 
+def test_what_is_new_replaces_nothing_that_came_meanwhile(tmp_path: Path) -> None:
+    def write_while_somebody_else_is_quicker() -> None:
+        with replacing(tmp_path / "file", new=True) as temporary:
+            temporary.write_text("ours")
+            (tmp_path / "file").write_text("theirs")
+
+    with pytest.raises(OutputError, match="exists and is never overwritten"):
+        write_while_somebody_else_is_quicker()
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["theirs"]
+
+
 def test_a_missing_folder_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_text(tmp_path / "missing" / "out.txt", "")

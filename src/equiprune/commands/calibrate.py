@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -109,14 +110,17 @@ class Calibrate(SharedRequest[Calibrated]):
                 scores = self._score_alone(potential, display)
             else:
                 scores = self._score_together(potential, chosen, display, share)
-        write_json(self.output, scores.to_json())
+            write_json(self.output, scores.to_json(), new=True)
+        if of_data:
+            _remove(self._partial)
         if self.plot:
             ep.plot_importance(scores, self.plot)
         return Calibrated(scores, self.criterion, files)
 
     def _score_alone(self, potential: ep.Potential, display: Display) -> ep.ImportanceScores:
         structures = self.data if self.data and isinstance(self._criterion, DataCriterion) else ()
-        how: dict[str, Any] = {"limit": self.limit, "batch_atoms": self.batch_atoms, "resume": ep.Resume(self._partial)}
+        resume = ep.Resume(self._partial, leave=True)
+        how: dict[str, Any] = {"limit": self.limit, "batch_atoms": self.batch_atoms, "resume": resume}
         with display(Task("calibrate", self.limit)) as [step]:
             return ep.calibrate(potential, structures, self._criterion, **how, progress=step)
 
@@ -130,3 +134,11 @@ class Calibrate(SharedRequest[Calibrated]):
         shared, how = Shared(self._partial, settings, share), {"batch_atoms": self.batch_atoms}
         with display(Task("calibrate", len(structures))) as [step]:
             return calibrate_shared(potential, structures, shared, criterion, **how, progress=step)
+
+
+def _remove(partial: Path) -> None:
+    """Remove the sums of one process, or the folder of several."""
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)

@@ -55,7 +55,7 @@ class Certify(Request[ep.Certificate]):
         with display(Task("certify", CHECKS)) as [step]:
             certificate = ep.certify(child, original, nve_steps=self.nve_steps, progress=step)
         if self.output is not None and self.output.suffix == ".json":
-            write_json(self.output, certificate.to_json())
+            write_json(self.output, certificate.to_json(), new=True)
         elif self.output is not None:
-            write_text(self.output, certificate.to_markdown())
+            write_text(self.output, certificate.to_markdown(), new=True)
         return certificate

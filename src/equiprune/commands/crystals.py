@@ -78,6 +78,6 @@ class Crystals(Request[Started]):
             for atoms in made:
                 structures.append(atoms)
                 step(1)
-        with replacing(self.output) as temporary:
+        with replacing(self.output, new=True) as temporary:
             write(temporary, structures, format="extxyz")
         return Started(counted(structures), self.output)

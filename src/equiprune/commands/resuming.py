@@ -21,6 +21,7 @@ def resumable(partial: Path) -> Iterator[None]:
         kept = f"{partial} keeps what was finished" if partial.exists() else "nothing was finished yet"
         raise EquipruneError(f"Interrupted; {kept}. Repeat the command to go on.") from None
     except Exception as error:
-        if partial.exists() and str(partial) not in str(error):  # which would say what is wrong with it
+        wrong = str(partial) in str(error) and not isinstance(error.__cause__, OSError)  # with what is there
+        if partial.exists() and not wrong:
             remarks.info(f"{partial} keeps what was finished: the same command goes on; before another, remove it.")
         raise

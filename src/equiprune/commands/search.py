@@ -132,7 +132,7 @@ class Search(Request[Searched]):
         folder = partial_folder(self.output)
         with resumable(folder), display(Task("search", self.effort.effort().total, 1)) as [step]:
             found = self._found(parent, folder, ep.Watchers(note=remarks.info, progress=step))
-        write_json(self.output, found.to_json())
+        write_json(self.output, found.to_json(), new=True)
         if self.plot is not None:
             plot_front(found, self.plot)
         shutil.rmtree(folder, ignore_errors=True)

@@ -47,11 +47,15 @@ def writing(path: Path, kept: str = "Nothing was changed.") -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, new: bool = False) -> Iterator[Path]:
     """A temporary path beside ``path``, renamed to it when the block ends well and removed when it does not.
 
+    Args:
+        path: a file that is replaced, or nothing yet.
+        new: never replace what another process has written there meanwhile.
+
     Raises:
-        OutputError: the disk is full or the folder cannot be written.
+        OutputError: the disk is full or the folder cannot be written; a folder is there, or anything if it is ``new``.
     """
     try:
         holder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.absolute().parent))
@@ -61,7 +65,7 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with writing(path):
             yield temporary
-            if path.is_dir():
+            if path.is_dir() or (new and os.path.lexists(path)):
                 raise OutputError(f"'{path}' exists and is never overwritten. Choose another output or remove it.")
             os.replace(temporary, path)
     finally:
@@ -77,15 +81,15 @@ def reason(error: OSError) -> str:
     return "the disk is full" if error.errno == errno.ENOSPC else error.strerror or str(error)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file in one step."""
-    with replacing(path) as temporary:
+def write_text(path: Path, text: str, *, new: bool = False) -> None:
+    """Write a text file in one step; one that is ``new`` replaces nothing."""
+    with replacing(path, new=new) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file in one step."""
-    write_text(path, as_json(value) + "\n")
+def write_json(path: Path, value: Any, *, new: bool = False) -> None:
+    """Write a JSON file in one step; one that is ``new`` replaces nothing."""
+    write_text(path, as_json(value) + "\n", new=new)
 
 
 def as_json(value: Any) -> str:

@@ -64,5 +64,5 @@ def label_together(
 
 
 def _write(work: SharedWork, output: Path) -> None:
-    with replacing(output) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    with replacing(output, new=True) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         file.writelines(result["text"] for result in work.results())

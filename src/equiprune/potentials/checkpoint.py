@@ -98,7 +98,7 @@ def save(potential: Potential, path: str | Path) -> tuple[Path, ...]:
         return _save_native(potential, path)
     check_export(adapter, potential.architecture, path)
     assert isinstance(adapter, Exports)  # or `check_output` had refused the suffix
-    with replacing(path) as temporary:
+    with replacing(path, new=True) as temporary:
         written = adapter.export(potential.checkpoint, temporary)
         reread = adapter.read(temporary)
         _check_same_weights(potential, reread)

@@ -30,10 +30,17 @@ from equiprune.structures.sequences import Origin, origin, sizes
 
 @dataclass(frozen=True)
 class Resume:
-    """File of the sums of an interrupted calibration, and how often it is written (structures)."""
+    """File of the sums of an interrupted calibration.
+
+    Attributes:
+        path: of the file.
+        every: structures after which it is written.
+        leave: at the end too, for whoever has yet to write the scores; else it is removed then.
+    """
 
     path: Path
     every: int = 64
+    leave: bool = False
 
 
 def calibrate(
@@ -58,7 +65,7 @@ def calibrate(
         criterion: `Taylor` unless given.
         limit: use only the first this many structures.
         batch_atoms: atoms evaluated at once.
-        resume: keep partial sums here, continue from them, and remove them at the end.
+        resume: keep partial sums here, continue from them, and remove them at the end unless they are to be left.
         progress: called with the number of structures finished.
 
     Raises:
@@ -81,7 +88,7 @@ def calibrate(
     running = _accumulate(running, scored, partial(_keep, resume, provenance), every, progress)
     if not running.structures:
         raise StructureError("There are no structures to calibrate on. Give at least one.")
-    if resume:
+    if resume and not resume.leave:
         resume.path.unlink(missing_ok=True)
     return running.scores(provenance)
 
@@ -97,7 +104,8 @@ def calibrate_shared(
 ) -> ImportanceScores:
     """The same as `calibrate`, bit for bit, by several processes that call this with the same folder.
 
-    The settings of what is shared become the provenance of the scores (see `calibration_provenance`).
+    The settings of what is shared become the provenance of the scores (see `calibration_provenance`). The folder is
+    left: remove it once the scores are written.
 
     Raises:
         StructureError, TargetError: as for `calibrate`.
@@ -112,10 +120,8 @@ def calibrate_shared(
         places = [origin(structures, i) for i in batches[number]]
         return score_batch(potential, batch, criterion, places).to_json()
 
-    work = shared.work(batches)
-    found = work.finish(scored, shared.share, progress)
+    found = shared.work(batches).finish(scored, shared.share, progress)
     running = sum(map(RunningScores.from_json, found), RunningScores.nothing())
-    work.discard()
     return running.scores(shared.settings)
 
 

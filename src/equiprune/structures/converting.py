@@ -94,7 +94,7 @@ def convert(
     check_writable(output)
     keys.check(islice(_read(paths, symbols), limit))
     sieve = _Sieve(keys, labelled_only, progress)
-    with replacing(output) as temporary, writer(temporary) as write:
+    with replacing(output, new=True) as temporary, writer(temporary) as write:
         kept = sieve.kept(islice(_read(paths, symbols), limit))
         while batch := list(islice(kept, _BATCH)):
             write(batch)

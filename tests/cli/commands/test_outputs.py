@@ -96,7 +96,7 @@ def test_a_full_disk_leaves_nothing_behind(
     monkeypatch.setattr(Path, "write_bytes", full)
     if name == "plot":
         monkeypatch.setattr("matplotlib.figure.Figure.savefig", full_figure)
-        monkeypatch.setattr("equiprune.commands.calibrate.write_json", lambda path, value: None)
+        monkeypatch.setattr("equiprune.commands.calibrate.write_json", lambda path, value, **_: None)
     refused(*writing(name, tmp_path / "out", tmp_path), says=("the disk is full", "Nothing was changed", "out"))
 
 
