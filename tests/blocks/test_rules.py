@@ -93,7 +93,7 @@ def test_a_widened_mask_is_allowed_and_keeps_what_was_kept(rules: tuple[Rule, ..
 
 
 def test_of_nothing_the_first_channel_comes_back() -> None:
-    assert space(PrefixOnly()).widened(mask([], [], [])) == mask([0], [], [])
+    assert PrefixOnly().widened(mask([], [], [])) == mask([0], [], [])
 
 
 @pytest.mark.parametrize(("irreps", "kept"), [("4x0e+4x1o", (2,)), ("4x0e+2x1o", (0,))])

@@ -86,6 +86,7 @@ def test_of_many_samples_some_are_looked_at(
     parent: ep.Potential, view: ParentView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("equiprune.pruning.radial_repair._SAMPLES", 1)
-    _, fitted, changed = mended(parent, view, keeping(0, 1, 2, 3, 4, 5))
+    twice = replace(view, samples=[*view.samples, *view.samples])
+    _, fitted, changed = mended(parent, twice, keeping(0, 1, 2, 3, 4, 5))
     assert changed == 2
     assert off(fitted, parent, list(ep.probe_structures(parent.elements).values())) < 1e-3

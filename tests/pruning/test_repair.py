@@ -181,14 +181,14 @@ def test_features_and_their_changes_count_alike(parent: ep.Potential, structures
 
 
 def test_mixtures_are_as_large_as_channels_used_or_spare() -> None:
-    """Three channels of which one is read: one mixture tells it, the other is the largest direction left."""
-    features, reads = torch.diag(torch.tensor([16.0, 1.0, 4.0])), torch.diag(torch.tensor([0.0, 1.0, 0.0]))
-    found = _best(features.double(), reads.double(), 2)
-    sizes = (found.into.T @ features.double() @ found.into).diagonal()
-    torch.testing.assert_close(sizes, torch.full((2,), 7.0, dtype=torch.float64))
-    told = found.into @ found.back
-    torch.testing.assert_close(told @ reads.double(), reads.double(), atol=1e-9, rtol=0.0)
-    assert found.into[:, 1].abs().argmax() == 0
+    """Four channels, two of which are read: two mixtures tell those, a third is the largest direction left."""
+    features, reads = (torch.diag(torch.tensor(d)).double() for d in ([16.0, 1.0, 4.0, 3.0], [0.0, 1.0, 1.0, 0.0]))
+    found = _best(features, reads, 3)
+    sizes = (found.into.T @ features @ found.into).diagonal()
+    assert float(sizes[:2].sum()) == pytest.approx(2 * 6)
+    assert float(sizes[2]) == pytest.approx(6)
+    torch.testing.assert_close(found.into[:, :2] @ found.back[:2] @ reads, reads, atol=1e-9, rtol=0.0)
+    assert found.into[:, 2].abs().argmax() == 0
 
 
 @pytest.mark.slow
