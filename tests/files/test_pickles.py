@@ -19,7 +19,8 @@ import torch
 from torch import nn
 
 from equiprune.errors import CheckpointError
-from equiprune.files.pickles import StandIn, class_name, read_pickled_module
+from equiprune.files.outline import outline
+from equiprune.files.pickles import StandIn, class_name, inside_wrappers, read_pickled_module
 
 PACKAGES = ("architecture", "torch")
 
@@ -152,6 +153,25 @@ def test_classes_and_functions_are_known_by_name(path: Path) -> None:
     assert (found.activation.origin, class_name(found.activation)) == ("torch.nn.functional.silu", "silu")
     assert class_name(found.builtin) == "tanh"
     assert isinstance(found.layers, StandIn)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("wrap", [nn.DataParallel, torch.optim.swa_utils.AveragedModel])
+def test_a_module_is_taken_out_of_its_wrappers(wrap: Callable[[nn.Module], nn.Module], times: int, path: Path) -> None:
+    net: nn.Module = Net()
+    expected = read(saved(net, path))
+    for _ in range(times):
+        net = wrap(net)
+    found = read(saved(net, path))
+    assert found.origin == expected.origin
+    assert [name for name, _ in found.tensors()] == [name for name, _ in expected.tensors()]
+
+
+def test_a_compiled_module_is_recognised_and_refused_with_what_to_save(path: Path) -> None:
+    """So that the refusal is of the architecture that is inside."""
+    saved(torch.compile(Net()), path)
+    assert class_name(inside_wrappers(outline(path))) == "Net"
+    assert "Save what is inside: torch.save(model._orig_mod, path)" in refusal(path)
 
 
 def test_two_reads_share_nothing(path: Path) -> None:

@@ -15,6 +15,20 @@ def test_prefixes_of_wrappers_are_taken_off(prefix: str) -> None:
     assert dict(unwrapped({f"{prefix}a.weight": 1, f"{prefix}b": 2})) == {"a.weight": 1, "b": 2}
 
 
+def test_parts_of_wrapped_submodules_are_taken_out() -> None:
+    state = {
+        "a._orig_mod.weight": 1,
+        "_fsdp_wrapped_module.a._fsdp_wrapped_module.b": 2,
+        "c._checkpoint_wrapped_module.d": 3,
+    }
+    assert dict(unwrapped(state)) == {"a.weight": 1, "a.b": 2, "c.d": 3}
+
+
+def test_averages_of_weights_are_weights() -> None:
+    averaged = torch.optim.swa_utils.AveragedModel(torch.nn.Linear(1, 1)).state_dict()
+    assert unwrapped(averaged).keys() == {"weight", "bias"}
+
+
 def test_a_prefix_of_some_names_is_part_of_them() -> None:
     state = {"module.a": 1, "b": 2}
     assert dict(unwrapped(state)) == state

@@ -71,6 +71,15 @@ class StandIn:
 
 _KINDS = ("_modules", "_parameters", "_buffers")
 
+_WRAPPERS = {
+    "torch.nn.parallel.data_parallel.DataParallel": "module",
+    "torch.nn.parallel.distributed.DistributedDataParallel": "module",
+    "torch.optim.swa_utils.AveragedModel": "module",
+    "torch._dynamo.eval_frame.OptimizedModule": "_orig_mod",
+}
+"""Modules that only hold another one, and what they call it; `torch_files.unwrapped` is the same for state dicts."""
+_COMPILED = ("torch._dynamo.eval_frame", "OptimizedModule")
+
 
 def class_name(value: Any) -> str:
     """The short name of a stand-in's class, of a stand-in for a class or function, or of an ordinary value's type."""
@@ -78,8 +87,19 @@ def class_name(value: Any) -> str:
     return str(origin).rpartition(".")[2]
 
 
+def inside_wrappers(module: Any) -> Any:
+    """The module that one for several processes, of averages, or of torch.compile holds; any other as it is."""
+    while isinstance(module, StandIn) and module.origin in _WRAPPERS:
+        name = _WRAPPERS[module.origin]
+        modules = module.state.get("_modules") or {}
+        if name not in modules and not module.args:
+            return module
+        module = modules[name] if name in modules else module.args[0]
+    return module
+
+
 def read_pickled_module(path: Path, packages: Collection[str]) -> StandIn:
-    """The module in a file that ``torch.save(module, path)`` wrote.
+    """The module in a file that ``torch.save(module, path)`` wrote, taken out of its wrappers.
 
     Args:
         path: the file.
@@ -97,6 +117,11 @@ def read_pickled_module(path: Path, packages: Collection[str]) -> StandIn:
             content = torch.load(
                 path, map_location="cpu", pickle_module=_reader(frozenset(packages)), weights_only=False
             )
+    except _CompiledError as error:
+        raise CheckpointError(
+            f"'{path}' was not opened: it is a module that torch.compile wrapped, and compilers are programs. "
+            "Save what is inside: torch.save(model._orig_mod, path)."
+        ) from error
     except _UnknownClassError as error:
         raise CheckpointError(
             f"'{path}' was not opened: it names {error}, which is neither data nor part of "
@@ -104,6 +129,7 @@ def read_pickled_module(path: Path, packages: Collection[str]) -> StandIn:
         ) from error
     except Exception as error:  # torch and the pickle inside have their own exceptions
         raise _unreadable(path, error) from error
+    content = inside_wrappers(content)
     if not isinstance(content, StandIn):
         raise CheckpointError(f"'{path}' holds a {class_name(content)}, not a model saved with torch.save(model).")
     return content
@@ -155,6 +181,10 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
 
 
 class _UnknownClassError(Exception):
+    pass
+
+
+class _CompiledError(Exception):
     pass
 
 
@@ -227,6 +257,8 @@ def _reader(packages: frozenset[str]) -> Any:
     class Unpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             module = {"__builtin__": "builtins"}.get(module, module)
+            if (module, name) == _COMPILED:
+                raise _CompiledError
             if (module, name) in _DATA:
                 return _DATA[module, name]
             if module == "torch" and isinstance(vars(torch).get(name), torch.dtype):  # getattr could import

@@ -68,16 +68,29 @@ def is_torchscript(path: Path) -> bool:
         return False
 
 
-def unwrapped(state: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A state dict without the prefixes of modules that only hold another one: DDP's and those of torch.compile.
+_ANYWHERE = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""Parts of names that torch.compile, FSDP and checkpointing of activations put before what they wrap."""
 
-    >>> dict(unwrapped({"module._orig_mod.weight": 1}))
-    {'weight': 1}
+
+def unwrapped(state: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A state dict without the parts of names that come from modules that only hold another one.
+
+    Those of torch.compile, FSDP and checkpointing go wherever they are. ``module.`` of DDP, and of averages of weights
+    (which also count, as ``n_averaged``), goes where all names begin with it: elsewhere it may be part of a name.
+
+    >>> dict(unwrapped({"module._orig_mod.weight": 1, "module.layer._orig_mod.bias": 2}))
+    {'weight': 1, 'layer.bias': 2}
     """
-    for prefix in ("module.", "_orig_mod."):
-        if state and all(name.startswith(prefix) for name in state):
-            return unwrapped({name.removeprefix(prefix): value for name, value in state.items()})
-    return state
+    named = {_without(name): value for name, value in state.items() if name != "n_averaged"}
+    while named and all(name.startswith("module.") for name in named):
+        named = {name.removeprefix("module."): value for name, value in named.items()}
+    return named
+
+
+def _without(name: str) -> str:
+    for part in _ANYWHERE:
+        name = name.replace(part, "")
+    return name
 
 
 def _allowed() -> list[Any]:

@@ -182,6 +182,8 @@ def with_training_state(content: Content) -> Content:
         old_layout,
         prefixed(""),
         prefixed("module.module."),
+        prefixed("_orig_mod."),
+        prefixed("module._orig_mod.module."),
         without_points_of_distance,
         old_normalizers,
         with_training_state,
@@ -311,7 +313,7 @@ FOREIGN: dict[str, tuple[Callable[[Content], Any], list[str]]] = {
         weights(**{"module.sphere_embedding.weight": torch.zeros(3, 8)}),
         ["sphere_embedding.weight is (3, 8), not (31, 6)"],
     ),
-    "an extra weight": (weights(extra=torch.zeros(1)), ["extra is (1,), not expected"]),
+    "an extra weight": (weights(**{"module.extra": torch.zeros(1)}), ["extra is (1,), not expected"]),
     "a mean of forces": (normalizer("forces", mean=0.1, rmsd=1.0), ["a mean of forces"]),
     "not a number": (normalizer("energy", mean=0.0, rmsd=float("nan")), ["not finite"]),
     "energies of elements": (

@@ -10,6 +10,7 @@ import pytest
 import torch
 from stock_modules import block, constructed, refusal, unpickled
 
+from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.build import upstream
 
 with upstream(torch.float64):
@@ -202,3 +203,19 @@ def test_weights_without_a_model_are_refused(template: Path, tmp_path: Path) -> 
 def test_a_directory_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.model").mkdir()
     assert "is not a model that equiprune wrote" in refusal(tmp_path / "x.model")
+
+
+# Wrappers: read where they only hold the module.
+
+
+@pytest.mark.parametrize("wrap", [torch.nn.DataParallel, torch.optim.swa_utils.AveragedModel])
+def test_a_module_in_a_wrapper_is_read(
+    wrap: Callable[[torch.nn.Module], torch.nn.Module], template: Path, tmp_path: Path
+) -> None:
+    """As somebody saves it who trains on several devices, or with averages of the weights."""
+    path = changed(template, wrap, tmp_path / "x.model")
+    assert MaceAdapter().recognises(path)
+    found, expected = MaceAdapter().read(path), MaceAdapter().read(template)
+    assert found.architecture == expected.architecture
+    assert found.weights.keys() == expected.weights.keys()
+    assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())

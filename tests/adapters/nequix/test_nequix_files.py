@@ -115,6 +115,16 @@ def test_what_is_written_reads_back(suffix: str, files: Mapping[str, Path]) -> N
     assert found.sha256 == hashlib.sha256(files[suffix].read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_state_dict_of_a_wrapped_model_is_read(prefix: str, files: Mapping[str, Path], tmp_path: Path) -> None:
+    config, _ = split(files[".pt"])
+    meant = random_numbers().weights
+    export.write_pt(tmp_path / "x.pt", config, {prefix + name: weight for name, weight in meant.items()})
+    found = checkpoint_file.read(tmp_path / "x.pt").weights
+    assert found.keys() == meant.keys()
+    assert all(torch.equal(found[name], weight) for name, weight in meant.items())
+
+
 @SUFFIXES
 def test_double_precision_is_rounded_to_single(suffix: str, tmp_path: Path) -> None:
     meant = random_numbers(dtype=torch.float64)

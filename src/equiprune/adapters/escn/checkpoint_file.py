@@ -13,7 +13,6 @@ files for inference, which skips making the averages that a file could fill (``l
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from inspect import signature
@@ -39,7 +38,7 @@ from equiprune.blocks import WeightLayout
 from equiprune.errors import CheckpointError
 from equiprune.files.atomic import sha256_of
 from equiprune.files.outline import entry, outline
-from equiprune.files.torch_files import read_torch_file
+from equiprune.files.torch_files import read_torch_file, unwrapped
 
 LICENCE = "unknown: see where the file came from"
 """Of a file that equiprune did not write: fairchem's files do not say."""
@@ -222,8 +221,8 @@ def _mean_and_scale(state: Mapping[str, Any] | None) -> tuple[float, float]:
 
 
 def _weights(architecture: EscnArchitecture, content: Mapping[str, Any]) -> dict[str, Tensor]:
-    """By name, in the order of upstream's module; every wrapper for several processes has put ``module.`` before it."""
-    named = {re.sub(r"^(module\.)+", "", name): tensor for name, tensor in content["state_dict"].items()}
+    """By name, in the order of upstream's module; a wrapper for several processes has put ``module.`` before it."""
+    named = unwrapped(content["state_dict"])
     layouts = weight_layouts(architecture)
     weights = {name: tensor for name, tensor in named.items() if not name.endswith(DERIVED)}
     _check_fit(weights, layouts)

@@ -32,7 +32,7 @@ from equiprune.errors import CheckpointError, EquipruneError
 from equiprune.files.atomic import sha256_of
 from equiprune.files.download import fetch
 from equiprune.files.outline import outline
-from equiprune.files.pickles import StandIn, class_name, read_pickled_module
+from equiprune.files.pickles import StandIn, class_name, inside_wrappers, read_pickled_module
 
 PROVENANCE = "equiprune_provenance"
 """Attribute of exported models: licence and history, as JSON text."""
@@ -51,7 +51,7 @@ _GATES = ("abs", "tanh", "silu")
 
 def recognised(path: Path) -> bool:
     """True for a module of mace-torch; `read` says whether it is one that can be pruned."""
-    content = outline(path)
+    content = inside_wrappers(outline(path))
     return isinstance(content, StandIn) and content.origin.startswith(_MODULES)
 
 

@@ -27,7 +27,7 @@ from equiprune.adapters.nequix.published import PUBLISHED, licence_of
 from equiprune.errors import CheckpointError, closest
 from equiprune.files.atomic import sha256_of
 from equiprune.files.download import fetch
-from equiprune.files.torch_files import read_torch_file
+from equiprune.files.torch_files import read_torch_file, unwrapped
 
 PROVENANCE_KEY = "equiprune"
 """Key of the first line with licence and history; Nequix ignores keys that it does not ask for."""
@@ -132,7 +132,7 @@ def read_file(path: Path, *, trust: bool = False) -> tuple[dict[str, Any], dict[
         found = "no weights" if not magic else "neither numpy arrays nor a torch file"
         raise CheckpointError(f"'{path}' has {found} after its first line; it may be cut off. Get it again.")
     state = read_torch_file(path, trust=trust, what="Nequix model", advice=_ADVICE, start=start)
-    return config, _from_state(arch, state, path)
+    return config, _from_state(arch, unwrapped(state), path)
 
 
 def _first_line(stream: BinaryIO) -> bytes:
