@@ -40,7 +40,7 @@ def labelled(seed: int, symbols: str, *, periodic: bool) -> Atoms:
 
 
 CRYSTALS = tuple(labelled(seed, "SiO" * 250, periodic=True) for seed in range(40))
-MOLECULES = tuple(labelled(seed, "CH" * 50, periodic=False) for seed in range(40))
+MOLECULES = tuple(labelled(seed, "CH" * 150, periodic=False) for seed in range(40))
 
 
 def small(write: Callable[[Path, Sequence[Atoms]], None], path: Path) -> Path:

@@ -3,7 +3,7 @@
 ``python benchmarks/streaming.py --megabytes 1000``; less is a trial. Files are made, read and removed one by one; those
 that are compressed have as many bytes before. Each is read by the public reader, with its labels, in a process of its
 own with one thread. Peak memory is what the kernel saw resident (``VmHWM``, Linux), mapped pages of the file included;
-beside it is that of the process before it read anything, which is imports. Structures have 500 atoms, molecules 100.
+beside it is that of the process before it read anything, which is imports. Structures have 500 atoms, molecules 300.
 Seconds are CPU time of the process. Formats without random access have no second part: training holds them in memory.
 """
 

@@ -54,10 +54,15 @@ class RowsOfNpy(Rows):
         return self.shape[0] if self.shape else 1
 
     def row(self, index: int) -> np.ndarray:
-        order = "F" if self.fortran else "C"
         shape = self.shape or (1,)
-        mapped = np.memmap(self.path, self.dtype, "r", self.offset, shape, order)  # type: ignore[call-overload]
-        return np.array(mapped[index], dtype=float)
+        if self.fortran and len(shape) > 1:  # a row is scattered
+            mapped = np.memmap(self.path, self.dtype, "r", self.offset, shape, "F")
+            return np.array(mapped[index], dtype=float)
+        count = int(np.prod(shape[1:]))
+        with self.path.open("rb", buffering=0) as stream:  # sooner than to map a file for one row of it
+            stream.seek(self.offset + range(shape[0])[index] * count * self.dtype.itemsize)
+            content = stream.read(count * self.dtype.itemsize)
+        return np.frombuffer(content, self.dtype, count).reshape(shape[1:]).astype(float)
 
 
 @dataclass(frozen=True)

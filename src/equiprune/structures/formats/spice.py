@@ -70,33 +70,52 @@ class Conformations(Structures):
         return int(self.ends[-1]) if len(self.ends) else 0
 
     def read(self, index: int) -> Atoms:
+        number = int(np.searchsorted(self.ends, index, side="right"))
         with reading(self.path, index), hdf5_file(self.path) as file:
-            return self._read(file, index)
+            return _Molecule.of(file, self.molecules[number]).conformation(index - self._begin(number))
 
     def __iter__(self) -> Iterator[Atoms]:
         with reading(self.path), hdf5_file(self.path) as file:  # opening takes longer than reading
-            for index in range(len(self)):
-                with reading(self.path, index):
-                    atoms = self._read(file, index)
-                yield atoms
+            for number, name in enumerate(self.molecules):
+                begin, end = self._begin(number), int(self.ends[number])
+                with reading(self.path, begin):
+                    molecule = _Molecule.of(file, name)
+                for index in range(begin, end):
+                    with reading(self.path, index):
+                        atoms = molecule.conformation(index - begin)
+                    yield atoms
 
-    def _read(self, file: Any, index: int) -> Atoms:
-        molecule = int(np.searchsorted(self.ends, index, side="right"))
-        within = index - (int(self.ends[molecule - 1]) if molecule else 0)
-        group = file[self.molecules[molecule]]
-        places = np.array(group["conformations"][within], dtype=float) * units.Bohr
-        atoms = Atoms(np.asarray(group["atomic_numbers"][()], dtype=int), places)
-        atoms.info |= {"molecule": self.molecules[molecule]}
-        energy, gradient = (_row(group, name, within) for name in ("dft_total_energy", "dft_total_gradient"))
+    def _begin(self, number: int) -> int:
+        return int(self.ends[number - 1]) if number else 0
+
+
+@dataclass(frozen=True)
+class _Molecule:
+    """A group of an open file: its name, atomic numbers (atoms,), and datasets, of which energies may be missing."""
+
+    name: str
+    numbers: np.ndarray
+    places: Any
+    energies: Any
+    gradients: Any
+
+    @classmethod
+    def of(cls, file: Any, name: str) -> _Molecule:
+        group = file[name]
+        numbers = np.asarray(group["atomic_numbers"][()], dtype=int)
+        energies, gradients = (group.get(each) for each in ("dft_total_energy", "dft_total_gradient"))
+        return cls(name, numbers, group["conformations"], energies, gradients)
+
+    def conformation(self, index: int) -> Atoms:
+        """One structure in Angstrom, with labels in eV."""
+        atoms = Atoms(self.numbers, np.array(self.places[index], dtype=float) * units.Bohr)
+        atoms.info |= {"molecule": self.name}
+        unit = units.Hartree / units.Bohr
         values: dict[str, Any] = {
-            "energy": None if energy is None else float(energy) * units.Hartree,
-            "forces": None if gradient is None else -gradient * (units.Hartree / units.Bohr),
+            "energy": None if self.energies is None else float(self.energies[index]) * units.Hartree,
+            "forces": None if self.gradients is None else -np.array(self.gradients[index], dtype=float) * unit,
         }
         return with_labels(atoms, values, _SOURCES)
-
-
-def _row(group: Any, name: str, index: int) -> np.ndarray | None:
-    return np.array(group[name][index], dtype=float) if name in group else None
 
 
 def _shape(name: str, group: Any) -> tuple[int, int]:
