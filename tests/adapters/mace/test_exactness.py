@@ -281,6 +281,7 @@ def test_a_history_of_pruning_and_growing_is_replayed(grandparent: ep.Potential,
     assert certificate.values["stored_weights"] == 0
 
 
+@pytest.mark.supports("MACE-MP-0 (the official small file)", "exports")
 def test_it_goes_back_to_the_official_file(parent: ep.Potential, grandparent: ep.Potential) -> None:
     certificate = ep.certify(grandparent, parent, nve_steps=1)
     assert failed(certificate) == set()

@@ -318,7 +318,8 @@ class Row:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "expected" in metafunc.fixturenames:
             row = [expected for expected in TABLE if expected.tool is self.tool]
-            metafunc.parametrize("expected", row, ids=[expected.kind.name for expected in row])
+            rows = [pytest.param(expected, id=expected.kind.name, marks=_shows(expected)) for expected in row]
+            metafunc.parametrize("expected", rows)
 
     def test_stock_tool(
         self,
@@ -341,6 +342,16 @@ class Row:
                 heads = model.potential.architecture.heads
                 head = heads[0] if expected.outcome is Outcome.FIRST_HEAD else model.potential.head
                 _assert_same(answer, truth(model, structures, head), expected.tool.precision, name)
+
+
+def _shows(expected: Expectation) -> Iterator[pytest.MarkDecorator]:
+    """Marks of a row whose kind is a family of docs/support.md."""
+    families = {
+        support.OFFICIAL: "MACE-MP-0 (the official small file)",
+        support.HEADS: "MACE of several heads (random weights)",
+    }
+    if expected.tool is support.CALCULATOR and expected.kind in families:
+        yield pytest.mark.supports(families[expected.kind], "stock tool")
 
 
 def _assert_same(answer: list, right: list, precision: float, name: str) -> None:

@@ -13,6 +13,7 @@ def kind(request: pytest.FixtureRequest) -> None:
     request.cls.kind = request.param
 
 
+@pytest.mark.supports("Nequix (random weights)", "exact")
 class TestNequix(ContractOfKinds):
     adapter = NequixAdapter()
     kinds = KINDS

@@ -11,9 +11,10 @@ NAME = "nequix-compact"
 
 
 @pytest.mark.slow
+@pytest.mark.supports("Nequix (the official files)", "stock tool")
 @pytest.mark.parametrize("suffix", [".pt", ".nqx"])
 def test_it_is_exported_whole(suffix: str, tmp_path: Path) -> None:
-    """Nequix's torch model opens the one, its calculator with jax the other where jax is there."""
+    """A child of OAM-1: Nequix's torch model opens the one, its calculator with jax the other where jax is there."""
     shipped = ep.load(NAME)
     probes = list(ep.probe_structures([3, 8, 14, 29]).values())[:2]
     ours = [prediction.energy.item() for prediction in shipped.predict(probes)]

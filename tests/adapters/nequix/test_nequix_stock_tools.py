@@ -109,6 +109,7 @@ def said_of_small(small: Mapping[str, Path]) -> Said:
 
 
 @BACKENDS
+@pytest.mark.supports("Nequix (random weights)", "opens")
 @pytest.mark.supports("Nequix (random weights)", "exports")
 @pytest.mark.supports("Nequix (random weights)", "stock tool")
 def test_the_stock_calculator_opens_a_pruned_model(

@@ -22,6 +22,7 @@ from equiprune.adapters.sevennet.architecture import HeadUse, Rescale, SelfConne
 from equiprune.pruning.cost import count_parameters
 from equiprune.structures.probes import probe_structures
 from equiprune.testing import assert_same_predictions
+from equiprune.training.optimisation import Optimisation
 
 pytestmark = pytest.mark.usefixtures("plain_code")
 
@@ -116,13 +117,17 @@ def test_cuts_are_exact(targets: list[Any], parent: ep.Potential, crystals: list
 
 
 @pytest.mark.supports("SevenNet of several tasks, as 7net-mf-ompa (random weights)", "exports")
+@pytest.mark.supports("SevenNet of several tasks, as 7net-mf-ompa (random weights)", "trains")
 def test_one_task_is_taken_out_and_stock_sevenn_opens_it(
     parent: ep.Potential, crystals: list[Atoms], tmp_path: Path
 ) -> None:
     child = ep.prune(parent, ep.allocate(parent, [ep.Heads(("omat24",)), ep.Elements((8, 11, 17))]))
     [ionic] = [atoms for atoms in crystals if set(atoms.numbers.tolist()) <= set(child.elements)][:1]
     assert_same_predictions(parent, child, [ionic])
-    ep.save(child, tmp_path / "task.pth")  # compared with what the stock calculator gives
+    recipe = ep.Recipe(ep.PRESETS["sevennet"].objective, Optimisation(1e-3, average=None), epochs=2, batch_size=1)
+    trained = ep.train(child, list(ep.label(parent, [ionic])), recipe, tmp_path / "run")
+    assert [step["step"] for step in trained.checkpoint.history][-2:] == ["prune", "train"]
+    ep.save(trained, tmp_path / "task.pth")  # compared with what the stock calculator gives
 
 
 @pytest.mark.supports("SevenNet of several tasks, as 7net-mf-ompa (random weights)", "opens")
