@@ -6,7 +6,9 @@ imports, collects and makes once, a second one in the same session would do agai
 have one session alone sooner.
 """
 
+import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -136,6 +138,42 @@ def lowest(session: nox.Session) -> None:
     bounds = [_lowest(words) for words in project["dependencies"] if not words.startswith("torch")]
     _install(session, "-e", ".[test,discovery]", *bounds)
     _test(session, "-m", "not slow", *_ELSEWHERE)
+
+
+@nox.session
+@nox.parametrize("extras", ["test,sevennet,discovery,properties,docs", "test,mace"], ids=["sevennet", "mace"])
+def audit(session: nox.Session, extras: str) -> None:
+    """Known vulnerabilities of all that an installation brings; that nothing is known where they cannot be asked for.
+
+    Builds such as ``2.9.0+cpu`` are looked up as the release that they are of.
+    """
+    _install(session, "-e", f".[{extras}]", "pip-audit>=2.9")
+    installed = str(session.run("python", "-m", "pip", "freeze", "--exclude", "equiprune", silent=True))
+    versions = [re.sub(r"\+.*", "", line) for line in installed.splitlines() if "==" in line]
+    asked = Path(session.create_tmp()).resolve() / "installed.txt"
+    asked.write_text("\n".join(versions) + "\n", encoding="utf-8")
+    _audit(session, asked)
+
+
+def _audit(session: nox.Session, asked: Path) -> None:
+    """The session fails for a vulnerability, and for a package of which nothing is known: pip-audit alone skips it."""
+    report = asked.with_name("audit.json")
+    report.unlink(missing_ok=True)
+    words = ["--no-deps", "--disable-pip", "--requirement", str(asked), "--format", "json", "--output", str(report)]
+    session.run("pip-audit", *words, success_codes=[0, 1])
+    if not report.exists():
+        session.error("The database of vulnerabilities could not be asked, so nothing is known. Is the network there?")
+    found = json.loads(report.read_text(encoding="utf-8"))["dependencies"]
+    skipped = [each["name"] for each in found if "skip_reason" in each]
+    if skipped:
+        session.error(
+            f"The database of vulnerabilities knows nothing of {len(skipped)} of {len(found)} packages: "
+            f"{', '.join(skipped)}. Was it reached?"
+        )
+    named = [f"{each['name']} {each['version']}: {vuln['id']}" for each in found for vuln in each["vulns"]]
+    if named:
+        session.error(f"Known vulnerabilities: {'; '.join(named)}")
+    session.log(f"No known vulnerability in {len(found)} packages.")
 
 
 def _lowest(requirement: str) -> str:
