@@ -1,6 +1,9 @@
 """Elements as people write them."""
 
+from pathlib import Path
+
 import pytest
+from command_line import Run
 
 from equiprune.errors import TargetError
 from equiprune.pruning.targets.named import Elements
@@ -29,6 +32,12 @@ from equiprune.pruning.targets.named import Elements
 )
 def test_symbols_in_any_case_and_numbers_are_read(text: str) -> None:
     assert Elements.parse(text).numbers == (1, 8)
+
+
+@pytest.mark.parametrize("words", [["H", "O"], ["h,o"], ["1,8"]])
+def test_the_command_line_takes_them_as_people_write_them(words: list[str], cli: Run, tmp_path: Path) -> None:
+    assert cli("prune", "toy", "--elements", *words, "-o", tmp_path / "small").code == 0
+    assert cli("info", tmp_path / "small", "--json").json["elements"] == ["H", "O"]
 
 
 def test_two_letters_are_one_element() -> None:

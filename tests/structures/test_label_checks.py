@@ -157,12 +157,27 @@ def test_a_virial_without_its_sign_is_refused(refused: Run, tmp_path: Path) -> N
     refused("evaluate", "toy", "--data", named(tmp_path / "a.xyz"), *words, says=("--stress-sign", "DeePMD, GAP"))
 
 
-def test_doubts_are_said_by_evaluate(cli: Run, tmp_path: Path) -> None:
+@pytest.fixture
+def in_kbar(tmp_path: Path) -> None:
+    """Structures of an element that the toy knows, as ``a.xyz``."""
     structures = changed(copper(stretch=0.2), stress=10 / units.GPa)
     for atoms in structures:
         atoms.numbers[:] = 14
         atoms.calc = SinglePointCalculator(atoms, **atoms.calc.results)
     write(tmp_path / "a.xyz", structures, format="extxyz")
+
+
+@pytest.mark.usefixtures("in_kbar")
+def test_doubts_are_said_before_training(cli: Run, tmp_path: Path) -> None:
+    """Whatever comes then: here a pattern of frozen parameters that matches none."""
+    words = ["--freeze", "nothing*", "--epochs", 1, "-o", tmp_path / "run"]
+    ran = cli("train", "toy", "--data", tmp_path / "a.xyz", *words)
+    assert ran.code == 2
+    assert "1602 times too much: give --stress-unit" in " ".join(ran.err.split())
+
+
+@pytest.mark.usefixtures("in_kbar")
+def test_doubts_are_said_by_evaluate(cli: Run, tmp_path: Path) -> None:
     ran = cli("evaluate", "toy", "--data", tmp_path / "a.xyz", "--limit", 10)
     assert ran.code == 0, ran.err
     assert "give --stress-unit" in ran.err

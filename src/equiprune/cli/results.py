@@ -81,6 +81,7 @@ def _label(key: str) -> str:
 _LABELS = {
     "cutoff": "cutoff (Angstrom)",
     "dead": "dead blocks",
+    "not_finite": "useless: NaN or infinity in",
     "assembled": "assembled, because",
     "energy_mae": "energy MAE, DFT (meV/atom)",
     "forces_mae": "forces MAE, DFT (meV/Angstrom)",

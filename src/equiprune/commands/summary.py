@@ -20,6 +20,7 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
     count = count_parameters(adapter, architecture)
     dtypes = sorted({dtype_name(weight.dtype) for weight in checkpoint.weights.values()})
     assembled = {"assembled": architecture.why_not_stock} if architecture.why_not_stock else {}
+    broken = [name for name, weight in checkpoint.weights.items() if not weight.isfinite().all()]
     return {
         "adapter": adapter.name,
         "source": checkpoint.source,
@@ -33,6 +34,7 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
         "licence": checkpoint.licence,
         "sha256": checkpoint.sha256,
         "steps": [str(step.get("step")) for step in checkpoint.history],
+        **({"not_finite": broken} if broken else {}),
         "dead": describe(dead_blocks(adapter, checkpoint)),
         "spaces": [_described(space) for space in spaces],
     }

@@ -20,6 +20,8 @@ sevenn = pytest.importorskip("sevenn")
 
 import torch  # noqa: E402
 
+import equiprune as ep  # noqa: E402
+
 pytestmark = pytest.mark.usefixtures("plain_code")  # files hold weights and settings, no code
 
 L3I5 = Path(sevenn.__file__).parent / "pretrained_potentials/SevenNet_l3i5/checkpoint_l3i5.pth"
@@ -142,6 +144,19 @@ def test_a_torch_file_that_is_no_sevennet_checkpoint_is_refused(
     minimal = {key: checkpoint[key] for key in ("config", "model_state_dict")}
     torch.save(make(minimal), tmp_path / "foreign.pth")
     refused_in_one_line("info", tmp_path / "foreign.pth", says=says)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+def test_a_checkpoint_of_a_wrapped_model_is_that_of_the_model(
+    prefix: str, checkpoint: dict[str, Any], tmp_path: Path
+) -> None:
+    """As DDP and torch.compile name weights."""
+    state = {prefix + name: weight for name, weight in checkpoint["model_state_dict"].items()}
+    torch.save({"config": checkpoint["config"], "model_state_dict": state}, tmp_path / "wrapped.pth")
+    found, expected = (ep.read_checkpoint(model)[1] for model in (tmp_path / "wrapped.pth", "7net-l3i5"))
+    assert found.architecture == expected.architecture
+    assert found.weights.keys() == expected.weights.keys()
+    assert all(torch.equal(found.weights[name], weight) for name, weight in expected.weights.items())
 
 
 def test_a_checkpoint_of_a_release_candidate_opens(cli: Run, checkpoint: dict[str, Any], tmp_path: Path) -> None:

@@ -94,6 +94,13 @@ def test_a_model_that_gives_nan_is_not_scored(refused: Run, tmp_path: Path, data
     refused("export", model, "-o", tmp_path / "out", says=("readout_weight", "NaN", "not written"))
 
 
+def test_a_model_of_nan_is_called_useless(cli: Run, tmp_path: Path) -> None:
+    model = nan_model(tmp_path / "model")
+    assert cli("info", model, "--json").json["not_finite"] == ["readout_weight"]
+    assert "useless: NaN or infinity in" in cli("info", model).text
+    assert "not_finite" not in cli("info", "toy", "--json").json
+
+
 @pytest.mark.parametrize("quantity", ["energy", "forces", "stress"])
 @pytest.mark.parametrize("key", ["{}", "REF_{}"])
 def test_nan_labels_are_refused(quantity: str, key: str, refused: Run, tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def compressed(compress: Callable[[bytes], bytes]) -> Callable[[Path, list[Atoms
 
 
 def write_database(path: Path, frames: list[Atoms]) -> None:
-    """Of ASE, or of fairchem as the suffix says."""
+    """A database of ASE, or of fairchem as the suffix says."""
     import ase_db_backends  # noqa: F401  makes the backend known
     from ase.db import connect
 
