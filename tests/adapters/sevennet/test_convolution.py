@@ -14,7 +14,7 @@ from random_models import KINDS, architecture, random_checkpoint
 from torch import Tensor, nn
 
 import equiprune as ep
-from equiprune.adapters.e3nn import neighbourhoods
+from equiprune.adapters.e3nn import channelwise
 from equiprune.adapters.e3nn.channelwise import ChannelwiseProduct
 from equiprune.adapters.e3nn.convolution import convolution
 from equiprune.adapters.e3nn.messages import Operands
@@ -55,7 +55,7 @@ def product(features: str, harmonics: str, kept: Sequence[int] = ()) -> TensorPr
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Even small graphs take several batches, some of which have empty places."""
-    monkeypatch.setattr(neighbourhoods, "_EDGES", 6)
+    monkeypatch.setattr(channelwise, "_NUMBERS", 20)
 
 
 def edges(atoms: int, number: int, generator: torch.Generator) -> Tensor:
@@ -68,7 +68,7 @@ def of_both(tensor_product: TensorProduct, found: Tensor, atoms: int) -> tuple[F
     receivers, senders = found
     data = ChannelwiseProduct.of(tensor_product)
     assert data is not None
-    near = Neighbourhoods.of(receivers, senders, atoms)
+    near = Neighbourhoods.of(receivers, senders, atoms, 6)
 
     def theirs(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
         messages = tensor_product(x[senders], y, w)

@@ -18,6 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+_NUMBERS = 2**18
+"""Numbers of one input in a batch of neighbours: fewer take more calls of torch, more outgrow a cache of megabytes."""
+
 
 @dataclass(frozen=True)
 class Path:
@@ -71,6 +74,11 @@ class ChannelwiseProduct:
     inputs: tuple[Input, ...]
     widths: list[int]
     outputs: list[int]
+
+    @property
+    def places(self) -> int:
+        """Neighbours in a batch: the more, the narrower the widest input is."""
+        return max(1, _NUMBERS // max(own.mul * own.dim for own in self.inputs))
 
     @classmethod
     def of(cls, product: Any) -> ChannelwiseProduct | None:

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-_EDGES = 1024
-"""Places in a batch. Fewer spend more time on calls of torch, more outgrow a cache of megabytes."""
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -53,15 +50,15 @@ class Neighbourhoods:
     batches: tuple[Batch, ...]
 
     @classmethod
-    def of(cls, receivers: Tensor, senders: Tensor, atoms: int) -> Neighbourhoods:
-        """The neighbourhoods of edges (edges,) between so many atoms."""
+    def of(cls, receivers: Tensor, senders: Tensor, atoms: int, places: int) -> Neighbourhoods:
+        """The neighbourhoods of edges (edges,) between so many atoms, so many places or one atom a batch."""
         counts = torch.bincount(receivers, minlength=atoms)
         order = counts.argsort(stable=True, descending=True)
         sorted_counts, by_receiver = counts[order], receivers.argsort(stable=True)
         first = (counts.cumsum(0) - counts)[order]
         batches = []
-        for rows, places in _spans(sorted_counts.tolist()):
-            number = torch.arange(places)
+        for rows, most in _spans(sorted_counts.tolist(), places):
+            number = torch.arange(most)
             present = number < sorted_counts[rows, None]
             edges = by_receiver[torch.where(present, first[rows, None] + number, 0)]
             targets = torch.where(present, edges, len(receivers))
@@ -69,7 +66,7 @@ class Neighbourhoods:
             batches.append(
                 Batch(
                     rows,
-                    (len(edges), places),
+                    (len(edges), most),
                     edges.flatten(),
                     targets.flatten(),
                     senders[edges].unsqueeze(1),
@@ -79,15 +76,15 @@ class Neighbourhoods:
         return cls(order, order.argsort(), tuple(batches))
 
 
-def _spans(counts: Sequence[int]) -> Iterator[tuple[slice, int]]:
+def _spans(counts: Sequence[int], places: int) -> Iterator[tuple[slice, int]]:
     """Rows of a falling sequence and the first number of each; zeros are left out.
 
-    >>> list(_spans([300, 200, 200, 4, 0]))
+    >>> list(_spans([300, 200, 200, 4, 0], 1024))
     [(slice(0, 1, None), 300), (slice(1, 3, None), 200), (slice(3, 4, None), 4)]
     """
     start, end = 0, sum(count > 0 for count in counts)
     while start < end:
-        stop = min(start + max(_EDGES // counts[start], 1), end)
+        stop = min(start + max(places // counts[start], 1), end)
         # An atom with far fewer neighbours begins a batch of its own: empty places cost as much as others.
         stop = next((row for row in range(start + 1, stop) if 4 * counts[row] < 3 * counts[start]), stop)
         yield slice(start, stop), counts[start]

@@ -34,10 +34,16 @@ class Edges:
     radial: Tensor
     atoms: int
 
+    def near(self, places: int) -> Neighbourhoods:
+        """The edges by the atoms that receive, so many in a batch."""
+        if places not in self._near:
+            self._near[places] = Neighbourhoods.of(self.receivers, self.senders, self.atoms, places)
+        return self._near[places]
+
     @cached_property
-    def near(self) -> Neighbourhoods:
-        """The edges by the atoms that receive."""
-        return Neighbourhoods.of(self.receivers, self.senders, self.atoms)
+    def _near(self) -> dict[int, Neighbourhoods]:
+        """By places, what other layers have asked for."""
+        return {}
 
 
 _QUICKER = "equiprune_product"
@@ -55,6 +61,6 @@ def summed(layer: Any, sent: Tensor, weights: Tensor, edges: Edges) -> Tensor:
     """Sums over neighbours of their features times harmonics and weights, (atoms, columns of the tensor product)."""
     quicker = getattr(layer, _QUICKER, None)
     if quicker is not None and sent.device.type == "cpu":
-        return convolution(Operands(sent, edges.harmonics, weights), quicker, edges.near)
+        return convolution(Operands(sent, edges.harmonics, weights), quicker, edges.near(quicker.places))
     messages = layer.tp(sent[edges.senders], edges.harmonics, weights)
     return messages.new_zeros(edges.atoms, messages.shape[1]).index_add(0, edges.receivers, messages)

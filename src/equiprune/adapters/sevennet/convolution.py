@@ -17,7 +17,7 @@ from equiprune.adapters.e3nn.messages import Operands
 from equiprune.adapters.e3nn.neighbourhoods import Neighbourhoods
 
 _NEIGHBOURHOODS = "equiprune.neighbourhoods"
-"""Key under which the edges, put in order by the first interaction, travel to the next ones."""
+"""Key, with the size of batches, under which the edges, once put in order, travel to the next interactions."""
 
 
 def with_quicker_convolutions(module: nn.Module, interactions: int) -> nn.Module:
@@ -51,11 +51,12 @@ class QuickerConvolution(nn.Module):
         data[self._keys[0]] = summed.div(self.denominator)
         return data
 
-    @staticmethod
-    def _near(data: dict[str, Any], edges: Tensor, atoms: int) -> Neighbourhoods:
-        if _NEIGHBOURHOODS not in data:
-            data[_NEIGHBOURHOODS] = Neighbourhoods.of(edges[0], edges[1], atoms)
-        return data[_NEIGHBOURHOODS]
+    def _near(self, data: dict[str, Any], edges: Tensor, atoms: int) -> Neighbourhoods:
+        places = self._product.places
+        key = f"{_NEIGHBOURHOODS}.{places}"
+        if key not in data:
+            data[key] = Neighbourhoods.of(edges[0], edges[1], atoms, places)
+        return data[key]
 
     def _by_messages(self, given: Operands, edges: Tensor) -> Tensor:
         """Upstream's way."""
