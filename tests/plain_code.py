@@ -89,7 +89,7 @@ def _another(written: Any) -> Any:
 
 @contextmanager
 def built_once(adapter: type[Any]) -> Iterator[None]:
-    """Let an adapter build each module of plain code once; who asks again gets a copy of it as it was."""
+    """Let an adapter build each module of plain code once for a seed; who asks again gets a copy of it as it was."""
     build, built = adapter.build, dict[Any, torch.nn.Module]()
 
     def remembered(architecture: Any, dtype: torch.dtype) -> torch.nn.Module:
@@ -97,7 +97,7 @@ def built_once(adapter: type[Any]) -> Iterator[None]:
 
         if get_optimization_defaults()["jit_script_fx"]:
             return build(architecture, dtype)
-        asked = (repr(architecture), dtype)
+        asked = (torch.initial_seed(), repr(architecture), dtype)  # first weights are drawn by a seed
         if asked not in built:
             built[asked] = build(architecture, dtype)
         return _copy_of(built[asked], {})

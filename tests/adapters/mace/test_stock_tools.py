@@ -318,7 +318,7 @@ class Row:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "expected" in metafunc.fixturenames:
             row = [expected for expected in TABLE if expected.tool is self.tool]
-            rows = [pytest.param(expected, id=expected.kind.name, marks=_shows(expected)) for expected in row]
+            rows = [pytest.param(expected, id=expected.kind.name, marks=tuple(_shows(expected))) for expected in row]
             metafunc.parametrize("expected", rows)
 
     def test_stock_tool(
