@@ -318,8 +318,7 @@ class Row:
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "expected" in metafunc.fixturenames:
             row = [expected for expected in TABLE if expected.tool is self.tool]
-            rows = [pytest.param(expected, id=expected.kind.name, marks=tuple(_shows(expected))) for expected in row]
-            metafunc.parametrize("expected", rows)
+            metafunc.parametrize("expected", row, ids=[expected.kind.name for expected in row])
 
     def test_stock_tool(
         self,
@@ -344,16 +343,6 @@ class Row:
                 _assert_same(answer, truth(model, structures, head), expected.tool.precision, name)
 
 
-def _shows(expected: Expectation) -> Iterator[pytest.MarkDecorator]:
-    """Marks of a row whose kind is a family of docs/support.md."""
-    families = {
-        support.OFFICIAL: "MACE-MP-0 (the official small file)",
-        support.HEADS: "MACE of several heads (random weights)",
-    }
-    if expected.tool is support.CALCULATOR and expected.kind in families:
-        yield pytest.mark.supports(families[expected.kind], "stock tool")
-
-
 def _assert_same(answer: list, right: list, precision: float, name: str) -> None:
     """The answer, which may hold the structures several times, is right."""
     assert max(forces.abs().max() for _, forces, _ in right) > 1e-3  # or agreement would mean nothing
@@ -369,6 +358,8 @@ def _skip_without(package: str) -> None:
         pytest.skip(f"{package} is not installed here; the nox session mace installs it")
 
 
+@pytest.mark.supports("MACE of several heads (random weights)", "stock tool")
+@pytest.mark.supports("MACE-MP-0 (the official small file)", "stock tool")
 @final
 class TestCalculator(Row):
     tool = support.CALCULATOR
