@@ -143,7 +143,7 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("extras", ["test,sevennet,discovery,properties,docs", "test,mace"], ids=["sevennet", "mace"])
 def audit(session: nox.Session, extras: str) -> None:
-    """Known vulnerabilities of all that an installation brings; that nothing is known where they cannot be asked for.
+    """Known vulnerabilities of all that an installation brings; an error where the database cannot be asked.
 
     Builds such as ``2.9.0+cpu`` are looked up as the release that they are of.
     """

@@ -67,7 +67,7 @@ class RowsOfNpy(Rows):
 
 @dataclass(frozen=True)
 class RowsInMemory(Rows):
-    """An array that is in memory, because its file is compressed; or whatever has a length and rows as an array has."""
+    """An array in memory, because its file is compressed, or a dataset of an open file, which has rows like one."""
 
     array: Any
 
