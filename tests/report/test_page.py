@@ -163,6 +163,13 @@ def test_removed_channels_are_those_of_the_plan(run: Path) -> None:
         assert values == sorted(values, reverse=True)
 
 
+def test_a_model_that_lost_no_channel_has_a_page_too(tmp_path: Path) -> None:
+    """As where a budget is kept by what there is."""
+    toy = ep.load("toy")
+    ep.save(ep.prune(toy, ep.PruningPlan.nothing()), tmp_path / "model")
+    assert "No channel was removed." in report_page(tmp_path)
+
+
 def test_text_from_files_is_shown_and_does_nothing(tmp_path: Path) -> None:
     hostile = "</script><img src=x onerror=alert(1)>{{ 7*7 }}<b>&amp;"
     stage(tmp_path / "evaluate", ["evaluate", hostile, "--data", hostile], [errors("a", 1.0), errors(hostile, 2.0)])

@@ -203,7 +203,7 @@ def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str
     if MEMORY in results:
         [peak] = results[MEMORY]
         yield ""
-        yield f"Peak memory of '{MODEL}' for {peak['atoms']} atoms: {peak['peak_memory_bytes'] / 1e9:.2f} GB."
+        yield f"Peak memory of '{MODEL}' for {peak['atoms']} atoms: {peak['peak_memory_bytes'] / 1e9:.3g} GB."
     yield from _errors_lines("Differences from the parent, on structures that were held out", _of_training(results))
     if "evaluate" in results:
         named = list(zip(_names(asked), results["evaluate"], strict=True))

@@ -209,6 +209,9 @@ def _certificates(run: RunDirectory) -> Iterator[Block]:
 def _removed(run: RunDirectory) -> Iterator[Block]:
     plans = run.result.content.plans if run.result is not None else []
     for number_of, plan in enumerate(plans):
+        if not plan.masks:
+            yield "No channel was removed."
+            continue
         scores = _scores_of(run, plan)
         caption = "Each row is one irrep of one feature space; columns are channels. Coloured ones are kept, grey "
         caption += "ones removed." if scores else "ones removed. Without scores of the parent, importance is not shown."
