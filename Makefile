@@ -7,7 +7,7 @@ demo: .venv/ready
 	.venv/bin/equiprune demo demo_output
 
 test: .venv-nox/ready
-	.venv-nox/bin/nox --parallel 2
+	.venv-nox/bin/nox --parallel 3
 
 .venv/ready: pyproject.toml
 	$(PYTHON) -m venv .venv

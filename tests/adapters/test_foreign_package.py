@@ -62,6 +62,7 @@ def test_a_normalisation_that_forgets_the_mask_is_caught(pairs: ep.Potential, mo
         TestForeignContract().test_masked_equals_sliced()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("foreign")
 def test_every_command_knows_it(cli: Run, tmp_path: Path) -> None:
     roles = {space["role"] for space in cli("info", "pairs", "--json").json["spaces"]}

@@ -88,6 +88,7 @@ def test_an_error_ends_what_is_shown() -> None:
         step(1)
 
 
+@pytest.mark.slow
 def test_train_shows_how_many_structures_have_been_looked_at(
     xyz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

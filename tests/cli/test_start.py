@@ -15,6 +15,7 @@ print(code, *sorted({"torch", "numpy", "ase", "equiprune.commands"} & sys.module
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "says"), [(["--help"], "calibrate"), (["--version"], "0."), ([], "calibrate")])
 def test_help_and_version_import_no_torch(words: list[str], says: str) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT, *words], capture_output=True, text=True, check=True)

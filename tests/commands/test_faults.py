@@ -49,6 +49,7 @@ def test_an_input_that_vanished_is_named_and_what_was_finished_stays(
     assert contents(tmp_path / "out.extxyz.partial") == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["calibrate", "train"])
 def test_a_clock_that_jumps_changes_nothing(
     name: str, cli: Run, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch

@@ -153,6 +153,7 @@ def test_sizes_that_are_one_once_repeated_are_refused(structures: list[Atoms]) -
         supercells(structures[0], [8, 9, 10])
 
 
+@pytest.mark.slow
 def test_the_picture_names_every_model(tmp_path: Path) -> None:
     path = tmp_path / "scaling.svg"
     lines = [timings(lambda atoms: 0.01 + 0.0005 * atoms), timings(lambda atoms: 1e-6 * atoms**2, scatter=0.1)]

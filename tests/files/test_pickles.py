@@ -167,6 +167,7 @@ def test_a_module_is_taken_out_of_its_wrappers(wrap: Callable[[nn.Module], nn.Mo
     assert [name for name, _ in found.tensors()] == [name for name, _ in expected.tensors()]
 
 
+@pytest.mark.slow
 def test_a_compiled_module_is_recognised_and_refused_with_what_to_save(path: Path) -> None:
     """So that the refusal is of the architecture that is inside."""
     saved(torch.compile(Net()), path)

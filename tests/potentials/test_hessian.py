@@ -49,6 +49,7 @@ def test_products_are_those_of_the_whole_hessian(toy: ep.Potential, structures: 
             np.testing.assert_allclose(product, expected.reshape(its.shape), atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_masked_model_has_the_hessian_of_the_sliced_one(toy: ep.Potential, structures: list[Atoms]) -> None:
     plan = ep.allocate(toy, [ep.Channels(4)], ep.data_free_scores(toy, ep.Random(1)))
     masked, sliced = (hessian(model, structures[0]) for model in (ep.masked(toy, plan), ep.prune(toy, plan)))
@@ -105,6 +106,7 @@ def test_no_vectors_are_refused(kind: type[Probes]) -> None:
         kind(0)
 
 
+@pytest.mark.slow
 def test_products_have_the_precision_of_the_model(toy: ep.Potential, structures: list[Atoms]) -> None:
     exact, rounded = hessian(toy, structures[0]), hessian(toy.with_dtype(torch.float32), structures[0])
     np.testing.assert_array_equal(rounded, rounded.astype(np.float32))

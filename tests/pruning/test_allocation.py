@@ -63,6 +63,7 @@ def test_a_plan_obeys_the_rules_of_the_spaces(toy: ep.Potential, targets: list[T
     assert all(len(found) == 1 for found in counts.values())
 
 
+@pytest.mark.slow
 @given(TARGETS)
 def test_targets_only_remove_and_their_order_means_nothing(toy: ep.Potential, targets: list[Target]) -> None:
     scores = ep.calibrate(toy, [], ep.Random(1))

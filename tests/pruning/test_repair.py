@@ -66,6 +66,7 @@ def test_of_many_large_structures_some_are_looked_at(
 # What it makes better.
 
 
+@pytest.mark.slow
 def test_forces_and_energies_come_closer_to_the_parent(
     repaired: ep.Repair, child: ep.Potential, parent: ep.Potential
 ) -> None:
@@ -99,6 +100,7 @@ def test_its_inputs_stay_as_they_are(child: ep.Potential, parent: ep.Potential, 
     assert all((atoms.positions == was).all() for atoms, was in zip(structures, positions, strict=True))
 
 
+@pytest.mark.slow
 def test_it_is_repeated_to_the_bit_and_the_seed_matters(
     repaired: ep.Repair, child: ep.Potential, parent: ep.Potential, structures: list[Atoms]
 ) -> None:
@@ -132,6 +134,7 @@ def test_each_map_is_the_least_squares_of_what_goes_in(
 # What is exact.
 
 
+@pytest.mark.slow
 def test_where_nothing_is_cut_nothing_changes(parent: ep.Potential, structures: list[Atoms]) -> None:
     whole = ep.prune(parent, ep.PruningPlan.nothing())
     after = ep.repair(whole, parent, structures)
@@ -263,6 +266,7 @@ def test_a_repair_that_makes_forces_worse_is_refused(
         ep.repair(child, parent, structures)
 
 
+@pytest.mark.slow
 def test_a_repair_that_hardly_helps_is_refused(
     child: ep.Potential, parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_model_agrees_with_itself(cli: Run, xyz: Path) -> None:
     assert found["overall"] == {"channels": found["overall"]["channels"], "correlation": 1.0, "overlap": 1.0}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_compared_is_refused(refused: Run, cli: Run, xyz: Path, tmp_path: Path) -> None:
     small = tmp_path / "small"
     assert cli("prune", "toy", "--lmax", 0, "-o", small).code == 0

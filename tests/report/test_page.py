@@ -72,6 +72,7 @@ def test_every_panel_is_there_once_and_nothing_is_loaded(page: str) -> None:
     }
 
 
+@pytest.mark.slow
 def test_what_is_missing_is_said_with_the_command_that_gives_it(page: str) -> None:
     text = html.unescape(page)
     assert "Molecular dynamics. 'equiprune md' moves atoms with models." in text

@@ -17,6 +17,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return whole_run(tmp_path_factory.mktemp("whole") / "run")
 
 
+@pytest.mark.slow
 def test_everything_is_found(run: Path) -> None:
     found = RunDirectory.read(run)
     assert [each.place for each in found.stages] == ["benchmark", "certify", "evaluate"]

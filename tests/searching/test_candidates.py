@@ -76,6 +76,7 @@ def test_a_candidate_that_lost_its_shape_alone_is_known(fraction: float, full: b
     assert request.is_full(found) == full
 
 
+@pytest.mark.slow
 @given(fractions, st.integers(0, 100))
 @settings(max_examples=8, deadline=None)
 def test_a_changed_candidate_is_another_one_within_the_budget(fraction: float, seed: int) -> None:

@@ -24,6 +24,7 @@ def bits(structures: list[Atoms]) -> list[tuple[bytes, ...]]:
     return [(a.numbers.tobytes(), a.positions.tobytes(), a.cell.array.tobytes(), a.pbc.tobytes()) for a in structures]
 
 
+@pytest.mark.slow
 def test_every_kind_and_element_is_there_and_nothing_is_too_large_or_too_close(found: list[Atoms]) -> None:
     crystals = (*LATTICES, *BINARIES)
     more = {f"{name}{how}" for name in crystals for how in ("", " with vacancies", ", compressed")}
@@ -61,6 +62,7 @@ def test_pairs_and_compressed_crystals_reach_the_repulsive_wall(found: list[Atom
     assert volume["rocksalt, compressed"] < 0.75 * volume["rocksalt"]
 
 
+@pytest.mark.slow
 def test_one_element_has_what_one_element_can_have() -> None:
     kinds = counted(list(ep.starting_structures([14], 60))).keys()
     assert kinds & {"dimer", "random", "fcc", "diamond with vacancies", "sc, compressed"}

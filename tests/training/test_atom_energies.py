@@ -72,6 +72,7 @@ def test_the_term_is_the_mean_over_atoms_that_have_a_share() -> None:
     assert float(part.total.detach()) == pytest.approx(2.0 * np.square(own - labels).sum(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_that_has_its_parents_shares_is_left_where_it_is(tmp_path: Path) -> None:
     """And another one gets nearer to them."""
     structures = list(label(parent(), [atoms.copy() for atoms in labelled()]))

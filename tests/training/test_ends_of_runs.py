@@ -38,6 +38,7 @@ def test_what_is_ignored_stays_ignored(number: int) -> None:
         signal.signal(number, before)
 
 
+@pytest.mark.slow
 def test_time_is_a_reason_to_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kill then costs minutes, however many steps an epoch has."""
     monkeypatch.setattr(trainer, "_LONGEST_UNSAVED", 0.0)
@@ -63,6 +64,7 @@ def test_a_learning_rate_beyond_single_precision_is_no_traceback(tmp_path: Path)
         run(tmp_path / "run", recipe, potential=student().with_dtype(ep.load("toy").dtype), validation=())
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_where_it_was_moved_to(tmp_path: Path) -> None:
     """And so may the model that it starts from."""
     model = tmp_path / "model"

@@ -61,6 +61,7 @@ def test_a_child_that_lost_nothing_before_has_its_parents_features() -> None:
     assert loss(student()) > 1e-3
 
 
+@pytest.mark.slow
 def test_pruned_twice_or_trained_between_the_places_are_still_known(tmp_path: Path) -> None:
     once = student()
     trained = train(tmp_path / "run", ALONE, once)
@@ -85,6 +86,7 @@ def test_the_term_is_relative_to_the_size_of_each_space() -> None:
     assert loss(child) == pytest.approx(np.mean(parts), rel=1e-9)
 
 
+@pytest.mark.slow
 def test_learnt_without_labels_and_without_forces(tmp_path: Path) -> None:
     start, structures = student(), [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in labelled()]
     trained = train(tmp_path / "run", ALONE, structures=structures)
@@ -116,6 +118,7 @@ def test_both_ways_are_learnt(tmp_path: Path) -> None:
     assert_features_are_learnt(parent(), student(), labelled(), tmp_path)
 
 
+@pytest.mark.slow
 def test_block_by_block_is_learnt_too(tmp_path: Path) -> None:
     trained = train(tmp_path / "run", BLOCKS)
     assert loss(trained, BLOCKS) < 0.7 * loss(student(), BLOCKS)

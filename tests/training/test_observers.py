@@ -162,6 +162,7 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [(e.step, e.value) for e in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
 
 
+@pytest.mark.slow
 def test_tensorboard_has_every_step_once(tmp_path: Path) -> None:
     cut_and_resumed(tmp_path / "run", lambda: TensorBoard(tmp_path / "run"))
     shown, curve = scalars(tmp_path / "run" / "tensorboard"), rows(tmp_path / "run")
@@ -221,6 +222,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     return fake
 
 
+@pytest.mark.slow
 def test_wandb_gets_every_step_once(service: Service, tmp_path: Path) -> None:
     cut_and_resumed(tmp_path / "run", lambda: Wandb(tmp_path / "run", "paper"))
     [logged] = service.runs.values()  # one id however often it is resumed
@@ -231,6 +233,7 @@ def test_wandb_gets_every_step_once(service: Service, tmp_path: Path) -> None:
     assert service.settings["dir"] == str(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_wandb_offline_is_given_the_whole_curve_again(service: Service, tmp_path: Path) -> None:
     service.offline = True
     cut_and_resumed(tmp_path / "run", lambda: Wandb(tmp_path / "run", "paper"))

@@ -90,6 +90,7 @@ def renamed(record: Any) -> None:
     record["recipe"]["optimisation"]["schedule"]["kind"] = "Plateau"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change", [renamed, without("recipe", "optimisation", "clip"), without("recipe", "objective", "energy", "total")]
 )

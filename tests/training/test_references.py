@@ -73,6 +73,7 @@ def test_a_refit_finds_what_another_level_of_theory_adds() -> None:
     assert "isolated atoms" not in done.said
 
 
+@pytest.mark.slow
 def test_a_refit_is_the_least_of_all_changes() -> None:
     data = relabelled(compositions(), TRUE)
     done = RefitReferences().apply(student(), data)
@@ -96,6 +97,7 @@ def test_with_one_composition_the_smallest_change_is_taken_and_said() -> None:
     assert np.mean(energies(done.potential, data)) == pytest.approx(-500.05, abs=1e-3)
 
 
+@pytest.mark.slow
 def test_structures_without_an_energy_take_no_part_and_all_of_them_are_refused() -> None:
     data = relabelled(compositions(), TRUE)
     mixed = [*without_energies(data[:3]), *data]
@@ -104,6 +106,7 @@ def test_structures_without_an_energy_take_no_part_and_all_of_them_are_refused()
         RefitReferences().apply(parent(), without_energies(data))
 
 
+@pytest.mark.slow
 def test_many_structures_are_fitted_as_if_all_were_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond a limit only a triangle with the same least squares is kept."""
     data = relabelled(compositions(), TRUE)

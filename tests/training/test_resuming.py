@@ -59,6 +59,7 @@ def assert_identical(a: Any, b: Any, where: str = "") -> None:
         assert a == b, where
 
 
+@pytest.mark.slow
 def test_a_line_for_every_step_and_validations_at_the_end_of_epochs(uninterrupted: tuple[Path, ep.Potential]) -> None:
     lines = rows(uninterrupted[0])
     assert [int(line["step"]) for line in lines] == list(range(1, 13))
@@ -72,6 +73,7 @@ def test_a_line_for_every_step_and_validations_at_the_end_of_epochs(uninterrupte
     assert seconds == sorted(seconds)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("after", "number"), [(1, signal.SIGTERM), (3, signal.SIGINT), (6, signal.SIGTERM), (11, signal.SIGINT)]
 )
@@ -145,6 +147,7 @@ def test_how_often_the_state_is_saved_changes_nothing(tmp_path: Path, uninterrup
     assert_same_run(tmp_path / "run", after, uninterrupted)
 
 
+@pytest.mark.slow
 def test_the_seed_decides_the_order(tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]) -> None:
     other = run(tmp_path / "run", replace(RECIPE, seed=1))
     assert not torch.equal(weights_of(other)["embedding_weight"], weights_of(uninterrupted[1])["embedding_weight"])
@@ -166,6 +169,7 @@ def test_two_do_not_train_in_one_folder(tmp_path: Path, uninterrupted: tuple[Pat
     assert len(said) == 12
 
 
+@pytest.mark.slow
 def test_a_thread_can_train(tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]) -> None:
     """Python lets only the main thread handle signals."""
     results: list[ep.Potential] = []
@@ -175,6 +179,7 @@ def test_a_thread_can_train(tmp_path: Path, uninterrupted: tuple[Path, ep.Potent
     assert_same_weights(results[0], uninterrupted[1])
 
 
+@pytest.mark.slow
 def test_patience_ends_a_run_and_going_on_does_not_begin_it_again(tmp_path: Path) -> None:
     """A learning rate that changes no number: every validation after the first is one without progress."""
     recipe = Recipe(SQUARES, plain(learning_rate=1e-30), epochs=9, batch_size=4, patience=1)
@@ -185,6 +190,7 @@ def test_patience_ends_a_run_and_going_on_does_not_begin_it_again(tmp_path: Path
     assert len(rows(tmp_path / "run")) == 6
 
 
+@pytest.mark.slow
 def test_with_progress_patience_does_not_run_out(tmp_path: Path) -> None:
     recipe = Recipe(SQUARES, plain(learning_rate=1e-4), epochs=4, batch_size=4, patience=0)
     run(tmp_path / "run", recipe)
@@ -194,6 +200,7 @@ def test_with_progress_patience_does_not_run_out(tmp_path: Path) -> None:
 # Folders that were empty, and disks that are full.
 
 
+@pytest.mark.slow
 def test_an_empty_folder_will_do(tmp_path: Path, uninterrupted: tuple[Path, ep.Potential]) -> None:
     (tmp_path / "run").mkdir()
     assert_same_run(tmp_path / "run", run(tmp_path / "run"), uninterrupted)
@@ -214,6 +221,7 @@ def test_a_write_that_really_fails_is_a_message_and_the_run_goes_on_later(
     assert_same_run(tmp_path / "run", run(tmp_path / "run"), uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_curve_that_cannot_be_written_is_a_message_and_the_run_goes_on_later(
     tmp_path: Path, uninterrupted: tuple[Path, ep.Potential], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -236,6 +244,7 @@ def test_a_curve_that_cannot_be_written_is_a_message_and_the_run_goes_on_later(
     assert_same_run(tmp_path / "run", run(tmp_path / "run"), uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_full_disk_keeps_the_state_there_was(
     stopped: Path, uninterrupted: tuple[Path, ep.Potential], monkeypatch: pytest.MonkeyPatch
 ) -> None:

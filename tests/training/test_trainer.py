@@ -118,6 +118,7 @@ def test_a_pruned_model_learns_to_be_its_parent(tmp_path: Path) -> None:
     assert all(trained[name] < before[name] / 2 for name in WEIGHTS)
 
 
+@pytest.mark.slow
 def test_the_input_is_left_as_it_was(tmp_path: Path) -> None:
     start = ep.Potential.create(student().adapter, student().checkpoint, torch.float64)
     start.module.readout_weight.requires_grad_(False)
@@ -165,6 +166,7 @@ def test_without_validation_the_last_average_is_the_result(tmp_path: Path) -> No
     assert not torch.equal(module, weights_of(after)["embedding_weight"])
 
 
+@pytest.mark.slow
 def test_the_result_is_written_and_says_how_it_was_made(tmp_path: Path) -> None:
     after = run(tmp_path / "run", fingerprints={"data": "1234"})
     assert_same_weights(after, ep.load(tmp_path / "run" / "model", dtype=torch.float64))

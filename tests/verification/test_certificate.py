@@ -32,6 +32,7 @@ def failed(certificate: ep.Certificate) -> set[str]:
     return {name for name, value in certificate.values.items() if not value <= LIMITS[name]}
 
 
+@pytest.mark.slow
 def test_an_honest_child_passes_everything(child: ep.Potential, toy_parent: ep.Potential) -> None:
     done: list[int] = []
     certificate = ep.certify(child, toy_parent, nve_steps=5, progress=done.append)
@@ -40,6 +41,7 @@ def test_an_honest_child_passes_everything(child: ep.Potential, toy_parent: ep.P
     assert sum(done) == CHECKS
 
 
+@pytest.mark.slow
 def test_a_grandchild_passes_too(child: ep.Potential, toy_parent: ep.Potential) -> None:
     grandchild = ep.prune(child, random_plan(child, np.random.default_rng(8)))
     assert not failed(ep.certify(grandchild, toy_parent, nve_steps=1))
@@ -72,6 +74,7 @@ def test_without_a_parent_only_physics_is_claimed(child: ep.Potential) -> None:
     assert certificate.values.keys() == {name for name in LIMITS if not name.startswith(of_the_parent)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [1e-3, float("nan"), float("inf")])
 def test_one_changed_weight_fails(child: ep.Potential, toy_parent: ep.Potential, change: float) -> None:
     for name in ("embedding_weight", "shift"):
@@ -80,6 +83,7 @@ def test_one_changed_weight_fails(child: ep.Potential, toy_parent: ep.Potential,
         assert "stored_weights" in failed(ep.certify(with_weights(child, **{name: weight}), toy_parent, nve_steps=1))
 
 
+@pytest.mark.slow
 def test_a_changed_hyperparameter_fails(child: ep.Potential, toy_parent: ep.Potential) -> None:
     architecture = replace(child.architecture, cutoff=child.architecture.cutoff + 0.01)
     checkpoint = replace(child.checkpoint, architecture=architecture)
@@ -135,6 +139,7 @@ DISHONEST = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("extra", "check"), DISHONEST.values(), ids=DISHONEST)
 def test_physics_that_is_wrong_fails(toy: ep.Potential, extra: Any, check: str) -> None:
     certificate = ep.certify(replace(toy, adapter=Tampered(extra)), nve_steps=1)
@@ -160,6 +165,7 @@ def chiral(graph: ep.AtomicGraph) -> Tensor:
     return per_structure(graph, (torch.linalg.cross(a, b) * c).sum(-1))
 
 
+@pytest.mark.slow
 def test_handedness_fails_only_where_inversion_is_claimed(toy: ep.Potential) -> None:
     tampered = replace(toy, adapter=Tampered(chiral))
     assert "equivariance.energy" in failed(ep.certify(tampered, nve_steps=1))
@@ -168,6 +174,7 @@ def test_handedness_fails_only_where_inversion_is_claimed(toy: ep.Potential) -> 
     assert "equivariance.energy" not in failed(handed)
 
 
+@pytest.mark.slow
 def test_energy_that_forces_do_not_see_drifts(toy: ep.Potential) -> None:
     certificate = ep.certify(replace(toy, adapter=Tampered(lambda g: 100 * detached(g))), nve_steps=20)
     assert "nve.drift" in failed(certificate)
@@ -188,6 +195,7 @@ def test_a_model_trained_since_is_not_compared(child: ep.Potential, toy_parent: 
     assert any("trained after pruning" in note for note in certificate.notes)
 
 
+@pytest.mark.slow
 def test_json_is_nested_and_says_what_was_allowed(child: ep.Potential, toy_parent: ep.Potential) -> None:
     value = ep.certify(child, toy_parent, nve_steps=1).to_json()
     assert value["masked_vs_sliced"].keys() == {"energy", "forces", "stress"}

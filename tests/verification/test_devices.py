@@ -53,6 +53,7 @@ def test_predictions(toy: ep.Potential, there: ep.Potential, structures: list[At
             torch.testing.assert_close(found, expected, rtol=0, atol=CLOSE, equal_nan=True)
 
 
+@pytest.mark.slow
 def test_the_calculator(toy: ep.Potential, there: ep.Potential, structures: list[Atoms]) -> None:
     for atoms in structures:
         found = [

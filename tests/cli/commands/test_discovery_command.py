@@ -75,6 +75,7 @@ def rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(gzip.decompress(path.read_bytes()).decode().splitlines()))
 
 
+@pytest.mark.slow
 def test_models_stand_side_by_side(cli: Run, words: Sequence[object], tmp_path: Path) -> None:
     other, out = toy_model(tmp_path / "other"), tmp_path / "wbm"
     first, model, *rest = words
@@ -107,6 +108,7 @@ def test_a_model_at_rest_has_the_energies_that_it_gave(cli: Run, words: Sequence
     assert ran.json["written"] == [str(tmp_path / "wbm" / name) for name in ("toy.csv.gz", "result.json")]
 
 
+@pytest.mark.slow
 def test_from_python_it_is_one_call(words: Sequence[Any], tmp_path: Path) -> None:
     made = commands.Discovery(
         ["toy"], initial=words[3], summary=words[5], steps=2, dtype="float64", output=tmp_path / "out", sample=3, seed=1
@@ -119,6 +121,7 @@ def test_from_python_it_is_one_call(words: Sequence[Any], tmp_path: Path) -> Non
     assert some.items() <= whole.items()
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_goes_on(
     cli: Run, words: Sequence[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,6 +147,7 @@ def test_an_interrupted_command_goes_on(
     assert (tmp_path / "cut" / "toy.csv.gz").read_bytes() == (tmp_path / "whole" / "toy.csv.gz").read_bytes()
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same_bytes(words: Sequence[Any], tmp_path: Path) -> None:
     def asked(folder: str) -> commands.Discovery:
         more = {"steps": 2, "dtype": "float64", "output": tmp_path / folder}
@@ -159,6 +163,7 @@ def test_several_processes_give_the_same_bytes(words: Sequence[Any], tmp_path: P
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "shared" / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_overwritten(cli: Run, refused: Run, words: Sequence[object], tmp_path: Path) -> None:
     assert cli(*words, "-o", tmp_path / "wbm").code == 0
     refused(*words, "-o", tmp_path / "wbm", says=("result.json' exists and is never overwritten",))
@@ -168,6 +173,7 @@ def test_what_is_finished_is_not_overwritten(cli: Run, refused: Run, words: Sequ
     assert contents(tmp_path / "wbm" / "relaxations") == before
 
 
+@pytest.mark.slow
 def test_other_settings_in_the_same_folder_are_refused(cli: Run, words: Sequence[object], tmp_path: Path) -> None:
     assert cli(*words, "-o", tmp_path / "wbm").code == 0
     (tmp_path / "wbm" / "result.json").unlink()
@@ -195,6 +201,7 @@ def described(tmp_path: Path, toy: Any) -> Path:
     return tmp_path / "described.extxyz"
 
 
+@pytest.mark.slow
 def test_structures_alone_are_enough(cli: Run, described: Path, tmp_path: Path) -> None:
     ran = cli("discovery", "toy", "--initial", described, "--steps", 1, "-o", tmp_path / "wbm")
     assert ran.code == 0, ran.err

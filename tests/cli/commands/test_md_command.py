@@ -74,6 +74,7 @@ def test_a_crash_is_said_and_no_success(
     assert (ran.code, ran.json["passed"]) == (1, False)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_picture")
 def test_ctrl_c_keeps_what_was_finished(
     cli: Run, crystal: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -96,6 +96,7 @@ def test_crystals_that_never_come_to_rest_are_named(cli: Run, crystals: Path, tm
     assert {lost["why"] for lost in found["left_out"]} <= {"not at rest", "unknown element", "collapsed", "flown apart"}
 
 
+@pytest.mark.slow
 def test_the_same_command_goes_on(cli: Run, crystals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, done, real = tmp_path / "out", [], measuring.Measuring.record
 

@@ -12,6 +12,7 @@ import equiprune as ep
 from equiprune.pruning.importance import data_free_scores
 
 
+@pytest.mark.slow
 def test_scores_and_data_choose_the_same_plan(cli: Run, tmp_path: Path, data: Path) -> None:
     scores = tmp_path / "scores.json"
     assert cli("calibrate", "toy", data, "-o", scores).code == 0
@@ -94,6 +95,7 @@ def test_round_to_makes_every_multiplicity_a_multiple(cli: Run, tmp_path: Path, 
     assert all(mul % 2 == 0 for mul in muls)
 
 
+@pytest.mark.slow
 def test_lossless_removes_dead_channels_and_proves_it(cli: Run, tmp_path: Path) -> None:
     model = toy_model(tmp_path / "model", kill_a_channel)
     value = cli("prune", model, "--lossless", "-o", tmp_path / "out", "--json").json
@@ -118,6 +120,7 @@ def test_removing_nothing_is_said(cli: Run, tmp_path: Path) -> None:
     assert "needs retraining" in cli("prune", "toy", "--lmax", 0, "-o", tmp_path / "out2").out
 
 
+@pytest.mark.slow
 def test_scores_of_another_file_of_the_same_shape_are_noted(cli: Run, tmp_path: Path) -> None:
     scores = tmp_path / "scores.json"
     assert cli("calibrate", "toy", "--criterion", "magnitude", "-o", scores).code == 0

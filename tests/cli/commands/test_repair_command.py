@@ -70,6 +70,7 @@ def test_models_that_are_no_parent_and_child_are_refused(
     refused("repair", child, "--parent", child, *words, says=("is not the model that", "was pruned from"))
 
 
+@pytest.mark.slow
 def test_where_forces_become_worse_nothing_is_written(
     refused: Run, child: Path, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

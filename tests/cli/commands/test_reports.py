@@ -45,6 +45,7 @@ def test_certify_measures_exactness_and_physics(cli: Run, pruned: tuple[Path, Pa
     assert 0 < value["finite_difference"]["forces"] < 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".json", ".md"])
 def test_certify_writes_the_certificate_too(suffix: str, cli: Run, tmp_path: Path) -> None:
     output = tmp_path / f"certificate{suffix}"
@@ -66,6 +67,7 @@ def test_certify_of_tampered_weights_fails(cli: Run, pruned: tuple[Path, Path]) 
     assert "FAILED" in cli("certify", child, "--parent", parent).out
 
 
+@pytest.mark.slow
 def test_certify_of_nan_weights_fails_with_valid_json(cli: Run, tmp_path: Path) -> None:
     ran = cli("certify", nan_model(tmp_path / "model"), "--json")
     assert (ran.code, ran.json["passed"]) == (1, False)
@@ -106,6 +108,7 @@ def test_evaluate_limit_uses_the_first_structures(cli: Run, labelled: Path) -> N
     assert (value["structures"], value["missing"]["stress"]) == (4, 0)
 
 
+@pytest.mark.slow
 def test_benchmark_states_its_conditions(cli: Run, tmp_path: Path, data: Path) -> None:
     models = ["toy", toy_model(tmp_path / "model")]
     timings = cli("benchmark", *models, "--data", data, "--repeats", 3, "--dtype", "float64", "--json").json
@@ -139,6 +142,7 @@ def test_benchmark_repeats_the_structure_it_is_given(cli: Run, tmp_path: Path, s
     assert [each["atoms"] for each in value["scaling"][0]["timings"]] == [4, 8, 16]
 
 
+@pytest.mark.slow
 def test_benchmark_compares_precisions(cli: Run, data: Path) -> None:
     words = ("benchmark", "toy", "--data", data, "--precision", "float32", "--repeats", 1)
     [found] = cli(*words, "--json").json["precisions"]

@@ -109,6 +109,7 @@ def test_each_model_is_compared_where_it_has_a_structure() -> None:
     assert of_starts["one"]["a"].rmsd == pytest.approx(found["one"]["a"].rmsd)
 
 
+@pytest.mark.slow
 def test_what_has_no_entry_or_a_damaged_one_is_said() -> None:
     pytest.importorskip("pymatgen")
     with pytest.raises(StructureError, match="There is no entry of 1 relaxed materials, such as a"):

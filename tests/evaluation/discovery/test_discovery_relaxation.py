@@ -77,6 +77,7 @@ def test_steps_that_are_used_up_leave_an_energy() -> None:
     assert found.energy is not None
 
 
+@pytest.mark.slow
 def test_what_is_at_rest_takes_no_step() -> None:
     rest = relax(COPPER, EMT(), replace(RULES, fmax=0.03))
     assert relax(rest.of(COPPER), EMT(), RULES).steps == 0
@@ -149,6 +150,7 @@ def work(
     )
 
 
+@pytest.mark.slow
 def test_all_are_relaxed_and_kept(toy: ep.Potential, starts: dict[str, Atoms], tmp_path: Path) -> None:
     steps: list[int] = []
     once = work(toy, starts, tmp_path)
@@ -181,6 +183,7 @@ def test_an_interruption_costs_one_relaxation(
     assert len(asked) == 3 + 2
 
 
+@pytest.mark.slow
 def test_relaxations_of_something_else_are_refused(toy: ep.Potential, starts: dict[str, Atoms], tmp_path: Path) -> None:
     work(toy, starts, tmp_path).finish()
     for other in (
@@ -192,6 +195,7 @@ def test_relaxations_of_something_else_are_refused(toy: ep.Potential, starts: di
             other.do()
 
 
+@pytest.mark.slow
 def test_one_of_several_processes_does_not_wait(toy: ep.Potential, starts: dict[str, Atoms], tmp_path: Path) -> None:
     first = work(toy, starts, tmp_path, Share(0, 2))
 

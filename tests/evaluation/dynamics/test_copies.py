@@ -102,6 +102,7 @@ def test_moved_together_or_one_after_another_is_the_same(tmp_path: Path) -> None
             assert (copy.folder / name).read_bytes() == (alone.folder / name).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_copy_that_crashes_ends_alone(tmp_path: Path) -> None:
     """The part ends for all where it does, the others go on from there, and it is known by its own error."""
     free, before = together(tmp_path / "free", Sites(pair()), interval=1)
@@ -136,6 +137,7 @@ def test_a_batch_that_fails_for_no_copy_alone_ends_for_all(tmp_path: Path) -> No
     assert len({each.state.step for each in saved}) == 1
 
 
+@pytest.mark.slow
 def test_what_was_begun_with_other_copies_is_refused(
     toy: ep.Potential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,6 +58,7 @@ def test_the_equation_of_state_has_the_bulk_modulus_of_springs() -> None:
     assert found["volume"] == pytest.approx(NEAREST**3 / np.sqrt(2), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moving", [True, False])
 def test_elastic_moduli_are_those_of_springs(moving: bool) -> None:
     pytest.importorskip("matcalc")

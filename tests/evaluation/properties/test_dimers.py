@@ -53,6 +53,7 @@ def known_curve(shift: float = 0.0) -> Curve:
     return Curve(distances, energies + shift, forces)
 
 
+@pytest.mark.slow
 def test_a_pair_that_agrees_with_the_data_has_no_error_whatever_the_zero_of_energy_is() -> None:
     [subject] = Dimers().pairs({29: known_curve(shift=7.0)}).subjects
     found = outcome(lambda: Dimers().measure(subject, Model(morse()), never)).values
@@ -62,6 +63,7 @@ def test_a_pair_that_agrees_with_the_data_has_no_error_whatever_the_zero_of_ener
     assert all(2.376 <= distance <= 6.0 for distance in subject.distances)
 
 
+@pytest.mark.slow
 def test_a_smooth_pair_has_no_defects() -> None:
     found = values(morse()).values
     assert found["inconsistency"] < 1e-3
@@ -70,6 +72,7 @@ def test_a_smooth_pair_has_no_defects() -> None:
     assert len(found["energy"]) == Dimers().points
 
 
+@pytest.mark.slow
 def test_a_jump_is_found_and_its_force_is_missing() -> None:
     found = values(Jumping(epsilon=0.3, r0=2.5, rho0=4.0, rcut1=4.0, rcut2=5.0)).values
     assert found["jump"] == pytest.approx(200, abs=5)

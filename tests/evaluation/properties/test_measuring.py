@@ -65,6 +65,7 @@ def pieces(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("piece-*.jsonl")}
 
 
+@pytest.mark.slow
 def test_every_model_has_values_of_the_same_structures(tmp_path: Path) -> None:
     [found] = run(tmp_path / "work", two(), RelaxedCrystal())
     assert found.complete == [0, 1]
@@ -99,6 +100,7 @@ def test_two_processes_give_the_same_bytes_as_one(tmp_path: Path) -> None:
     assert pieces(shared) == pieces(alone)
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
     first = run(tmp_path / "work", two(), RelaxedCrystal())
     broken = {name: Model(Wrong(), model.elements) for name, model in two().items()}
@@ -106,6 +108,7 @@ def test_what_is_finished_is_not_done_again(tmp_path: Path) -> None:
     assert [each.to_json() for each in again] == [each.to_json() for each in first]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("examined", [[Locality()], [RelaxedCrystal(), Locality()]])
 def test_other_work_is_refused(tmp_path: Path, examined: list[Property]) -> None:
     run(tmp_path / "work", two(), RelaxedCrystal())

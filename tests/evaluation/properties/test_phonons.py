@@ -36,6 +36,7 @@ def test_the_highest_frequency_is_that_of_longitudinal_waves_at_x(found: Outcome
     assert found.values["highest"] == pytest.approx(expected, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_stable_crystal_has_no_imaginary_modes_and_a_heat_capacity_below_3_r(found: Outcome) -> None:
     assert found.values["imaginary"] == 0
     assert len(found.values["frequencies"]) == 4**3 * 3
