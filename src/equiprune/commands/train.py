@@ -27,7 +27,6 @@ from equiprune.commands.request import Request, remarks
 from equiprune.commands.stages import Kind, Product, Takes, newest_data
 from equiprune.errors import EquipruneError, OutputError, TargetError
 from equiprune.progress import Display, Task, checking, unseen
-from equiprune.structures.label_checks import label_doubts
 from equiprune.structures.labels import LabelKeys
 from equiprune.structures.reading import check_apart, fingerprint, open_structures
 from equiprune.structures.sampling import held_out_frames, sample_frames, structure_ids
@@ -150,8 +149,6 @@ class Train(Request[Trained | None]):
         fabric = self.processes.launched()
         say: Say = remarks.info if fabric.is_global_zero else _nothing
         sets = self._sets(say)
-        for doubt in label_doubts(sets.training):
-            say(doubt)
         start, replay = self._start(sets.training, str(fabric.device), say)
         parent = open_model(self.features.parent, self.dtype, self.opening) if self.features.parent else None
         say(f"Preset {self.recipe.preset}: {PRESETS[self.recipe.preset].source}.")

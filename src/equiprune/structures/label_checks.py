@@ -6,9 +6,8 @@ Nothing is changed by any of it. A few structures, evenly spread, tell enough.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -81,17 +80,47 @@ class _Labelled:
     labels: Labels
 
 
+class LabelDoubts:
+    """Doubts about the labels of a set, from a few structures of one pass over all of them.
+
+    Args:
+        count: structures in the set; 64 of them are looked at, and as many pairs of neighbours.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._spread = _spread_over(count)
+        self._begins = range(0, count - 1, max(1, (count - 1) // LOOKED_AT))
+        self._seen = 0
+        self._kept: dict[int, _Labelled] = {}
+
+    def see(self, atoms: Atoms, labels: Labels) -> None:
+        """The next structure of the set; kept if it is one of the few."""
+        index, self._seen = self._seen, self._seen + 1
+        if len(atoms) and (index in self._spread or index in self._begins or index - 1 in self._begins):
+            self._kept[index] = _Labelled(atoms, labels)
+
+    def skip(self) -> None:
+        """The next structure cannot be evaluated; it is refused elsewhere."""
+        self._seen += 1
+
+    def said(self) -> list[str]:
+        """Sentences about labels that contradict their structures: in unit, in sign, or in what forces add up to."""
+        found = [self._kept[index] for index in self._spread if index in self._kept]
+        pairs = [(self._kept[i], self._kept[i + 1]) for i in self._begins if {i, i + 1} <= self._kept.keys()]
+        works = [work for pair in pairs if (work := _work(*pair)) is not None]
+        doubts = (_net_force(found), _large_stress(found), _stress_sign(found), _slope(works))
+        return [doubt for doubt in doubts if doubt]
+
+
 def label_doubts(structures: Sequence[Atoms]) -> list[str]:
-    """Sentences about labels that contradict their structures: in unit, in sign, or in what forces add up to."""
-
-    @cache
-    def at(index: int) -> _Labelled | None:  # each is read and parsed once
-        return _labelled(structures[index])
-
-    found = [each for index in _spread_over(len(structures)) if (each := at(index)) is not None]
-    pairs = list(_neighbours(at, len(structures)))
-    doubts = (_net_force(found), _large_stress(found), _stress_sign(found), _slope(pairs))
-    return [doubt for doubt in doubts if doubt]
+    """The same sentences about a few structures at hand."""
+    doubts = LabelDoubts(len(structures))
+    for atoms in structures:
+        try:
+            doubts.see(atoms, Labels.of(atoms))
+        except StructureError:
+            doubts.skip()
+    return doubts.said()
 
 
 def _spread(structures: Sequence[Atoms]) -> Sequence[Atoms]:
@@ -100,14 +129,6 @@ def _spread(structures: Sequence[Atoms]) -> Sequence[Atoms]:
 
 def _spread_over(count: int) -> range:
     return range(0, count, -(-count // LOOKED_AT) or 1)
-
-
-def _labelled(atoms: Atoms) -> _Labelled | None:
-    """None for what cannot be evaluated anyway; it is refused elsewhere."""
-    try:
-        return _Labelled(atoms, Labels.of(atoms)) if len(atoms) else None
-    except StructureError:
-        return None
 
 
 def _net_force(found: Sequence[_Labelled]) -> str:
@@ -163,18 +184,16 @@ def _stress_sign(found: Sequence[_Labelled]) -> str:
     return ""
 
 
-def _neighbours(at: Callable[[int], _Labelled | None], count: int) -> Iterator[tuple[float, float]]:
-    """Change of energy and work of the forces, eV, of neighbouring frames of one trajectory."""
-    for begin in range(0, count - 1, max(1, (count - 1) // LOOKED_AT)):
-        a, b = at(begin), at(begin + 1)
-        if a is None or b is None or not _of_one_trajectory(a.atoms, b.atoms):
-            continue
-        if None in (a.labels.energy, b.labels.energy) or a.labels.forces is None or b.labels.forces is None:
-            continue
-        moved, distances = find_mic(b.atoms.positions - a.atoms.positions, a.atoms.cell, a.atoms.pbc)
-        if 0 < distances.max() < _SMALL:
-            change = float(b.labels.energy or 0.0) - float(a.labels.energy or 0.0)
-            yield change, -float((0.5 * (a.labels.forces + b.labels.forces) * moved).sum())
+def _work(a: _Labelled, b: _Labelled) -> tuple[float, float] | None:
+    """Change of energy and work of the forces, eV, between neighbouring frames of one trajectory."""
+    if not _of_one_trajectory(a.atoms, b.atoms):
+        return None
+    if a.labels.energy is None or b.labels.energy is None or a.labels.forces is None or b.labels.forces is None:
+        return None
+    moved, distances = find_mic(b.atoms.positions - a.atoms.positions, a.atoms.cell, a.atoms.pbc)
+    if not 0 < distances.max() < _SMALL:
+        return None
+    return b.labels.energy - a.labels.energy, -float((0.5 * (a.labels.forces + b.labels.forces) * moved).sum())
 
 
 def _of_one_trajectory(first: Atoms, second: Atoms) -> bool:

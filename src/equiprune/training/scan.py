@@ -15,7 +15,7 @@ from equiprune.errors import StructureError
 from equiprune.progress import Progress, silent
 from equiprune.structures.checks import checked
 from equiprune.structures.constraints import fixed
-from equiprune.structures.label_checks import likely_keys_said
+from equiprune.structures.label_checks import LabelDoubts, likely_keys_said
 from equiprune.structures.labels import LabelCounts, Labels, label_sources, labels_of
 from equiprune.structures.overlap import Overlap, geometry, overlap_said
 from equiprune.structures.sequences import Origin
@@ -55,12 +55,12 @@ def check_labels(
     use: str,
     *,
     every: bool = True,
-    each: Callable[[Atoms], None] = lambda _: None,
+    each: Callable[[Atoms, Labels], None] = lambda *_: None,
 ) -> DatasetSummary:
     """Content of the structures, once it is sure that they can be evaluated and weighted terms see labels.
 
     ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time, and
-    ``each`` is called with every one.
+    ``each`` is called with every one and its labels.
 
     Raises:
         StructureError: they cannot, or a term sees none; without ``every``, if no weighted term sees any.
@@ -95,25 +95,37 @@ def scan_dataset(
     """The digest of each set, by use, once all have been checked.
 
     What is replayed may lack labels of some terms: those learn from the training structures alone. ``note`` is told
-    which labels the sets have, and which validation structures are also in another set. ``looked_at`` is called with 1
-    after every structure.
+    which labels the sets have, which validation structures are also in another set, and where labels of the training
+    set contradict their structures. ``looked_at`` is called with 1 after every structure.
     """
     held_out = array("q")
-    surveys, overlaps = dict[str, DatasetSummary](), dict[str, Overlap]()
+    surveys, overlaps, doubts = dict[str, DatasetSummary](), dict[str, Overlap](), LabelDoubts(len(sets["training"]))
     for use in sorted(sets, key=lambda use: use != "validation"):  # first: then the others need not be remembered
         overlaps[use] = Overlap(held_out)
         told = held_out.append if use == "validation" else overlaps[use].meet
-
-        def each(atoms: Atoms, told: Callable[[int], None] = told) -> None:
-            told(geometry(atoms))
-            looked_at(1)
-
+        each = _watching(told, doubts if use == "training" else None, looked_at)
         surveys[use] = check_labels(sets[use], objective, elements, use, every=use != "replay", each=each)
     for use, structures in sets.items():
         note(_said(use, structures, surveys[use], objective))
         if places := overlaps[use].places:
             note(overlap_said(sets["validation"], places, use))
+    for doubt in doubts.said():
+        note(doubt)
     return {use: surveys[use].digest for use in sets}
+
+
+def _watching(
+    met: Callable[[int], object], doubts: LabelDoubts | None, looked_at: Progress
+) -> Callable[[Atoms, Labels], None]:
+    """Compare the geometry of each structure of a set, look at its labels where they may be doubted, and count it."""
+
+    def each(atoms: Atoms, labels: Labels) -> None:
+        met(geometry(atoms))
+        if doubts is not None:
+            doubts.see(atoms, labels)
+        looked_at(1)
+
+    return each
 
 
 def _said(use: str, structures: Sequence[Atoms], found: DatasetSummary, objective: Objective) -> str:
@@ -123,7 +135,7 @@ def _said(use: str, structures: Sequence[Atoms], found: DatasetSummary, objectiv
 
 
 def _hashed(
-    structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms], None], *, shares: bool
+    structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms, Labels], None], *, shares: bool
 ) -> Iterator[dict[str, str]]:
     """Sources of the labels of each structure, while all of it goes into a hash; ``shares``: atom energies too."""
     for place, atoms in structures:
@@ -132,7 +144,7 @@ def _hashed(
         if shares and labels.atom_energies is not None:
             _check_sum(atoms, labels, place)
             _add([labels.atom_energies], found)
-        each(atoms)
+        each(atoms, labels)
         yield label_sources(atoms, labels)
 
 
