@@ -34,7 +34,7 @@ def rewrite(file: Path, **changes: Any) -> None:
 def test_a_model_is_a_directory_of_three_readable_files(toy: ep.Potential, saved: Path) -> None:
     assert {file.name for file in saved.iterdir()} == {"architecture.json", "weights.safetensors", "provenance.json"}
     description = json.loads((saved / "architecture.json").read_text())
-    assert (description["format"], description["adapter"]) == (2, "toy")
+    assert (description["format"], description["adapter"]) == (3, "toy")
     assert description["architecture"]["hidden_irreps"] == ["6x0e", "6x0e+4x1o", "5x0e"]
     provenance = json.loads((saved / "provenance.json").read_text())
     assert provenance["licence"] == "MIT"
@@ -107,10 +107,10 @@ def test_missing_and_unexpected_weights_are_named(saved: Path, change: dict[str,
         ep.load(saved)
 
 
-@pytest.mark.parametrize("version", [3, 0, True, "2", None])
+@pytest.mark.parametrize("version", [4, 0, True, "2", None])
 def test_another_format_version_is_refused_with_advice(saved: Path, version: Any) -> None:
     rewrite(saved / "architecture.json", format=version)
-    with pytest.raises(CheckpointError, match=rf"format {version};.*reads formats 1 to 2.*Update equiprune"):
+    with pytest.raises(CheckpointError, match=rf"format {version};.*reads formats 1 to 3.*Update equiprune"):
         ep.load(saved)
 
 

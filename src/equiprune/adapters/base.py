@@ -25,6 +25,7 @@ from equiprune.adapters.history import Step
 from equiprune.adapters.hyperparameters import since
 from equiprune.blocks import FeatureSpace, PruningPlan, WeightLayout, resized
 from equiprune.errors import CheckpointError, TargetError
+from equiprune.structures.global_inputs import GlobalInput
 from equiprune.structures.graph import AtomicGraph
 
 
@@ -48,6 +49,11 @@ class Architecture:
     def direct_forces(self) -> bool:
         """True where forces are an output of their own; else they are minus the gradient of the energy."""
         return False
+
+    @property
+    def global_inputs(self) -> tuple[GlobalInput, ...]:
+        """Numbers of a whole structure that the model reads besides its atoms (`AtomicGraph.global_inputs`)."""
+        return ()
 
     @property
     def inversion(self) -> bool:

@@ -279,7 +279,7 @@ def _sampled(atoms: Atoms, label: Labels) -> dict[str, np.ndarray]:
 
 
 def _without_labels(atoms: Atoms) -> Atoms:
-    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    return Atoms(numbers=atoms.numbers, positions=atoms.positions, cell=atoms.cell, pbc=atoms.pbc, info=atoms.info)
 
 
 def _errors(atoms: Atoms, labels: Labels, prediction: Prediction, predicted: Sequence[str]) -> dict[str, np.ndarray]:

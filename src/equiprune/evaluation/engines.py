@@ -77,6 +77,10 @@ class ForeignEngine(EvaluationEngine):
 
     def prepared(self, potential: Potential, elements: Collection[int]) -> Potential:
         engine = self._of(potential)
+        if read := [each.key for each in potential.architecture.global_inputs]:
+            raise TargetError(
+                f"The engine '{self.name}' does not see the {' and the '.join(read)} that this model reads."
+            )
         if reason := engine.why_not_here():
             raise TargetError(
                 f"The engine '{self.name}' is not here: {reason}. Install it with: pip install "

@@ -71,7 +71,9 @@ class LabellingModels:
             StructureError: unknown elements, and for a teacher that is a model whatever else no model can evaluate.
         """
         if isinstance(self.teacher, PotentialTeacher):
-            source = (atoms for _, atoms in checked(source, self.teacher.potential.elements))
+            potential = self.teacher.potential
+            fit = checked(source, potential.elements, inputs=potential.architecture.global_inputs)
+            source = (atoms for _, atoms in fit)
         if self.student:
             source = _known_to(source, self.student.elements, "the student", first)
         if isinstance(self.second, PotentialTeacher):

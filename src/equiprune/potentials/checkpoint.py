@@ -30,7 +30,7 @@ from equiprune.models import shipped_model
 from equiprune.potentials.potential import Potential
 from equiprune.structures.probes import probe_structures
 
-FORMAT = 2
+FORMAT = 3
 """Version of the native format that is written; every version from 1 is read."""
 
 _STOCK_TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}

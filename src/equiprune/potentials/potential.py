@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
@@ -24,6 +25,7 @@ from equiprune.errors import StructureError, TargetError
 from equiprune.potentials.derivatives import Derivatives, Predictor, differentiated
 from equiprune.structures.batching import located_batches
 from equiprune.structures.checks import check_structures
+from equiprune.structures.global_inputs import numbers_of
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.sequences import Origin
 
@@ -165,9 +167,11 @@ class Potential:
 
         ``origins`` are what the error says of where a structure is from; unless given, its place among these.
         """
-        check_structures(structures, self.elements, origins)
         arch = self.architecture
-        return AtomicGraph.from_structures(structures, arch.cutoff, self.dtype, self.device, arch.max_neighbors)
+        check_structures(structures, self.elements, origins, arch.global_inputs)
+        return AtomicGraph.from_structures(
+            structures, arch.cutoff, self.dtype, self.device, arch.max_neighbors, arch.global_inputs
+        )
 
     def evaluate(self, graph: AtomicGraph, taps: Taps | None = None) -> Outputs:
         """Energies of structures and atoms, differentiable in the graph's leaves; ``taps`` are its own unless given.
@@ -222,7 +226,8 @@ class Potential:
         ``origins`` as for `graph`.
 
         Raises:
-            StructureError: NaN positions or an element the model does not know.
+            StructureError: NaN positions, an element the model does not know, or a charge or the like that it cannot
+                take.
         """
         predictions: list[Prediction] = []
         for places, batch in located_batches(structures, batch_atoms, origins):
@@ -312,6 +317,13 @@ class PotentialCalculator(Calculator):
         super().__init__()
         self.potential = potential
         self.implemented_properties = [*potential.quantities, "free_energy", "energies"]
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Changes since the last evaluation, those of global inputs among them."""
+        changes, inputs = super().check_state(atoms, tol), self.potential.architecture.global_inputs
+        if not changes and not np.array_equal(numbers_of(self.atoms, inputs), numbers_of(atoms, inputs)):
+            return ["info"]
+        return changes
 
     def calculate(self, atoms: Atoms | None = None, properties: Any = None, system_changes: Any = all_changes) -> None:
         super().calculate(atoms, properties, system_changes)

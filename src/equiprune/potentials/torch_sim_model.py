@@ -15,7 +15,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from equiprune.errors import EquipruneError
+from equiprune.errors import EquipruneError, TargetError
 from equiprune.potentials.potential import Potential
 
 _NEEDED = "torch-sim cannot be loaded ({}). pip install 'equiprune[torch-sim]'."
@@ -38,8 +38,14 @@ def torch_sim_model(potential: Potential) -> Any:
     in the dtype of the state. `dtype`, in which torch-sim makes states, is that of the potential.
 
     Raises:
+        TargetError: the potential reads more of a structure than atoms (its charge).
         EquipruneError: torch-sim is not installed; evaluating, where the potential cannot evaluate a structure.
     """
+    if read := [each.key for each in potential.architecture.global_inputs]:
+        raise TargetError(
+            f"This model reads {' and '.join(read)} of a structure, which are not taken from states of torch-sim. Use "
+            "its calculator (`Potential.calculator`), and in dynamics `engine` ase."
+        )
     return _model_class()(potential)
 
 

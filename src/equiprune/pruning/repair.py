@@ -115,7 +115,7 @@ def repair(
     seen_by = parent.teacher if isinstance(parent, ParentView) else parent
     plan = plan_between(seen_by, child)
     if not isinstance(parent, ParentView):
-        check_structures(structures, child.elements)
+        check_structures(structures, child.elements, inputs=child.architecture.global_inputs)
         headed = Potential.create(
             seen_by.adapter, seen_by.checkpoint, torch.float64, head_of(seen_by, child, plan), child.device
         )

@@ -162,9 +162,9 @@ def search(
     _check(data.structures)
     kept = settings.constraints
     model = PruningProblem(parent.adapter, parent.architecture, parent.spaces, kept.heterogeneous)
-    check_structures(data.structures, _elements(model, kept.targets))
+    check_structures(data.structures, _elements(model, kept.targets), inputs=parent.architecture.global_inputs)
     for other in beside.values():
-        check_structures(data.structures, other.elements)
+        check_structures(data.structures, other.elements, inputs=other.architecture.global_inputs)
     make_folder(Path(folder), "the folder of a search")
     path = journal_of(Path(folder))
     journal = Journal.begun(path, _described(parent, data, budget, scores, settings))

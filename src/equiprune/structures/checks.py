@@ -7,23 +7,30 @@ from ase.data import chemical_symbols
 
 from equiprune.errors import StructureError
 from equiprune.structures.geometry import unworkable
+from equiprune.structures.global_inputs import GlobalInput, numbers_of
 from equiprune.structures.graph import coinciding
 from equiprune.structures.sequences import Origin, no_elements, origin
 
 
 def check_structures(
-    structures: Iterable[Atoms], elements: Iterable[int], origins: Sequence[Origin] | None = None
+    structures: Iterable[Atoms],
+    elements: Iterable[int],
+    origins: Sequence[Origin] | None = None,
+    inputs: Sequence[GlobalInput] = (),
 ) -> None:
     """Raise `StructureError` for what no model can evaluate, or this one cannot.
 
-    ``origins`` say where the structures are from; unless given, that is where they are in ``structures``.
+    ``origins`` say where the structures are from; unless given, that is where they are in ``structures``. ``inputs``
+    are what the model reads of a whole structure.
     """
     known = frozenset(elements)
     for i, atoms in enumerate(structures):
-        _check(atoms, known, (origins[i] if origins else origin(structures, i)).of(atoms))
+        _check(atoms, known, (origins[i] if origins else origin(structures, i)).of(atoms), inputs)
 
 
-def checked(structures: Iterable[Atoms], elements: Iterable[int], use: str = "") -> Iterator[tuple[Origin, Atoms]]:
+def checked(
+    structures: Iterable[Atoms], elements: Iterable[int], use: str = "", inputs: Sequence[GlobalInput] = ()
+) -> Iterator[tuple[Origin, Atoms]]:
     """The structures and where they are from, each once it is known to be fit for its ``use``.
 
     Raises as `check_structures` does.
@@ -31,7 +38,7 @@ def checked(structures: Iterable[Atoms], elements: Iterable[int], use: str = "")
     known = frozenset(elements)
     for i, atoms in enumerate(structures):
         place = origin(structures, i, use)
-        _check(atoms, known, place.of(atoms))
+        _check(atoms, known, place.of(atoms), inputs)
         yield place, atoms
 
 
@@ -43,7 +50,7 @@ def check_elements(atoms: Atoms, where: str) -> None:
         )
 
 
-def _check(atoms: Atoms, known: frozenset[int], where: str) -> None:
+def _check(atoms: Atoms, known: frozenset[int], where: str, inputs: Sequence[GlobalInput]) -> None:
     if len(atoms) == 0:
         raise StructureError(f"{where} has no atoms.")
     check_elements(atoms, where)
@@ -57,3 +64,4 @@ def _check(atoms: Atoms, known: frozenset[int], where: str) -> None:
         )
     if pair := coinciding(atoms):
         raise StructureError(f"{where} has atoms {pair[0]} and {pair[1]} at the same place. Remove one.")
+    numbers_of(atoms, inputs, where)

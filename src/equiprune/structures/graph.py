@@ -15,6 +15,7 @@ from torch import Tensor
 
 from equiprune.errors import StructureError
 from equiprune.structures.geometry import unworkable
+from equiprune.structures.global_inputs import GlobalInput, numbers_of
 
 _CLOSEST = 1e-6
 """Angstrom: nearer than this, two atoms have no direction from one to the other."""
@@ -47,6 +48,7 @@ class AtomicGraph:
     shifts                (edges, 3)              lattice vector from the home image to j's image, Angstrom
     structure_of_atom     (atoms,)                which structure an atom belongs to
     volume                (structures,)           Angstrom^3; nan where the structure is not periodic in 3-D
+    global_inputs         (structures, inputs)    what the model reads of a whole structure; most read nothing
     ====================  ======================  =========================================================
     """
 
@@ -57,6 +59,7 @@ class AtomicGraph:
     shifts: Tensor
     structure_of_atom: Tensor
     volume: Tensor
+    global_inputs: Tensor
 
     @classmethod
     def from_structures(
@@ -66,14 +69,19 @@ class AtomicGraph:
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
         max_neighbors: int | None = None,
+        inputs: Sequence[GlobalInput] = (),
     ) -> AtomicGraph:
         """Neighbour lists (see `neighbours`), concatenated over structures."""
-        graphs = [cls.of(atoms, neighbours(atoms, cutoff, max_neighbors), dtype) for atoms in structures]
+        graphs = [cls.of(atoms, neighbours(atoms, cutoff, max_neighbors), dtype, inputs) for atoms in structures]
         return cls.concatenated(graphs).to(device)
 
     @classmethod
-    def of(cls, atoms: Atoms, near: Neighbours, dtype: torch.dtype) -> AtomicGraph:
-        """One structure with the neighbours it has."""
+    def of(cls, atoms: Atoms, near: Neighbours, dtype: torch.dtype, inputs: Sequence[GlobalInput] = ()) -> AtomicGraph:
+        """One structure with the neighbours it has, and the global inputs that a model reads.
+
+        Raises:
+            StructureError: a global input that is not allowed.
+        """
 
         def real(values: np.ndarray) -> Tensor:
             return torch.tensor(np.ascontiguousarray(values), dtype=dtype)
@@ -86,6 +94,7 @@ class AtomicGraph:
             shifts=real(near.images @ atoms.cell.array),
             structure_of_atom=torch.zeros(len(atoms), dtype=torch.long),
             volume=real(np.array([atoms.cell.volume if atoms.pbc.all() else np.nan])),
+            global_inputs=real(numbers_of(atoms, inputs)[None]),
         )
 
     @classmethod
@@ -103,6 +112,7 @@ class AtomicGraph:
             shifts=torch.cat([graph.shifts for graph in graphs]),
             structure_of_atom=torch.cat(owners),
             volume=torch.cat([graph.volume for graph in graphs]),
+            global_inputs=torch.cat([graph.global_inputs for graph in graphs]),
         )
 
     def to(self, device: torch.device | str) -> AtomicGraph:

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from equiprune.errors import EquipruneError
 from equiprune.potentials.potential import Potential
+from equiprune.structures.global_inputs import GlobalInput
 from equiprune.structures.graph import AtomicGraph, Neighbours, neighbours
 from equiprune.structures.neighbour_cache import NeighbourCache
 from equiprune.structures.sequences import origin
@@ -51,6 +52,7 @@ class Batches(Dataset[TrainingBatch | EquipruneError]):
         dtype: of the graphs.
         near: finds neighbours, or remembers them.
         max_neighbors: of an atom in the model; None for all within the cutoff.
+        inputs: numbers of a whole structure that the model reads.
     """
 
     sets: Mapping[str, Sequence[Atoms]]
@@ -58,13 +60,14 @@ class Batches(Dataset[TrainingBatch | EquipruneError]):
     dtype: torch.dtype
     near: Callable[[Atoms, float, int | None], Neighbours] = neighbours
     max_neighbors: int | None = None
+    inputs: Sequence[GlobalInput] = ()
 
     def __getitem__(self, request: Request) -> TrainingBatch | EquipruneError:
         """A batch, or the error that its structures are: raised in a worker it would arrive as a traceback."""
         try:
             structures = [self.sets[request.use][i] for i in request.indices]
             near = [self.near(atoms, self.cutoff, self.max_neighbors) for atoms in structures]
-            graphs = [AtomicGraph.of(*of, self.dtype) for of in zip(structures, near, strict=True)]
+            graphs = [AtomicGraph.of(*of, self.dtype, self.inputs) for of in zip(structures, near, strict=True)]
             probes = request.probes.of(request.indices) if request.probes else ()
             origins = [origin(self.sets[request.use], i, request.use) for i in request.indices]
             return with_labels(AtomicGraph.concatenated(graphs), structures, probes, origins)
@@ -101,7 +104,8 @@ class Loader:
         """Batches for a potential. Raises `OutputError` when the folder of the cache cannot be made."""
         near = NeighbourCache.at(cache) if cache else neighbours
         arch = potential.architecture
-        return cls(Batches(sets, arch.cutoff, potential.dtype, near, arch.max_neighbors), workers)
+        batches = Batches(sets, arch.cutoff, potential.dtype, near, arch.max_neighbors, arch.global_inputs)
+        return cls(batches, workers)
 
     def close(self) -> None:
         """End the workers. At the end of Python they would be sent SIGTERM, which they ignore, and waited for."""

@@ -15,6 +15,7 @@ from equiprune.errors import StructureError
 from equiprune.progress import Progress, silent
 from equiprune.structures.checks import checked
 from equiprune.structures.constraints import fixed
+from equiprune.structures.global_inputs import GlobalInput, numbers_of
 from equiprune.structures.label_checks import LabelDoubts, likely_keys_said
 from equiprune.structures.labels import LabelCounts, Labels, label_sources, labels_of
 from equiprune.structures.overlap import Overlap, geometry, overlap_said
@@ -56,11 +57,12 @@ def check_labels(
     *,
     every: bool = True,
     each: Callable[[Atoms, Labels], None] = lambda *_: None,
+    inputs: Sequence[GlobalInput] = (),
 ) -> DatasetSummary:
     """Content of the structures, once it is sure that they can be evaluated and weighted terms see labels.
 
     ``use`` is what the structures are for: training, validation or replay. They are read once, one at a time, and
-    ``each`` is called with every one and its labels.
+    ``each`` is called with every one and its labels. ``inputs`` are what the model reads of a whole structure.
 
     Raises:
         StructureError: they cannot, or a term sees none; without ``every``, if no weighted term sees any.
@@ -68,7 +70,8 @@ def check_labels(
     if not structures:
         raise StructureError(f"There are no structures for {use}. Give at least one.")
     found, shares = hashlib.sha256(), objective.atom_energies.weight > 0
-    labels = LabelCounts.of(_hashed(checked(structures, elements, use), found, each, shares=shares))
+    fit = checked(structures, elements, use, inputs)
+    labels = LabelCounts.of(_hashed(fit, found, each, shares=shares, inputs=inputs))
     scan_dataset = DatasetSummary(labels, found.hexdigest())
     lacking = scan_dataset.lacking(objective)
     if lacking and (every or len(lacking) == len(objective.labelled())):
@@ -91,12 +94,14 @@ def scan_dataset(
     elements: Iterable[int],
     note: Callable[[str], None],
     looked_at: Progress = silent,
+    inputs: Sequence[GlobalInput] = (),
 ) -> dict[str, str]:
     """The digest of each set, by use, once all have been checked.
 
     What is replayed may lack labels of some terms: those learn from the training structures alone. ``note`` is told
     which labels the sets have, which validation structures are also in another set, and where labels of the training
-    set contradict their structures. ``looked_at`` is called with 1 after every structure.
+    set contradict their structures. ``looked_at`` is called with 1 after every structure. ``inputs`` are as
+    for `check_labels`.
     """
     held_out = array("q")
     surveys, overlaps, doubts = dict[str, DatasetSummary](), dict[str, Overlap](), LabelDoubts(len(sets["training"]))
@@ -104,7 +109,8 @@ def scan_dataset(
         overlaps[use] = Overlap(held_out)
         told = held_out.append if use == "validation" else overlaps[use].meet
         each = _watching(told, doubts if use == "training" else None, looked_at)
-        surveys[use] = check_labels(sets[use], objective, elements, use, every=use != "replay", each=each)
+        every = use != "replay"
+        surveys[use] = check_labels(sets[use], objective, elements, use, every=every, each=each, inputs=inputs)
     for use, structures in sets.items():
         note(_said(use, structures, surveys[use], objective))
         if places := overlaps[use].places:
@@ -135,12 +141,17 @@ def _said(use: str, structures: Sequence[Atoms], found: DatasetSummary, objectiv
 
 
 def _hashed(
-    structures: Iterable[tuple[Origin, Atoms]], found: Any, each: Callable[[Atoms, Labels], None], *, shares: bool
+    structures: Iterable[tuple[Origin, Atoms]],
+    found: Any,
+    each: Callable[[Atoms, Labels], None],
+    *,
+    shares: bool,
+    inputs: Sequence[GlobalInput],
 ) -> Iterator[dict[str, str]]:
     """Sources of the labels of each structure, while all of it goes into a hash; ``shares``: atom energies too."""
     for place, atoms in structures:
         labels = labels_of(atoms, place)
-        _add(seen(atoms, labels), found)
+        _add([*seen(atoms, labels), numbers_of(atoms, inputs)], found)
         if shares and labels.atom_energies is not None:
             _check_sum(atoms, labels, place)
             _add([labels.atom_energies], found)

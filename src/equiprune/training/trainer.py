@@ -126,7 +126,8 @@ def _opened(
     told = watchers.note if processes.first else lambda _: None
     with processes.together():
         given = {use: s for use, s in sets.items() if s or use == "training"}
-        digests = scan_dataset(given, recipe.objective, potential.elements, told, watchers.looked_at)
+        read = potential.architecture.global_inputs
+        digests = scan_dataset(given, recipe.objective, potential.elements, told, watchers.looked_at, read)
         pool = Concatenation((structures, replayed), ("training", "replay")) if replayed else structures
         learnt = {"training": pool, "validation": data.validation}
         return digests, Loader.of(potential, learnt, resources.workers, resources.cache)

@@ -18,6 +18,7 @@ from equiprune.adapters.mace.architecture import (
     Transform,
     uniform,
 )
+from equiprune.adapters.mace.embeddings import Embedding
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.probes import probe_structures
 
@@ -96,10 +97,27 @@ GATED = replace(
 )
 """As MACE-MH: more channels in the features than in what enters the convolution."""
 
+_CHARGED = stock(
+    max_ell=1,
+    correlation=2,
+    first=Block.GATED,
+    others=Block.GATED,
+    apply_cutoff=False,
+    head_name="omol",
+    embeddings=(Embedding("total_spin", 6, classes=7), Embedding("total_charge", 5, classes=9, offset=4)),
+)
+CHARGED = replace(_CHARGED, steps=(_CHARGED.steps[0], replace(_CHARGED.steps[1], edge_irreps="3x0e+3x1o")))
+"""As MACE-OMOL: gated interactions, charge and spin in tables; two interactions instead of three, for time."""
+
 KINDS = {
     "residual, L=2": stock(lmax=2),
-    "plain first block, three interactions, orders that differ": stock(
-        interactions=3, correlation=(3, 2, 2), first=Block.PLAIN, agnostic_product=True
+    "plain first block, three interactions, orders that differ, charge and spin, the species read out": stock(
+        interactions=3,
+        correlation=(3, 2, 2),
+        first=Block.PLAIN,
+        agnostic_product=True,
+        embeddings=(Embedding("total_charge", 3), Embedding("total_spin", 4, classes=5)),
+        embedding_readout=True,
     ),
     "density, ZBL, Agnesi, two heads, max_ell 3": stock(
         max_ell=3,
@@ -132,6 +150,8 @@ def random_checkpoint(arch: MaceArchitecture, seed: int = 0) -> Checkpoint:
             weights[name] = 1.5 + 0.3 * noise
         elif name.endswith((".alpha", ".beta")) or ".net." in name:  # upstream begins without density, nearly linear
             weights[name] = weights[name] + 0.3 * noise if ".net." in name else 1.2 + 0.3 * noise
+        elif name.startswith("joint_embedding.project"):  # and with little of charge and spin
+            weights[name] = 4 * weights[name]
         elif name.endswith(("source_embedding.weight", "target_embedding.weight")):  # and without species
             weights[name] = noise
     for t, step in enumerate(arch.steps):
@@ -146,7 +166,8 @@ def _normalise(arch: MaceArchitecture, module: Any, weights: dict, space: str, p
     """Scale the weights that make a space, in place, so that its root mean square over the probes is one."""
     adapter, head, seen = MaceAdapter(), arch.heads[0] if arch.heads else None, []
     load_weights(module, weights)
-    graph = AtomicGraph.from_structures(list(probe_structures(arch.elements).values()), arch.cutoff, torch.float64)
+    structures, inputs = list(probe_structures(arch.elements).values()), arch.global_inputs
+    graph = AtomicGraph.from_structures(structures, arch.cutoff, torch.float64, inputs=inputs)
 
     def note(feature: torch.Tensor) -> torch.Tensor:
         seen.append(feature.detach())

@@ -102,13 +102,13 @@ UNSUPPORTED = {
     "embedding_specs": {
         "num_interactions": 1,
         "correlation": 1,
-        "embedding_specs": {"total_charge": {"type": "continuous", "in_dim": 1, "emb_dim": 4, "per": "graph"}},
+        "embedding_specs": {"elec_temp": {"type": "continuous", "in_dim": 1, "emb_dim": 4, "per": "graph"}},
     },
 }
 
 
 @pytest.mark.parametrize("name", UNSUPPORTED)
-@pytest.mark.supports("MACE-OMOL-0, and attention blocks (random weights)", "opens", answer="refused")
+@pytest.mark.supports("MACE with attention blocks (random weights)", "opens", answer="refused")
 def test_parts_that_cannot_be_pruned_exactly_are_refused(name: str, tmp_path: Path) -> None:
     """Files that upstream's own constructor made."""
     torch.save(constructed(UNSUPPORTED[name]), tmp_path / "x.model")

@@ -8,12 +8,15 @@ the two apart.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from equiprune.adapters.base import Architecture
+from equiprune.adapters.hyperparameters import since
+from equiprune.adapters.mace.embeddings import Embedding
 from equiprune.blocks import Irrep, Irreps
+from equiprune.structures.global_inputs import GlobalInput
 
 SILU_CONSTANT = 1.6791767923989418
 """e3nn's factor on silu (``normalize2mom``), the same in releases 0.4.4 to 0.6."""
@@ -142,6 +145,8 @@ class MaceArchitecture(Architecture):
         agnostic_product: the product basis has one set of weights for all elements.
         head_name: of a single-head model; ``heads`` is empty then.
         per_head: which of atomic_energies, scale and shift have an axis for heads; all of them with several heads.
+        embeddings: total charge and spin, in upstream's order; none in most models.
+        embedding_readout: an energy is read from the species with the embeddings, before any interaction.
     """
 
     channels: int
@@ -159,6 +164,13 @@ class MaceArchitecture(Architecture):
     agnostic_product: bool = False
     head_name: str = "Default"
     per_head: tuple[str, ...] = ()
+    embeddings: tuple[Embedding, ...] = field(default=(), metadata=since(3))
+    embedding_readout: bool = field(default=False, metadata=since(3))
+
+    @property
+    def global_inputs(self) -> tuple[GlobalInput, ...]:
+        """Charge and spin, for models that embed them."""
+        return tuple(embedding.input for embedding in self.embeddings)
 
     @property
     def inversion(self) -> bool:

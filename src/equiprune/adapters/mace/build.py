@@ -124,6 +124,8 @@ def arguments(arch: MaceArchitecture) -> dict[str, Any]:
         "radial_MLP": list(first.radial_widths),
         "radial_type": arch.radial.value,
         "heads": list(arch.heads) or [arch.head_name],
+        "embedding_specs": {each.name: each.specification for each in arch.embeddings} or None,
+        "use_embedding_readout": arch.embedding_readout,
     }
 
 
@@ -135,14 +137,19 @@ def _follows(arch: MaceArchitecture, t: int) -> bool:
 def _assembled(arch: MaceArchitecture) -> nn.Module:
     """The smallest stock model with the same constants, its blocks replaced one by one."""
     from e3nn import o3
-    from mace.modules import LinearNodeEmbeddingBlock
+    from mace.modules import LinearNodeEmbeddingBlock, LinearReadoutBlock
+    from mace.modules.embeddings import GenericJointEmbedding
 
     model: Any = _constructed(_smallest(arch))
     model.spherical_harmonics = o3.SphericalHarmonics(
         o3.Irreps(str(arch.edge_attrs(arch.edge_lmax))), normalize=True, normalization="component"
     )
-    elements = o3.Irreps(f"{len(arch.elements)}x0e")
-    model.node_embedding = LinearNodeEmbeddingBlock(elements, o3.Irreps(str(arch.input_irreps(0))))
+    elements, channels = o3.Irreps(f"{len(arch.elements)}x0e"), o3.Irreps(str(arch.input_irreps(0)))
+    model.node_embedding = LinearNodeEmbeddingBlock(elements, channels)
+    if arch.embeddings:
+        model.joint_embedding = GenericJointEmbedding(base_dim=arch.channels, embedding_specs=model.embedding_specs)
+    if arch.embedding_readout:
+        model.embedding_readout = LinearReadoutBlock(channels, o3.Irreps(f"{max(1, len(arch.heads))}x0e"))
     model.interactions = nn.ModuleList(_interaction(arch, t, elements) for t in range(len(arch.steps)))
     model.products = nn.ModuleList(_product(arch, step) for step in arch.steps)
     model.readouts = nn.ModuleList(_readout(arch, s) for s in arch.steps if s.readout.kind is not ReadoutKind.NONE)

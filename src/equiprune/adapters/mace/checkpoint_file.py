@@ -25,6 +25,7 @@ from equiprune.adapters.mace.architecture import (
     ReadoutKind,
     Transform,
 )
+from equiprune.adapters.mace.embeddings import embeddings_of
 from equiprune.adapters.mace.layouts import weight_layouts
 from equiprune.adapters.mace.published import licence_of, published
 from equiprune.blocks import Irrep, Irreps
@@ -113,6 +114,8 @@ def architecture_of(model: Any) -> MaceArchitecture:
         agnostic_product=bool(getattr(model, "use_agnostic_product", False)),
         head_name=heads[0] if len(heads) == 1 else MaceArchitecture.head_name,
         per_head=_per_head(tensors),
+        embeddings=embeddings_of(model.embedding_specs) if hasattr(model, "joint_embedding") else (),
+        embedding_readout=hasattr(model, "embedding_readout"),
     )
 
 
@@ -129,8 +132,6 @@ def _refuse_unsupported(model: Any) -> None:
             f"it is laid out for an accelerated backend ({', '.join(accelerated)}). Convert it first, with "
             "mace_cueq_to_e3nn --return_model (cuEquivariance) or mace.cli.convert_oeq_e3nn (OpenEquivariance)."
         )
-    if hasattr(model, "joint_embedding"):
-        raise CheckpointError("it embeds charge, spin or other conditions (embedding_specs), which is not supported.")
     for t, block in enumerate(model.interactions.children()):
         if class_name(block) not in set(Block):
             raise CheckpointError(

@@ -35,7 +35,8 @@ def evaluate(model: Any, arch: MaceArchitecture, graph: AtomicGraph, head: str |
     per_atom = _repulsion(model, arch, graph, lengths, attrs)
     shares = taps("interactions", attrs.new_ones(len(attrs), len(arch.steps)))
     with _inner_taps(model, arch, number, attrs, taps):
-        features = taps("node_feats.0", model.node_embedding(attrs))
+        features = taps("node_feats.0", _embedded(model, arch, graph, attrs))
+        embedded = features
         readouts = iter(model.readouts)
         for t, step in enumerate(arch.steps):
             a_basis, skip = model.interactions[t](
@@ -53,8 +54,19 @@ def evaluate(model: Any, arch: MaceArchitecture, graph: AtomicGraph, head: str |
     if arch.scale_shift:
         per_atom = model.scale_shift(per_atom, heads)
     per_atom = per_atom + model.atomic_energies_fn(attrs)[:, number]
+    if arch.embedding_readout:
+        per_atom = per_atom + model.embedding_readout(embedded, heads)[:, number]
     energies = torch.zeros_like(graph.strain[:, 0, 0]).index_add(0, graph.structure_of_atom, per_atom)
     return Outputs(energies, per_atom)
+
+
+def _embedded(model: Any, arch: MaceArchitecture, graph: AtomicGraph, attrs: Tensor) -> Tensor:
+    """The first features of atoms: of their species, and of what is embedded of the structure."""
+    features = model.node_embedding(attrs)
+    if not arch.embeddings:
+        return features
+    given = {each.name: graph.global_inputs[:, i] for i, each in enumerate(arch.embeddings)}
+    return features + model.joint_embedding(graph.structure_of_atom, given)
 
 
 def _one_hot(arch: MaceArchitecture, graph: AtomicGraph) -> Tensor:

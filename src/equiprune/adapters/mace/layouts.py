@@ -3,7 +3,8 @@
 Interaction t reads ``node_feats.t``; ``linear_up`` makes ``edge_irreps.t``, the convolution mixes them with the edges,
 ``linear`` makes the A-basis ``a_basis.t`` (in blocks that are not residual it makes ``messages.t``, and ``skip_tp`` the
 A-basis), products of up to ``correlation.t`` of them are mixed into ``node_feats.{t+1}``, from which a readout takes
-the energy (mace/modules/blocks.py, mace/modules/models.py).
+the energy (mace/modules/blocks.py, mace/modules/models.py). ``node_feats.0`` is made of the species, and in models
+that embed charge and spin of these as well.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from equiprune.adapters.mace.architecture import (
     ReadoutKind,
     Transform,
 )
+from equiprune.adapters.mace.embeddings import joint_layouts
 from equiprune.adapters.mace.normalised_neurons import NormalisedNeurons
 from equiprune.adapters.mace.symmetric_contraction import coupling_paths
 from equiprune.blocks import (
@@ -154,6 +156,9 @@ def weight_layouts(arch: MaceArchitecture) -> Mapping[str, WeightLayout]:
     """The layout of every parameter of the module that upstream builds, and of its buffers that are not derived."""
     space = {s.name: e3nn.labelled(s) for s in feature_spaces(arch)}
     layouts = e3nn.linear("node_embedding.linear", space["elements"], space["node_feats.0"])
+    layouts |= joint_layouts(arch.embeddings, e3nn.axis(space["node_feats.0"]))
+    if arch.embedding_readout:
+        layouts |= e3nn.linear("embedding_readout.linear", space["node_feats.0"], ((_SCALAR, head_axis(arch)),))
     for t, step in enumerate(arch.steps):
         layouts |= _interaction(arch, t, step, space) | _product(arch, t, step, space)
     for number, t in enumerate(t for t, s in enumerate(arch.steps) if s.readout.kind is not ReadoutKind.NONE):

@@ -29,8 +29,11 @@ def linear_maps(arch: MaceArchitecture) -> tuple[tuple[LinearMap, ...], ...]:
 
 
 def linear_spaces(arch: MaceArchitecture) -> tuple[str, ...]:
-    """All features of atoms between interactions: products make them, and what is not linear comes later."""
-    return tuple(f"node_feats.{t}" for t in range(len(arch.steps) + 1))
+    """All features of atoms between interactions: products make them, and what is not linear comes later.
+
+    Where charge and spin are embedded, the first ones are not: an activation makes a part of them.
+    """
+    return tuple(f"node_feats.{t}" for t in range(1 if arch.embeddings else 0, len(arch.steps) + 1))
 
 
 def _maps(arch: MaceArchitecture) -> Iterator[LinearMap]:

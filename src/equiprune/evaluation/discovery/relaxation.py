@@ -104,7 +104,7 @@ def relax(start: Atoms, calculator: Calculator, rules: RelaxationRules = LEADERB
     >>> found.outcome.value, round(float(np.linalg.det(found.cell)), 1)
     ('converged', 11.6)
     """
-    moving = Atoms(numbers=start.numbers, positions=start.positions, cell=start.cell, pbc=start.pbc)
+    moving = Atoms(numbers=start.numbers, positions=start.positions, cell=start.cell, pbc=start.pbc, info=start.info)
     moving.calc = calculator
     motion = rules.motion(moving)
     try:

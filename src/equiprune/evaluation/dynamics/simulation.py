@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from equiprune.files.recorded_folder import RecordedFolder
 from equiprune.labelling.unlabelled import without_labels
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
+from equiprune.structures.global_inputs import given
 from equiprune.structures.sequences import Origin
 
 
@@ -64,7 +65,7 @@ def molecular_dynamics(
         OutputError: the folder exists, or holds other dynamics, or cannot be written.
     """
     protocol, engine, analysis = protocol or DynamicsProtocol(), engine or AseEngine(), analysis or DynamicsAnalysis()
-    start = _start(structure)
+    start = _start(structure, models.values())
     simulation = _Simulation(start, protocol, engine, folder.with_name(f"{folder.name}.partial"))
     check_writable(folder)
     analysis.check(start)
@@ -82,8 +83,11 @@ def molecular_dynamics(
     return found
 
 
-def _start(structure: Atoms) -> Atoms:
-    """The structure without labels; raises `StructureError` where there is nothing to move."""
+def _start(structure: Atoms, models: Iterable[Potential]) -> Atoms:
+    """The structure without labels; raises `StructureError` where there is nothing to move.
+
+    Of its ``info`` there is what models read.
+    """
     if len(structure) < 2:
         raise StructureError(f"Dynamics needs two atoms or more; the structure has {len(structure)}. Repeat its cell.")
     if structure.constraints:
@@ -91,7 +95,7 @@ def _start(structure: Atoms) -> Atoms:
     start = without_labels(structure)
     if structure.has("masses"):
         start.set_masses(structure.get_masses())
-    start.info = {}
+    start.info = given(structure, [each for model in models for each in model.architecture.global_inputs])
     return start
 
 
@@ -159,6 +163,8 @@ def _described(potential: Potential) -> Sequence[Any]:
 
 
 def _fingerprint(atoms: Atoms) -> str:
-    """sha256 of atoms, their places, masses and cell."""
+    """sha256 of atoms, their places, masses and cell, and of what else models read."""
     arrays = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc, atoms.get_masses())
-    return hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays)).hexdigest()
+    found = hashlib.sha256(b"".join(np.ascontiguousarray(array).tobytes() for array in arrays))
+    found.update(b"".join(f"{key}={atoms.info[key]}".encode() for key in sorted(atoms.info)))
+    return found.hexdigest()

@@ -46,8 +46,7 @@ class TorchSimEngine(Engine):
             raise TargetError(
                 "torch-sim takes structures that are periodic in all directions or in none. Choose `engine` ase."
             )
-        _potential(atoms)
-        torch_sim()
+        torch_sim_model(_potential(atoms))
 
     def moments(self, atoms: Atoms, ensemble: Ensemble, conditions: Conditions, hidden: Hidden) -> Iterator[Moment]:
         for [only] in self.batches([Moving(atoms, conditions, hidden)], ensemble):

@@ -57,7 +57,8 @@ def properties(
 
 def model_of(potential: Potential) -> Model:
     """A potential as properties see it."""
-    return Model(potential.calculator(), potential.elements, potential.architecture.cutoff)
+    arch = potential.architecture
+    return Model(potential.calculator(), potential.elements, arch.cutoff, arch.global_inputs)
 
 
 def measured(
@@ -89,10 +90,22 @@ def check_possible(models: Mapping[str, Model], examinations: Sequence[Examinati
             raise TargetError(f"There is nothing to measure {each.examined.name} of. Give structures or elements.")
         each.examined.check_installed()
         for name, model in models.items():
+            _check_usual(each, model)
             if each.examined.needs_stress and "stress" not in model.calculator.implemented_properties:
                 raise TargetError(
                     f"{name} has no stress, which {each.examined.name} needs to relax cells. Leave out the model or "
                     "the property."
+                )
+
+
+def _check_usual(examination: Examination, model: Model) -> None:
+    """Raise `TargetError` for a structure whose charge or the like is not what the model takes for granted."""
+    for subject in examination.subjects:
+        for read in model.inputs:
+            if (number := read.of(subject.atoms, subject.name)) != read.default:
+                raise TargetError(
+                    f"{subject.name} has {read.key} {number:g} in its info. Properties are of structures that are "
+                    f"repeated and deformed, at {read.key} {read.default:g}. Leave it out."
                 )
 
 

@@ -14,6 +14,7 @@ from ase.calculators.calculator import Calculator
 from equiprune.errors import StructureError
 from equiprune.evaluation.properties.outcomes import Values
 from equiprune.evaluation.properties.subjects import Subject
+from equiprune.structures.global_inputs import GlobalInput
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,13 @@ class Model:
         calculator: energy in eV, forces in eV/Angstrom, stress in eV/Angstrom^3, of ASE's interface.
         elements: atomic numbers it knows; None for all.
         cutoff: Angstrom, within which it sees neighbours.
+        inputs: numbers of a whole structure that it reads, such as its charge.
     """
 
     calculator: Calculator
     elements: frozenset[int] | None = None
     cutoff: float = 6.0
+    inputs: Sequence[GlobalInput] = ()
 
 
 @dataclass(frozen=True)
