@@ -166,6 +166,13 @@ def test_what_is_no_architecture_is_refused(saved: Path, architecture: Any) -> N
         ep.load(saved)
 
 
+@pytest.mark.parametrize("history", [[None], ["prune"], [{"plan": {}}], [["step"]], None])
+def test_what_is_no_history_is_refused(saved: Path, history: Any) -> None:
+    rewrite(saved / "provenance.json", history=history)
+    with pytest.raises(CheckpointError, match=r"is damaged .*Write it again"):
+        ep.load(saved)
+
+
 def test_a_message_says_what_was_given_and_what_is_allowed(saved: Path) -> None:
     architecture = json.loads((saved / "architecture.json").read_text())["architecture"]
     said = []

@@ -172,12 +172,17 @@ def _read_native(path: Path) -> tuple[ModelAdapter, Checkpoint]:
     provenance = read_json(path / "provenance.json", "provenance record")
     try:
         weights = load_file(path / "weights.safetensors")
-        licence, history = provenance["licence"], tuple(provenance["history"])
+        licence, history = provenance["licence"], tuple(map(_step, provenance["history"]))
     except (SafetensorError, KeyError, TypeError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(f"'{path}' is damaged ({type(error).__name__}: {reason}). Write it again.") from error
     _check_shapes(adapter, architecture, weights, path)
     return adapter, Checkpoint(architecture, weights, licence, _native_sha256(path), str(path), history)
+
+
+def _step(recorded: Any) -> dict[str, Any]:
+    """A step of a history; raises `TypeError` or `KeyError` for what has no name of a step."""
+    return {"step": recorded["step"], **recorded}
 
 
 def _read_architecture(path: Path) -> tuple[ModelAdapter, Any]:

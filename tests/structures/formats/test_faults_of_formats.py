@@ -27,6 +27,14 @@ def test_an_entry_that_is_null_does_not_end_the_list(tmp_path: Path) -> None:
         list(ep.read_structures(path))
 
 
+def test_an_entry_of_many_lists_is_told_in_few_words(tmp_path: Path) -> None:
+    path = tmp_path / "matpes.json"
+    path.write_text(json.dumps([[[[[[[[[[calculation()] * 50]]]]]]]]]))
+    with pytest.raises(StructureError, match="and should be a calculation") as refusal:
+        list(ep.read_structures(path))
+    assert len(str(refusal.value)) < 500 + len(str(path))
+
+
 def test_what_is_said_of_a_list_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "matpes.json"
     path.write_text(json.dumps([calculation(), calculation()])[:-60])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from reprlib import repr as short
 from typing import Any, ClassVar
 
 import numpy as np
@@ -70,7 +71,7 @@ class MatPES(Streamed):
         for entry in _records(path, "item", named=False):
             with reading(path):
                 if not isinstance(entry, Mapping):
-                    raise ValueError(f"an entry of its list is {entry!r}, and should be a calculation")
+                    raise ValueError(f"an entry of its list is {short(entry)}, and should be a calculation")
                 atoms = structure(entry["structure"])
                 atoms.info |= {key: entry[key] for key in ("matpes_id", "functional") if entry.get(key)}
                 found = labels(entry.get("energy"), entry.get("forces"), entry.get("stress"))
