@@ -105,6 +105,13 @@ def test_what_is_no_json_is_named(tmp_path: Path, content: bytes) -> None:
         read_json(tmp_path / "x.json", "record")
 
 
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_refused(tmp_path: Path, number: str) -> None:
+    (tmp_path / "x.json").write_text(f'{{"structures": {number}}}')
+    with pytest.raises(CheckpointError, match=rf"is not a record: .*has {number} where a number belongs"):
+        read_json(tmp_path / "x.json", "record")
+
+
 def test_json_without_end_is_named(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text("[" * 100_000 + "]" * 100_000)
     with pytest.raises(CheckpointError, match="is not a plan: it is not readable JSON"):

@@ -129,7 +129,6 @@ HOSTILE: list[dict[str, Any]] = [
     {"elements": "HCO"},
     {"cutoff": "far"},
     {"cutoff": -1.0},
-    {"cutoff": float("nan")},
     {"hidden_irreps": []},
     {"hidden_irreps": ["6x0e", "many", "5x0e"]},
     {"hidden_irreps": ["6x0e", "999999999999x0e", "5x0e"]},

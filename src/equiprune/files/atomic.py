@@ -108,11 +108,19 @@ def _without_nan(value: Any) -> Any:
 def read_json(path: Path, what: str) -> Any:
     """Read a JSON file; raises `CheckpointError` saying which ``what`` is missing or broken."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"), parse_float=_finite, parse_constant=_finite)
     except FileNotFoundError as error:
         raise CheckpointError(f"There is no {what} at '{path}'.") from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"'{path}' is not a {what}: it is not readable JSON ({error}).") from error
+
+
+def _finite(text: str) -> float:
+    """A number of a JSON file; `as_json` writes no NaN and no infinity, and whoever reads one expects none."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"it has {text} where a number belongs")
+    return value
 
 
 @contextmanager
