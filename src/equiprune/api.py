@@ -74,6 +74,7 @@ from equiprune.searching.found import Found
 from equiprune.searching.material import Effort
 from equiprune.searching.search import Constraints, SearchData, SearchSettings, search
 from equiprune.structures.converting import Conversion, convert
+from equiprune.structures.global_inputs import GlobalInput
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.labels import Labels
 from equiprune.structures.probes import probe_structures
@@ -131,6 +132,7 @@ __all__ = [
     "Found",
     "FromPlan",
     "GivenReferences",
+    "GlobalInput",
     "GrowRadialBasis",
     "Heads",
     "HiddenChannels",

@@ -12,6 +12,7 @@ from charged_toy import charged_toy
 from runs import RECIPE
 
 import equiprune as ep
+from equiprune.commands.summary import describe_model
 from equiprune.errors import StructureError, TargetError
 from equiprune.evaluation.dynamics import simulation
 from equiprune.evaluation.dynamics.torch_sim import TorchSimEngine
@@ -104,7 +105,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a part": ({"charge": 0.5}, "has charge 0.5. This"),
     "not a number": ({"charge": float("nan")}, "has charge nan. This"),
     "endless": ({"charge": float("inf")}, "has charge inf. This"),
-    "a word": ({"charge": "1"}, "has charge 1. This"),
+    "a word": ({"charge": "1"}, "has charge '1'. This"),
     "nothing": ({"charge": None}, "has charge None. This"),
     "a truth value": ({"charge": np.True_}, "has charge True. This"),
     "several": ({"charge": [0, 1]}, "has charge [0, 1]. This"),
@@ -155,6 +156,12 @@ def test_it_is_refused_before_any_work(charged: ep.Potential, labelled: list[Ato
         list(ep.label(charged, bad))
     with pytest.raises(StructureError, match=r"Structure 1 \(CSi\) has charge 9"):
         ep.calibrate(charged, bad)
+
+
+def test_info_says_what_is_read(charged: ep.Potential, toy: ep.Potential) -> None:
+    facts = describe_model(charged.adapter, charged.checkpoint)
+    assert facts["global_inputs"] == {"charge": "a whole number from -3 to 3; 0 where there is none"}
+    assert "global_inputs" not in describe_model(toy.adapter, toy.checkpoint)
 
 
 def test_dynamics_is_of_the_charged_structure(charged: ep.Potential, toy: ep.Potential) -> None:

@@ -81,6 +81,7 @@ def _label(key: str) -> str:
 _LABELS = {
     "cutoff": "cutoff (Angstrom)",
     "dead": "dead blocks",
+    "global_inputs": "read from info",
     "not_finite": "useless: NaN or infinity in",
     "assembled": "assembled, because",
     "energy_mae": "energy MAE, DFT (meV/atom)",

@@ -71,8 +71,9 @@ class GlobalInput:
         number = _number(value)
         if number is not None and (isfinite(number) if self.whole is None else number in self.whole):
             return number
+        shown = repr(value) if isinstance(value, str) else value
         raise StructureError(
-            f"{where} has {self.key} {value}. This model takes {self.allowed}, as {self.key} in the info of the "
+            f"{where} has {self.key} {shown}. This model takes {self.allowed}, as {self.key} in the info of the "
             f"structure ({self.default:g} where there is none)."
         )
 

@@ -44,7 +44,7 @@ def omol(channels: int) -> MaceArchitecture:
     made = stock(
         channels,
         2,
-        elements=_Z89,
+        elements=tuple(range(1, 84)),
         cutoff=6.0,
         radial_basis=8,
         interactions=3,

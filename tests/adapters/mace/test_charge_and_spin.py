@@ -20,11 +20,13 @@ from random_mace import CHARGED, random_checkpoint
 from stock_modules import assert_stock, block, constructed, unpickled
 
 import equiprune as ep
+from equiprune.adapters import Checkpoint
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.build import upstream
 from equiprune.adapters.mace.embeddings import Embedding, embeddings_of
 from equiprune.errors import CheckpointError, StructureError, TargetError
 from equiprune.evaluation.engines import engine_named
+from equiprune.potentials.potential import Potential
 from equiprune.testing import assert_same_predictions
 from equiprune.training.optimisation import Optimisation
 from equiprune.verification.random_plans import random_plan
@@ -163,7 +165,7 @@ WRONG = {
     "beyond the table": ({"charge": 5}, "has charge 5. This model takes a whole number from -4 to 4"),
     "a part": ({"charge": 0.5}, "charge 0.5"),
     "not a number": ({"spin": float("nan")}, "has spin nan. This model takes a whole number from 0 to 6"),
-    "a word": ({"spin": "singlet"}, "spin singlet"),
+    "a word": ({"spin": "singlet"}, "spin 'singlet'"),
     "a truth value": ({"charge": True}, "charge True"),
     "several": ({"charge": np.zeros(2)}, "charge [0. 0.]"),
     "upstream's name for training": ({"total_charge": 1}, "has total_charge in its info, and this model reads charge"),
@@ -209,12 +211,24 @@ def test_a_specification_is_read_as_it_is_written(embedding: Embedding) -> None:
     assert embeddings_of({embedding.name: embedding.specification}) == (embedding,)
 
 
-def test_a_model_of_the_official_size_is_counted() -> None:
-    """Widths of MACE-OMOL-0; half its channels are less than a half of it, since maps between channels shrink twice."""
-    whole = omol(1024)
-    embedded = 302 * 1024 + 2 * 1024 * 1024
-    count = ep.count_parameters(MaceAdapter(), whole).all
-    assert count - ep.count_parameters(MaceAdapter(), replace(whole, embeddings=())).all == embedded
-    half = ep.count_parameters(MaceAdapter(), omol(512)).all
-    assert (whole.why_not_stock, omol(512).why_not_stock) == ("", "")
-    assert half < count / 2
+@pytest.mark.parametrize(
+    ("target", "parameters"),
+    [
+        (ep.Channels(1024), 55_133_913),
+        (ep.Channels(512), 18_440_921),
+        (ep.Channels(256), 7_172_313),
+        (ep.Channels(128), 3_307_481),
+        (ep.Channels(64), 1_389_273),
+        (ep.Elements((1, 6, 7, 8)), 50_927_321),
+    ],
+    ids=str,
+)
+def test_a_model_of_the_official_size_is_counted(target: Any, parameters: int) -> None:
+    """All that is left is stock; the first number is what upstream's constructor builds. Tables keep their width."""
+    whole = Potential(MaceAdapter(), Checkpoint(omol(1024), {}, licence="MIT"), torch.nn.Module(), torch.float32)
+    plan = ep.allocate(whole, [target], ep.data_free_scores(whole, ep.Random(0)))
+    left = MaceAdapter().shrink(whole.architecture, plan)
+    assert left.why_not_stock == ""
+    assert ep.count_parameters(MaceAdapter(), left).all == parameters
+    embedded = 302 * 1024 + 2 * 1024 * left.channels
+    assert parameters - ep.count_parameters(MaceAdapter(), replace(left, embeddings=())).all == embedded

@@ -1,6 +1,7 @@
 """Heads are removed exactly, alone and after other changes."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from random_mace import KINDS, random_checkpoint
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.testing import assert_same_predictions
+from equiprune.training.optimisation import Optimisation
 
 pytestmark = pytest.mark.usefixtures("plain_code")
 
@@ -28,6 +30,21 @@ def test_a_single_head_is_an_ordinary_model_that_predicts_the_same(parent: ep.Po
     assert child.architecture.head_name == head
     structures = list(ep.probe_structures(parent.elements).values())
     assert_same_predictions(replace(parent, head=head), child, structures)
+
+
+@pytest.mark.supports("MACE of several heads (random weights)", "trains")
+def test_one_of_two_heads_learns_what_the_other_says(parent: ep.Potential, tmp_path: Path) -> None:
+    """Its own error becomes smaller, and both heads are there afterwards."""
+    other, structures = replace(parent, head="r2scan"), list(ep.probe_structures(parent.elements).values())
+    labelled = list(ep.label(other, structures[:2]))
+    objective = ep.PRESETS["mace-universal"].objective
+    recipe = ep.Recipe(objective, Optimisation(3e-3, average=None), epochs=3, batch_size=2)
+    trained = ep.train(parent, labelled, recipe, tmp_path / "run")
+    assert (trained.architecture, trained.head) == (parent.architecture, "pbe")
+    before, after = ep.evaluate({"before": parent, "after": trained}, labelled)
+    assert after.mae("forces") < before.mae("forces")
+    assert trained.module.state_dict().keys() == parent.module.state_dict().keys()
+    assert [p.energy.isfinite() for p in replace(trained, head="r2scan").predict(structures)] == [True] * 4
 
 
 def test_heads_can_change_their_order(parent: ep.Potential) -> None:

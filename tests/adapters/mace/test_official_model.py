@@ -8,12 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
+from plain_code import plain
 from random_mace import LINEAR
 from stock_modules import SILU, assert_stock, unpickled
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.architecture import Block, Interaction, MaceArchitecture, Readout, ReadoutKind
+from equiprune.training.optimisation import Optimisation
 
 
 def test_the_official_file_has_the_hyperparameters_it_was_trained_with(official: Path) -> None:
@@ -44,6 +46,23 @@ def test_the_official_file_has_the_hyperparameters_it_was_trained_with(official:
 def test_it_has_the_published_number_of_parameters_and_is_stock(parent: ep.Potential) -> None:
     assert parent.parameters() == parent.parameters(trainable_only=True) == 3_847_696
     assert parent.architecture.stock
+
+
+@pytest.mark.supports("MACE-MP-0 (the official small file)", "trains")
+def test_a_small_piece_of_it_learns_of_the_whole(parent: ep.Potential, probes: list[Atoms], tmp_path: Path) -> None:
+    """The parts that are left of it are trained, and make an ordinary model that stock MACE opens."""
+    molecule = next(atoms for atoms in probes if set(atoms.numbers) <= {1, 8})
+    labelled = list(ep.label(parent, [molecule]))
+    with plain():
+        scores = ep.data_free_scores(parent, ep.Magnitude())
+        child = ep.prune(parent, ep.allocate(parent, [ep.Channels(8), ep.EdgeLmax(1), ep.Elements((1, 8))], scores))
+        objective = ep.PRESETS["mace-universal"].objective
+        recipe = ep.Recipe(objective, Optimisation(1e-2, average=None), epochs=5, batch_size=1)
+        trained = ep.train(child, labelled, recipe, tmp_path / "run")
+    before, after = ep.evaluate({"before": child, "after": trained}, labelled)
+    assert after.mae("forces") < before.mae("forces")
+    ep.save(trained, tmp_path / "small.model")
+    assert_stock(trained, unpickled(tmp_path / "small.model"), [molecule])
 
 
 @pytest.mark.supports("MACE-MP-0 (the official small file)", "opens")
