@@ -35,6 +35,14 @@ def test_an_entry_of_many_lists_is_told_in_few_words(tmp_path: Path) -> None:
     assert len(str(refusal.value)) < 500 + len(str(path))
 
 
+def test_a_file_that_is_quoted_by_its_reader_is_told_in_few_words(tmp_path: Path) -> None:
+    path = tmp_path / "a.cif"
+    path.write_text("data_a\nloop_\n_atom_site_label\n_atom_site_fract_x\n" + "x" * 3000 + "\n")
+    with pytest.raises(StructureError, match=r"could not be read as structures \(.*x\.\.\.\)") as refusal:
+        list(ep.read_structures(path))
+    assert len(str(refusal.value)) < 500 + len(str(path))
+
+
 def test_what_is_said_of_a_list_that_is_cut_off_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "matpes.json"
     path.write_text(json.dumps([calculation(), calculation()])[:-60])

@@ -19,6 +19,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from equiprune.errors import StructureError
 from equiprune.structures.labels import SOURCES
 
+_SAID = 400
+"""Characters of what a reader says of a file that it cannot read."""
 
 class Format(ABC):
     """A kind of files, or of folders that are one data set."""
@@ -63,6 +65,7 @@ def reading(path: Path, index: int | None = None) -> Iterator[None]:
         raise
     except Exception as error:  # each reader has its own exceptions, some of which draw over several lines
         said = " ".join(str(error).split()) or type(error).__name__
+        said = said if len(said) <= _SAID else f"{said[:_SAID]}..."  # some quote what they could not read, all of it
         raise StructureError(f"{what} could not be read as structures ({said}).") from error
 
 
