@@ -144,6 +144,9 @@ HOSTILE: list[dict[str, Any]] = [
     {"elements": [1, 6, 8, "14"]},
     {"elements": {"0": 1}},
     {"cutoff": 2**53 + 1},
+    {"edge_lmax": 2**64},
+    {"edge_lmax": -1},
+    {"edge_lmax": 100_000},
     {"max_neighbors": 0.5},
 ]
 

@@ -11,13 +11,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from equiprune.errors import CheckpointError, closest
 
 _SINCE = "since_format"
+
+Degree = Annotated[int, Field(ge=0, le=11)]
+"""A largest l or m of a model: e3nn and fairchem have rotations up to l = 11."""
 
 
 def since(version: int) -> dict[str, int]:

@@ -23,6 +23,7 @@ from equiprune.adapters.base import Architecture, Checkpoint, ModelAdapter, per_
 from equiprune.adapters.capabilities import Weights
 from equiprune.adapters.e3nn import layouts as e3nn_layouts
 from equiprune.adapters.evaluation import Outputs, Taps
+from equiprune.adapters.hyperparameters import Degree
 from equiprune.blocks import (
     Entries,
     FeatureSpace,
@@ -56,7 +57,7 @@ class ToyArchitecture(Architecture):
     """
 
     hidden_irreps: tuple[str, ...] = ("6x0e", "6x0e+4x1o", "5x0e")
-    edge_lmax: int = 1
+    edge_lmax: Degree = 1
     radial_basis: int = 4
     radial_width: int = 8
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from equiprune.adapters.base import Architecture
+from equiprune.adapters.hyperparameters import Degree
 
 MOST_ELEMENTS = 119
 """Atomic numbers below this are elements."""
@@ -65,8 +66,8 @@ class EscnArchitecture(Architecture):
     """
 
     max_neighbors: int | None = None
-    lmax: int
-    mmax: int
+    lmax: Degree
+    mmax: Degree
     layers: tuple[int, ...]
     sphere_channels: int
     hidden_channels: int

@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from equiprune.adapters.base import Architecture
-from equiprune.adapters.hyperparameters import since
+from equiprune.adapters.hyperparameters import Degree, since
 from equiprune.adapters.mace.embeddings import Embedding
 from equiprune.blocks import Irrep, Irreps
 from equiprune.structures.global_inputs import GlobalInput
@@ -115,7 +115,7 @@ class Interaction:
 
     block: Block
     edge_irreps: str
-    edge_lmax: int
+    edge_lmax: Degree
     messages: str = ""
     a_basis: str
     hidden_irreps: str

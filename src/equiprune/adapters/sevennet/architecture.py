@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any
 
 from equiprune.adapters.base import Architecture
+from equiprune.adapters.hyperparameters import Degree
 from equiprune.blocks import Irrep, Irreps
 from equiprune.errors import CheckpointError, TargetError
 
@@ -80,7 +81,7 @@ class SevenNetArchitecture(Architecture):
     """
 
     hidden_irreps: tuple[str, ...]
-    edge_lmax: int
+    edge_lmax: Degree
     parity: bool
     radial_basis: int
     radial_basis_trainable: bool = True
