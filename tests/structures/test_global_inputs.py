@@ -160,7 +160,7 @@ def test_it_is_refused_before_any_work(charged: ep.Potential, labelled: list[Ato
 
 def test_info_says_what_is_read(charged: ep.Potential, toy: ep.Potential) -> None:
     facts = describe_model(charged.adapter, charged.checkpoint)
-    assert facts["global_inputs"] == {"charge": "a whole number from -3 to 3; 0 where there is none"}
+    assert facts["global_inputs"] == {"charge": "a whole number from -3 to 3 (0 where there is none)"}
     assert "global_inputs" not in describe_model(toy.adapter, toy.checkpoint)
 
 

@@ -20,7 +20,7 @@ def describe_model(adapter: ModelAdapter, checkpoint: Checkpoint) -> dict[str, A
     count = count_parameters(adapter, architecture)
     dtypes = sorted({dtype_name(weight.dtype) for weight in checkpoint.weights.values()})
     assembled = {"assembled": architecture.why_not_stock} if architecture.why_not_stock else {}
-    inputs = {each.key: f"{each.allowed}; {each.default:g} where there is none" for each in architecture.global_inputs}
+    inputs = {each.key: f"{each.allowed} ({each.default:g} where there is none)" for each in architecture.global_inputs}
     broken = [name for name, weight in checkpoint.weights.items() if not weight.isfinite().all()]
     return {
         "adapter": adapter.name,
