@@ -122,7 +122,7 @@ def check_adapter(adapter: ModelAdapter, named: str | None, source: str | Path) 
 
 def _recognising(path: Path) -> ModelAdapter:
     found = [adapter for adapter in usable_adapters() if adapter.recognises(path)]
-    found = found or [adapter for adapter in usable_adapters() if path.suffix.lower() in adapter.suffixes]
+    found = found or [adapter for adapter in usable_adapters() if path.name.lower().endswith(adapter.suffixes)]
     if len(found) == 1:
         return found[0]
     names = " and ".join(adapter.name for adapter in found)

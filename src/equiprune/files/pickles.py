@@ -153,6 +153,19 @@ def read_pickle(content: bytes, packages: Collection[str]) -> Any:
         raise ValueError(f"no readable pickle: {type(error).__name__} {error}") from error
 
 
+def pickle_reader(packages: Collection[str], content: bytes, stored: Callable[[Any], Any]) -> pickle.Unpickler:
+    """A reader of one pickle, whose objects are stand-ins as in `read_pickled_module`.
+
+    Args:
+        packages: top-level packages whose classes it may name.
+        content: the pickle.
+        stored: gives what the pickle names by a record of its own.
+    """
+    reader: pickle.Unpickler = _reader(frozenset(packages)).Unpickler(BytesIO(content))
+    reader.persistent_load = stored
+    return reader
+
+
 def _check_archive(path: Path) -> None:
     """Raise `CheckpointError` unless the file is the zip archive that `torch.save` writes since torch 1.6.
 

@@ -115,7 +115,7 @@ def check_output(adapter: ModelAdapter, path: Path) -> None:
     """Raise `OutputError` before long work: `save` would refuse this path."""
     check_writable(path)
     written = adapter.suffixes if isinstance(adapter, Exports) else ()
-    if path.suffix and path.suffix not in written:
+    if path.suffix and not path.name.endswith(written):
         allowed = ", ".join(written) or "none"
         raise OutputError(
             f"A {adapter.name} model cannot be written as '{path.suffix}'. Upstream suffixes: {allowed}; "

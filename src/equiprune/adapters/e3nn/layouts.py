@@ -107,16 +107,20 @@ def uvu_paths(inputs: Labelled, edge_attrs: Irreps, allowed: Callable[[Irrep], b
     """Outputs of a channel-wise (``uvu``) tensor product, one labelled entry per path, in e3nn's sorted order.
 
     The channels of a path are those of its input; its ``use`` names the path. The concatenation of all entries is also
-    the column order of the network that makes the path weights.
+    the column order of the network that makes the path weights, where upstream sorts paths before it numbers them.
     """
-    entries = [
+    return tuple(sorted(uvu_weights(inputs, edge_attrs, allowed), key=lambda entry: entry[0].sort_key()))
+
+
+def uvu_weights(inputs: Labelled, edge_attrs: Irreps, allowed: Callable[[Irrep], bool]) -> Labelled:
+    """The same in the order in which paths are enumerated: that of their weights, where upstream sorts outputs alone."""
+    return tuple(
         (ir_out, tuple(Segment(s.space, s.irrep, s.mul, f"{ir_in}*{ir_edge}->{ir_out}") for s in axis))
         for ir_in, axis in inputs
         for _, ir_edge in edge_attrs
         for ir_out in ir_in * ir_edge
         if allowed(ir_out)
-    ]
-    return tuple(sorted(entries, key=lambda entry: entry[0].sort_key()))
+    )
 
 
 def fully_connected_net(prefix: str, axes: Sequence[Axis]) -> dict[str, WeightLayout]:

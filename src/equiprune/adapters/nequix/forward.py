@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from equiprune.adapters.base import species
+from equiprune.adapters.e3nn.edges import Edges, summed
 from equiprune.adapters.evaluation import Outputs, Taps
 from equiprune.adapters.nequix.architecture import NequixArchitecture
-from equiprune.adapters.nequix.convolution import Edges, summed
 from equiprune.blocks import Irreps
 from equiprune.structures.graph import AtomicGraph
 
@@ -57,7 +57,7 @@ def _layer(layer: Any, arch: NequixArchitecture, t: int, features: Tensor, edges
     name = f"node_feats.{t + 1}"
     sent = taps(f"edge_irreps.{t}", layer.linear_1(features))
     weights = _radial_network(layer.radial_mlp, edges.radial, t, taps)
-    messages = layer.sort(summed(layer, sent, weights, edges)) / arch.average_neighbors**0.5
+    messages = layer.sort(summed(layer.tp, sent, weights, edges)) / arch.average_neighbors**0.5
     made = layer.linear_2(messages) + layer.skip(features)
     if (kept := taps.kept(name, made)) is not None:
         made = made * _gate_inputs_kept(arch.made(t), kept)

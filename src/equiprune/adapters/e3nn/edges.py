@@ -1,15 +1,16 @@
-"""Nequix's convolution: upstream's by messages, or without them by `equiprune.adapters.e3nn`.
+"""Sums of messages over edges, for architectures of NequIP's kind: by messages, or without them.
 
 On a device other than a CPU, where nothing was measured, e3nn's own code goes on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from equiprune.adapters.e3nn.channelwise import ChannelwiseProduct
 from equiprune.adapters.e3nn.convolution import convolution
@@ -47,20 +48,19 @@ class Edges:
 
 
 _QUICKER = "equiprune_product"
-"""Attribute of a layer whose sums over neighbours are made without messages: its tensor product as data."""
+"""Attribute of a tensor product whose sums over neighbours are made without messages: itself as data."""
 
 
-def with_quicker_convolutions(module: Any) -> nn.Module:
-    """The module that was given, whose layers now sum over neighbours in less time on a CPU."""
-    for layer in module.layers:
-        setattr(layer, _QUICKER, ChannelwiseProduct.of(layer.tp))
-    return module
+def make_quicker(products: Iterable[Any]) -> None:
+    """Sums over neighbours of these tensor products now take less time on a CPU."""
+    for product in products:
+        setattr(product, _QUICKER, ChannelwiseProduct.of(product))
 
 
-def summed(layer: Any, sent: Tensor, weights: Tensor, edges: Edges) -> Tensor:
+def summed(product: Any, sent: Tensor, weights: Tensor, edges: Edges) -> Tensor:
     """Sums over neighbours of their features times harmonics and weights, (atoms, columns of the tensor product)."""
-    quicker = getattr(layer, _QUICKER, None)
+    quicker = getattr(product, _QUICKER, None)
     if quicker is not None and sent.device.type == "cpu":
         return convolution(Operands(sent, edges.harmonics, weights), quicker, edges.near(quicker.places))
-    messages = layer.tp(sent[edges.senders], edges.harmonics, weights)
+    messages = product(sent[edges.senders], edges.harmonics, weights)
     return messages.new_zeros(edges.atoms, messages.shape[1]).index_add(0, edges.receivers, messages)

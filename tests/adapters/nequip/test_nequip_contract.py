@@ -1,0 +1,21 @@
+"""The laws of the core on small random NequIP models of every kind."""
+
+import pytest
+from contract_of_kinds import ContractOfKinds
+from random_nequip import KINDS, random_checkpoint
+
+from equiprune.adapters.nequip import NequIPAdapter
+
+
+@pytest.fixture(params=KINDS, scope="class", autouse=True)
+def kind(request: pytest.FixtureRequest) -> None:
+    """Each law on each kind of model."""
+    request.cls.kind = request.param
+
+
+@pytest.mark.supports("NequIP (random weights)", "exact")
+class TestNequIP(ContractOfKinds):
+    adapter = NequIPAdapter()
+    kinds = KINDS
+    random_checkpoint = staticmethod(random_checkpoint)
+    plans = 2
