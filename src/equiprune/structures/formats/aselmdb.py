@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -12,7 +12,7 @@ from ase import Atoms
 from equiprune.errors import StructureError
 from equiprune.structures.formats.ase_database import structure_of_row
 from equiprune.structures.formats.format import RandomAccess, reading
-from equiprune.structures.formats.lmdb_files import LOCK, lmdb_environment
+from equiprune.structures.formats.lmdb_files import LmdbPages, lmdb_pages
 from equiprune.structures.sequences import Structures
 
 _NO_LMDB = "'{}' is an LMDB database, which needs ase-db-backends. Install it: pip install 'equiprune[lmdb]'"
@@ -41,31 +41,35 @@ class LmdbFile(Structures):
     def open(cls, path: Path) -> LmdbFile:
         """Find the rows. Raises `StructureError` without ase-db-backends, and for a damaged file."""
         try:
-            from ase_db_backends.aselmdb import LMDBDatabase
+            import ase_db_backends.aselmdb  # noqa: F401 (rows cannot be read without it)
         except ImportError as error:
             raise StructureError(_NO_LMDB.format(path)) from error
-        with reading(path), LOCK:
-            with lmdb_environment(path):  # or LMDBDatabase reads a file that is cut off, and the process is gone
-                pass
-            database = LMDBDatabase(path.absolute(), readonly=True, use_lock_file=False)
-            ids = np.array(database.ids, dtype=np.int64)
-            database.close()
-        return cls(path, ids)
+        with reading(path), lmdb_pages(path) as pages:
+            following, deleted = _stored(pages, "nextid"), _stored(pages, "deleted_ids")
+            gone = set(deleted or [])
+            if not 0 < (following or 1) <= pages.entries + len(gone) + 1:
+                raise ValueError(f"it has {pages.entries} entries, and its next row would be {following}")
+            return cls(path, np.array([row for row in range(1, following or 1) if row not in gone], dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def read(self, index: int) -> Atoms:
-        """Without LMDBDatabase, which lists all rows whenever it is opened."""
+        """Without LMDBDatabase, which lists all rows whenever it is opened, and trusts the file."""
         from ase.db.row import AtomsRow
-        from ase_db_backends.aselmdb import decode_bytestream
 
         row = int(self.ids[index])
         with reading(self.path, index):
-            with LOCK, lmdb_environment(self.path) as environment, environment.begin() as transaction:
-                stored = transaction.get(b"%d" % row)
+            with lmdb_pages(self.path) as pages:
+                stored = _stored(pages, str(row))
             if stored is None:
                 raise ValueError(f"row {row} is missing")
-            return structure_of_row(
-                AtomsRow(decode_bytestream(stored, decompress=True, json_decode=True) | {"id": row})
-            )
+            return structure_of_row(AtomsRow(stored | {"id": row}))
+
+
+def _stored(pages: LmdbPages, key: str) -> Any:
+    """The JSON under a key, None where there is none."""
+    from ase_db_backends.aselmdb import decode_bytestream
+
+    stored = pages.get(key.encode())
+    return None if stored is None else decode_bytestream(stored, decompress=True, json_decode=True)

@@ -17,7 +17,7 @@ from ase import Atoms
 from equiprune.errors import StructureError
 from equiprune.structures.formats.deepmd import frame
 from equiprune.structures.formats.format import RandomAccess, reading
-from equiprune.structures.formats.lmdb_files import is_lmdb, lmdb_transaction
+from equiprune.structures.formats.lmdb_files import is_lmdb, lmdb_pages
 from equiprune.structures.sequences import Structures
 
 _METADATA = b"__metadata__"
@@ -34,9 +34,9 @@ class DeepmdLmdb(RandomAccess):
         if not is_lmdb(path):
             return False
         try:
-            with lmdb_transaction(path) as transaction:
-                return transaction.get(_METADATA) is not None
-        except Exception:  # without lmdb, or of a file that may be anything
+            with lmdb_pages(path) as pages:
+                return pages.get(_METADATA) is not None
+        except (OSError, ValueError):  # of a file that may be anything
             return False
 
     def open(self, path: Path) -> Structures:
@@ -56,8 +56,8 @@ class DeepmdFrames(Structures):
     def open(cls, path: Path) -> DeepmdFrames:
         """Read the description. Raises `StructureError` without msgpack, and for a damaged file."""
         with reading(path):
-            with lmdb_transaction(path) as transaction:
-                about = _unpacked(transaction.get(_METADATA), path)
+            with lmdb_pages(path) as pages:
+                about = _unpacked(pages.get(_METADATA) or b"", path)
             if not about.get("type_map"):
                 raise ValueError("it has no type_map, so nothing says which elements its types are")
             width = int(str(about.get("frame_idx_fmt", "012d")).strip("0d") or 12)
@@ -68,8 +68,8 @@ class DeepmdFrames(Structures):
 
     def read(self, index: int) -> Atoms:
         with reading(self.path, index):
-            with lmdb_transaction(self.path) as transaction:
-                stored = transaction.get(f"{index:0{self.width}d}".encode())
+            with lmdb_pages(self.path) as pages:
+                stored = pages.get(f"{index:0{self.width}d}".encode())
             if stored is None:
                 raise ValueError("it is missing")
             value = _unpacked(stored, self.path)

@@ -22,6 +22,7 @@ from equiprune.structures.labels import SOURCES
 _SAID = 400
 """Characters of what a reader says of a file that it cannot read."""
 
+
 class Format(ABC):
     """A kind of files, or of folders that are one data set."""
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from equiprune.files.pickles import StandIn, read_pickle
 from equiprune.structures.formats.format import RandomAccess, reading
-from equiprune.structures.formats.lmdb_files import check_lmdb, is_lmdb, lmdb_transaction
+from equiprune.structures.formats.lmdb_files import is_lmdb, lmdb_pages
 from equiprune.structures.sequences import Structures
 
 _PACKAGES = frozenset({"torch_geometric"})
@@ -45,11 +45,10 @@ class Oc20Lmdb(Structures):
 
     @classmethod
     def open(cls, path: Path) -> Oc20Lmdb:
-        """Count the graphs. Raises `StructureError` without lmdb, and for a damaged or foreign file."""
-        check_lmdb(path)
-        with reading(path), lmdb_transaction(path) as transaction:
-            stored = transaction.get(b"length")
-            length = read_pickle(stored, _PACKAGES) if stored else transaction.stat()["entries"]
+        """Count the graphs. Raises `StructureError` for a damaged or foreign file."""
+        with reading(path), lmdb_pages(path) as pages:
+            stored = pages.get(b"length")
+            length = read_pickle(stored, _PACKAGES) if stored else pages.entries
         return cls(path, int(length))
 
     def __len__(self) -> int:
@@ -57,8 +56,8 @@ class Oc20Lmdb(Structures):
 
     def read(self, index: int) -> Atoms:
         with reading(self.path, index):
-            with lmdb_transaction(self.path) as transaction:
-                stored = transaction.get(b"%d" % index)
+            with lmdb_pages(self.path) as pages:
+                stored = pages.get(b"%d" % index)
             if stored is None:
                 raise ValueError("it is missing")
             return _atoms(_fields(read_pickle(stored, _PACKAGES)))
