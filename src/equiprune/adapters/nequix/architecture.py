@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from equiprune.adapters.base import Architecture
+from equiprune.adapters.hyperparameters import Degree
 from equiprune.blocks import Irrep, Irreps
 from equiprune.errors import CheckpointError, TargetError
 
@@ -39,7 +40,7 @@ class NequixArchitecture(Architecture):
     hidden_irreps: str
     layers: int
     first_channels: int
-    edge_lmax: int
+    edge_lmax: Degree
     radial_basis: int
     radial_width: int
     radial_layers: int
