@@ -1,6 +1,7 @@
 """Children of the published model equal their masked parent."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from plain_code import plain
 
 import equiprune as ep
 from equiprune.testing import assert_same_predictions
+from equiprune.training.optimisation import Optimisation
 
 pytestmark = pytest.mark.slow
 
@@ -60,6 +62,18 @@ def test_a_child_equals_its_masked_parent(
     child = ep.prune(parent, plan)
     assert child.parameters() < parent.parameters()
     assert_same_predictions(ep.masked(parent, plan), child, probes)
+
+
+@pytest.mark.supports("Nequix (the official files)", "trains")
+def test_a_child_learns_from_the_published_model(parent: ep.Potential, probes: list[Atoms], tmp_path: Path) -> None:
+    narrow = [IRREPS("24x0e+8x1o"), ep.EdgeLmax(1), ep.RadialWidth((8,))]
+    child = ep.prune(parent, ep.allocate(parent, narrow, ep.data_free_scores(parent, ep.Magnitude())))
+    labelled = list(ep.label(parent, probes))
+    recipe = ep.Recipe(ep.PRESETS["sevennet"].objective, Optimisation(1e-2, average=None), epochs=8, batch_size=2)
+    trained = ep.train(child, labelled, recipe, tmp_path / "run")
+    before, after = ep.evaluate({"before": child, "after": trained}, labelled)
+    assert after.mae("energy") < 0.5 * before.mae("energy")
+    assert ep.load(tmp_path / "run" / "model", dtype=torch.float64).architecture == child.architecture
 
 
 def test_elements_go_without_a_trace(parent: ep.Potential) -> None:
