@@ -162,7 +162,7 @@ def pickle_reader(packages: Collection[str], content: bytes, stored: Callable[[A
         stored: gives what the pickle names by a record of its own.
     """
     reader: pickle.Unpickler = _reader(frozenset(packages)).Unpickler(BytesIO(content))
-    reader.persistent_load = stored
+    reader.persistent_load = stored  # type: ignore[method-assign]
     return reader
 
 

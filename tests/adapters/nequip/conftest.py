@@ -32,3 +32,7 @@ def known_modules() -> Iterator[None]:
     """The same models are built by many tests."""
     with built_once(NequIPAdapter):
         yield
+
+
+if find_spec("nequip") is not None:
+    from nequip_files import package as package

@@ -14,16 +14,16 @@ from equiprune.adapters.nequip.architecture import Constants, NequIPArchitecture
 def architecture(**changes: Any) -> NequIPArchitecture:
     """Hyperparameters as upstream's presets have them, and smaller; ``changes`` override them."""
     usual = NequIPArchitecture(
-        elements=(1, 3, 8, 11, 14, 17, 29),
+        elements=(1, 8, 14, 29),
         cutoff=4.5,
-        embedding=5,
-        hidden_irreps=("6x0e+4x1o+3x2e", "5x0e+3x1o+3x2e", "6x0e"),
+        embedding=4,
+        hidden_irreps=("4x0e+3x1o+2x2e", "4x0e+2x1o+2x2e", "4x0e"),
         edge_lmax=2,
-        radial_basis=5,
+        radial_basis=4,
         radial_basis_trained=False,
         cutoff_power=6.0,
         radial_depths=(1, 1, 1),
-        radial_widths=(8, 7, 6),
+        radial_widths=(6, 5, 4),
         average_neighbors=(14.3,),
         self_connections=(False, True, True),
         act_even="silu",
@@ -31,8 +31,8 @@ def architecture(**changes: Any) -> NequIPArchitecture:
         act_gate="silu",
         readout_widths=(),
         readout_activation="silu",
-        scales=Constants(7),
-        shifts=Constants(7),
+        scales=Constants(),
+        shifts=Constants(),
     )
     return replace(usual, **changes)
 
@@ -40,26 +40,28 @@ def architecture(**changes: Any) -> NequIPArchitecture:
 KINDS: Mapping[str, NequIPArchitecture] = {
     "as the presets": architecture(),
     "both parities, trained constants, numbers of neighbours by element": architecture(
-        hidden_irreps=("5x0e+4x1o", "5x0e+3x0o+3x1e+4x1o", "4x0e"),
+        hidden_irreps=("3x0e+2x1o", "3x0e+2x1e+2x1o", "3x0e+2x0o+2x1o", "3x0e"),
         edge_lmax=1,
         radial_basis_trained=True,
-        radial_depths=(2, 1, 0),
-        radial_widths=(6, 7, 1),
-        average_neighbors=(9.0, 11.0, 12.5, 14.0, 15.0, 16.0, 20.0),
-        scales=Constants(7, trained=True),
-        shifts=Constants(7, trained=True),
-        readout_widths=(5, 5),
+        radial_depths=(2, 1, 0, 1),
+        radial_widths=(4, 5, 1, 4),
+        average_neighbors=(9.0, 11.0, 12.5, 20.0),
+        self_connections=(False, True, True, True),
+        scales=Constants(trained=True),
+        shifts=Constants(trained=True),
+        readout_widths=(4, 4),
         readout_activation="gelu",
     ),
-    "self-connections everywhere, one scale, no shift": architecture(
-        hidden_irreps=("5x0e+3x1o", "5x0e"),
+    "self-connections everywhere, no shift": architecture(
+        hidden_irreps=("4x0e+2x1o", "4x0e"),
+        edge_lmax=1,
         radial_depths=(1, 1),
-        radial_widths=(6, 6),
+        radial_widths=(5, 4),
         self_connections=(True, True),
         act_even="tanh",
         act_gate="tanh",
-        scales=Constants(1),
-        shifts=Constants(),
+        scales=Constants(),
+        shifts=Constants(given=False),
     ),
 }
 

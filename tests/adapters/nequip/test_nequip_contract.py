@@ -1,6 +1,9 @@
 """The laws of the core on small random NequIP models of every kind."""
 
+from collections.abc import Iterable
+
 import pytest
+from ase import Atoms
 from contract_of_kinds import ContractOfKinds
 from random_nequip import KINDS, random_checkpoint
 
@@ -18,4 +21,8 @@ class TestNequIP(ContractOfKinds):
     adapter = NequIPAdapter()
     kinds = KINDS
     random_checkpoint = staticmethod(random_checkpoint)
-    plans = 2
+    plans = 1
+
+    def structures(self, elements: Iterable[int]) -> list[Atoms]:
+        """Two of the usual ones, since there are many laws."""
+        return super().structures(elements)[:2]

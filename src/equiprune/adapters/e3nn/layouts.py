@@ -113,7 +113,7 @@ def uvu_paths(inputs: Labelled, edge_attrs: Irreps, allowed: Callable[[Irrep], b
 
 
 def uvu_weights(inputs: Labelled, edge_attrs: Irreps, allowed: Callable[[Irrep], bool]) -> Labelled:
-    """The same in the order in which paths are enumerated: that of their weights, where upstream sorts outputs alone."""
+    """The same as paths are enumerated: the order of their weights where upstream sorts outputs alone."""
     return tuple(
         (ir_out, tuple(Segment(s.space, s.irrep, s.mul, f"{ir_in}*{ir_edge}->{ir_out}") for s in axis))
         for ir_in, axis in inputs

@@ -16,14 +16,14 @@ from equiprune.blocks import Irrep, Irreps
 
 @dataclass(frozen=True)
 class Constants:
-    """Numbers of elements: the scales, or the shifts, of atomic energies.
+    """A number of each element: the scales, or the shifts, of atomic energies.
 
     Attributes:
-        number: none, one for all elements, or one of each.
+        given: there are such numbers. Where upstream has one for all elements, each has it here.
         trained: they are parameters.
     """
 
-    number: int = 0
+    given: bool = True
     trained: bool = False
 
 
@@ -40,8 +40,8 @@ class NequIPArchitecture(Architecture):
         cutoff_power: p of the polynomial that ends at the cutoff.
         radial_depths: hidden layers of each layer's radial network.
         radial_widths: neurons of each of these, by layer.
-        average_neighbors: what a layer sends is divided by the root of this: one number for all elements, one of each, or
-            none.
+        average_neighbors: what a layer sends is divided by the root of this: one number for all elements, one of each,
+            or none.
         self_connections: by layer, whether old features are added to new ones.
         act_even, act_odd: activation of scalars by their parity, of ``abs``, ``tanh``, ``ssp``, ``silu``.
         act_gate: activation of gates.
@@ -97,9 +97,10 @@ _SCALAR = Irrep(0, 1)
 
 
 def reached(arch: NequIPArchitecture) -> tuple[str, ...]:
-    """The hidden irreps without those that no path of the convolution leads to: they are zero, upstream leaves them out.
+    """The hidden irreps without those that no path of the convolution leads to.
 
-    A self-connection leads to none of them, since what it reads is sent as well.
+    They are zero, and upstream leaves them out. A self-connection leads to none of them, since what it reads is sent
+    as well.
     """
     before, kept = Irreps.scalars(arch.embedding), []
     for t in range(arch.layers):
@@ -127,8 +128,8 @@ def arguments(arch: NequIPArchitecture) -> dict[str, Any]:
         "bessel_trainable": arch.radial_basis_trained,
         "polynomial_cutoff_p": arch.cutoff_power,
         "avg_num_neighbors": _of_elements(arch, arch.average_neighbors) or 1.0,
-        "per_type_energy_scales": _of_elements(arch, (1.0,) * arch.scales.number),
-        "per_type_energy_shifts": _of_elements(arch, (0.0,) * arch.shifts.number),
+        "per_type_energy_scales": dict.fromkeys(arch.type_names, 1.0) if arch.scales.given else None,
+        "per_type_energy_shifts": dict.fromkeys(arch.type_names, 0.0) if arch.shifts.given else None,
         "per_type_energy_scales_trainable": arch.scales.trained,
         "per_type_energy_shifts_trainable": arch.shifts.trained,
         "convnet_sc": arch.self_connections[-1],

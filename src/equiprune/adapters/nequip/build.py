@@ -21,17 +21,18 @@ INSTALL = "NequIP models need nequip 0.17 or later. Install it with: pip install
 def build(arch: NequIPArchitecture, dtype: torch.dtype) -> nn.Module:
     """An upstream module with freshly initialised weights, every number in one precision.
 
-    Irreps that no path leads to are left in, with no weight into them: upstream's constructor alone would leave them out
-    (see `equiprune.adapters.nequip.architecture.reached`).
+    Irreps that no path leads to are left in, with no weight into them; upstream's constructor alone would leave them
+    out (see `equiprune.adapters.nequip.architecture.reached`).
     """
     return graph_model(arch, dtype).to(dtype)
 
 
 def graph_model(arch: NequIPArchitecture, dtype: torch.dtype, *, compiled: bool = False) -> Any:
-    """Upstream's ``GraphModel`` as its decorator ``model_builder`` makes it: constants of edges and energies in float64.
+    """Upstream's ``GraphModel`` as its decorator ``model_builder`` makes it.
 
-    The decorator asks for settings of the whole program, which are left as they are here. One that is ``compiled`` is
-    upstream's ``CompileGraphModel``, which torch.compile turns into code when it is first called.
+    Constants of edges and energies are in float64. The decorator asks for settings of the whole program, which are left
+    as they are here. One that is ``compiled`` is upstream's ``CompileGraphModel``, which torch.compile turns into code
+    when it is first called.
 
     Raises:
         CheckpointError: nequip is not installed; the line to type is in the message.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from equiprune.adapters.base import Checkpoint
 from equiprune.adapters.nequip.architecture import NequIPArchitecture
-from equiprune.adapters.nequip.layouts import weight_layouts
+from equiprune.adapters.nequip.layouts import ENERGIES, weight_layouts
 from equiprune.adapters.nequip.package_file import KINDS_OF_ERRORS, architecture_of
 from equiprune.errors import CheckpointError
 from equiprune.files.atomic import sha256_of
@@ -37,7 +37,7 @@ def recognised(path: Path) -> bool:
 
 
 def read(source: str | Path, *, trust: bool = False) -> Checkpoint[NequIPArchitecture]:
-    """Open a package. Raises `CheckpointError` naming what this adapter cannot prune exactly; ``trust`` changes nothing."""
+    """Open a package; ``trust`` changes nothing. Raises `CheckpointError` naming what cannot be pruned exactly."""
     path = Path(source)
     if path.suffix == ".ckpt":
         raise CheckpointError(
@@ -56,7 +56,7 @@ def read(source: str | Path, *, trust: bool = False) -> Checkpoint[NequIPArchite
         raise CheckpointError(f"'{path}' cannot be pruned: {error}") from error
     except KINDS_OF_ERRORS as error:
         raise CheckpointError(
-            f"'{path}' is a package, but not in the form that nequip writes ({type(error).__name__}: {error}). {_ADVICE}"
+            f"'{path}' is a package, but not as nequip writes them ({type(error).__name__}: {error}). {_ADVICE}"
         ) from error
     return Checkpoint(architecture, weights, licence, sha256_of(path), str(source), history)
 
@@ -88,7 +88,10 @@ def _weights(arch: NequIPArchitecture, tensors: Mapping[str, Tensor]) -> dict[st
     layouts = weight_layouts(arch)
     if missing := sorted(layouts.keys() - tensors.keys()):
         raise CheckpointError(f"it lacks the weights {missing[:3]}{'...' if len(missing) > 3 else ''}.")
+    weights = {}
     for name, layout in layouts.items():
-        if tuple(tensors[name].shape) != layout.shape:
-            raise CheckpointError(f"{name} has shape {tuple(tensors[name].shape)}, expected {layout.shape}.")
-    return {name: tensors[name].detach().clone() for name in layouts}
+        one_for_all = name.startswith(ENERGIES) and tensors[name].shape == (1, 1)
+        weights[name] = (tensors[name].expand(layout.shape) if one_for_all else tensors[name]).clone()
+        if tuple(weights[name].shape) != layout.shape:
+            raise CheckpointError(f"{name} has shape {tuple(weights[name].shape)}, expected {layout.shape}.")
+    return weights

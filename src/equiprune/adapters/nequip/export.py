@@ -17,7 +17,7 @@ from torch import nn
 from equiprune.adapters.base import Checkpoint, load_weights
 from equiprune.adapters.nequip.architecture import NequIPArchitecture, arguments, reached
 from equiprune.adapters.nequip.build import INSTALL, NAMES, graph_model
-from equiprune.adapters.nequip.checkpoint_file import CONFIG, METADATA, MODEL, ONLY, PROVENANCE, VERSIONS
+from equiprune.adapters.nequip.checkpoint_file import CONFIG, METADATA, ONLY, PROVENANCE, VERSIONS
 from equiprune.adapters.precision import default_dtype
 from equiprune.errors import OutputError
 from equiprune.files.atomic import replacing
@@ -36,8 +36,8 @@ def why_not(arch: NequIPArchitecture) -> str:
 def write(checkpoint: Checkpoint[NequIPArchitecture], path: Path) -> tuple[Path, ...]:
     """A package as ``nequip-package build`` writes it, with licence and history in a file of its own.
 
-    Its code is that of the nequip and e3nn that are installed here, since that is what a package is made of. The model is
-    in it twice, for evaluation and for training with torch.compile.
+    Its code is that of the nequip and e3nn that are installed here, since that is what a package is made of. The model
+    is in it twice, for evaluation and for training with torch.compile.
     """
     try:
         from nequip.scripts import package as stock

@@ -1,7 +1,7 @@
 """NequIP's forward pass with taps on its feature spaces, in any precision.
 
-Submodules are upstream's. The sequence of ``GraphModel`` is written out here, without ``ForceStressOutput`` at its end, so
-that one `torch.autograd.grad` outside gives forces, stress and feature gradients together.
+Submodules are upstream's. Their sequence is written out here, without ``ForceStressOutput`` at its end, so that one
+`torch.autograd.grad` outside gives forces, stress and feature gradients together.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def _network(network: Any, x: Tensor, space: str, taps: Taps) -> Tensor:
 
 def _scaled(constants: Any, arch: NequIPArchitecture, elements: Tensor, energies: Tensor) -> Tensor:
     """``PerTypeScaleShift``, in the precision of the model."""
-    if arch.scales.number:
-        energies = energies * (constants.scales[elements] if arch.scales.number > 1 else constants.scales)
-    if arch.shifts.number:
-        energies = energies + (constants.shifts[elements] if arch.shifts.number > 1 else constants.shifts)
+    if arch.scales.given:
+        energies = energies * constants.scales[elements]
+    if arch.shifts.given:
+        energies = energies + constants.shifts[elements]
     return energies

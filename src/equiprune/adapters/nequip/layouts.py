@@ -2,8 +2,8 @@
 
 Layer t maps ``node_feats.t`` to ``node_feats.{t+1}``: ``linear_1`` and the self-connection read the old features, the
 convolution mixes ``edge_irreps.t`` (the output of ``linear_1``) with the edges, and ``linear_2`` makes the input of the
-gate (nequip/nn/interaction_block.py, nequip/nn/convnetlayer.py). ``node_feats.0`` is the embedding of the elements, which
-every self-connection multiplies features with.
+gate (nequip/nn/interaction_block.py, nequip/nn/convnetlayer.py). ``node_feats.0`` is the embedding of the elements,
+which every self-connection multiplies features with.
 """
 
 from __future__ import annotations
@@ -74,9 +74,6 @@ def _of_elements(arch: NequIPArchitecture) -> Iterator[SizeField]:
     yield Entries("elements")
     if len(arch.average_neighbors) > 1:
         yield Entries("average_neighbors")
-    for name, constants in (("scales", arch.scales), ("shifts", arch.shifts)):
-        if constants.number > 1:
-            yield NumberOfChannels(name, "number")
 
 
 def _hidden_spaces(arch: NequIPArchitecture, t: int) -> Iterator[FeatureSpace]:
@@ -105,9 +102,10 @@ def weight_layouts(arch: NequIPArchitecture) -> Mapping[str, WeightLayout]:
     """The layout of every parameter of the module that upstream builds, and of the constants that it stores."""
     space = labelled_spaces(arch)
     elements, embedding, basis = (e3nn.axis(space[name]) for name in ("elements", "node_feats.0", "radial_basis"))
+    frequencies = WeightLayout.dense if arch.radial_basis_trained else WeightLayout.constant
     layouts = {
         f"{NETWORK}.type_embed.embed_module.weight": WeightLayout.dense(elements, embedding),
-        FREQUENCIES: WeightLayout.dense(_ONE, basis) if arch.radial_basis_trained else WeightLayout.constant(_ONE, basis),
+        FREQUENCIES: frequencies(_ONE, basis),
     }
     for t in range(arch.layers):
         layouts |= _layer(arch, t, space)
@@ -117,11 +115,10 @@ def weight_layouts(arch: NequIPArchitecture) -> Mapping[str, WeightLayout]:
 
 
 def _constants(name: str, constants: Constants, elements: Axis) -> dict[str, WeightLayout]:
-    """Scales or shifts, with a row for every element or one for all."""
-    if not constants.number:
+    """Scales or shifts, with a row for every element."""
+    if not constants.given:
         return {}
-    rows = elements if constants.number == axis_size(elements) else _ONE
-    layout = WeightLayout.dense(rows, _ONE) if constants.trained else WeightLayout.constant(rows, _ONE)
+    layout = WeightLayout.dense(elements, _ONE) if constants.trained else WeightLayout.constant(elements, _ONE)
     return {f"{ENERGIES}.{name}": layout}
 
 

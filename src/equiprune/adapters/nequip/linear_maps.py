@@ -1,7 +1,7 @@
 """NequIP's linear maps by where they are seen, in the order of the forward pass.
 
-``linear_1`` reads the features, ``linear_2`` reads the messages that its outputs became, and what that makes is added to
-the self-connection before the gate.
+``linear_1`` reads the features, ``linear_2`` reads the messages that its outputs became, and what that makes is added
+to the self-connection before the gate.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import isclose, pi
 from typing import Any
 
+import torch
 from ase.data import atomic_numbers
 from torch import Tensor
 
@@ -187,9 +188,9 @@ def _of_block(block: Any) -> tuple[float, ...]:
 
 def _neighbors(norm: Tensor) -> float:
     """The shortest decimal of which a number is one over the root: in single precision several have the same."""
-    exact = float(norm) ** -2
+    exact, rounding = float(norm) ** -2, 2 * torch.finfo(norm.dtype).eps
     decimals = (float(f"{exact:.{digits}g}") for digits in range(1, 18))
-    return next((short for short in decimals if norm.new_tensor(short**-0.5) == norm), exact)
+    return next(short for short in decimals if isclose(short, exact, rel_tol=rounding))
 
 
 def _self_connections(blocks: list[Any]) -> tuple[bool, ...]:
@@ -214,14 +215,15 @@ def _one_of(what: str, activations: Iterable[tuple[str, str]], usual: str) -> st
     if not names:
         return usual
     if len(names) > 1 or not names <= _ACTIVATIONS.keys():
-        raise CheckpointError(f"its {what} are activated by {', '.join(sorted(names))}; known is one of {_ACTIVATIONS}.")
+        raise CheckpointError(
+            f"its {what} are activated by {', '.join(sorted(names))}; known is one of {', '.join(_ACTIVATIONS)}."
+        )
     return _ACTIVATIONS[names.pop()]
 
 
 def _constants(energies: Any, name: str) -> Constants:
     given = bool(energies.state[f"has_{name}"])
-    trained = bool(energies.state[f"{name}_trainable"]) and given
-    return Constants(len(_tensor(energies, name)) if given else 0, trained)
+    return Constants(given, given and bool(energies.state[f"{name}_trainable"]))
 
 
 def _tensor(module: Any, name: str) -> Tensor:

@@ -1,7 +1,6 @@
 """Atomic reference energies and energy scale of NequIP: ``per_type_energy_scale_shift`` (nequip/nn/atomwise.py).
 
-Both are missing, one number, or one of each element. Where they are fewer than what changes, each element first gets a
-number of its own; upstream builds such models too.
+Both may be missing; upstream builds models with and without.
 """
 
 from __future__ import annotations
@@ -36,5 +35,5 @@ def with_scale(arch: NequIPArchitecture, weights: Weights, scale: float, _head: 
 
 
 def _with(arch: NequIPArchitecture, weights: Weights, constant: Literal["scales", "shifts"], values: Tensor) -> Changed:
-    described = replace(getattr(arch, constant), number=len(values))
+    described = replace(getattr(arch, constant), given=True)
     return replace(arch, **{constant: described}), {**weights, f"{ENERGIES}.{constant}": values}
