@@ -98,6 +98,7 @@ def graph(crystals: Crystals, cutoff: float) -> AtomicGraph:
         shifts=shifts[near],
         structure_of_atom=owner,
         volume=torch.linalg.det(crystals.cells).abs(),
+        global_inputs=positions.new_zeros(len(crystals.cells), 0),
     )
 
 

@@ -103,6 +103,7 @@ class Pool:
                 shifts=torch.cat([shifts, far]),
                 structure_of_atom=_filled(owner, shape.atoms, last),
                 volume=_filled(self.volumes[chosen], shape.structures, 1.0),
+                global_inputs=self.positions.new_zeros(shape.structures, 0),
             ),
             label=Outputs(
                 _filled(energy[chosen], shape.structures),

@@ -169,7 +169,7 @@ def test_given_energies_are_read_from_json_and_from_single_atoms(tmp_path: Path)
         ("{}", TargetError, "gives no energies by element"),
         ('{"Hy": 1}', TargetError, "'Hy' is no element. Did you mean"),
         ('{"H": "1"}', TargetError, "energy of H is 1. Give a number in eV"),
-        ('{"H": NaN}', TargetError, "energy of H is nan. Give a number in eV"),
+        ('{"H": NaN}', CheckpointError, "has NaN where a number belongs"),
         ("{", CheckpointError, "not a file of energies by element"),
     ],
 )
