@@ -48,6 +48,7 @@ def graph_of(sizes: list[int]) -> AtomicGraph:
         shifts=torch.zeros(0, 3),
         structure_of_atom=torch.repeat_interleave(torch.arange(n), torch.tensor(sizes)),
         volume=torch.ones(n),
+        global_inputs=torch.zeros(n, 0),
     )
 
 
