@@ -20,7 +20,7 @@ nox.options.reuse_existing_virtualenvs = True
 nox.options.allow_parallel = True
 nox.options.sessions = ["core", "sevennet", "mace", "escn", "docs", "lint"]
 
-_OTHERS = ("adapters/sevennet", "adapters/nequix", "adapters/mace", "adapters/escn", "docs")
+_OTHERS = ("adapters/sevennet", "adapters/nequip", "adapters/nequix", "adapters/mace", "adapters/escn", "docs")
 _ELSEWHERE = [f"--ignore=tests/{folder}" for folder in _OTHERS]
 _MACE_TOOLS = "tests/adapters/mace/test_stock_tools.py"
 _ESCN_TOOLS = "tests/adapters/escn/test_stock_tools.py"
@@ -75,15 +75,16 @@ def core(session: nox.Session) -> None:
 
 @nox.session
 def sevennet(session: nox.Session) -> None:
-    """SevenNet's own checkpoints, its stock tools, Nequix with its, and the code in the docs.
+    """SevenNet's own checkpoints, its stock tools, NequIP and Nequix with theirs, and the code in the docs.
 
     Nequix is there without what its package asks for, jax with CUDA among it: docs/nequix.md says what its calculator
     needs.
     """
     calculator = ("jax", "e3nn-jax", "equinox", "jraph", "matscipy", "torch_geometric")
-    _install(session, "-e", ".[test,sevennet,nequix,discovery,properties,torch-sim]", *calculator)
+    _install(session, "-e", ".[test,sevennet,nequip,nequix,discovery,properties,torch-sim]", *calculator)
     _install(session, "--no-deps", "nequix>=0.4.5,<0.5")
     _test(session, "tests/adapters/sevennet", "tests/docs")
+    _test(session, "tests/adapters/nequip")
     _test(session, "tests/adapters/nequix")
 
 

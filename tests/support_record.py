@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-PACKAGES = ("torch", "e3nn", "sevenn", "mace-torch", "nequix", "jax", "fairchem-core", "ase")
+PACKAGES = ("torch", "e3nn", "sevenn", "mace-torch", "nequip", "nequix", "jax", "fairchem-core", "ase")
 
 
 def shown_by(item: pytest.Item) -> Iterator[tuple[str, str, str, str]]:

@@ -24,7 +24,7 @@ from equiprune.potentials.checkpoint import save
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.allocation import allocate
 from equiprune.pruning.slicing import prune
-from equiprune.pruning.targets import EdgeLmax
+from equiprune.pruning.targets import EdgeLmax, Lmax
 from equiprune.structures.probes import probe_structures
 
 PACKAGES = frozenset({"nequip", "e3nn", "torch", "opt_einsum_fx"})
@@ -39,6 +39,7 @@ def test_what_is_written_reads_back(package: Path) -> None:
     assert (found.licence, found.history) == ("MIT", ({"step": "made"},))
 
 
+@pytest.mark.slow
 def test_reading_runs_nothing(package: Path, tmp_path: Path) -> None:
     """Code in a package may be anything: neither it nor nequip is imported."""
     code = "raise SystemExit('run')"
@@ -124,7 +125,7 @@ def _network(model: StandIn) -> StandIn:
         (lambda n: n.state["_modules"].pop("factor"), "factor: ApplyFactor"),
         (lambda n: n.factor.state.update(factor=1.0), "the factor 1.0"),
         (lambda n: n.layer0_convnet.conv.edge_mlp.state.update(bias=True), "its radial network"),
-        (lambda n: n.layer0_convnet.conv.state.update(use_sc=True), "self-connections by layer"),
+        (lambda n: n.layer1_convnet.conv.state.update(use_sc=False), "self-connections by layer"),
     ],
 )
 def test_what_is_not_supported_is_refused_by_name(
@@ -146,13 +147,14 @@ def test_atom_types_that_are_no_elements_are_refused(package: Path) -> None:
         architecture_of(model)
 
 
-def test_irreps_that_no_path_leads_to_are_exact_and_not_written(tmp_path: Path) -> None:
-    """Harmonics of low l lead to fewer irreps. Without loss they are removed, and then it is upstream's model again."""
+def test_irreps_that_no_path_leads_to_are_not_written(tmp_path: Path) -> None:
+    """Harmonics of low l lead to fewer irreps; where hidden features are cut alike, it is upstream's model again."""
     parent = Potential.create(NequIPAdapter(), random_checkpoint(architecture()), torch.float64)
-    child = prune(parent, allocate(parent, [EdgeLmax(0)]))
-    assert reached(child.architecture) == ("4x0e", "4x0e", "4x0e")
-    with pytest.raises(OutputError, match="no path of the convolution leads to some of its irreps"):
+    child = prune(parent, allocate(parent, [EdgeLmax(1)]))
+    assert reached(child.architecture)[0] == "4x0e+3x1o"
+    with pytest.raises(OutputError, match=r"leads to all of 4x0e\+3x1o\+2x2e in layer 0, .* would build 4x0e\+3x1o\."):
         save(child, tmp_path / "x.nequip.zip")
+    assert export.why_not(prune(parent, allocate(parent, [EdgeLmax(1), Lmax(1)])).architecture) == ""
 
 
 @pytest.mark.slow

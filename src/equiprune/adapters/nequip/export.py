@@ -25,12 +25,13 @@ from equiprune.files.atomic import replacing
 
 def why_not(arch: NequIPArchitecture) -> str:
     """The reason why a package cannot hold this model; empty when it can."""
-    if arch.hidden_irreps == reached(arch):
-        return ""
-    return (
-        "no path of the convolution leads to some of its irreps, which upstream leaves out; `prune --lossless` removes "
-        "them"
-    )
+    for t, (asked, made) in enumerate(zip(arch.hidden_irreps, reached(arch), strict=True)):
+        if asked != made:
+            return (
+                f"no path of the convolution leads to all of {asked} in layer {t}, and upstream would build {made}. Cut "
+                "hidden features too (`--lmax` beside `--edge-lmax`, or `--irreps`)"
+            )
+    return ""
 
 
 def write(checkpoint: Checkpoint[NequIPArchitecture], path: Path) -> tuple[Path, ...]:

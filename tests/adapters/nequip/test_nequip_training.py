@@ -1,0 +1,37 @@
+"""A pruned NequIP learns, and what it has learnt is an ordinary NequIP."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from plain_code import plain
+from random_nequip import architecture, random_checkpoint
+
+import equiprune as ep
+from equiprune.adapters.nequip import NequIPAdapter, export
+from equiprune.training.optimisation import Optimisation
+
+
+@pytest.mark.slow
+@pytest.mark.supports("NequIP (random weights)", "trains")
+@pytest.mark.supports("NequIP (random weights)", "cuts")
+def test_a_trained_model_is_a_nequip(tmp_path: Path) -> None:
+    """Pruned, retrained on its parent's labels, nearer to it than before, and opened by NequIP's own calculator."""
+    arch = architecture(hidden_irreps=("4x0e+3x1o", "4x0e"), edge_lmax=1, radial_depths=(1, 1), radial_widths=(6, 6))
+    arch = architecture(**{**vars(arch), "self_connections": (False, True)})
+    with plain():
+        parent = ep.Potential.create(NequIPAdapter(), random_checkpoint(arch), torch.float32)
+        targets = [ep.HiddenIrreps.parse("3x0e+2x1o")]
+        child = ep.prune(parent, ep.allocate(parent, targets, ep.data_free_scores(parent, ep.Magnitude())))
+        assert child.parameters() < parent.parameters()
+        crystals = [atoms for atoms in ep.probe_structures(parent.elements).values() if atoms.pbc.all()][:2]
+        labelled = list(ep.label(parent, ep.augmented(crystals, ep.Augmentation(copies=1, strain=0.03))))
+        recipe = ep.Recipe(ep.PRESETS["sevennet"].objective, Optimisation(1e-2, average=None), epochs=12, batch_size=2)
+        trained = ep.train(child, labelled, recipe, tmp_path / "run")
+        before, after = ep.evaluate({"before": child, "after": trained}, labelled)
+        assert after.mae("forces") < 0.9 * before.mae("forces")
+        assert after.mae("energy") < 0.5 * before.mae("energy")
+        export.write(trained.checkpoint, tmp_path / "trained.nequip.zip")
+        stock = export.stock_energies(tmp_path / "trained.nequip.zip", crystals)
+        np.testing.assert_allclose(stock, [found.energy.item() for found in trained.predict(crystals)], atol=1e-4)
