@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -228,7 +229,12 @@ def _partial(resume: Resume | None, provenance: dict[str, Any], spaces: Iterable
 
 
 def _check_fit(sums: RunningScores, spaces: Iterable[FeatureSpace]) -> None:
-    """Raise `ValueError` for sums that are not one number for every block of every space that is scored."""
+    """Raise `ValueError` for sums that are not one number for every block of every space that is scored.
+
+    Nor are those of fewer structures than one, or of more than can be counted.
+    """
+    if not 0 < sums.structures <= sys.maxsize:
+        raise ValueError(f"sums of {sums.structures} structures")
     for by_space in (sums.total, sums.squares):
         there = {name: {ir: len(values) for ir, values in by.items()} for name, by in by_space.items()}
         expected = {s.name: {ir: mul for mul, ir, _ in s.irreps.slices()} for s in spaces if s.scored}

@@ -94,12 +94,15 @@ def test_a_damaged_partial_calibration_is_refused(
     assert "keeps what was finished" not in ran.err
 
 
-def test_partial_sums_of_other_sizes_are_refused(cli: Run, refused: Run, tmp_path: Path, data: Path) -> None:
+@pytest.mark.parametrize(("first", "structures"), [(1, 3), (0, -2), (0, 2**70)])
+def test_partial_sums_of_other_sizes_are_refused(
+    first: int, structures: int, cli: Run, refused: Run, tmp_path: Path, data: Path
+) -> None:
     command = ["calibrate", "toy", data, "-o", tmp_path / "scores.json"]
     assert cli(*command).code == 0
     written = json.loads((tmp_path / "scores.json").read_text())
     (tmp_path / "scores.json").unlink()
-    sums = {space: {ir: values[1:] for ir, values in by.items()} for space, by in written["mean"].items()}
-    record = {"provenance": written["provenance"], "sums": {"total": sums, "squares": sums, "structures": 3}}
+    sums = {space: {ir: values[first:] for ir, values in by.items()} for space, by in written["mean"].items()}
+    record = {"provenance": written["provenance"], "sums": {"total": sums, "squares": sums, "structures": structures}}
     (tmp_path / "scores.json.partial").write_text(json.dumps(record))
     refused(*command, says=("scores.json.partial", "damaged", "Remove it"))
