@@ -28,8 +28,8 @@ def why_not(arch: NequIPArchitecture) -> str:
     for t, (asked, made) in enumerate(zip(arch.hidden_irreps, reached(arch), strict=True)):
         if asked != made:
             return (
-                f"no path of the convolution leads to all of {asked} in layer {t}, and upstream would build {made}. Cut "
-                "hidden features too (`--lmax` beside `--edge-lmax`, or `--irreps`)"
+                f"no path of the convolution leads to all of {asked} in layer {t}, and upstream would build {made}. "
+                "Cut hidden features too (`--lmax` beside `--edge-lmax`, or `--irreps`)"
             )
     return ""
 
