@@ -186,8 +186,7 @@ print(json.dumps([seen(atoms) for atoms in ase.io.read({str(tmp_path / "given.ex
             assert (torch.tensor(stock, dtype=torch.float64) - own).abs().max() < 1e-12
 
 
-def test_a_package_that_is_too_large_for_the_disk_leaves_nothing(tmp_path: Path) -> None:
-    """An existing file stays as it is when writing fails."""
+def test_a_package_in_a_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "missing" / "x.nequip.zip"
     with pytest.raises(OutputError, match="cannot be written"):
         export.write(small(), path)
