@@ -107,6 +107,25 @@ def built_once(adapter: type[Any]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def nothing_twice(adapter: type[Any], *functions: str, writers: tuple[str, ...] = ()) -> Iterator[None]:
+    """Constants, plain code of contractions and whole modules of an adapter are worked out once meanwhile.
+
+    Args:
+        adapter: builds the modules.
+        functions: full names of more functions whose results are kept.
+        writers: full names of more functions that write code.
+    """
+    product = "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product"
+    linear = "e3nn.o3._linear._codegen_linear"
+    with (
+        known(*functions),
+        written_once(linear, f"{product}_left_right", f"{product}_right", *writers),
+        built_once(adapter),
+    ):
+        yield
+
+
 def _copy_of(module: torch.nn.Module, made: dict[int, Any]) -> torch.nn.Module:
     """A module with weights, buffers and children of its own; what was shared within the first is shared again."""
     if id(module) in made:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
-from plain_code import built_once, known, plain, stock, written_once
+from plain_code import nothing_twice, plain, stock
 
 import equiprune as ep
 from equiprune.adapters.mace import MaceAdapter
@@ -19,29 +19,12 @@ if importlib.util.find_spec("mace") is None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def known_couplings() -> Iterator[None]:
-    """Coupling tensors take most of the time in which a small model is built."""
+def once() -> Iterator[None]:
+    """Small models take longer to build than to evaluate, most of it for coupling tensors and code, and are alike."""
     with upstream(torch.float64):
         from mace.modules import symmetric_contraction
-    with known(f"{symmetric_contraction.__name__}.U_matrix_real"):
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def known_code(known_couplings: None) -> Iterator[None]:
-    """Most of the rest goes into the code of contractions, and many are alike."""
-    linear, product = (
-        "e3nn.o3._linear._codegen_linear",
-        "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product",
-    )
-    with written_once(linear, f"{product}_left_right", f"{product}_right", "opt_einsum_fx.optimize_einsums_full"):
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def known_modules() -> Iterator[None]:
-    """The same models are built by many tests."""
-    with built_once(MaceAdapter):
+    couplings = f"{symmetric_contraction.__name__}.U_matrix_real"
+    with nothing_twice(MaceAdapter, couplings, writers=("opt_einsum_fx.optimize_einsums_full",)):
         yield
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 
 import pytest
-from plain_code import built_once, known, written_once
+from plain_code import nothing_twice
 
 from equiprune.adapters.nequip import NequIPAdapter
 
@@ -13,24 +13,9 @@ if find_spec("nequip") is None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def known_moments() -> Iterator[None]:
-    """Second moments of the activations take long."""
-    with known():
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def known_code() -> Iterator[None]:
-    """Most of the rest goes into the code of contractions, and many are alike."""
-    product = "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product"
-    with written_once("e3nn.o3._linear._codegen_linear", f"{product}_left_right", f"{product}_right"):
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def known_modules() -> Iterator[None]:
-    """The same models are built by many tests."""
-    with built_once(NequIPAdapter):
+def once() -> Iterator[None]:
+    """Small models take longer to build than to evaluate, and many are alike."""
+    with nothing_twice(NequIPAdapter):
         yield
 
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 from plain_code import plain
 from random_nequip import architecture, random_checkpoint
+from retrained import pruned_and_retrained
 
 import equiprune as ep
 from equiprune.adapters.nequip import NequIPAdapter, export
-from equiprune.training.optimisation import Optimisation
 
 
 @pytest.mark.slow
@@ -22,16 +22,7 @@ def test_a_trained_model_is_a_nequip(tmp_path: Path) -> None:
     arch = architecture(**{**vars(arch), "self_connections": (False, True)})
     with plain():
         parent = ep.Potential.create(NequIPAdapter(), random_checkpoint(arch), torch.float32)
-        targets = [ep.HiddenIrreps.parse("3x0e+2x1o")]
-        child = ep.prune(parent, ep.allocate(parent, targets, ep.data_free_scores(parent, ep.Magnitude())))
-        assert child.parameters() < parent.parameters()
-        crystals = [atoms for atoms in ep.probe_structures(parent.elements).values() if atoms.pbc.all()][:2]
-        labelled = list(ep.label(parent, ep.augmented(crystals, ep.Augmentation(copies=1, strain=0.03))))
-        recipe = ep.Recipe(ep.PRESETS["sevennet"].objective, Optimisation(1e-2, average=None), epochs=12, batch_size=2)
-        trained = ep.train(child, labelled, recipe, tmp_path / "run")
-        before, after = ep.evaluate({"before": child, "after": trained}, labelled)
-        assert after.mae("forces") < 0.9 * before.mae("forces")
-        assert after.mae("energy") < 0.5 * before.mae("energy")
+        trained, crystals = pruned_and_retrained(parent, "3x0e+2x1o", tmp_path / "run")
         export.write(trained.checkpoint, tmp_path / "trained.nequip.zip")
         stock = export.stock_energies(tmp_path / "trained.nequip.zip", crystals)
         np.testing.assert_allclose(stock, [found.energy.item() for found in trained.predict(crystals)], atol=1e-4)

@@ -5,7 +5,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 from importlib.util import find_spec
 
 import pytest
-from plain_code import built_once, known, written_once
+from plain_code import nothing_twice
 
 from equiprune.adapters.nequix import NequixAdapter
 
@@ -23,22 +23,7 @@ if not _installed():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def known_moments() -> Iterator[None]:
-    """Second moments of the activations take long."""
-    with known():
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def known_code() -> Iterator[None]:
-    """Most of the rest goes into the code of contractions, and many are alike."""
-    product = "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product"
-    with written_once("e3nn.o3._linear._codegen_linear", f"{product}_left_right", f"{product}_right"):
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def known_modules() -> Iterator[None]:
-    """The same models are built by many tests."""
-    with built_once(NequixAdapter):
+def once() -> Iterator[None]:
+    """Small models take longer to build than to evaluate, and many are alike."""
+    with nothing_twice(NequixAdapter):
         yield

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
-from plain_code import built_once, known, plain, written_once
+from plain_code import nothing_twice, plain
 
 import equiprune as ep
 from equiprune.adapters.sevennet import SevenNetAdapter
@@ -18,27 +18,9 @@ if importlib.util.find_spec("sevenn") is None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def known_moments() -> Iterator[None]:
-    """Second moments of the activations take long, and so do irreps of products, since upstream builds these."""
-    with known("sevenn.util.infer_irreps_out"):
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def known_code(known_moments: None) -> Iterator[None]:
-    """And so does the code of contractions, many of which are alike."""
-    linear, product = (
-        "e3nn.o3._linear._codegen_linear",
-        "e3nn.o3._tensor_product._tensor_product.codegen_tensor_product",
-    )
-    with written_once(linear, f"{product}_left_right", f"{product}_right"):
-        yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def known_modules() -> Iterator[None]:
-    """The same models are built by many tests."""
-    with built_once(SevenNetAdapter):
+def once() -> Iterator[None]:
+    """Small models take longer to build than to evaluate, and many are alike."""
+    with nothing_twice(SevenNetAdapter, "sevenn.util.infer_irreps_out"):
         yield
 
 

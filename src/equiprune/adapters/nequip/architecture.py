@@ -11,6 +11,7 @@ from typing import Any
 from ase.data import chemical_symbols
 
 from equiprune.adapters.base import Architecture
+from equiprune.adapters.hyperparameters import Degree
 from equiprune.blocks import Irrep, Irreps
 
 
@@ -52,7 +53,7 @@ class NequIPArchitecture(Architecture):
 
     embedding: int
     hidden_irreps: tuple[str, ...]
-    edge_lmax: int
+    edge_lmax: Degree
     radial_basis: int
     radial_basis_trained: bool
     cutoff_power: float

@@ -15,7 +15,7 @@ from equiprune.adapters.precision import default_dtype
 from equiprune.errors import CheckpointError
 
 NAMES = {torch.float32: "float32", torch.float64: "float64"}
-INSTALL = "NequIP models need nequip 0.17 or later. Install it with: pip install 'equiprune[nequip]'"
+INSTALL = "NequIP models need nequip 0.19. Install it with: pip install 'equiprune[nequip]'"
 
 
 def build(arch: NequIPArchitecture, dtype: torch.dtype) -> nn.Module:

@@ -164,4 +164,4 @@ def _network(prefix: str, axes: Sequence[Axis]) -> dict[str, WeightLayout]:
 
 
 ENERGY: Labelled = ((Irrep(0, 1), _ONE),)
-"""What the readout makes."""
+"""Columns that the readout makes: one energy of an atom."""

@@ -55,7 +55,7 @@ class LmdbFile(Structures):
         return len(self.ids)
 
     def read(self, index: int) -> Atoms:
-        """Without LMDBDatabase, which lists all rows whenever it is opened, and trusts the file."""
+        """The structure of a row. LMDBDatabase would list all rows whenever it is opened, and trusts the file."""
         from ase.db.row import AtomsRow
 
         row = int(self.ids[index])

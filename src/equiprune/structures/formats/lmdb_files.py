@@ -18,16 +18,16 @@ from typing import BinaryIO, NamedTuple
 
 _MAGIC, _VERSION = 0xBEEFC0DE, 1
 _HEADER = Struct("<QHHHH")
-"""Of a page: number, padding, flags, end of its pointers, beginning of its nodes."""
+"""Header of a page: its number, padding, flags, end of its pointers, beginning of its nodes."""
 _META = Struct("<IIQQ")
-"""Magic number, version, address, size of the map; two `_DATABASE` and `_END` follow."""
+"""Beginning of a meta page: magic number, version, address, size of the map; two `_DATABASE` and `_END` follow."""
 _DATABASE = Struct("<IHHQQQQQ")
-"""Page size, flags, depth, pages of three kinds, entries, root."""
+"""Record of a database: page size, flags, depth, pages of three kinds, entries, root."""
 _END = Struct("<QQ")
-"""Last page, number of the transaction."""
+"""End of a meta page: last page, number of the transaction."""
 _POINTER = Struct("<H")
 _NODE = Struct("<HHHH")
-"""Low and high half of a size or page number, flags (or more of the page number), size of the key."""
+"""Header of an entry: low and high half of a size or page number, flags or more of that number, size of the key."""
 _BRANCH, _LEAF, _META_PAGE = 0x01, 0x02, 0x08
 _ELSEWHERE = 0x01
 """Flag of a node whose value has pages of its own."""
@@ -149,6 +149,8 @@ def lmdb_pages(path: Path) -> Iterator[LmdbPages]:
 
 
 class _Meta(NamedTuple):
+    """A meta page: the state of the file after a transaction."""
+
     page_size: int
     entries: int
     root: int
