@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.commands.opening import check_compared, check_suffix, open_models
+from equiprune.commands.opening import check_compared, check_suffix, identities, open_models
 from equiprune.commands.options.budget import read_bytes
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.values import (
@@ -25,7 +25,7 @@ from equiprune.commands.options.values import (
     Switch,
 )
 from equiprune.commands.request import Request, Result
-from equiprune.commands.stages import Mark
+from equiprune.commands.stages import RESULT, Kind, Mark, Product
 from equiprune.commands.threads import threads_of_torch
 from equiprune.errors import TargetError
 from equiprune.evaluation.benchmark import compared, timed
@@ -54,6 +54,7 @@ class Timed:
         device: of the models.
         timings: of every model with every engine.
         timestep: fs, that ns/day are for.
+        identities: digest and head of every model, by name.
         scaling: lines of time against the number of atoms.
         largest_batch: the largest batch that fits into memory, of every model with every engine.
         precisions: errors of lower precision against float64, and speed.
@@ -65,6 +66,7 @@ class Timed:
     device: str
     timings: tuple[ep.Timing, ...]
     timestep: float
+    identities: Mapping[str, Mapping[str, str | None]]
     scaling: tuple[Scaling, ...] = ()
     largest_batch: tuple[LargestBatch, ...] = ()
     precisions: tuple[PrecisionErrors, ...] = ()
@@ -72,9 +74,11 @@ class Timed:
 
     def to_json(self) -> Any:
         """A list of the timings; where more was asked for, an object that has them beside it."""
+        step = self.timestep
         timings = [
-            {**timing.to_json(), "timestep": self.timestep, "ns_per_day": timing.nanoseconds_per_day(self.timestep)}
-            for timing in self.timings
+            {**each.to_json(), "timestep": step, "ns_per_day": each.nanoseconds_per_day(step)}
+            | dict(self.identities[each.model])
+            for each in self.timings
         ]
         more: dict[str, Sequence[Result]] = {
             "scaling": self.scaling,
@@ -106,6 +110,8 @@ class Benchmark(Request[Timed]):
         memory: that the largest batch may need, e.g. 8GB; that of a GPU unless given.
         threads: of torch; its own choice unless given.
     """
+
+    stage: ClassVar[Kind] = Kind(gives=Product.NUMBERS, product=RESULT)
 
     models: Models
     _: KW_ONLY
@@ -180,7 +186,8 @@ class Benchmark(Request[Timed]):
             errors = self._errors(potentials, [atoms] * copies, display) if self.precision else ()
         if self.plot is not None:
             plot_scaling(lines, self.plot)
-        return Timed(atoms, copies, self.device, tuple(timings), self.timestep, lines, batches, errors, self.plot)
+        how_long, which = tuple(timings), identities(potentials)
+        return Timed(atoms, copies, self.device, how_long, self.timestep, which, lines, batches, errors, self.plot)
 
     def _batches(
         self, models: Mapping[tuple[str, str], ep.Potential], atoms: Atoms, display: Display

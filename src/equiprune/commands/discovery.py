@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.commands.opening import check_compared, open_models
+from equiprune.commands.opening import check_compared, identities, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
 from equiprune.commands.options.values import Bare, Device, Dtype, Models, NotNegative, Output, Positive, Switch
 from equiprune.commands.resuming import resumable
 from equiprune.commands.sharing import SharedRequest, check_unfinished
-from equiprune.commands.stages import Kind
+from equiprune.commands.stages import RESULT, Kind, Product
 from equiprune.errors import TargetError
 from equiprune.evaluation.discovery import (
     LEADERBOARD,
@@ -50,13 +50,20 @@ _EVERY = 10
 
 @dataclass(frozen=True)
 class Discovered:
-    """Predictions of models, and the files they are in."""
+    """Predictions of models.
+
+    Attributes:
+        result: predictions and metrics.
+        identities: digest and head of every model, by name.
+        files: that all this is in.
+    """
 
     result: DiscoveryResult
+    identities: Mapping[str, Mapping[str, str | None]]
     files: tuple[Path, ...]
 
     def to_json(self) -> dict[str, Any]:
-        return {**self.result.to_json(), "written": list(map(str, self.files))}
+        return {**self.result.to_json(), "identities": self.identities, "written": list(map(str, self.files))}
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class Discovery(SharedRequest[Discovered]):
         dtype: precision of the models.
     """
 
-    stage: ClassVar[Kind] = Kind("discovery", keeps="{output}")
+    stage: ClassVar[Kind] = Kind("discovery", Product.NUMBERS, RESULT, keeps="{output}")
 
     models: Models
     _: KW_ONLY
@@ -149,7 +156,7 @@ class Discovery(SharedRequest[Discovered]):
         different = self._compared(relaxed, starts, display)
         made = [predictions(each, known[each.model], different.get(each.model, {})) for each in relaxed]
         result = DiscoveryResult(tuple(materials), tuple(made), len(available))
-        return Discovered(result, self._written(result, potentials))
+        return Discovered(result, identities(potentials), self._written(result, potentials))
 
     def _check_room(self) -> None:
         """Raise `OutputError` for files that are in the way; those of an attempt that did not end are replaced."""
@@ -199,5 +206,5 @@ class Discovery(SharedRequest[Discovered]):
             if self.leaderboard:
                 text = metadata_text(result, model, potentials[model.model], self._rules())
                 write_text(self._files[f"{key}.yml"], text)
-        write_json(self._files["result.json"], result.to_json())
+        write_json(self._files["result.json"], {**result.to_json(), "identities": identities(potentials)})
         return tuple(self._files.values())

@@ -8,10 +8,10 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import equiprune as ep
-from equiprune.commands.opening import check_compared, open_models
+from equiprune.commands.opening import check_compared, identities, open_models
 from equiprune.commands.options.labels import NO_KEYS, LabelOptions
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
@@ -19,7 +19,7 @@ from equiprune.commands.options.values import Data, Device, Dtype, Models, Posit
 from equiprune.commands.request import remarks
 from equiprune.commands.resuming import resumable
 from equiprune.commands.sharing import SharedRequest
-from equiprune.commands.stages import Mark
+from equiprune.commands.stages import RESULT, Kind, Mark, Product
 from equiprune.errors import TargetError
 from equiprune.evaluation.accuracy import UnlabelledError, evaluate_shared
 from equiprune.files.shared_work import Share, Shared
@@ -30,13 +30,20 @@ from equiprune.structures.reading import fingerprint
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Errors of every model against the same labels."""
+    """Errors of every model against the same labels.
+
+    Attributes:
+        data: the labelled structures.
+        accuracies: of every model.
+        identities: digest and head of every model, by name.
+    """
 
     data: Path
     accuracies: tuple[ep.Accuracy, ...]
+    identities: Mapping[str, Mapping[str, str | None]]
 
     def to_json(self) -> list[dict[str, Any]]:
-        return [accuracy.to_json() for accuracy in self.accuracies]
+        return [{**accuracy.to_json(), **self.identities[accuracy.model]} for accuracy in self.accuracies]
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ class Evaluate(SharedRequest[Evaluated]):
         work: folder that keeps what is finished until all is: interrupted, the same command goes on. Processes of a
             launcher need it.
     """
+
+    stage: ClassVar[Kind] = Kind(gives=Product.NUMBERS, product=RESULT)
 
     models: Models
     _: KW_ONLY
@@ -91,7 +100,7 @@ class Evaluate(SharedRequest[Evaluated]):
         remarks.info(str(accuracies[0].labels))
         for doubt in label_doubts(first):
             remarks.info(doubt)
-        return Evaluated(self.data, accuracies)
+        return Evaluated(self.data, accuracies, identities(potentials))
 
     @property
     def _few(self) -> int:

@@ -16,7 +16,7 @@ from equiprune.commands.options.protocol import USUAL_ANALYSIS, USUAL_PROTOCOL, 
 from equiprune.commands.options.values import Bare, Device, Dtype, Models, Output, Positive
 from equiprune.commands.request import Request
 from equiprune.commands.resuming import resumable
-from equiprune.commands.stages import Kind
+from equiprune.commands.stages import RESULT, Kind, Product
 from equiprune.commands.threads import threads_of_torch
 from equiprune.evaluation.dynamics.tables import compared
 from equiprune.files.atomic import check_writable
@@ -60,7 +60,7 @@ class Md(Request[Moved]):
         threads: of torch; its own choice unless given.
     """
 
-    stage: ClassVar[Kind] = Kind("dynamics", keeps="{output}.partial")
+    stage: ClassVar[Kind] = Kind("dynamics", Product.NUMBERS, RESULT, keeps="{output}.partial")
 
     models: Models
     _: KW_ONLY

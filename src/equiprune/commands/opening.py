@@ -1,6 +1,6 @@
 """Opening the models that a command names, and refusing what it names in vain before long work."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -44,6 +44,11 @@ def open_models(models: Sequence[str], dtype: Dtype, opening: OpeningOptions, de
     several = {model: bool(read_model(model, opening)[1].architecture.heads) for model in models}
     single = opening.headless if any(several.values()) else opening
     return {m: open_model(m, dtype, opening if several[m] else single, device=device) for m in models}
+
+
+def identities(potentials: Mapping[str, ep.Potential]) -> dict[str, dict[str, str | None]]:
+    """Digest and head of every model, by name: results say what they are of, so that a certificate can show them."""
+    return {name: {"sha256": each.checkpoint.sha256, "head": each.head} for name, each in potentials.items()}
 
 
 def check_device(device: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import equiprune as ep
-from equiprune.commands.opening import check_compared, open_models
+from equiprune.commands.opening import check_compared, identities, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.properties import (
     NO_PAIRS,
@@ -24,7 +24,7 @@ from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptio
 from equiprune.commands.options.values import Bare, Device, Dtype, Models, NotNegative, Output, Positive
 from equiprune.commands.resuming import resumable
 from equiprune.commands.sharing import SharedRequest, check_unfinished
-from equiprune.commands.stages import Kind
+from equiprune.commands.stages import RESULT, Kind, Product
 from equiprune.errors import TargetError
 from equiprune.evaluation.properties.comparison import Limit, Measured
 from equiprune.evaluation.properties.quantity import Examination
@@ -47,11 +47,13 @@ class MeasuredProperties:
     Attributes:
         measured: each property.
         limits: of errors.
+        identities: digest and head of every model, by name.
         written: the file that all this is in; the values of single structures are beside it.
     """
 
     measured: tuple[Measured, ...]
     limits: tuple[Limit, ...]
+    identities: Mapping[str, Mapping[str, str | None]]
     written: Path
 
     @property
@@ -63,7 +65,8 @@ class MeasuredProperties:
         limits = [
             {"property": each.property_name, "quantity": each.quantity, "most": each.most} for each in self.limits
         ]
-        found = {"properties": [each.to_json() for each in self.measured], "written": str(self.written)}
+        found = {"properties": [each.to_json() for each in self.measured], "identities": self.identities}
+        found |= {"written": str(self.written)}
         held = [each | {"held": limit.held(self.measured)} for each, limit in zip(limits, self.limits, strict=True)]
         return {**found, "limits": held, "passed": self.passed} if self.limits else found
 
@@ -85,7 +88,7 @@ class Properties(SharedRequest[MeasuredProperties]):
         dtype: precision of the models.
     """
 
-    stage: ClassVar[Kind] = Kind("properties", keeps="{output}")
+    stage: ClassVar[Kind] = Kind("properties", Product.NUMBERS, RESULT, keeps="{output}")
 
     models: Models
     _: KW_ONLY
@@ -141,7 +144,8 @@ class Properties(SharedRequest[MeasuredProperties]):
         total = len(potentials) * sum(len(each.subjects) for each in examinations)
         with resumable(values), display(Task("properties", total, _EVERY)) as [step]:
             found = ep.properties(potentials, examinations, shared, rules=self.relaxation.rules(), progress=step)
-            made = MeasuredProperties(tuple(found), read_limits(self.limits, self._chosen), result)
+            limits = read_limits(self.limits, self._chosen)
+            made = MeasuredProperties(tuple(found), limits, identities(potentials), result)
             write_json(result, made.to_json())
         return made
 

@@ -24,6 +24,7 @@ class Product(Enum):
     DATA = "labelled structures"
     STRUCTURES = "structures without labels"
     PLAN = "a plan"
+    NUMBERS = "numbers measured of models"
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class From:
     """Reference to what an earlier stage gave; from `PARENT`, to the model that everything starts from."""
 
     stage: str
+
+
+RESULT = "result.json"
+"""The file in the folder of a stage that has the JSON of its command."""
 
 
 Value = tuple[str | From, ...]
@@ -84,7 +89,7 @@ class Step:
         return {v.stage for values in self.values.values() for v in values if isinstance(v, From)} - {PARENT}
 
     def _named(self, pattern: str) -> str:
-        return pattern.format(output=self.values["output"][0])
+        return pattern.format(output=self.values.get("output", ("",))[0])
 
 
 Rule = Callable[[Mapping[str, Value], Sequence[Step]], Value]

@@ -20,7 +20,23 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", protected_namespaces=())
 
 
-class Errors(_Record):
+class Identity(_Record):
+    """Digest of the file of a model and its head: names and places change, these do not.
+
+    Attributes:
+        sha256: of the file; None in results of before it was recorded.
+        head: of a model with several.
+    """
+
+    sha256: str | None = None
+    head: str | None = None
+
+    def same(self, other: Identity) -> bool:
+        """True for the same head of the same file."""
+        return self.sha256 is not None and (self.sha256, self.head) == (other.sha256, other.head)
+
+
+class Errors(Identity):
     """Mean absolute (``mae``) and root mean squared errors (``rmse``) of a model, in milli-units of its quantities.
 
     ``parity`` has pairs of label and prediction by quantity, in eV/atom and eV/Angstrom, where they were asked for.
@@ -39,7 +55,7 @@ class Errors(_Record):
     parity: Mapping[str, Sequence[tuple[float, float]]] = {}
 
 
-class Speed(_Record):
+class Speed(Identity):
     """Time and memory of a model, as ``benchmark`` gives them."""
 
     model: str
@@ -105,7 +121,7 @@ class PrecisionFound(_Record):
     speed: float
 
 
-class Dynamics(_Record):
+class Dynamics(Identity):
     """Molecular dynamics of one model."""
 
     model: str
@@ -143,10 +159,20 @@ class PropertyFound(_Record):
     models: Mapping[str, Mapping[str, QuantityFound]]
 
 
+class LimitFound(_Record):
+    """Largest mean absolute error of a quantity that is allowed, in its unit."""
+
+    property: str
+    quantity: str
+    most: float
+
+
 class PropertiesResult(_Record):
     """Physical properties of several models."""
 
     properties: Annotated[Sequence[PropertyFound], Field(min_length=1)]
+    identities: Mapping[str, Identity] = {}
+    limits: Sequence[LimitFound] = ()
 
 
 class DiscoveryModel(_Record):
@@ -164,6 +190,7 @@ class DiscoveryFound(_Record):
     available: int
     stable_against: str
     shared: int
+    identities: Mapping[str, Identity] = {}
     models: Annotated[Sequence[DiscoveryModel], Field(min_length=1)]
 
 

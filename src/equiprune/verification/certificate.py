@@ -28,6 +28,7 @@ from equiprune.pruning.growing import grow
 from equiprune.pruning.slicing import prune
 from equiprune.structures.probes import element_structures, probe_structures
 from equiprune.verification.lineage import Step, lineage, merged, repeated
+from equiprune.verification.measurement import Measurement
 from equiprune.verification.physics import (
     PHYSICS,
     batch_independence,
@@ -73,19 +74,28 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Certificate:
-    """Measured values by dotted name, e.g. ``masked_vs_sliced.energy``; absent where a claim does not apply."""
+    """Values that were checked, and numbers that other commands measured of the same model.
+
+    Attributes:
+        values: by dotted name, e.g. ``masked_vs_sliced.energy``; absent where a claim does not apply.
+        notes: sentences beside them.
+        facts: what was checked.
+        measured: errors, speed, dynamics, properties of the model, as other commands found them.
+    """
 
     values: Mapping[str, float]
     notes: tuple[str, ...]
     facts: Mapping[str, Any]
+    measured: tuple[Measurement, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """True when every measured value is within its limit; NaN never is."""
-        return all(value <= LIMITS[name] for name, value in self.values.items())
+        """True when every value is within its limit, NaN never is, and no other command's verdict is against it."""
+        within = all(value <= LIMITS[name] for name, value in self.values.items())
+        return within and all(each.passed is not False for each in self.measured)
 
     def to_json(self) -> dict[str, Any]:
-        """Nested by the dots of the names, with ``passed``, ``limits``, ``notes`` and ``facts``."""
+        """Nested by the dots of the names, with ``passed``, ``limits``, ``notes``, ``measured`` and ``facts``."""
         nested: dict[str, Any] = {}
         for name, value in self.values.items():
             group, _, leaf = name.partition(".")
@@ -94,7 +104,8 @@ class Certificate:
             else:
                 nested[group] = value
         limits = {name: LIMITS[name] for name in self.values}
-        return {**nested, "passed": self.passed, "limits": limits, "notes": list(self.notes), **self.facts}
+        measured = {"measured": [each.to_json() for each in self.measured]} if self.measured else {}
+        return {**nested, "passed": self.passed, "limits": limits, "notes": list(self.notes), **measured, **self.facts}
 
     def to_markdown(self) -> str:
         """The same as a page."""
@@ -105,6 +116,9 @@ class Certificate:
             unit = UNITS[name.rpartition(".")[2]]
             verdict = "ok" if value <= LIMITS[name] else "**fails**"
             lines.append(f"| {name} | {value:.2g} | {LIMITS[name]:.0e} | {unit} | {verdict} |")
+        if self.measured:
+            lines += ["", "| measured | value | parent | unit | | from |", "|---|---|---|---|---|---|"]
+            lines += [f"| {' | '.join(cell.replace('|', '/') for cell in each.row())} |" for each in self.measured]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
 
 

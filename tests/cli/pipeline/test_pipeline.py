@@ -89,6 +89,7 @@ def test_the_example_runs_and_a_second_time_does_nothing(cli: Run, launched: lis
     assert {stage["status"] for stage in stages.values()} == {"done"}
     assert stages["certify"]["result"]["passed"]
     assert "masked_vs_sliced" in stages["certify"]["result"]
+    assert {each["source"] for each in stages["final"]["result"]["measured"]} == {"evaluate", "benchmark"}
     errors = [model["energy_mae"] for model in stages["evaluate"]["result"]]
     assert errors[0] < errors[3] < errors[2] < errors[1]  # parent, retrained, repaired, pruned
     assert stages["stability"]["result"]["overall"]["correlation"] > 0

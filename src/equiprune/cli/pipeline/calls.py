@@ -15,7 +15,7 @@ from equiprune.cli.pipeline.stage_folder import StageFolder, State, Status
 from equiprune.cli.words import line_of
 from equiprune.commands.keys import Key, keys_of
 from equiprune.commands.opening import is_missing, model_at, sha256_at
-from equiprune.commands.stages import PARENT, From, Mark, Step
+from equiprune.commands.stages import PARENT, RESULT, From, Mark, Step
 from equiprune.commands.wiring import Requests, resolve
 from equiprune.errors import RecipeError, closest
 from equiprune.files.code import code_sha256
@@ -63,7 +63,7 @@ class Call:
         """Files that must stay for the stage to count as done, below its folder."""
         written = {Path(text).name for name, texts in self.texts.items() if self.keys[name].written for text in texts}
         product = {self.step.product} if self.step.product else set()
-        return ["result.json", *sorted(written - {self.step.keeps} | product)]
+        return [RESULT, *sorted((written - {self.step.keeps} | product) - {RESULT})]
 
     def described(self) -> dict[str, Any]:
         """Description that a finished stage is compared by: settings, sha256 of all that it reads, the code."""
@@ -97,7 +97,7 @@ class Call:
         return str(self.base / Path(value).expanduser()) if Path in key.types else value
 
     def _plain_name(self, key: Key, text: str) -> str:
-        if Path(text).name != text or text.startswith(".") or text in ("stage.json", "result.json"):
+        if Path(text).name != text or text.startswith(".") or text in ("stage.json", RESULT):
             raise RecipeError(
                 f"Stage '{self.name}': {key.name} is '{text}', but a stage writes into a folder of its own. Give a "
                 "name alone, such as small.pth."

@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from equiprune.commands.stages import RESULT
 from equiprune.errors import OutputError
 from equiprune.files.atomic import read_json, write_json
 from equiprune.files.settings import first_difference
@@ -47,7 +48,7 @@ class StageFolder:
     @property
     def result(self) -> Path:
         """Result of the command, as JSON."""
-        return self.path / "result.json"
+        return self.path / RESULT
 
     @property
     def _stage(self) -> Path:

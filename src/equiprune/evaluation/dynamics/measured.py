@@ -65,7 +65,7 @@ class ModelDynamics:
         model: as it was named.
         atoms: that were moved.
         protocol: what was done with them.
-        conditions: ``engine``, ``dtype``, ``device``, ``threads``.
+        conditions: ``engine``, ``dtype``, ``device``, ``threads``; ``sha256`` and ``head`` of the model.
         steps: of production that were sound; of all copies together.
         crash: that ended it early; of several copies, the first.
         drift: of the conserved energy.

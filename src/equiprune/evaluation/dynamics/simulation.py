@@ -135,6 +135,8 @@ class _Simulation:
             "dtype": dtype_name(potential.dtype),
             "device": potential.device.type,
             "threads": torch.get_num_threads(),
+            "sha256": potential.checkpoint.sha256,
+            "head": potential.head,
         }
         copies = []
         for run in self._runs(self.folder / f"{number}-{short}"):
