@@ -36,7 +36,7 @@ def certified(cli: Run, tmp_path: Path) -> Callable[..., Any]:
     """Certificate of a model with a result, as JSON and, written, for people."""
 
     def certify(model: object, result: object, *words: object) -> tuple[int, dict[str, dict[str, Any]], str]:
-        path = tmp_path / "result.json"
+        path = tmp_path / "numbers.json"
         path.write_text(json.dumps(result))
         page = tmp_path / "certificate.md"
         page.unlink(missing_ok=True)
@@ -53,7 +53,7 @@ def test_errors_and_speed(certified: Callable[..., Any], cli: Run, labelled: Pat
     found = measured["forces, mean absolute error on 6 structures"]
     assert code == 0
     assert found["value"] == errors[1]["forces_mae"] != errors[0]["forces_mae"]
-    assert (found["unit"], found["source"], found["parent"]) == ("meV/Angstrom", "result.json", None)
+    assert (found["unit"], found["source"], found["parent"]) == ("meV/Angstrom", "numbers.json", None)
     assert f"| forces, mean absolute error on 6 structures | {found['value']:.3g} | - | meV/Angstrom |" in page
     [timing] = cli("benchmark", other, "--repeats", 1, "--json").json
     _, measured, _ = certified(other, [timing])
