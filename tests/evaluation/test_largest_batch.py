@@ -172,7 +172,7 @@ def test_memory_of_a_process_is_limited_and_this_one_lives(toy: ep.Potential, st
         assert one is not None
         assert one.peak < 40 * 10**6
         assert place.evaluated(2**8) is None  # measured
-        assert place.evaluated(2**14) is None  # its allocator refuses, before the machine is in need
+        assert place.evaluated(2**12) is None  # its allocator refuses, before the machine is in need
 
 
 @pytest.mark.slow
