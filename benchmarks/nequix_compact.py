@@ -9,32 +9,16 @@ MPtrj sample, four of five, without their labels; what it is distilled on, `benc
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import torch
-from reference_data import data_folder, reference
+from on_one_core import distilled, written
+from reference_data import reference
 
 import equiprune as ep
 
-ROOT = Path(__file__).parents[1]
 LARGEST, USED = 14, 200
 """Atoms of a frame for the repair, and the number of those frames."""
-
-
-def prepare_teacher(folder: Path) -> ep.Potential:
-    """The teacher; it and starting structures are written, each unless it is there."""
-    sys.path.append(str(ROOT))
-    from benchmarks.gpu.structures import starting_structures, write_starting
-
-    folder.mkdir(parents=True, exist_ok=True)
-    teacher = ep.load("nequix-oam-1", dtype=torch.float64)
-    if not (folder / "oam").exists():
-        ep.save(teacher.with_dtype(torch.float32), folder / "oam")
-    if not (folder / "starting-structures.npz").exists():
-        structures = list(starting_structures(data_folder(), teacher.elements, 30_000, seed=0))
-        write_starting(structures, folder / "starting-structures.npz")
-    return teacher
 
 
 def repaired(parent: ep.Potential) -> ep.Potential:
@@ -55,23 +39,13 @@ def main() -> None:
     parser.add_argument("--start", help="a model to begin with, in the place of the repaired one")
     parser.add_argument("--seed", type=int, default=11)
     chosen = parser.parse_args()
-    parent = prepare_teacher(chosen.folder)
+    parent = ep.load("nequix-oam-1", dtype=torch.float64)
+    written(parent, "oam", chosen.folder)
     if not (chosen.folder / "l2-start").exists():
         start = ep.load(chosen.start) if chosen.start else repaired(parent).with_dtype(torch.float32)
         ep.save(start, chosen.folder / "l2-start")
     child = f"l2={chosen.training_seconds}={chosen.learning_rate}"
-    run_flagship(chosen.folder, chosen.labelling_seconds, child, chosen.seed)
-
-
-def run_flagship(folder: Path, labelling_seconds: str, child: str, seed: int) -> None:
-    """Label with the teacher of a folder, then distil a child; ``child`` is name=seconds=rate, name-start is there."""
-    from benchmarks.gpu import flagship
-
-    engines = f"--labelling-engine equiprune --training-engine equiprune --device cpu --teacher oam --seed {seed}"
-    sizes = f"--labelling-atoms 400 --batch-atoms 128 --labelling-seconds {labelling_seconds}"
-    where = ["--models", str(folder), "--output", str(folder / "trained")]
-    sys.argv = ["flagship", *where, *engines.split(), *sizes.split(), "--children", child]
-    flagship.main()
+    distilled(chosen.folder, "oam", child, chosen.labelling_seconds, chosen.seed)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,39 @@
+"""Distil a model that comes with equiprune further, on new labels of its parent, on one core.
+
+``OMP_NUM_THREADS=1 python benchmarks/distil_further.py 7net-mini FOLDER --seed 41``: 20 minutes of labels, 65 of
+training. Training can be stopped at any time; the same command goes on. FOLDER/trained/MODEL/model is the result. What
+it is distilled on, `benchmarks.gpu.structures` says; frames that models are compared on are not among it.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from on_one_core import distilled, written
+
+import equiprune as ep
+
+PARENTS = {"7net-mini": "7net-l3i5", "7net-compact": "7net-l3i5", "nequix-compact": "nequix-oam-1"}
+
+
+def main() -> None:
+    """Prepare, label, train."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", choices=PARENTS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--labelling-seconds", default="1200")
+    parser.add_argument("--training-seconds", default="3900")
+    parser.add_argument("--learning-rate", default="1e-3")
+    parser.add_argument("--seed", type=int, default=41)
+    chosen = parser.parse_args()
+    written(ep.load(PARENTS[chosen.model], dtype=torch.float64), "parent", chosen.folder)
+    if not (chosen.folder / f"{chosen.model}-start").exists():
+        ep.save(ep.load(chosen.model, dtype=torch.float32), chosen.folder / f"{chosen.model}-start")
+    child = f"{chosen.model}={chosen.training_seconds}={chosen.learning_rate}"
+    distilled(chosen.folder, "parent", child, chosen.labelling_seconds, chosen.seed)
+
+
+if __name__ == "__main__":
+    main()
