@@ -204,11 +204,14 @@ MODELS = [
         ("native SevenNet", "small", seeds.golden("sevennet-format-2")),
         ("native MACE", "small", seeds.golden("mace-format-2")),
         ("native eSCN", "small", seeds.golden("escn-format-2")),
+        ("native Nequix", "small", seeds.golden("nequix-format-3")),
+        ("native NequIP", "small", seeds.golden("nequip-format-3")),
         ("SevenNet .pth", "small.pth", seeds.model("sevennet-format-2")),
         ("MACE .model", "small.model", seeds.model("mace-heads-format-2")),
         ("eSCN .pt", "small.pt", seeds.model("escn-format-2")),
-        ("Nequix .nqx", "small.nqx", seeds.model("nequix-compact")),
-        ("Nequix .pt", "small.pt", seeds.model("nequix-compact")),
+        ("Nequix .nqx", "small.nqx", seeds.model("nequix-format-3")),
+        ("Nequix .pt", "small.pt", seeds.model("nequix-format-3")),
+        ("NequIP package", "small.nequip.zip", seeds.model("nequip-format-3")),
     ),
 ]
 

@@ -408,6 +408,16 @@ def test_a_truncated_file_is_refused(kept: float, path: Path) -> None:
     assert "may be empty or truncated" in refusal(path)
 
 
+@pytest.mark.parametrize("code", [b"r\x00\x00\x00\x40", b"p1073741824\n"], ids=["LONG_BINPUT", "PUT"])
+def test_an_object_with_a_number_that_none_can_have_is_refused_before_there_is_room_for_it(
+    code: bytes, path: Path
+) -> None:
+    """The reader in C would take 8 bytes for each of a thousand million objects."""
+    streamed(b"\x80\x02]" + code + b".", path)
+    assert "an object number 1073741824, and " in refusal(path)
+    assert outline(path) is None
+
+
 def test_a_zip_of_something_else_is_refused(path: Path) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "hello")

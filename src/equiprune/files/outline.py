@@ -11,9 +11,9 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
-from equiprune.files.pickles import StandIn
+from equiprune.files.pickles import StandIn, check_memo
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 """Start of files of torch before 1.6, as a pickle; then come a version, facts about the machine, and the
@@ -86,6 +86,10 @@ class _Anything(StandIn):
 
 
 class _Reader(pickle.Unpickler):
+    def __init__(self, stream: IO[bytes]) -> None:
+        check_memo(stream)
+        super().__init__(stream)
+
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict

@@ -9,6 +9,7 @@ file can do nothing, and a file written under another version of e3nn reads like
 from __future__ import annotations
 
 import pickle
+import pickletools
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator
@@ -16,7 +17,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
@@ -268,6 +269,10 @@ def _reader(packages: frozenset[str]) -> Any:
     """A ``pickle_module`` for `torch.load`."""
 
     class Unpickler(pickle.Unpickler):
+        def __init__(self, stream: IO[bytes], **options: Any) -> None:
+            check_memo(stream)
+            super().__init__(stream, **options)
+
         def find_class(self, module: str, name: str) -> Any:
             module = {"__builtin__": "builtins"}.get(module, module)
             if (module, name) == _COMPILED:
@@ -284,6 +289,22 @@ def _reader(packages: frozenset[str]) -> Any:
         return Unpickler(stream, **options).load()
 
     return SimpleNamespace(Unpickler=Unpickler, load=load, UnpicklingError=pickle.UnpicklingError, __name__="data")
+
+
+def check_memo(stream: IO[bytes]) -> None:
+    """Raise `UnpicklingError` for a pickle that numbers an object higher than it could have: it would take gigabytes.
+
+    The reader in C makes room for as many objects as a number says (CPython, Modules/_pickle.c). The stream is then
+    where it was.
+    """
+    begin = stream.tell()
+    highest = max((number or 0 for code, number, _ in pickletools.genops(stream) if code.name in _NUMBERING), default=0)
+    if highest > stream.tell() - begin:
+        raise pickle.UnpicklingError(f"it has an object number {highest}, and {stream.tell() - begin} bytes")
+    stream.seek(begin)
+
+
+_NUMBERING = ("PUT", "BINPUT", "LONG_BINPUT")
 
 
 @cache

@@ -43,9 +43,9 @@ class Package:
             raise CheckpointError(f"There is no file '{path}'.")
         try:
             self._reader = torch._C.PyTorchFileReader(str(path))
+            self.path, self.names = path, frozenset(self._reader.get_all_records())
         except Exception as error:  # torch has its own
             raise self._unreadable(path, error) from error
-        self.path, self.names = path, frozenset(self._reader.get_all_records())
 
     def text(self, name: str) -> str:
         """The content of a text file in it; raises `CheckpointError`."""

@@ -149,17 +149,17 @@ def _save_native(potential: Potential, path: Path) -> tuple[Path, ...]:
                 "licence": checkpoint.licence,
                 "source": checkpoint.source,
                 "history": [dict(step) for step in checkpoint.history],
-                "versions": package_versions(),
+                "versions": package_versions(*potential.adapter.packages),
             },
         )
         _check_same_weights(potential, _read_native(temporary)[1])
     return (path,)
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of what computed the numbers, for provenance."""
+def package_versions(*packages: str) -> dict[str, str]:
+    """Versions of what computed the numbers, for provenance: of what all models need, and of an architecture's own."""
     versions = {}
-    for name in ("equiprune", "torch", "numpy", "ase", "e3nn", "sevenn", "mace-torch", "fairchem-core"):
+    for name in ("equiprune", "torch", "numpy", "ase", "e3nn", *packages):
         try:
             versions[name] = version(name)
         except PackageNotFoundError:

@@ -2,8 +2,10 @@
 
 import json
 import pickle
+import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,14 @@ def test_a_package_that_is_cut_off_is_refused(package: Path, tmp_path: Path, kep
     assert "is not a readable package; it may be cut off" in refusal(path)
     with pytest.raises(CheckpointError, match="cut off"):
         adapter_for(path).read(path)  # which is asked because of the suffix
+
+
+def test_a_package_with_a_file_outside_its_folder_is_refused(package: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.nequip.zip"
+    shutil.copy(package, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("elsewhere/notes.txt", "")
+    assert "is not a readable package" in refusal(path)
 
 
 def test_a_tensor_that_lacks_numbers_is_refused(package: Path, tmp_path: Path) -> None:
