@@ -1,9 +1,9 @@
 """Environments: the core needs no backend; each architecture has one of its own, because their e3nn pins differ.
 
 pip and virtualenv on purpose: with the bound on torch they take a CPU build that is at hand instead of gigabytes of
-CUDA packages. ``nox --parallel 3`` runs three sessions at once, each in one process, the longest first: what a process
+CUDA packages. ``nox --parallel 3`` runs three sessions at once, the longest first, each in one process: what a process
 imports, collects and makes once, a second one in the same session would do again. Three, since tests also wait, for
-downloads and for processes that they started. ``nox -s core -- -n 2`` is the way to have one session alone sooner.
+downloads and for processes that they started. Only core, which is the longest, has two processes.
 """
 
 import json
