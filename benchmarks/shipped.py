@@ -123,7 +123,7 @@ def facts(model: ep.Potential) -> dict[str, Any]:
         "licence": checkpoint.licence,
         "parent": checkpoint.history[0]["parent"],
         "parent_sha256": checkpoint.history[0]["parent_sha256"],
-        "versions": package_versions(),
+        "versions": package_versions(*model.adapter.packages),
     }
 
 
