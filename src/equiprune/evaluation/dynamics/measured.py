@@ -65,7 +65,7 @@ class ModelDynamics:
         model: as it was named.
         atoms: that were moved.
         protocol: what was done with them.
-        conditions: ``engine``, ``dtype``, ``device``, ``threads``; ``sha256`` and ``head`` of the model.
+        conditions: ``engine``, ``dtype``, ``device``, ``threads``.
         steps: of production that were sound; of all copies together.
         crash: that ended it early; of several copies, the first.
         drift: of the conserved energy.
@@ -78,6 +78,7 @@ class ModelDynamics:
         steps_per_second: of production, without writing; of all copies together.
         curves: numbers of every step (steps,), with units in their names.
         copies: by themselves, where there are several.
+        identity: ``sha256`` of the model's file and its ``head``.
     """
 
     model: str
@@ -96,6 +97,7 @@ class ModelDynamics:
     steps_per_second: float | None = None
     curves: Mapping[str, np.ndarray] = field(default_factory=dict)
     copies: Sequence[ModelDynamics] = ()
+    identity: Mapping[str, str | None] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:
@@ -129,6 +131,7 @@ class ModelDynamics:
             "ns_per_day": self.nanoseconds_per_day,
             "copies": [each.summary() for each in self.copies],
             **self.conditions,
+            **self.identity,
         }
 
     def summary(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -135,15 +135,14 @@ class _Simulation:
             "dtype": dtype_name(potential.dtype),
             "device": potential.device.type,
             "threads": torch.get_num_threads(),
-            "sha256": potential.checkpoint.sha256,
-            "head": potential.head,
         }
         copies = []
         for run in self._runs(self.folder / f"{number}-{short}"):
             saved = run.finish(potential.calculator(), progress)
             for files, each in zip(run.files.copies, saved, strict=True):
                 copies.append(measuring.of(name, files, each, conditions))
-        return pooled(copies)
+        identity = {"sha256": potential.checkpoint.sha256, "head": potential.head}
+        return replace(pooled(copies), identity=identity)
 
     def _runs(self, folder: Path) -> Iterator[Run]:
         """The copies in one run if the engine moves them together, else each in a run of its own."""
