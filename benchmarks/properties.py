@@ -11,8 +11,10 @@ import os
 import sys
 from pathlib import Path
 
+import ase.io
 from reference_data import VARIABLE
 
+import equiprune as ep
 from equiprune.cli import main as equiprune
 from equiprune.models.shipped import shipped_models
 
@@ -27,6 +29,9 @@ def main() -> int:
     parser.add_argument("models", nargs="*", default=["7net-l3i5", *shipped_models(), "7net-0"])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--sample", type=int, default=50, help="of 3,953 crystals")
+    parser.add_argument(
+        "--largest", type=int, help="atoms of a cell; the sample is of crystals without more"
+    )
     parser.add_argument("--properties", nargs="+", choices=PROPERTIES, default=list(PROPERTIES))
     parser.add_argument("--elements", help="of the pairs, e.g. Li,O; all that all models know, unless given")
     parser.add_argument("--device", default="cpu")
@@ -34,10 +39,21 @@ def main() -> int:
     chosen = parser.parse_args()
     words = ["properties", *chosen.models, "--output", chosen.output, "--properties", *chosen.properties]
     if chosen.properties != ["dimers"]:
-        words += ["--data", data(CRYSTALS), "--sample", chosen.sample]
+        words += ["--data", crystals(chosen.output, chosen.largest), "--sample", chosen.sample]
     if "dimers" in chosen.properties:
         words += ["--curves", data(CURVES), *(["--elements", chosen.elements] if chosen.elements else [])]
     return equiprune(list(map(str, [*words, "--device", chosen.device, "--processes", chosen.processes])))
+
+
+def crystals(output: Path, largest: int | None) -> Path:
+    """The crystals, or those with so many atoms at most in a file beside the output."""
+    if largest is None:
+        return data(CRYSTALS)
+    path = output.with_name(f"{output.name}-crystals.extxyz")
+    if not path.exists():
+        small = [atoms for atoms in ep.read_structures(data(CRYSTALS)) if len(atoms) <= largest]
+        ase.io.write(path, small, format="extxyz")
+    return path
 
 
 def data(name: str) -> Path:
