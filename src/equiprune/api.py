@@ -91,6 +91,7 @@ from equiprune.training.references import GivenReferences, KeepReferences, Refit
 from equiprune.training.replay import Replay, relabelled
 from equiprune.training.trainer import train
 from equiprune.verification.certificate import Certificate, certify
+from equiprune.verification.measurement import Measurement
 from equiprune.verification.physics import equivariance
 
 __all__ = [
@@ -150,6 +151,7 @@ __all__ = [
     "Machine",
     "Magnitude",
     "Material",
+    "Measurement",
     "ModelAdapter",
     "ModelDynamics",
     "NativeGrids",
