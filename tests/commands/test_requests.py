@@ -105,6 +105,11 @@ def test_every_other_command_says_what_its_json_says(labelled: str, tmp_path: Pa
     assert timed[0].keys() == cli("benchmark", "toy", "--data", labelled, "--repeats", 1, "--json").json[0].keys()
 
 
+def test_text_and_paths_are_taken_for_each_other_in_lists_too() -> None:
+    assert commands.Certify("toy", results=["a.json"]).results == [Path("a.json")]
+    assert commands.Evaluate([Path("a"), "toy"], data="x").models == ["a", "toy"]
+
+
 def test_remarks_go_to_the_logger(data: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "equiprune"):
         commands.Calibrate("toy", data, output=tmp_path / "scores.json", criterion="magnitude").run()

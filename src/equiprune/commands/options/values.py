@@ -142,6 +142,8 @@ def _settled(name: str, given: Any, hint: Any) -> Any:
     """A value in the type of its field."""
     types = types_of(hint)
     words = [word for word in types if isinstance(word, str)]
+    if isinstance(given, list) and types & {str, Path}:
+        return [_settled(name, each, Path if Path in types else str) for each in given]
     if isinstance(given, str) and Path in types:
         return given if given in words else Path(given)
     if isinstance(given, Path) and Path not in types:
