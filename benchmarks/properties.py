@@ -29,9 +29,7 @@ def main() -> int:
     parser.add_argument("models", nargs="*", default=["7net-l3i5", *shipped_models(), "7net-0"])
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--sample", type=int, default=50, help="of 3,953 crystals")
-    parser.add_argument(
-        "--largest", type=int, help="atoms of a cell; the sample is of crystals without more"
-    )
+    parser.add_argument("--largest", type=int, help="atoms of a cell; the sample is of crystals without more")
     parser.add_argument("--properties", nargs="+", choices=PROPERTIES, default=list(PROPERTIES))
     parser.add_argument("--elements", help="of the pairs, e.g. Li,O; all that all models know, unless given")
     parser.add_argument("--device", default="cpu")
