@@ -1,9 +1,12 @@
 """Numbers of one model out of results: what is shown of each kind, and of whom."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import equiprune as ep
 from equiprune.report.measurements import measurements
 from equiprune.report.results import Identity, recognised
 
@@ -62,3 +65,21 @@ def test_properties_are_judged_by_data_where_there_are_any(most: float, passed: 
     assert found({"properties": [measured], **NAMES, "limits": limits}) == {
         "eos, modulus, mean absolute error from the data on 4 structures": (2.0, 1.0, passed)
     }
+
+
+def test_a_limit_without_an_error_to_compare_is_not_held() -> None:
+    own = {"modulus": {"unit": "GPa", "mean": None, "structures": 0, "against": {}}}
+    measured = {"property": "eos", "structures": 4, "compared": 0, "models": {"parent": own, "own": own}}
+    limits = [{"property": "eos", "quantity": "modulus", "most": 1.0, "held": False}]
+    [verdict] = found({"properties": [measured], **NAMES, "limits": limits}).values()
+    assert verdict == (None, None, False)
+
+
+def test_the_page_of_a_run_says_why_a_certificate_failed(tmp_path: Path) -> None:
+    drift = ep.Measurement("energy drift, 8 atoms, 1 ps", 3.5, "meV/atom/ps", "md.json", passed=False)
+    certificate = ep.Certificate({"nve.drift": 1e-6}, (), {"model": "own"}, (drift,))
+    (tmp_path / "certificate.json").write_text(json.dumps(certificate.to_json()))
+    page = ep.write_report(tmp_path, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "energy drift, 8 atoms, 1 ps" in page
+    assert "md.json" in page
+    assert "FAILS" in page

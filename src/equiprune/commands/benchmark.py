@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.commands.opening import check_compared, check_suffix, identities, open_models
+from equiprune.commands.opening import Identities, check_compared, check_suffix, identities, open_models
 from equiprune.commands.options.budget import read_bytes
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.values import (
@@ -66,7 +66,7 @@ class Timed:
     device: str
     timings: tuple[ep.Timing, ...]
     timestep: float
-    identities: Mapping[str, Mapping[str, str | None]]
+    identities: Identities
     scaling: tuple[Scaling, ...] = ()
     largest_batch: tuple[LargestBatch, ...] = ()
     precisions: tuple[PrecisionErrors, ...] = ()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.commands.opening import check_compared, identities, open_models
+from equiprune.commands.opening import Identities, check_compared, identities, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
 from equiprune.commands.options.values import Bare, Device, Dtype, Models, NotNegative, Output, Positive, Switch
@@ -59,7 +59,7 @@ class Discovered:
     """
 
     result: DiscoveryResult
-    identities: Mapping[str, Mapping[str, str | None]]
+    identities: Identities
     files: tuple[Path, ...]
 
     def to_json(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any, ClassVar
 
 import equiprune as ep
-from equiprune.commands.opening import check_compared, identities, open_models
+from equiprune.commands.opening import Identities, check_compared, identities, open_models
 from equiprune.commands.options.labels import NO_KEYS, LabelOptions
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.sharing import BY_ITSELF, Launched, SharingOptions, device_of
@@ -40,7 +40,7 @@ class Evaluated:
 
     data: Path
     accuracies: tuple[ep.Accuracy, ...]
-    identities: Mapping[str, Mapping[str, str | None]]
+    identities: Identities
 
     def to_json(self) -> list[dict[str, Any]]:
         return [{**accuracy.to_json(), **self.identities[accuracy.model]} for accuracy in self.accuracies]

@@ -46,7 +46,11 @@ def open_models(models: Sequence[str], dtype: Dtype, opening: OpeningOptions, de
     return {m: open_model(m, dtype, opening if several[m] else single, device=device) for m in models}
 
 
-def identities(potentials: Mapping[str, ep.Potential]) -> dict[str, dict[str, str | None]]:
+Identities = Mapping[str, Mapping[str, str | None]]
+"""``sha256`` and ``head`` of every model, by name."""
+
+
+def identities(potentials: Mapping[str, ep.Potential]) -> Identities:
     """Digest and head of every model, by name: results say what they are of, so that a certificate can show them."""
     return {name: {"sha256": each.checkpoint.sha256, "head": each.head} for name, each in potentials.items()}
 

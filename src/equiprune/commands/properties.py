@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import equiprune as ep
-from equiprune.commands.opening import check_compared, identities, open_models
+from equiprune.commands.opening import Identities, check_compared, identities, open_models
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.properties import (
     NO_PAIRS,
@@ -53,7 +53,7 @@ class MeasuredProperties:
 
     measured: tuple[Measured, ...]
     limits: tuple[Limit, ...]
-    identities: Mapping[str, Mapping[str, str | None]]
+    identities: Identities
     written: Path
 
     @property

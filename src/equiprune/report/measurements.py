@@ -90,11 +90,17 @@ def _of_property(found: PropertiesResult, each: PropertyFound, name: str) -> Ite
     for quantity, own in each.models[name].items():
         by_data = any(DATA in of[quantity].against for of in each.models.values())
         error = own.against.get(DATA if by_data else first, {}).get("mae")
-        if error is None or (name == first and not by_data):
+        limited = quantity in most
+        if not limited and (error is None or (name == first and not by_data)):
             continue
         said = f"{each.property}, {quantity.replace('_', ' ')}, mean absolute error from "
         said += f"{'the data' if by_data else first} on {own.structures} structures"
-        yield Measurement(said, error, own.unit, passed=error <= most[quantity] if quantity in most else None)
+        yield Measurement(said, error, own.unit, passed=_held(error, most[quantity]) if limited else None)
+
+
+def _held(error: float | None, most: float) -> bool:
+    """Whether a limit is kept: not where there is no error to compare with it, as in the command that measured."""
+    return error is not None and error <= most
 
 
 def _discovery(found: DiscoveryFound, model: Identity) -> Iterator[Measurement]:

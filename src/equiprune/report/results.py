@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
+from equiprune.verification.measurement import Measurement
+
 Number = float | None
 
 
@@ -203,6 +205,7 @@ class CertificateFound(_Record):
     passed: bool
     limits: Annotated[Mapping[str, float], Field(min_length=1)]
     notes: Sequence[str] = ()
+    measured: Sequence[Measurement] = ()
 
     def value(self, name: str) -> float | None:
         """The value of a dotted name of `limits`; None for one that is not a number."""

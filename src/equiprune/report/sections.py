@@ -28,6 +28,7 @@ from equiprune.report.results import (
 from equiprune.report.run_directory import ModelFacts, Named, RunDirectory
 from equiprune.report.speed import by_engine, conditions, speed
 from equiprune.verification.certificate import UNITS
+from equiprune.verification.measurement import HEADS
 
 _ERRORS = ["model", *(f"{quantity} MAE (RMSE), {unit}" for quantity, unit in QUANTITIES.items())]
 
@@ -203,6 +204,8 @@ def _certificates(run: RunDirectory) -> Iterator[Block]:
                 [name.replace("_", " ").replace(".", ": "), shown, f"{limit:.0e}", unit, "ok" if within else "FAILS"]
             )
         yield Table("", rows, ["check", "value", "limit", "unit", ""])
+        if found.measured:
+            yield Table("", [each.row() for each in found.measured], list(HEADS))
         yield from found.notes
 
 

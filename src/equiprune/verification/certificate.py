@@ -28,7 +28,7 @@ from equiprune.pruning.growing import grow
 from equiprune.pruning.slicing import prune
 from equiprune.structures.probes import element_structures, probe_structures
 from equiprune.verification.lineage import Step, lineage, merged, repeated
-from equiprune.verification.measurement import Measurement
+from equiprune.verification.measurement import HEADS, Measurement
 from equiprune.verification.physics import (
     PHYSICS,
     batch_independence,
@@ -117,7 +117,7 @@ class Certificate:
             verdict = "ok" if value <= LIMITS[name] else "**fails**"
             lines.append(f"| {name} | {value:.2g} | {LIMITS[name]:.0e} | {unit} | {verdict} |")
         if self.measured:
-            lines += ["", "| measured | value | parent | unit | | from |", "|---|---|---|---|---|---|"]
+            lines += ["", f"| {' | '.join(HEADS)} |", "|---|---|---|---|---|---|"]
             lines += [f"| {' | '.join(cell.replace('|', '/') for cell in each.row())} |" for each in self.measured]
         return "\n".join([*lines, "", *(f"- {note}" for note in self.notes), ""])
 

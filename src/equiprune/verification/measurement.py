@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+HEADS = ("measured", "value", "parent", "unit", "", "from")
+"""Heads of the columns of `Measurement.row`."""
 _NONE = "-"
 
 
@@ -43,5 +45,5 @@ class Measurement:
         value = _NONE if self.value is None else f"{self.value:.3g}"
         error = "" if self.error is None or self.value is None else f" ± {self.error:.2g}"
         parent = _NONE if self.parent is None else f"{self.parent:.3g}"
-        verdict = "" if self.passed is None else "ok" if self.passed else "**fails**"
+        verdict = "" if self.passed is None else "ok" if self.passed else "FAILS"
         return [self.name, value + error, parent, self.unit, verdict, self.source]
