@@ -28,7 +28,7 @@ def main() -> None:
     parser.add_argument("--learning-rate", default="1e-3")
     parser.add_argument("--seed", type=int, default=41)
     chosen = parser.parse_args()
-    written(ep.load(PARENTS[chosen.model], dtype=torch.float64), "parent", chosen.folder)
+    written(ep.load(PARENTS[chosen.model], dtype=torch.float64), "parent", chosen.folder, chosen.seed)
     if not (chosen.folder / f"{chosen.model}-start").exists():
         ep.save(ep.load(chosen.model, dtype=torch.float32), chosen.folder / f"{chosen.model}-start")
     child = f"{chosen.model}={chosen.training_seconds}={chosen.learning_rate}"

@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=11)
     chosen = parser.parse_args()
     parent = ep.load("nequix-oam-1", dtype=torch.float64)
-    written(parent, "oam", chosen.folder)
+    written(parent, "oam", chosen.folder, chosen.seed)
     if not (chosen.folder / "l2-start").exists():
         start = ep.load(chosen.start) if chosen.start else repaired(parent).with_dtype(torch.float32)
         ep.save(start, chosen.folder / "l2-start")

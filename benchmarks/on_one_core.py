@@ -5,25 +5,31 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from reference_data import data_folder
 
 import equiprune as ep
 
 ROOT = Path(__file__).parents[1]
+_REAL, _INVENTED = 3_000, 3_000
+"""Starting structures: real ones, and decorated ones with as many packed; one core labels some thousands."""
 
 
-def written(teacher: ep.Potential, name: str, folder: Path) -> None:
+def written(teacher: ep.Potential, name: str, folder: Path, seed: int) -> None:
     """The teacher under a name and starting structures of its elements, each unless it is there."""
     sys.path.append(str(ROOT))
-    from benchmarks.gpu.structures import starting_structures, write_starting
+    from benchmarks.gpu.structures import aside, families, invented, known, write_starting
 
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / name).exists():
         ep.save(teacher.with_dtype(torch.float32), folder / name)
     if not (folder / "starting-structures.npz").exists():
-        structures = list(starting_structures(data_folder(), teacher.elements, 30_000, seed=0))
-        write_starting(structures, folder / "starting-structures.npz")
+        random, data, elements = np.random.default_rng(seed), data_folder(), teacher.elements
+        there = list(known(data, elements, random))
+        chosen = [there[i] for i in random.permutation(len(there))[:_REAL]]
+        chosen += invented(families(data, elements), aside(data), elements, _INVENTED, random)
+        write_starting(chosen, folder / "starting-structures.npz")
 
 
 def distilled(folder: Path, teacher: str, child: str, labelling_seconds: str, seed: int) -> None:

@@ -24,7 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="reference data with mptrj_sample and mp_elasticity")
-    parser.add_argument("--neighbours", type=int, default=150_000, help="decorated crystals")
+    parser.add_argument("--neighbours", type=int, default=60_000, help="decorated crystals, and as many packed groups")
     chosen = parser.parse_args()
     folder = chosen.folder
     folder.mkdir(parents=True, exist_ok=True)

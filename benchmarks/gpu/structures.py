@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import lzma
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from ase.build import bulk, surface
 from ase.data import covalent_radii
 from ase.io import read
 
+from benchmarks.gpu.packed import packed
 from equiprune.labelling.substitution import exchanged, similar
 from equiprune.structures.prototypes import LATTICES, atomic_volume, enlarged, lattice, scaled, with_vacancies
 
@@ -35,20 +36,63 @@ def kept_aside(data: Path) -> list[Atoms]:
 
 
 def starting_structures(data: Path, elements: frozenset[int], neighbours: int, seed: int) -> Iterator[Atoms]:
-    """Real crystals several times, ``neighbours`` decorations of them with other elements, and elements alone."""
+    """What is `known`, then ``neighbours`` decorated crystals and as many packed groups."""
     random = np.random.default_rng(seed)
-    real = list(_real(data, elements))
-    for atoms, visits in real:
+    yield from known(data, elements, random)
+    yield from invented(families(data, elements), aside(data), elements, neighbours, random)
+
+
+def known(data: Path, elements: frozenset[int], random: np.random.Generator) -> Iterator[Atoms]:
+    """Real crystals several times, lattices of every element, and pairs."""
+    for atoms, visits in _real(data, elements):
         yield from (enlarged(atoms, random) for _ in range(visits))
     for _ in range(_ELEMENTAL_VISITS):
         yield from elemental(sorted(elements), random)
     yield from _pairs(sorted(elements), random)
-    crystals = [atoms for atoms, _ in real]
-    rich = [atoms for atoms in crystals if len(set(atoms.numbers)) > 2]
-    for number in range(neighbours):
-        family = rich if number % 4 else crystals
+
+
+def invented(
+    families: Sequence[Sequence[Atoms]],
+    left_out: Set[str],
+    elements: frozenset[int],
+    count: int,
+    random: np.random.Generator,
+) -> Iterator[Atoms]:
+    """Crystals of some families in turns, so many, with other elements, and in between groups packed at random.
+
+    What has a composition that is ``left_out``, or an element that is not known, is skipped.
+    """
+    singles = np.concatenate([np.unique(atoms.numbers) for atoms in families[0]])
+    for number in range(count):
+        family = families[number % len(families)]
         chosen = family[random.integers(len(family))]
-        yield enlarged(decorated(chosen, sorted(elements), random, wild=number % 10 == 0), random)
+        changed = decorated(chosen, sorted(elements), random, wild=number % 10 == 0)
+        made = (enlarged(changed, random), packed(elements, singles, random))
+        known = (atoms for atoms in made if elements.issuperset(atoms.numbers.tolist()))
+        yield from (atoms for atoms in known if formula(atoms) not in left_out)
+
+
+def families(data: Path, elements: frozenset[int]) -> Sequence[Sequence[Atoms]]:
+    """Crystals that are to be decorated: those of three elements and more twice as often as prototypes and as all."""
+    crystals = [atoms for atoms, _ in _real(data, elements)]
+    rich = [atoms for atoms in crystals if len(set(atoms.numbers)) > 2]
+    return rich, rich, prototypes(), crystals
+
+
+def aside(data: Path) -> frozenset[str]:
+    """Compositions of the frames that are kept aside."""
+    return frozenset(formula(atoms) for atoms in kept_aside(data))
+
+
+def prototypes() -> list[Atoms]:
+    """Crystals of the AFLOW encyclopedia (Mehl and others 2017) that pymatgen carries, up to `MAX_ATOMS` atoms."""
+    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    found = [AseAtomsAdaptor.get_atoms(each["snl"].structure) for each in AFLOW_PROTOTYPE_LIBRARY]
+    return [
+        Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True) for atoms in found if len(atoms) <= MAX_ATOMS
+    ]
 
 
 def write_starting(structures: Sequence[Atoms], path: Path) -> None:
@@ -80,7 +124,7 @@ _ELEMENTAL_VISITS = 3
 
 
 def _real(data: Path, elements: frozenset[int]) -> Iterator[tuple[Atoms, int]]:
-    aside = {_formula(atoms) for atoms in kept_aside(data)}
+    left_out = aside(data)
     mptrj = read_compressed(data / "mptrj_sample" / "mptrj-random-1k.extxyz.xz")
     sources = {
         "mptrj": [atoms for number, atoms in enumerate(mptrj) if number % 5],
@@ -90,11 +134,12 @@ def _real(data: Path, elements: frozenset[int]) -> Iterator[tuple[Atoms, int]]:
     for source, structures in sources.items():
         for atoms in structures:
             known = elements.issuperset(atoms.numbers.tolist())
-            if known and len(atoms) <= MAX_ATOMS and _formula(atoms) not in aside:
+            if known and len(atoms) <= MAX_ATOMS and formula(atoms) not in left_out:
                 yield Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True), _VISITS[source]
 
 
-def _formula(atoms: Atoms) -> str:
+def formula(atoms: Atoms) -> str:
+    """The composition in lowest terms, in Hill's order."""
     return str(atoms.symbols.formula.reduce()[0].format("hill"))
 
 

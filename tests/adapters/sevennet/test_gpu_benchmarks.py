@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.data import covalent_radii
 
 import equiprune as ep
+from equiprune.structures.prototypes import perovskite
 from equiprune.training.feature_labels import FeatureTeacher
 
 pytestmark = pytest.mark.usefixtures("plain_code")  # numbers alone
@@ -61,6 +63,36 @@ def test_a_student_may_see_less_far_than_its_teacher(small: ep.Potential) -> Non
     assert len(far.shifts) > len(near.shifts)
     for name in ("pairs", "images", "counts"):
         assert torch.equal(getattr(trimmed, name), getattr(expected, name))
+
+
+def test_groups_are_packed_whole_and_apart_from_one_another() -> None:
+    from ase.neighborlist import neighbor_list
+
+    from benchmarks.gpu.packed import packed
+
+    known, random = frozenset(range(1, 90)), np.random.default_rng(0)
+    made = [packed(known, [11, 20, 26], random) for _ in range(12)]
+    assert len({atoms.get_chemical_formula() for atoms in made}) == len(made)
+    for atoms in made:
+        assert 1 <= len(atoms) <= 36
+        assert atoms.pbc.all()
+        first, second, distances = neighbor_list("ijd", atoms, 4.0)
+        radii = covalent_radii[atoms.numbers]
+        assert (distances / (radii[first] + radii[second])).min() > 0.6  # the shortest bonds of molecules
+        assert known.issuperset(atoms.numbers.tolist())
+
+
+def test_invented_crystals_have_known_elements_and_no_composition_that_is_left_out() -> None:
+    from benchmarks.gpu.structures import formula, invented
+
+    known = frozenset({1, 3, 6, 7, 8, 9, 11, 15, 16, 19, 20, 22, 26, 34, 38})
+    crystals = [perovskite(20, 22, 8), perovskite(38, 22, 8), perovskite(20, 26, 16)]
+    everything = list(invented([crystals], set(), known, 12, np.random.default_rng(0)))
+    assert len(everything) == 24
+    assert known.issuperset({z for atoms in everything for z in atoms.numbers.tolist()})
+    gone = formula(everything[0])
+    rest = [formula(atoms) for atoms in invented([crystals], {gone}, known, 12, np.random.default_rng(0))]
+    assert rest == [found for found in map(formula, everything) if found != gone]
 
 
 def test_a_child_is_distilled_for_a_moment_and_goes_on(small: ep.Potential, tmp_path: Path) -> None:
