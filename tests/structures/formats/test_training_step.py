@@ -16,6 +16,7 @@ import ase.io
 import lmdb
 import numpy as np
 import pytest
+import texts_of_codes as texts
 import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -116,6 +117,11 @@ def ionic_steps(_: list[Atoms]) -> list[Atoms]:
     return steps
 
 
+def output(text: str, steps: Callable[[], list[Atoms]]) -> Sample:
+    """Of a code: the file is written in its own units, and the steps are those in eV and Angstrom."""
+    return Sample(lambda path, _: path.write_text(text), [], lambda _: steps())
+
+
 def json_of(make: Callable[[list[Atoms]], object]) -> Callable[[Path, list[Atoms]], object]:
     def write(path: Path, frames: list[Atoms]) -> None:
         text = json.dumps(make(frames)).encode()
@@ -161,6 +167,9 @@ SAMPLES = {
     "md22.npz": Sample(npz(MD22), MOLECULES),
     "spice.hdf5": Sample(lambda path, frames: write_spice(path, {"methanol": frames}), MOLECULES),
     "vasprun.xml": Sample(lambda path, _: path.write_text(WHOLE), [], ionic_steps),
+    "OUTCAR": output(texts.OUTCAR, texts.outcar_steps),
+    "pw.out": output(texts.PW, texts.pw_steps),
+    "aims.out": output(texts.AIMS_DYNAMICS, texts.aims_steps),
     "a.traj": Sample(lambda path, frames: ase.io.write(path, frames), OTHERS),
     "folder": Sample(folder, OTHERS),
 }

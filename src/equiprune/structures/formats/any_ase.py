@@ -1,15 +1,17 @@
-"""Every other file that ASE reads: OUTCAR, vasprun.xml, .traj, CP2K, Quantum ESPRESSO, FHI-aims, ..."""
+"""Every other file that ASE reads: OUTCAR, vasprun.xml, .traj, Quantum ESPRESSO, FHI-aims, ..."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
 from ase import Atoms
 
-from equiprune.structures.formats.by_name import ase_format
 from equiprune.structures.formats.format import Streamed, reading
+from equiprune.structures.formats.outputs_of_codes import check_output
 
 
 class AnyAse(Streamed):
@@ -24,28 +26,19 @@ class AnyAse(Streamed):
         import ase.io  # slow to import, and only needed here
 
         with reading(path):
-            if ase_format(path) == "vasp-xml":
-                check_vasprun(path)
+            check_output(path)
             found = ase.io.iread(path, ":")
         while True:
-            with reading(path):
+            with reading(path), _without_advertisement():
                 atoms = next(found, None)
             if atoms is None:
                 return
             yield atoms
 
 
-def check_vasprun(path: Path) -> None:
-    """Raise `ValueError` for a vasprun.xml without its end, from which ASE takes what there is and says nothing."""
-    from ase.io.formats import open_with_compression  # slow to import
-
-    steps, last = 0, b""
-    with open_with_compression(str(path), "rb") as stream:
-        for line in stream:
-            steps += line.count(b"</calculation>")
-            last = line.strip() or last
-    if not last.endswith(b"</modeling>"):
-        raise ValueError(
-            f"it ends before </modeling>: VASP was interrupted, still runs, or the file is cut off. {steps} ionic "
-            "steps are complete; to use them, delete what follows the last </calculation> and write </modeling> there"
-        )
+@contextmanager
+def _without_advertisement() -> Iterator[None]:
+    """ASE warns whoever reads FHI-aims of a plugin that will replace its reader."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "FHI-aims IO is moving", FutureWarning)
+        yield
