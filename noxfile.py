@@ -66,8 +66,11 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def core(session: nox.Session) -> None:
-    """Static types, and every law on the toy model; no backend installed. Tests alone where some are chosen."""
-    _install(session, "-e", ".[test,discovery,lammps,properties,torch-sim]", "mypy>=1.16")
+    """Static types, and every law on the toy model; no backend installed. Tests alone where some are chosen.
+
+    dpdata reads what our readers read, to compare.
+    """
+    _install(session, "-e", ".[test,discovery,lammps,properties,torch-sim]", "dpdata>=1", "mypy>=1.16")
     if not session.posargs:
         session.run("mypy")
     _test(session, "-n", "2", *_ELSEWHERE)
