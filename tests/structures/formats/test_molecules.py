@@ -1,6 +1,7 @@
 """Molecules in other units: MD17, rMD17 and MD22 in kcal/mol, SPICE in bohr and hartree."""
 
 import pickle
+import tempfile
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -13,7 +14,7 @@ from labelled_samples import assert_same, labelled
 
 import equiprune as ep
 from equiprune.errors import StructureError
-from equiprune.structures.formats.rows import RowsInMemory, RowsInOrder, in_order
+from equiprune.structures.formats.rows import RowsInOrder, RowsUnpacked, in_order
 from equiprune.structures.labels import Labels, label_sources
 
 KCAL = 4184.0 / 6.02214076e23 / 1.602176634e-19
@@ -108,12 +109,35 @@ def test_a_compressed_trajectory_is_never_whole_in_memory_where_it_is_streamed(t
 def test_rows_of_a_compressed_array_are_read_again(tmp_path: Path) -> None:
     """In any order, and so are those of an array in Fortran's order, which has no rows."""
     array = np.arange(24.0).reshape(4, 3, 2)
-    for order, kind in (("C", RowsInOrder), ("F", RowsInMemory)):
+    for order, kind in (("C", RowsInOrder), ("F", RowsUnpacked)):
         np.savez_compressed(tmp_path / "a.npz", a=np.array(array, order=order))  # type: ignore[call-overload]
         rows = in_order(tmp_path / "a.npz", "a.npy")
         assert type(rows) is kind
         for index in (2, 3, 0, 0, 1):
             np.testing.assert_array_equal(rows.row(index), array[index])
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_compressed_trajectory_is_unpacked_beside_memory_where_it_is_read_anywhere(
+    order: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its file is gone when nobody reads it, and a copy for another process has one of its own."""
+    positions = np.array(np.arange(6_000 * 60.0).reshape(6_000, 20, 3), order=order)  # type: ignore[call-overload]
+    np.savez_compressed(tmp_path / "a.npz", z=np.ones(20), R=positions, F=positions, E=np.zeros(6_000))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    tracemalloc.start()
+    opened = ep.open_structures(tmp_path / "a.npz")
+    np.testing.assert_array_equal(opened[5_000].positions, positions[5_000])
+    assert tracemalloc.get_traced_memory()[1] < 4e6  # a megabyte at a time, of 3 MB of positions and 3 of forces
+    tracemalloc.stop()
+    copy = pickle.loads(pickle.dumps(opened))
+    assert len(list(temporary.iterdir())) == 2 * 3
+    del opened
+    np.testing.assert_array_equal(copy[17].positions, positions[17])
+    del copy
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.9])
@@ -127,6 +151,8 @@ def test_a_compressed_array_that_ends_too_early_is_named(kept: float, tmp_path: 
             archive.writestr(member.filename, content[:size])
     with pytest.raises(StructureError, match=r"Structure \d of .*coords\.npy is cut off|could not be read"):
         list(ep.read_structures(tmp_path / "cut.npz"))
+    with pytest.raises(StructureError, match=r"could not be read.*coords\.npy is cut off"):
+        ep.open_structures(tmp_path / "cut.npz")
 
 
 def write_spice(path: Path, groups: dict[str, list[Atoms]]) -> Path:

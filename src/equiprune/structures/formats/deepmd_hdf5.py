@@ -12,7 +12,7 @@ from ase import Atoms
 from equiprune.structures.formats.deepmd import ARRAYS, System
 from equiprune.structures.formats.format import RandomAccess, reading
 from equiprune.structures.formats.hdf5 import RowsOfHdf5, hdf5_file, is_hdf5
-from equiprune.structures.formats.rows import Rows, RowsInMemory
+from equiprune.structures.formats.rows import Rows, RowsOfDataset
 from equiprune.structures.sequences import Concatenation
 
 
@@ -40,7 +40,7 @@ class DeepmdHdf5(RandomAccess):
         """With the file open all the time: opening takes longer than reading."""
         with reading(path), hdf5_file(path) as file:
             for group in _systems(file):
-                yield from _system(path, group, RowsInMemory)
+                yield from _system(path, group, RowsOfDataset)
 
 
 def _systems(file: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms, units
 
 from equiprune.structures.formats.format import RandomAccess, reading, with_labels
-from equiprune.structures.formats.rows import Rows, RowsInMemory, in_order, npz_content
+from equiprune.structures.formats.rows import Rows, RowsUnpacked, in_order, npz_content
 from equiprune.structures.sequences import Structures
 
 _NAMES = (("nuclear_charges", "coords", "energies", "forces"), ("z", "R", "E", "F"))
@@ -37,7 +37,7 @@ class MoleculeNpz(RandomAccess):
         return Trajectory.open(path)
 
     def stream(self, path: Path) -> Iterator[Atoms]:
-        """Without all of a compressed file in memory."""
+        """Without unpacking a compressed file."""
         return iter(Trajectory.open(path, in_order))
 
 
@@ -58,7 +58,7 @@ class Trajectory(Structures):
     sources: Mapping[str, str]
 
     @classmethod
-    def open(cls, path: Path, compressed: Callable[[Path, str], Rows] = RowsInMemory.of) -> Trajectory:
+    def open(cls, path: Path, compressed: Callable[[Path, str], Rows] = RowsUnpacked) -> Trajectory:
         """Find the arrays. Raises `StructureError` for other arrays, units or shapes.
 
         ``compressed`` makes rows of arrays that are, from the path and the name in the archive.

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import weakref
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import IO, Any
 
 import numpy as np
 
 _LOCAL_HEADER = 30
 """Bytes of a member's header in a .zip file before its name."""
+_CHUNK = 1 << 20
+"""Bytes that are unpacked at a time."""
 
 
 class Rows(ABC):
@@ -66,22 +71,48 @@ class RowsOfNpy(Rows):
 
 
 @dataclass(frozen=True)
-class RowsInMemory(Rows):
-    """An array in memory, because its file is compressed, or a dataset of an open file, which has rows like one."""
+class RowsOfDataset(Rows):
+    """A dataset of an open HDF5 file."""
 
-    array: Any
-
-    @classmethod
-    def of(cls, path: Path, name: str) -> RowsInMemory:
-        """A member of an .npz file."""
-        with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
-            return cls(np.lib.format.read_array(stream, allow_pickle=False))
+    dataset: Any
 
     def __len__(self) -> int:
-        return len(self.array)
+        return len(self.dataset)
 
     def row(self, index: int) -> np.ndarray:
-        return np.array(self.array[index], dtype=float)
+        return np.array(self.dataset[index], dtype=float)
+
+
+class RowsUnpacked(Rows):
+    """An array that is compressed in an .npz file, in a temporary file that is removed with it.
+
+    A copy in another process, such as a worker that loads structures, unpacks its own.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._source = path, name
+        folder = mkdtemp(prefix="equiprune-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        unpacked = Path(folder) / "numbers"
+        with zipfile.ZipFile(path) as archive, archive.open(name) as stream, unpacked.open("wb") as file:
+            shape, fortran, dtype = header(stream)
+            left = dtype.itemsize * int(np.prod(shape))
+            while left:
+                content = stream.read(min(left, _CHUNK))
+                if not content:
+                    raise ValueError(f"{name} is cut off")
+                file.write(content)
+                left -= len(content)
+        self._rows = RowsOfNpy(unpacked, 0, shape, dtype, fortran)
+
+    def __reduce__(self) -> tuple[type[RowsUnpacked], tuple[Path, str]]:
+        return RowsUnpacked, self._source
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> np.ndarray:
+        return self._rows.row(index)
 
 
 class RowsInOrder(Rows):
@@ -111,10 +142,10 @@ class RowsInOrder(Rows):
 
 
 def in_order(path: Path, name: str) -> Rows:
-    """A compressed member of an .npz file as rows in order, or in memory where Fortran's order has no rows."""
+    """A compressed member of an .npz file as rows in order, or unpacked where Fortran's order has no rows."""
     with zipfile.ZipFile(path) as archive, archive.open(name) as stream:
         _, fortran, _ = header(stream)
-    return RowsInMemory.of(path, name) if fortran else RowsInOrder(path, name)
+    return RowsUnpacked(path, name) if fortran else RowsInOrder(path, name)
 
 
 def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
@@ -125,7 +156,7 @@ def header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def npz_content(
-    path: Path, compressed: Callable[[Path, str], Rows] = RowsInMemory.of
+    path: Path, compressed: Callable[[Path, str], Rows] = RowsUnpacked
 ) -> tuple[dict[str, Rows], dict[str, str]]:
     """The arrays of numbers in an .npz file, and the texts beside them such as units, by name.
 
