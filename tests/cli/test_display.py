@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from equiprune.cli import display, main
-from equiprune.cli.display import progress, progresses
+from equiprune.cli.display import progress, progresses, show_table
 from equiprune.progress import Task, checking
 
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -19,6 +19,31 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     """Stderr is taken for a terminal."""
     monkeypatch.setattr(display, "Console", lambda *, stderr: Console(stderr=stderr, force_terminal=True, width=100))
+
+
+ROWS = [["model", "forces, meV/Angstrom", "energy, meV/atom"], ["parent", "121.3", "21.2"], ["child", "298.1", ""]]
+
+
+@pytest.mark.parametrize(("columns", "is_list"), [(60, False), (20, True)])
+def test_a_table_that_a_terminal_is_too_narrow_for_is_a_list(
+    columns: int, is_list: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every number stays whole."""
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    show_table("Errors", ROWS)
+    shown = CONTROL.sub("", capsys.readouterr().out)
+    assert all(cell in shown for row in ROWS[1:] for cell in row)
+    listed = ["Errors", "model: parent", "  forces, meV/Angstrom: 121.3", "  energy, meV/atom: 21.2"]
+    assert (shown.splitlines()[:4] == listed) is is_list
+    assert is_list or max(map(len, shown.splitlines())) <= columns
+
+
+def test_a_file_takes_tables_of_any_width(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [[f"column-{i:02d}" for i in range(30)], [f"{i}.123456" for i in range(30)]]
+    show_table("", rows)
+    shown = capsys.readouterr().out
+    assert all(cell in shown for row in rows for cell in row)
 
 
 def test_elsewhere_there_is_a_line_every_fifty_steps(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,8 @@ from equiprune.files.atomic import as_json
 from equiprune.progress import Task
 
 _WIDTH = 140
-"""Columns of a table that goes to a file or a pipe."""
+"""Columns of a table that goes to a file or a pipe, or as many as its longest words need."""
+_WIDEST = 100_000
 
 
 def show(text: str) -> None:
@@ -41,14 +42,38 @@ def show_json(value: Any) -> None:
 
 
 def show_table(title: str, rows: Sequence[Sequence[str]]) -> None:
-    """Write a table to stdout; the first row is the heading."""
+    """Write a table to stdout; the first row is the heading. Where a terminal is too narrow for it, write a list."""
     table = Table(*rows[0], title=title or None, title_justify="left")
     for row in rows[1:]:
         table.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else _WIDTH, markup=False, highlight=False)
+    on_terminal = sys.stdout.isatty()
+    console = Console(width=None if on_terminal else _WIDTH, markup=False, highlight=False)
+    least = console.measure(table, options=console.options.update(max_width=_WIDEST)).minimum
+    if on_terminal and least > console.width:
+        show(_listed(title, rows))
+        return
+    console.width = max(console.width, least)
     with console.capture() as captured:
         console.print(table)
     show("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def _listed(title: str, rows: Sequence[Sequence[str]]) -> str:
+    """Each row by itself, its first cell above the others and their headings; what is empty is left out.
+
+    >>> print(_listed("Errors", [["model", "energy", "forces"], ["parent", "12", ""], ["child", "14", "80"]]))
+    Errors
+    model: parent
+      energy: 12
+    model: child
+      energy: 14
+      forces: 80
+    """
+    lines = [title] if title else []
+    for row in rows[1:]:
+        cells = [f"{name}: {cell}" if name else cell for name, cell in zip(rows[0], row, strict=True) if cell]
+        lines += [cell if i == 0 else f"  {cell}" for i, cell in enumerate(cells)]
+    return "\n".join(lines)
 
 
 def note(text: str) -> None:
