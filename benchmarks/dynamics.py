@@ -3,7 +3,8 @@
 ``python benchmarks/dynamics.py MODEL ... --output FOLDER``. The parent, SevenNet-l3i5, is always among the models. Two
 systems at constant energy: rock salt of 8 atoms, and water of 8 molecules, small enough for a CPU; ``--salt-time`` and
 ``--water-time`` make them short or long. With ``--liquid-time`` also liquid water of 192 atoms (``water_pbe0ts``) at
-300 K with a thermostat, for a GPU. In the end the parent runs 20 steps in ASE and in LAMMPS, where that is installed.
+300 K with a thermostat, for a GPU; frames of it by hybrid DFT are always beside. In the end the parent runs 100 steps
+in ASE and in LAMMPS, where that is installed.
 Interrupted, the same command goes on.
 """
 
@@ -22,6 +23,7 @@ from reference_data import reference
 
 import equiprune as ep
 from equiprune.errors import EquipruneError
+from equiprune.evaluation.dynamics.distribution import distributions, farthest, pairs_of
 from equiprune.evaluation.dynamics.protocol import Conditions, thermal_momenta
 from equiprune.evaluation.dynamics.tables import distribution_table, main_table, motion_table
 
@@ -52,6 +54,14 @@ def liquid() -> Atoms:
     return reference("water_pbe0ts/deepmd_water_192.extxyz.xz")[0]
 
 
+def of_dft() -> str:
+    """Peaks in the frames of the liquid that hybrid DFT made, as many as there are."""
+    frames = reference("water_pbe0ts/deepmd_water_192.extxyz.xz")
+    found = distributions(frames, pairs_of(frames[0]), farthest(frames[0]) or 0.0)
+    rows = [[each.name, *(f"{number:.2f}" for number in each.peak)] for each in found]
+    return markdown(["liquid of DFT", "peak, Angstrom", "its height", "error of the height"], rows)
+
+
 def in_motion(name: str, atoms: Atoms, protocol: ep.DynamicsProtocol, models: dict[str, ep.Potential], to: Path) -> str:
     """Tables of one system."""
     found = ep.molecular_dynamics(models, atoms, to / name, protocol, analysis=LIMIT)
@@ -61,7 +71,7 @@ def in_motion(name: str, atoms: Atoms, protocol: ep.DynamicsProtocol, models: di
     return "\n\n".join([title, *(markdown(rows[0], rows[1:]) for rows in tables), *crashes])
 
 
-def both_engines(potential: ep.Potential, steps: int = 20) -> str:
+def both_engines(potential: ep.Potential, steps: int = 100) -> str:
     """Largest differences of energies and positions between ASE and LAMMPS, float64."""
     ends = []
     try:
@@ -106,6 +116,7 @@ def main() -> None:
             continue
         protocol = ep.DynamicsProtocol(ensemble, time, timestep, kelvin, chosen.equilibration)
         print(in_motion(name, atoms, protocol, models, chosen.output), flush=True)
+    print(of_dft())
     print(both_engines(models[PARENT]))
 
 
