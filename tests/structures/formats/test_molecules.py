@@ -1,5 +1,6 @@
 """Molecules in other units: MD17, rMD17 and MD22 in kcal/mol, SPICE in bohr and hartree."""
 
+import os
 import pickle
 import tempfile
 import tracemalloc
@@ -137,6 +138,19 @@ def test_a_compressed_trajectory_is_unpacked_beside_memory_where_it_is_read_anyw
     del opened
     np.testing.assert_array_equal(copy[17].positions, positions[17])
     del copy
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of files are those of Unix")
+def test_no_room_to_unpack_is_said_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from full_disk import files_of_at_most
+
+    np.savez_compressed(tmp_path / "a.npz", z=np.ones(20), R=np.zeros((600, 20, 3)), E=np.zeros(600))
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with files_of_at_most(100_000), pytest.raises(StructureError, match=r"R\.npy is compressed .*TMPDIR"):
+        ep.open_structures(tmp_path / "a.npz")
     assert not list(temporary.iterdir())
 
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import gettempdir, mkdtemp
 from typing import IO, Any
 
 import numpy as np
@@ -91,19 +91,15 @@ class RowsUnpacked(Rows):
 
     def __init__(self, path: Path, name: str) -> None:
         self._source = path, name
-        folder = mkdtemp(prefix="equiprune-")
-        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        unpacked = Path(folder) / "numbers"
-        with zipfile.ZipFile(path) as archive, archive.open(name) as stream, unpacked.open("wb") as file:
-            shape, fortran, dtype = header(stream)
-            left = dtype.itemsize * int(np.prod(shape))
-            while left:
-                content = stream.read(min(left, _CHUNK))
-                if not content:
-                    raise ValueError(f"{name} is cut off")
-                file.write(content)
-                left -= len(content)
-        self._rows = RowsOfNpy(unpacked, 0, shape, dtype, fortran)
+        try:
+            folder = mkdtemp(prefix="equiprune-")
+            weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+            self._rows = _unpacked(path, name, Path(folder) / "numbers")
+        except OSError as error:
+            raise ValueError(
+                f"{name} is compressed and cannot be unpacked into '{gettempdir()}' ({error.strerror}): free space "
+                "there, name another folder by the environment variable TMPDIR, or save it without compression"
+            ) from error
 
     def __reduce__(self) -> tuple[type[RowsUnpacked], tuple[Path, str]]:
         return RowsUnpacked, self._source
@@ -139,6 +135,20 @@ class RowsInOrder(Rows):
         self._stream = zipfile.ZipFile(self._path).open(self._name)  # noqa: SIM115  open as long as there are rows
         self._shape, _, self._dtype = header(self._stream)
         self._bytes, self._next = self._dtype.itemsize * int(np.prod(self._shape[1:])), 0
+
+
+def _unpacked(path: Path, name: str, to: Path) -> RowsOfNpy:
+    """The numbers of a member of an .npz file, written to a file of their own."""
+    with zipfile.ZipFile(path) as archive, archive.open(name) as stream, to.open("wb") as file:
+        shape, fortran, dtype = header(stream)
+        left = dtype.itemsize * int(np.prod(shape))
+        while left:
+            content = stream.read(min(left, _CHUNK))
+            if not content:
+                raise ValueError(f"{name} is cut off")
+            file.write(content)
+            left -= len(content)
+    return RowsOfNpy(to, 0, shape, dtype, fortran)
 
 
 def in_order(path: Path, name: str) -> Rows:
