@@ -67,7 +67,7 @@ COMMANDS: Mapping[str, str] = {
         "Show what this machine has: devices, packages, engines, extras, known traps; and what a model costs on it."
     ),
     "demo": (
-        "The main job on a real model that comes with pip install: calibrate, prune, certify, evaluate, time, save."
+        "The main job on a real model that comes with pip install: calibrate, prune, certify, retrain, evaluate, time."
     ),
     "run": "Run the stages of a recipe. Interrupted or changed, the same command goes on with what is not done.",
 }

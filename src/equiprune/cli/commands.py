@@ -44,7 +44,7 @@ def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callab
 
 
 def demo(output: Path = Path("demo_output"), /) -> int:
-    """The main job on a real model that comes with pip install: calibrate, prune, certify, evaluate, time, save.
+    """The main job on a real model that comes with pip install: calibrate, prune, certify, retrain, evaluate, time.
 
     Args:
         output: folder for what the demo writes; must not exist yet.

@@ -31,7 +31,8 @@ class Export(Request[Exported]):
 
     Attributes:
         model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
-        output: .pth for SevenNet, .model for MACE, no suffix for equiprune's own directory.
+        output: .pth for SevenNet, .model for MACE, .nequip.zip for NequIP, .nqx or .pt for Nequix, .pt for eSCN, no
+            suffix for equiprune's own directory.
     """
 
     model: Model

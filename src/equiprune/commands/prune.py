@@ -70,7 +70,8 @@ class Prune(Request[Pruned]):
 
     Attributes:
         model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
-        output: .pth for SevenNet, .model for MACE, .pt for eSCN, no suffix for equiprune's own directory.
+        output: .pth for SevenNet, .model for MACE, .nequip.zip for NequIP, .nqx or .pt for Nequix, .pt for eSCN, no
+            suffix for equiprune's own directory.
     """
 
     stage: ClassVar[Kind] = Kind("model", Product.MODEL)

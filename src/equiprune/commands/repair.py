@@ -72,7 +72,8 @@ class Repair(Request[Repaired]):
         model: the pruned model.
         parent: the model it was pruned from.
         data: structures of the chemistry the model is for; labels are not needed. One in five is held out.
-        output: .pth for SevenNet, .model for MACE, no suffix for equiprune's own directory.
+        output: .pth for SevenNet, .model for MACE, .nequip.zip for NequIP, .nqx or .pt for Nequix, .pt for eSCN, no
+            suffix for equiprune's own directory.
         rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
         limit: use only the first this many structures.
         seed: of the displacements.
