@@ -31,9 +31,10 @@ def main() -> None:
     parser.add_argument("--frames", default="20", help="of each set, to compare on")
     parser.add_argument("--seed", type=int, default=61)
     chosen = parser.parse_args()
-    for teacher in TEACHERS:
-        folder = chosen.folder / teacher
-        written(ep.load(teacher, dtype=torch.float64), "teacher", folder, chosen.seed)
+    teachers = {name: ep.load(name, dtype=torch.float64) for name in TEACHERS}  # both before any work
+    for name, teacher in teachers.items():
+        folder = chosen.folder / name
+        written(teacher, "teacher", folder, chosen.seed)
         if not (folder / "child-start").exists():
             ep.save(start(), folder / "child-start")
         child = f"child={chosen.training_seconds}={chosen.learning_rate}"
