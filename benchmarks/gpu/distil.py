@@ -24,7 +24,7 @@ from benchmarks.gpu.features import ParentFeatures
 from benchmarks.gpu.pool import Batch, Pool
 from benchmarks.gpu.replay import Step
 from equiprune.adapters import adapter_named
-from equiprune.potentials.checkpoint import save
+from equiprune.potentials.checkpoint import load, save
 from equiprune.potentials.derivatives import Derivatives
 from equiprune.potentials.potential import Potential
 from equiprune.training.objective import KBAR
@@ -157,7 +157,9 @@ def distil(
     folder: Path,
     features: ParentFeatures | None = None,
 ) -> Potential:
-    """Train until the time is up; writes ``curve.jsonl``, ``state.pt`` and ``model`` in ``folder``."""
+    """Train until the time is up; writes ``curve.jsonl``, ``state.pt`` and ``model`` in a folder, unless that is there."""
+    if (folder / "model").exists():
+        return load(str(folder / "model"))
     folder.mkdir(parents=True, exist_ok=True)
     weights = _trainable(child)
     adam = torch.optim.Adam(weights, lr=recipe.learning_rate, fused=weights[0].is_cuda)
