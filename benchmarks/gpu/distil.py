@@ -157,7 +157,7 @@ def distil(
     folder: Path,
     features: ParentFeatures | None = None,
 ) -> Potential:
-    """Train until the time is up; writes ``curve.jsonl``, ``state.pt`` and ``model`` in a folder, unless that is there."""
+    """Train until the time is up, unless that was done; ``curve.jsonl``, ``state.pt``, ``model`` are in the folder."""
     if (folder / "model").exists():
         return load(str(folder / "model"))
     folder.mkdir(parents=True, exist_ok=True)

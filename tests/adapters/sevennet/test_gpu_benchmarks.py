@@ -110,7 +110,7 @@ def test_a_child_is_distilled_for_a_moment_and_goes_on(small: ep.Potential, tmp_
     assert trained.checkpoint.history[-1]["step"] == "train"
     assert ep.load(tmp_path / "run" / "model").architecture == small.architecture
     again = distil(ep.from_scratch(small), pool, pool, Distillation(seconds=3.0, batch_atoms=20), tmp_path / "run")
-    assert again.checkpoint.history == trained.checkpoint.history
+    assert again.checkpoint.history[-1]["steps"] == trained.checkpoint.history[-1]["steps"]
 
 
 def test_features_of_a_parent_are_learnt(small: ep.Potential) -> None:
