@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 from equiprune.structures.prototypes import atomic_volume
 
 MOST_ATOMS = 36
-"""Of one crystal."""
+"""Atoms of one crystal."""
 _APART = 0.98
 """Atoms of two groups are no closer than this many sums of covalent radii: as far as bonds are long."""
 _IMAGES = np.array(list(product((-1, 0, 1), repeat=3)))

@@ -118,7 +118,7 @@ def ionic_steps(_: list[Atoms]) -> list[Atoms]:
 
 
 def output(text: str, steps: Callable[[], list[Atoms]]) -> Sample:
-    """Of a code: the file is written in its own units, and the steps are those in eV and Angstrom."""
+    """A sample of a code: its file in the code's units, and the steps that are expected in eV and Angstrom."""
     return Sample(lambda path, _: path.write_text(text), [], lambda _: steps())
 
 

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 FORCES = ((0.0125, -0.002, 0.003), (-0.0125, 0.002, -0.003))
-"""Of the first step, in the unit of the code; those of the second are twice as large."""
+"""Forces of the first step, in the unit of the code; those of the second are twice as large."""
 STRESS = ((11.0, 4.0, 5.0), (4.0, 12.0, 6.0), (5.0, 6.0, 13.0))
 """xx to zz in some unit of a text, of the first step; no two components are the same."""
 CELL = ((5.0, 0.0, 0.0), (0.0, 6.0, 0.0), (0.0, 0.5, 7.0))

@@ -37,7 +37,7 @@ class MoleculeNpz(RandomAccess):
         return Trajectory.open(path)
 
     def stream(self, path: Path) -> Iterator[Atoms]:
-        """Without unpacking a compressed file."""
+        """Structures in order; a compressed file is not unpacked for them."""
         return iter(Trajectory.open(path, in_order))
 
 
