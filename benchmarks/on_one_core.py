@@ -19,7 +19,7 @@ _REAL, _INVENTED = 3_000, 3_000
 def written(teacher: ep.Potential, name: str, folder: Path, seed: int) -> None:
     """The teacher under a name and starting structures of its elements, each unless it is there."""
     sys.path.append(str(ROOT))
-    from benchmarks.gpu.structures import aside, families, invented, known, write_starting
+    from benchmarks.gpu.structures import compositions_aside, families_of, invented, known, write_starting
 
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / name).exists():
@@ -28,7 +28,7 @@ def written(teacher: ep.Potential, name: str, folder: Path, seed: int) -> None:
         random, data, elements = np.random.default_rng(seed), data_folder(), teacher.elements
         there = list(known(data, elements, random))
         chosen = [there[i] for i in random.permutation(len(there))[:_REAL]]
-        chosen += invented(families(data, elements), aside(data), elements, _INVENTED, random)
+        chosen += invented(families_of(data, elements), compositions_aside(data), elements, _INVENTED, random)
         write_starting(chosen, folder / "starting-structures.npz")
 
 

@@ -1,4 +1,4 @@
-"""Starting structures for distillation: real compositions, their chemical neighbours, and elements by themselves.
+"""Starting structures for distillation: real crystals, their chemical neighbours, packed groups, elements alone.
 
 Nothing here has a label, and nothing is at rest: `explore` moves every structure with its teacher's forces. Structures
 whose composition occurs in the frames that are kept aside for testing are left out.
@@ -39,7 +39,7 @@ def starting_structures(data: Path, elements: frozenset[int], neighbours: int, s
     """What is `known`, then ``neighbours`` decorated crystals and as many packed groups."""
     random = np.random.default_rng(seed)
     yield from known(data, elements, random)
-    yield from invented(families(data, elements), aside(data), elements, neighbours, random)
+    yield from invented(families_of(data, elements), compositions_aside(data), elements, neighbours, random)
 
 
 def known(data: Path, elements: frozenset[int], random: np.random.Generator) -> Iterator[Atoms]:
@@ -68,18 +68,18 @@ def invented(
         chosen = family[random.integers(len(family))]
         changed = decorated(chosen, sorted(elements), random, wild=number % 10 == 0)
         made = (enlarged(changed, random), packed(elements, singles, random))
-        known = (atoms for atoms in made if elements.issuperset(atoms.numbers.tolist()))
-        yield from (atoms for atoms in known if formula(atoms) not in left_out)
+        possible = (atoms for atoms in made if elements.issuperset(atoms.numbers.tolist()))
+        yield from (atoms for atoms in possible if formula(atoms) not in left_out)
 
 
-def families(data: Path, elements: frozenset[int]) -> Sequence[Sequence[Atoms]]:
+def families_of(data: Path, elements: frozenset[int]) -> Sequence[Sequence[Atoms]]:
     """Crystals that are to be decorated: those of three elements and more twice as often as prototypes and as all."""
     crystals = [atoms for atoms, _ in _real(data, elements)]
     rich = [atoms for atoms in crystals if len(set(atoms.numbers)) > 2]
     return rich, rich, prototypes(), crystals
 
 
-def aside(data: Path) -> frozenset[str]:
+def compositions_aside(data: Path) -> frozenset[str]:
     """Compositions of the frames that are kept aside."""
     return frozenset(formula(atoms) for atoms in kept_aside(data))
 
@@ -124,7 +124,7 @@ _ELEMENTAL_VISITS = 3
 
 
 def _real(data: Path, elements: frozenset[int]) -> Iterator[tuple[Atoms, int]]:
-    left_out = aside(data)
+    left_out = compositions_aside(data)
     mptrj = read_compressed(data / "mptrj_sample" / "mptrj-random-1k.extxyz.xz")
     sources = {
         "mptrj": [atoms for number, atoms in enumerate(mptrj) if number % 5],
