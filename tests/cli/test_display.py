@@ -46,6 +46,25 @@ def test_a_file_takes_tables_of_any_width(capsys: pytest.CaptureFixture[str]) ->
     assert all(cell in shown for row in rows for cell in row)
 
 
+def test_words_stay_whole_where_cells_are_broken_into_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """Columns of one long cell beside others of long words, as at the end of the demo."""
+    heads = [
+        "model",
+        "parameters",
+        "E, meV/atom",
+        "S, meV/Angstrom^3",
+        "F, meV/Angstrom",
+        "ms/atom, SevenNet's own code",
+    ]
+    heads += [f"dynamics: {name}" for name in ("E, meV/atom", "F, meV/Angstrom", "S, meV/Angstrom^3")]
+    cells = ["7net-compact (comes with equiprune)", "1,171,144", *(f"{i}2.25" for i in range(7))]
+    show_table("", [heads, cells])
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    words = [word for cell in (*heads, *cells) for word in cell.split()]
+    assert all(shown.count(word) >= words.count(word) for word in words)
+
+
 def test_elsewhere_there_is_a_line_every_fifty_steps(capsys: pytest.CaptureFixture[str]) -> None:
     with progress("train", 120) as step:
         for count in (1, 48, 1, 60, 10):

@@ -43,7 +43,10 @@ def show_json(value: Any) -> None:
 
 def show_table(title: str, rows: Sequence[Sequence[str]]) -> None:
     """Write a table to stdout; the first row is the heading. Where a terminal is too narrow for it, write a list."""
-    table = Table(*rows[0], title=title or None, title_justify="left")
+    table = Table(title=title or None, title_justify="left")
+    for column in zip(*rows, strict=True):
+        words = [word for cell in column for word in cell.split()]
+        table.add_column(column[0], min_width=max(map(len, words), default=0))  # or the widest columns lose letters
     for row in rows[1:]:
         table.add_row(*row)
     on_terminal = sys.stdout.isatty()
