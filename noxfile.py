@@ -10,10 +10,12 @@ import json
 import os
 import re
 import shutil
+import urllib.request
 from pathlib import Path
 
 import nox
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 nox.options.default_venv_backend = "virtualenv"
 nox.options.reuse_existing_virtualenvs = True
@@ -160,7 +162,7 @@ def audit(session: nox.Session, extras: str) -> None:
 
 
 def _audit(session: nox.Session, asked: Path) -> None:
-    """The session fails for a vulnerability, and for a package of which nothing is known: pip-audit alone skips it."""
+    """The session fails for a vulnerability, and for a release of which nothing is known: pip-audit alone skips it."""
     report = asked.with_name("audit.json")
     report.unlink(missing_ok=True)
     words = ["--no-deps", "--disable-pip", "--requirement", str(asked), "--format", "json", "--output", str(report)]
@@ -168,16 +170,31 @@ def _audit(session: nox.Session, asked: Path) -> None:
     if not report.exists():
         session.error("The database of vulnerabilities could not be asked, so nothing is known. Is the network there?")
     found = json.loads(report.read_text(encoding="utf-8"))["dependencies"]
-    skipped = [each["name"] for each in found if "skip_reason" in each]
-    if skipped:
-        session.error(
-            f"The database of vulnerabilities knows nothing of {len(skipped)} of {len(found)} packages: "
-            f"{', '.join(skipped)}. Was it reached?"
-        )
-    named = [f"{each['name']} {each['version']}: {vuln['id']}" for each in found for vuln in each["vulns"]]
+    known = {canonicalize_name(each["name"]): each["vulns"] for each in found if "vulns" in each}
+    lines = asked.read_text(encoding="utf-8").split()
+    releases = {canonicalize_name(name): version for name, version in (line.split("==") for line in lines)}
+    asked_again = {name: _of_newest(name, version) for name, version in releases.items() if name not in known}
+    known |= {name: vulns for name, vulns in asked_again.items() if vulns is not None}
+    named = [f"{name} {releases[name]}: {each['id']}" for name, vulns in known.items() for each in vulns]
     if named:
         session.error(f"Known vulnerabilities: {'; '.join(named)}")
-    session.log(f"No known vulnerability in {len(found)} packages.")
+    session.log(f"No known vulnerability in {len(known)} of {len(releases)} packages.")
+    unknown = [f"{name} {version}" for name, version in releases.items() if name not in known]
+    if unknown:
+        session.error(f"Of {len(unknown)} releases nothing could be asked: {', '.join(unknown)}.")
+
+
+def _of_newest(name: str, version: str) -> list[dict[str, str]] | None:
+    """Known vulnerabilities of a release by its project's page, which tells of the newest alone; None of an older one.
+
+    Some mirrors of PyPI serve this page and not the one of each release, which pip-audit reads.
+    """
+    try:
+        with urllib.request.urlopen(f"https://pypi.org/pypi/{name}/json", timeout=30) as page:
+            newest = json.load(page)
+    except OSError:
+        return None
+    return newest["vulnerabilities"] if newest["info"]["version"] == version else None
 
 
 def _lowest(requirement: str) -> str:
