@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from copy import copy, deepcopy
 from functools import cache
 from pkgutil import resolve_name
+from types import FunctionType
 from typing import Any
 
 import pytest
@@ -42,6 +43,28 @@ def written_once(*functions: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patched:
         for name in functions:
             patched.setattr(name, _remembering(resolve_name(name)))
+        yield
+
+
+@contextmanager
+def traced_once() -> Iterator[None]:
+    """Let ``torch.fx.symbolic_trace`` trace each function once, for the same values around it.
+
+    Each call changes `torch.nn.Module` and changes it back, which takes long where modules of many classes are there.
+    """
+    trace, traced = torch.fx.symbolic_trace, dict[Any, torch.fx.GraphModule]()
+
+    def remembered(function: Any) -> torch.fx.GraphModule:
+        if not isinstance(function, FunctionType):
+            return trace(function)
+        around = [repr(cell.cell_contents) for cell in function.__closure__ or ()]
+        asked = (function.__code__, *around)
+        if asked not in traced:
+            traced[asked] = trace(function)
+        return _another(traced[asked])
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(torch.fx, "symbolic_trace", remembered)
         yield
 
 
@@ -120,6 +143,7 @@ def nothing_twice(adapter: type[Any], *functions: str, writers: tuple[str, ...] 
     linear = "e3nn.o3._linear._codegen_linear"
     with (
         known(*functions),
+        traced_once(),
         written_once(linear, f"{product}_left_right", f"{product}_right", *writers),
         built_once(adapter),
     ):

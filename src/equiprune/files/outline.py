@@ -10,6 +10,8 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterable
+from functools import lru_cache
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
@@ -24,10 +26,13 @@ _LARGEST = 1 << 28
 
 
 def outline(path: Path) -> Any:
-    """The content of a file that ``torch.save`` wrote, a stand-in for every object; None for any other file."""
+    """The content of a file that ``torch.save`` wrote, a stand-in for every object; None for any other file.
+
+    Every adapter asks, so it is read once as long as the file is the same. Nobody may change what is returned.
+    """
     try:
-        with path.open("rb") as stream:
-            return _of_archive(stream) if zipfile.is_zipfile(stream) else _of_old_file(stream)
+        found = path.stat()
+        return _outline(path.absolute(), found.st_ino, found.st_size, found.st_mtime_ns)
     except Exception:  # of a file that may be anything, nothing is known before
         return None
 
@@ -43,6 +48,12 @@ def entry(content: Any, *keys: str) -> Any:
     return content
 
 
+@lru_cache(maxsize=1)
+def _outline(path: Path, *_same_file: int) -> Any:
+    with path.open("rb") as stream:
+        return _of_archive(stream) if zipfile.is_zipfile(stream) else _of_old_file(stream)
+
+
 def _of_archive(stream: BinaryIO) -> Any:
     with zipfile.ZipFile(stream) as archive:
         names = set(archive.namelist())
@@ -51,8 +62,7 @@ def _of_archive(stream: BinaryIO) -> Any:
         program = pickled.replace("data.pkl", "constants.pkl") in names  # TorchScript, which is no data
         if program or described.compress_type != zipfile.ZIP_STORED or described.file_size > _LARGEST:
             return None
-        with archive.open(pickled) as inside:
-            return _Reader(inside).load()
+        return _Reader(BytesIO(archive.read(pickled))).load()
 
 
 def _of_old_file(stream: BinaryIO) -> Any:

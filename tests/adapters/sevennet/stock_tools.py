@@ -1,9 +1,9 @@
-"""SevenNet's own tools in processes that never heard of equiprune, and the input of its LAMMPS pair style."""
+"""SevenNet's own tools in a process that never heard of equiprune, and the input of its LAMMPS pair style."""
 
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -11,36 +11,37 @@ from ase import Atoms
 
 import equiprune as ep
 
-_STOCK_CALCULATOR = """
-import json, sys, ase.io
+_PROGRAM = """
+import json, os, sys, ase.io
 from sevenn.calculator import SevenNetCalculator
-structures, *files = sys.argv[1:]
-calculators = [SevenNetCalculator(file, device="cpu") for file in files]
-print(json.dumps([[c.get_potential_energy(atoms) for atoms in ase.io.read(structures, ":")] for c in calculators]))
-"""
-
-
-def stock_energies_of(structures: Path, files: Sequence[Path]) -> list[list[float]]:
-    """Energies (eV) of every structure, for each file, by the stock calculator in a fresh process."""
-    command = [sys.executable, "-W", "ignore", "-c", _STOCK_CALCULATOR, str(structures), *map(str, files)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
-
-
-_SEVENN = """
-import json, sys
 from sevenn.main.sevenn import main
-for words in json.loads(sys.argv[1]):
+structures, files, commands = json.loads(sys.argv[1])
+calculators = [SevenNetCalculator(file, device="cpu") for file in files]
+energies = [[c.get_potential_energy(atoms) for atoms in ase.io.read(structures, ":")] for c in calculators]
+for folder, words in commands:
+    os.chdir(folder)
     sys.argv[1:] = words
     main()
+print(json.dumps(energies))
 """
+"""All in one process: what it imports takes longer than what it does."""
 
 
-def run_sevenn(*commands: Sequence[str], cwd: Path | None = None) -> None:
-    """``sevenn`` with the words of each command, one after another in one process; fails with what it says."""
-    program = [sys.executable, "-W", "ignore", "-c", _SEVENN, json.dumps(commands)]
-    result = subprocess.run(program, capture_output=True, text=True, cwd=cwd, check=False)
-    assert result.returncode == 0, result.stderr[-2000:]
+def stock(
+    structures: Path, files: Mapping[str, Path], commands: Sequence[tuple[Path, Sequence[str]]]
+) -> Mapping[str, list[float]]:
+    """Energies (eV) of every structure for each file, by the stock calculator; then ``sevenn`` runs.
+
+    Args:
+        structures: a file.
+        files: what the calculator opens, by name.
+        commands: the folder in which ``sevenn`` runs, and its words, one after another.
+    """
+    asked = [str(structures), [str(file) for file in files.values()], [(str(cwd), words) for cwd, words in commands]]
+    program = [sys.executable, "-W", "ignore", "-c", _PROGRAM, json.dumps(asked)]
+    done = subprocess.run(program, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return dict(zip(files, json.loads(done.stdout.splitlines()[-1]), strict=True))
 
 
 def lammps_input(potential: ep.Potential, atoms: Atoms) -> dict[str, torch.Tensor]:

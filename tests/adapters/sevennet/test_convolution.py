@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import pytest
 import torch
 from ase import Atoms
-from conftest import ODD
 from e3nn.o3 import Irrep, Irreps, TensorProduct
+from exports import ODD
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from plain_code import plain

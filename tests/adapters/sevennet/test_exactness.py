@@ -3,7 +3,7 @@
 import pytest
 import torch
 from ase import Atoms
-from conftest import ODD
+from exports import ODD
 from numpy.random import default_rng
 
 import equiprune as ep

@@ -1,20 +1,16 @@
-"""Models that come with equiprune, exported, are the same in SevenNet's own tools; commands open them by name."""
+"""Models that come with equiprune: licence and history travel with their files, and commands open them by name."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import ase.io
 import pytest
-import torch
 from command_line import Run
-from stock_tools import lammps_input, run_sevenn, stock_energies_of
+from exports import SHIPPED
 
 import equiprune as ep
-from equiprune.models import shipped_models
 
 pytestmark = pytest.mark.usefixtures("plain_code")  # in this process alone: files hold no code
-
-SHIPPED = [name for name, model in shipped_models().items() if model.adapter == "sevennet"]
-NAMES = pytest.mark.parametrize("name", SHIPPED)
 
 
 @pytest.fixture(scope="module")
@@ -26,51 +22,8 @@ def structures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="module")
-def exported(cli: Run, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Every shipped model as a file for SevenNet's tools, by ``equiprune export``."""
-    folder = tmp_path_factory.mktemp("exported")
-    files = {name: folder / f"{name}.pth" for name in SHIPPED}
-    for name, file in files.items():
-        ran = cli("export", name, "-o", file)
-        assert ran.code == 0, ran.err
-    return files
-
-
-@pytest.fixture(scope="module")
-def stock_energies(exported: dict[str, Path], structures: Path) -> dict[str, list[float]]:
-    """By the stock calculator in a fresh process, which has opened all files."""
-    return dict(zip(exported, stock_energies_of(structures, list(exported.values())), strict=True))
-
-
-@NAMES
-def test_the_stock_calculator_gives_the_energies_of_the_shipped_model(
-    name: str, structures: Path, stock_energies: dict[str, list[float]]
-) -> None:
-    atoms = ase.io.read(structures, ":")
-    ours = ep.load(name).predict(atoms)
-    for theirs, our, size in zip(stock_energies[name], ours, map(len, atoms), strict=True):
-        assert abs(theirs - our.energy.item()) < 1e-5 * size
-
-
-@pytest.fixture(scope="module")
-def deployed(exported: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of the files for LAMMPS, by ``sevenn get_model``."""
-    folder = tmp_path_factory.mktemp("deployed")
-    run_sevenn(*(["get_model", str(path), "-o", str(folder / f"{name}.pt")] for name, path in exported.items()))
-    return folder
-
-
-@NAMES
-def test_lammps_gets_the_energies_of_the_shipped_model(name: str, deployed: Path, structures: Path) -> None:
-    serial, shipped = torch.jit.load(deployed / f"{name}.pt"), ep.load(name)
-    for atoms in ase.io.read(structures, ":"):
-        energy = serial(lammps_input(shipped, atoms))["inferred_total_energy"].sum()
-        assert abs(energy - shipped.predict([atoms])[0].energy) < 1e-5 * len(atoms)
-
-
-@NAMES
-def test_licence_and_history_travel(name: str, exported: dict[str, Path]) -> None:
+@pytest.mark.parametrize("name", SHIPPED)
+def test_licence_and_history_travel(name: str, exported: Mapping[str, Path]) -> None:
     shipped, opened = ep.load(name).checkpoint, ep.load(exported[name]).checkpoint
     assert (opened.licence, opened.history) == (shipped.licence, shipped.history)
     child = ep.prune(ep.load(name), ep.allocate(ep.load(name), [ep.Elements.parse("H,O")]))
