@@ -88,9 +88,7 @@ def sevennet(session: nox.Session) -> None:
     calculator = ("jax", "e3nn-jax", "equinox", "jraph", "matscipy", "torch_geometric")
     _install(session, "-e", ".[test,sevennet,nequip,nequix,discovery,properties,torch-sim]", *calculator)
     _install(session, "--no-deps", "nequix>=0.4.5,<0.5")
-    _test(session, "tests/adapters/sevennet", "tests/docs")
-    _test(session, "tests/adapters/nequip")
-    _test(session, "tests/adapters/nequix")
+    _test(session, "tests/docs", *(f"tests/adapters/{name}" for name in ("sevennet", "nequip", "nequix")))
 
 
 @nox.session

@@ -1,11 +1,7 @@
 """``equiprune calibrate``: the scores of the API, also after Ctrl-C, and pictures of them."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -15,6 +11,7 @@ from command_line import Run
 from toy_files import toy_structures, write
 
 import equiprune as ep
+from equiprune.pruning import calibration
 
 
 @pytest.mark.parametrize("criterion", [ep.Taylor(), ep.Activation()])
@@ -47,24 +44,22 @@ def test_plot_is_a_png_or_an_svg(cli: Run, tmp_path: Path, data: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_keeps_what_was_finished(tmp_path: Path, cli: Run) -> None:
+def test_ctrl_c_keeps_what_was_finished(tmp_path: Path, cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     data = write(tmp_path / "many.xyz", toy_structures(160))
     interrupted, whole, partial = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "a.json.partial"
     call = ["calibrate", "toy", str(data), "--batch-atoms", "8", "-o"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "equiprune", *call, str(interrupted)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    deadline = time.monotonic() + 60
-    while not partial.exists() and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert (process.returncode, out) == (2, "")
-    messages = [line for line in err.splitlines() if not line.startswith("calibrate: ")]
+    save = calibration._save
+
+    def save_and_press(*kept: Any) -> None:
+        patched.undo()
+        save(*kept)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(calibration, "_save", save_and_press)
+        ran = cli(*call, interrupted)
+    assert (ran.code, ran.out) == (2, "")
+    messages = [line for line in ran.err.splitlines() if not line.startswith("calibrate: ")]
     assert messages == [f"equiprune: Interrupted; {partial} keeps what was finished. Repeat the command to go on."]
     assert 64 <= json.loads(partial.read_text())["sums"]["structures"] < 160
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json.partial", "many.xyz"]
