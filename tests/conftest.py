@@ -38,10 +38,9 @@ def heard() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def what_stays() -> None:
-    """Modules and collected tests are no garbage: to look for it among them takes longer than most tests."""
-    gc.collect()
+    """What is there before a module's tests is no garbage: to look for some among it takes longer than most tests."""
     gc.freeze()
 
 
