@@ -5,6 +5,7 @@ import pytest
 from equiprune.adapters import adapter_for, adapter_named, aliases
 from equiprune.adapters.toy import ToyAdapter
 from equiprune.errors import CheckpointError
+from equiprune.training.recipe import PRESETS
 
 
 def test_an_entry_point_gives_the_adapter() -> None:
@@ -20,6 +21,21 @@ def test_an_alias_gives_its_adapter_whatever_the_case() -> None:
 
 def test_aliases_of_all_architectures_are_known_without_their_backends() -> None:
     assert {"toy", "7net-0", "7net-l3i5"} <= aliases().keys()
+
+
+PRESET_OF = {
+    "sevennet": "sevennet",
+    "nequip": "sevennet",
+    "nequix": "sevennet",
+    "escn": "escn",
+    "mace": "mace-universal",
+}
+
+
+@pytest.mark.parametrize("name", PRESET_OF)
+def test_an_architecture_has_a_preset(name: str) -> None:
+    assert adapter_named(name).preset == PRESET_OF[name]
+    assert PRESET_OF[name] in PRESETS
 
 
 def test_an_unknown_adapter_is_named_with_the_closest_one() -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 
 import equiprune as ep
+from equiprune.adapters.base import ModelAdapter
 from equiprune.commands.opening import open_model
 from equiprune.commands.options.dashboards import UNWATCHED, WatchOptions
 from equiprune.commands.options.features import NO_FEATURES, FeatureOptions
@@ -124,7 +125,7 @@ class Train(Request[Trained | None]):
                 "`patience` waits for a better validation loss: give `validation` or `validation_share`, or leave it "
                 "out."
             )
-        self._recipe  # noqa: B018 (raises what is wrong with it)
+        self._recipe()  # raises what is wrong with it
         self._check_sample()
         self.watch.observers(self.output)
         self.processes.check_machine(os.environ)
@@ -145,13 +146,15 @@ class Train(Request[Trained | None]):
         self.theory.check_file()
         for written in (self.output, self.loading.cache):
             check_apart(written, [self.data, self.validation, *self.theory.files])
-        observers, recipe = self.watch.observers(self.output), self._recipe
+        observers = self.watch.observers(self.output)
         fabric = self.processes.launched()
         say: Say = remarks.info if fabric.is_global_zero else _nothing
         sets = self._sets(say)
         start, replay = self._start(sets.training, str(fabric.device), say)
         parent = open_model(self.features.parent, self.dtype, self.opening) if self.features.parent else None
-        say(f"Preset {self.recipe.preset}: {PRESETS[self.recipe.preset].source}.")
+        preset = self.recipe.preset or start.adapter.preset
+        recipe = self._recipe(preset)
+        say(f"Preset {preset}: {PRESETS[preset].source}.")
         if not sets.held_out and isinstance(recipe.optimisation.schedule, Plateau):
             say("Without `validation` the learning rate stays as it is, and the last model is the result.")
         own = len(sets.training)
@@ -163,11 +166,11 @@ class Train(Request[Trained | None]):
         with shown(Task("train", steps), looked_at) as (step, look):
             watchers = Watchers(say, step, look, observers)
             run_training(start, data, recipe, self.output, resources=resources, watchers=watchers)
-        return self._trained(start, sets) if fabric.is_global_zero else None
+        labelled = bool(recipe.objective.labelled())
+        return self._trained(start, sets, labelled=labelled) if fabric.is_global_zero else None
 
-    @property
-    def _recipe(self) -> Recipe:
-        return self.recipe.recipe(self.weights, self.seed, self.features.term)
+    def _recipe(self, preset: str = ModelAdapter.preset) -> Recipe:
+        return self.recipe.recipe(self.weights, self.seed, self.features.term, preset)
 
     def _prints(self) -> dict[str, str]:
         files = {"data": self.data, "validation": self.validation, "replay": self.theory.replay}
@@ -185,11 +188,10 @@ class Train(Request[Trained | None]):
         start = initialised(start, self.seed) if self.from_scratch else start
         return _prepared(start, structures, self.theory, self.labels.keys, say)
 
-    def _trained(self, start: ep.Potential, sets: _Sets) -> Trained:
+    def _trained(self, start: ep.Potential, sets: _Sets, *, labelled: bool) -> Trained:
         how: dict[str, Any] = {"dtype": start.dtype, "head": start.head, "device": start.device}
         models = {"start": start, "trained": ep.load(self.output / "model", **how)}
         looked_at = sets.held_out or evenly_spaced(sets.training)
-        labelled = self._recipe.objective.labelled()
         accuracies = tuple(ep.evaluate(models, looked_at)) if labelled else ()
         return Trained(self.output, accuracies, bool(sets.held_out), len(looked_at), len(sets.training))
 

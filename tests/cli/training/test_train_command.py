@@ -16,6 +16,7 @@ from command_line import Run, contents
 from runs import rows, write
 
 import equiprune as ep
+from equiprune.adapters.toy import ToyAdapter
 from equiprune.potentials.atomic_energies import isolated_energies
 from equiprune.structures.reading import fingerprint
 from equiprune.training.replay import relabelled
@@ -376,6 +377,18 @@ def test_the_last_model_is_kept_beside_the_best(cli: Run, model: Path, labelled:
 
 
 # Several processes.
+
+
+def test_the_preset_is_that_of_the_architecture_unless_one_is_named(
+    cli: Run, model: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyAdapter, "preset", "sevennet")
+    common = ["train", model, "--data", labelled, "--epochs", 1]
+    for preset, rate, words in (("sevennet", 4e-3, []), ("mace-weighted", 1e-3, ["--preset", "mace-weighted"])):
+        ran = cli(*common, *words, "-o", tmp_path / preset)
+        assert (ran.code, ran.err.count(f"Preset {preset}: ")) == (0, 1), ran.err
+        [first] = rows(tmp_path / preset)[:1]
+        assert float(first["learning_rate"]) == pytest.approx(rate, rel=0.5)
 
 
 def test_two_processes_train_together_and_say_everything_once(

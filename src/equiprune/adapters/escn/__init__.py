@@ -20,6 +20,7 @@ class EscnAdapter(ModelAdapter[EscnArchitecture]):
     packages = ("fairchem-core",)
     suffixes = (".pt",)
     looks_for = "'state_dict' beside a 'config' whose model is escn (eSCN)"
+    preset = "escn"
 
     recognises = staticmethod(checkpoint_file.recognised)
     read = staticmethod(checkpoint_file.read)

@@ -21,6 +21,7 @@ class NequIPAdapter(E3nnAdapter[NequIPArchitecture]):
     packages = ("nequip",)
     suffixes = (checkpoint_file.SUFFIX,)
     looks_for = f"'{checkpoint_file.MODEL}' in an archive of torch.package (NequIP)"
+    preset = "sevennet"
 
     recognises = staticmethod(checkpoint_file.recognised)
     read = staticmethod(checkpoint_file.read)

@@ -23,6 +23,7 @@ class NequixAdapter(E3nnAdapter[NequixArchitecture]):
     packages = ("nequix",)
     suffixes = (".pt", ".nqx")
     looks_for = "a first line of JSON with hidden irreps and atomic energies (Nequix)"
+    preset = "sevennet"
 
     aliases = checkpoint_file.ALIASES
 

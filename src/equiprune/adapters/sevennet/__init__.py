@@ -29,6 +29,7 @@ class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
     packages = ("sevenn",)
     suffixes = (".pth",)
     looks_for = "'model_state_dict' beside a 'config' with chemical species (SevenNet)"
+    preset = "sevennet"
     aliases = published.descriptions()
 
     recognises = staticmethod(checkpoint_file.recognised)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from cyclopts import Parameter
 
+from equiprune.adapters.base import ModelAdapter
 from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Complete, NotNegative, Patterns, Positive
 from equiprune.errors import TargetError
@@ -72,7 +73,7 @@ class RecipeOptions(Complete):
     """A training recipe; what is not given is the preset's.
 
     Attributes:
-        preset: objective and optimisation.
+        preset: objective and optimisation; those of the model's architecture unless given.
         epochs: passes over the data.
         batch_size: structures per step and process.
         learning_rate: at the start, or after the warm-up.
@@ -86,7 +87,7 @@ class RecipeOptions(Complete):
         patience: stop after more epochs than this without a better validation loss.
     """
 
-    preset: PresetName = "mace-universal"
+    preset: PresetName | None = None
     epochs: Positive = 10
     batch_size: Positive = 4
     learning_rate: float | None = None
@@ -102,9 +103,15 @@ class RecipeOptions(Complete):
     def check(self) -> None:
         self.recipe(WeightOptions(), 0)
 
-    def recipe(self, weights: WeightOptions, seed: int, features: FeatureTerm = NOT_WEIGHED) -> Recipe:
-        """The preset, with what is said instead."""
-        chosen = PRESETS[self.preset]
+    def recipe(
+        self,
+        weights: WeightOptions,
+        seed: int,
+        features: FeatureTerm = NOT_WEIGHED,
+        suited: str = ModelAdapter.preset,
+    ) -> Recipe:
+        """The preset, ``suited`` unless one is named, with what is said instead."""
+        chosen = PRESETS[self.preset or suited]
         given: dict[str, Any] = {
             "learning_rate": self.learning_rate,
             "schedule": None if self.schedule is None else _SCHEDULES[self.schedule],
