@@ -182,6 +182,7 @@ def main() -> None:
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--figure", type=Path)
+    parser.add_argument("--beside", type=Path, help="--json of an earlier run, whose curves the figure shows too")
     arguments = parser.parse_args()
     case = CASES[arguments.case]
     parent = ep.load(case.model, dtype=getattr(torch, arguments.dtype))
@@ -207,7 +208,8 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps({"rows": rows, "curves": curves, "rates": rates}, indent=1))
     if arguments.figure:
-        draw(curves, arguments.figure)
+        before = json.loads(arguments.beside.read_text())["curves"] if arguments.beside else {}
+        draw(before | curves, arguments.figure)
 
 
 if __name__ == "__main__":
