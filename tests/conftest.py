@@ -40,7 +40,7 @@ def heard() -> Iterator[None]:
 
 @pytest.fixture(scope="module", autouse=True)
 def what_stays() -> None:
-    """What is there before a module's tests is no garbage: to look for some among it takes longer than most tests."""
+    """Objects from before a module's tests are no garbage: to look for some among them takes longer than most tests."""
     gc.freeze()
 
 

@@ -150,6 +150,17 @@ def test_archives_that_are_no_data_are_not_looked_into(tmp_path: Path) -> None:
     assert outline(tmp_path / "absent") is None
 
 
+def test_another_file_under_the_same_name_is_read_anew(tmp_path: Path) -> None:
+    """Of the same length too; the same file is not."""
+    path = tmp_path / "model.pth"
+    found = []
+    for version in ("0.11.0", "0.12.0"):
+        torch.save({**SEVENNET, "config": {**SEVENNET["config"], "version": version}}, path)
+        found += [outline(path), outline(path)]
+    assert [each["config"]["version"] for each in found] == ["0.11.0"] * 2 + ["0.12.0"] * 2
+    assert found[0] is found[1]
+
+
 class Second(ToyAdapter):
     """Opens the files of eSCN too, as a toy."""
 

@@ -150,7 +150,7 @@ class ModelAdapter(ABC, Generic[A]):
     aliases: Mapping[str, str] = MappingProxyType({})
     """Short names of published models and what they stand for."""
     preset: str = "mace-universal"
-    """Of `equiprune.training.recipe.PRESETS`: the one that ``equiprune train`` takes unless another is named."""
+    """Name in `equiprune.training.recipe.PRESETS` of what ``equiprune train`` takes unless another is named."""
 
     def recognises(self, path: Path, /) -> bool:
         """True for an upstream checkpoint of this architecture, whatever its name.

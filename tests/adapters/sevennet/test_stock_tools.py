@@ -1,4 +1,4 @@
-"""What equiprune writes opens in stock SevenNet tools, in a process that never heard of equiprune."""
+"""Written files open in stock SevenNet tools, in a process that never heard of equiprune."""
 
 import shutil
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def ours(name: str, exported: Exported) -> ep.Potential:
 
 @dataclass(frozen=True)
 class Made:
-    """What SevenNet's tools found and wrote: energies (eV) by model, models for LAMMPS, and a folder of training."""
+    """Results of SevenNet's tools: energies (eV) by model, models for LAMMPS, and a folder of training."""
 
     energies: Mapping[str, list[float]]
     deployed: Path
