@@ -63,7 +63,7 @@ def _layer(model_file: Any, arch: NequixArchitecture, t: int) -> nn.Module:
 
 
 def _forget_samples(model_file: Any, module: nn.Module) -> None:
-    """Every activation keeps the million numbers (8 MB) by which it was normalised, and never looks at them again."""
+    """Drop the million numbers (8 MB) by which each activation was normalised: it keeps them, and never looks again."""
     for each in module.modules():
         if isinstance(each, model_file.normalize2mom):
-            each.x = each.x[:0].clone()
+            vars(each).pop("x", None)
