@@ -190,7 +190,7 @@ def _of_newest(name: str, version: str) -> list[dict[str, str]] | None:
     try:
         with urllib.request.urlopen(f"https://pypi.org/pypi/{name}/json", timeout=30) as page:
             newest = json.load(page)
-    except OSError:
+    except (OSError, ValueError):
         return None
     return newest["vulnerabilities"] if newest["info"]["version"] == version else None
 

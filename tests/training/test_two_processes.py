@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import ase.io
 import pytest
 import torch
 import two_processes
-from runs import mixed, rows
+from runs import labelled, mixed, rows
 
 from equiprune.training.batches import groups
 
@@ -166,8 +167,12 @@ def test_an_error_of_one_process_ends_all(what: str, rank: int | None, says: str
     assert messages[found.index(False)].startswith("PeerProcessError: Another process found an error")
 
 
-def test_the_exit_code_is_2_in_every_process(two: list[Found]) -> None:
-    (code, error), (other_code, other_error) = (process["refused"] for process in two)
+def test_the_exit_code_is_2_in_every_process(tmp_path: Path) -> None:
+    ase.io.write(tmp_path / "data.xyz", list(labelled()[:4]), format="extxyz")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").touch()
+    words = ["train", "toy", "--data", tmp_path / "data.xyz", "-o", tmp_path / "run", "--devices", 2, "--batch-size", 2]
+    (code, error), (other_code, other_error) = in_two("-m", "equiprune", *words)
     assert (code, other_code) == (2, 2), error + other_error
     assert "holds thesis.tex" in error
     assert "Another process found an error" in other_error

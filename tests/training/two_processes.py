@@ -8,14 +8,12 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import ase.io
 import torch
 from ase import Atoms
 from lightning_fabric import Fabric
@@ -27,7 +25,6 @@ from torch.nn.parallel import DistributedDataParallel
 import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.blocks import WeightLayout
-from equiprune.cli import main
 from equiprune.errors import EquipruneError, OutputError, StructureError
 from equiprune.progress import Progress, silent
 from equiprune.structures.sequences import Structures
@@ -192,18 +189,6 @@ def failures(folder: Path) -> dict[str, str]:
     return found
 
 
-def refused(folder: Path) -> tuple[int, str]:
-    """Exit code and stderr of a command line that only the first process, which writes, finds a fault in."""
-    (folder / "run").mkdir(parents=True, exist_ok=True)
-    (folder / "run" / "thesis.tex").touch()
-    data = folder / f"data-{RANK}.xyz"
-    ase.io.write(data, list(labelled()[:4]), format="extxyz")
-    words = ["train", "toy", "--data", data, "-o", folder / "run", "--devices", 2, "--batch-size", 2]
-    with redirect_stderr(StringIO()) as errors:
-        code = main([str(word) for word in words])
-    return code, errors.getvalue()
-
-
 def shared(folder: Path) -> dict[str, Any]:
     """What one process and two must agree on."""
     free = ep.Potential.create(FreeShift(), student().checkpoint, torch.float64)
@@ -227,7 +212,6 @@ def only_of_two(folder: Path) -> dict[str, Any]:
         "too few": message(folder / "few", replace(SHARED, batch_size=8)),
         "validations": validations(folder / "validations"),
         "failures": failures(folder),
-        "refused": refused(folder / "refused"),
     }
 
 

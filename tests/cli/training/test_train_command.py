@@ -376,9 +376,6 @@ def test_the_last_model_is_kept_beside_the_best(cli: Run, model: Path, labelled:
     assert ep.load(ran.json["last"]).checkpoint.history == ep.load(ran.json["model"]).checkpoint.history
 
 
-# Several processes.
-
-
 def test_the_preset_is_that_of_the_architecture_unless_one_is_named(
     cli: Run, model: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +386,17 @@ def test_the_preset_is_that_of_the_architecture_unless_one_is_named(
         assert (ran.code, ran.err.count(f"Preset {preset}: ")) == (0, 1), ran.err
         [first] = rows(tmp_path / preset)[:1]
         assert float(first["learning_rate"]) == pytest.approx(rate, rel=0.5)
+
+
+def test_an_adapter_whose_preset_is_none_is_refused(
+    refused: Run, model: Path, labelled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ToyAdapter, "preset", "my-own")
+    words = ["train", model, "--data", labelled, "-o", tmp_path / "run"]
+    refused(*words, says=("preset 'my-own' is none", "--preset", "sevennet"))
+
+
+# Several processes.
 
 
 def test_two_processes_train_together_and_say_everything_once(

@@ -110,8 +110,14 @@ class RecipeOptions(Complete):
         features: FeatureTerm = NOT_WEIGHED,
         suited: str = ModelAdapter.preset,
     ) -> Recipe:
-        """The preset, ``suited`` unless one is named, with what is said instead."""
-        chosen = PRESETS[self.preset or suited]
+        """The preset, ``suited`` unless one is named, with what is said instead.
+
+        Raises:
+            TargetError: values that are not possible, or ``suited`` of an adapter is no preset.
+        """
+        if (name := self.preset or suited) not in PRESETS:
+            raise TargetError(f"The adapter's preset '{name}' is none. Give `preset`: {', '.join(PRESETS)}.")
+        chosen = PRESETS[name]
         given: dict[str, Any] = {
             "learning_rate": self.learning_rate,
             "schedule": None if self.schedule is None else _SCHEDULES[self.schedule],
