@@ -44,6 +44,8 @@ BY_HAND: Mapping[str, Mapping[str, tuple[ep.EdgeLmax, ...]]] = {
     },
 }
 ATOMS = 64
+_TURNS = 9
+"""Turns in which a model that tests the cost model is measured: of three the median is off by some percent."""
 
 
 def labelled(parent: ep.Potential, count: int, path: Path) -> ep.SearchData:
@@ -86,7 +88,7 @@ def predictions(parent: ep.Potential, count: int, folder: Path) -> list[tuple[fl
                 child = ep.prune(parent, drawn(model, (), every[int(len(every) * random.random() ** 2)], random))
             except EquipruneError:
                 continue
-            pairs.append((costs(child.architecture).time, measured(parent, child, timed, 3).time))
+            pairs.append((costs(child.architecture).time, measured(parent, child, timed, _TURNS).time))
         path.write_text(json.dumps(pairs))
     return [(float(a), float(b)) for a, b in json.loads(path.read_text())]
 

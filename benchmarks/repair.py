@@ -22,6 +22,8 @@ from ase import Atoms
 from reference_data import reference
 
 import equiprune as ep
+from equiprune.pruning.parent_view import RATTLE
+from equiprune.pruning.repair import WorseError
 from equiprune.training.arguments import TrainingData
 from equiprune.training.optimisation import Linear
 
@@ -36,6 +38,7 @@ CUTS: Mapping[str, Mapping[str, list]] = {
     "7net-l3i5": {
         "half width": [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)],
         "SevenNet-0's irreps": [ep.HiddenIrreps.parse("128x0e+64x1e+32x2e"), ep.EdgeLmax(2)],
+        "SevenNet-0's parameters": [ep.Parameters(842_440 / 1_171_144)],
     },
     "mace-mp-small": {"64 channels": [ep.Channels(64)]},
     "nequix-oam-1": {
@@ -102,6 +105,8 @@ def main() -> None:
     parser.add_argument("--structures", type=int, default=250, help="for the repair")
     parser.add_argument("--largest", type=int, default=16, help="atoms of a structure of MPtrj")
     parser.add_argument("--frames", type=int, default=6, help="of each dynamics")
+    parser.add_argument("--rattle", type=float, default=RATTLE, help="displacement of the structures, Angstrom")
+    parser.add_argument("--seed", type=int, default=0, help="of the displacements")
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
@@ -118,11 +123,16 @@ def main() -> None:
             continue
         child = ep.prune(parent, ep.allocate(parent, targets, scores))
         begun = time.process_time()
-        made = ep.repair(child, parent, used)
+        models = {"pruned": child}
+        try:
+            made = ep.repair(child, parent, used, rattle=chosen.rattle, seed=chosen.seed)
+            models["repaired"] = made.potential
+            what = f"{made.maps} maps"
+        except WorseError as error:
+            what = str(error)
         spent = time.process_time() - begun
-        models = {"pruned": child, "repaired": made.potential}
         every[cut] = {name: errors(model, right, sets) for name, model in models.items()}
-        print(f"\n{chosen.model}, {cut}: {made.maps} maps, {len(used)} structures, {spent:.0f} s of CPU\n")
+        print(f"\n{chosen.model}, {cut}: {what}, {len(used)} structures, {spent:.0f} s of CPU\n")
         if chosen.steps:
             data = list(ep.label(parent, ep.augmented(used, ep.Augmentation(copies=1))))
             for name, start in models.items():

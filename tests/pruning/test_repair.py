@@ -1,5 +1,6 @@
 """Repair in closed form: what it makes better, what it leaves as it is, and what it refuses."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -100,6 +101,26 @@ def test_its_inputs_stay_as_they_are(child: ep.Potential, parent: ep.Potential, 
     assert all((atoms.positions == was).all() for atoms, was in zip(structures, positions, strict=True))
 
 
+def test_structures_count_the_less_the_larger_their_forces_are(parent: ep.Potential, structures: list[Atoms]) -> None:
+    forces = [float(found.forces.square().mean().sqrt()) for found in parent.predict(structures)]
+    weighed = parent_view._weighed(parent, structures)
+    assert [id(atoms) for atoms, _ in weighed] == list(map(id, structures))
+    assert [weight for _, weight in weighed] == pytest.approx([(1 + force / 2) ** -2 for force in forces], rel=1e-5)
+    assert len({round(weight, 6) for _, weight in weighed}) > 1
+
+
+def test_torn_structures_are_left_out_and_counted(
+    child: ep.Potential, parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The three with the largest forces, wherever they stand; too few that are left are too few."""
+    forces = sorted(float(found.forces.square().mean().sqrt()) for found in parent.predict(structures))
+    monkeypatch.setattr(parent_view, "TORN", (forces[-3] + forces[-4]) / 2)
+    assert ep.repair(child, parent, structures, rattle=0.0).torn == 3
+    monkeypatch.setattr(parent_view, "TORN", (forces[4] + forces[5]) / 2)
+    with pytest.raises(StructureError, match=r"19 of 24 structures have forces of .* 5 are left and 10 are needed"):
+        ep.repair(child, parent, structures, rattle=0.0)
+
+
 @pytest.mark.slow
 def test_it_is_repeated_to_the_bit_and_the_seed_matters(
     repaired: ep.Repair, child: ep.Potential, parent: ep.Potential, structures: list[Atoms]
@@ -116,6 +137,7 @@ def test_each_map_is_the_least_squares_of_what_goes_in(
     monkeypatch.setattr(module, "cross_validated", lambda folds: module.total(folds).solved(1e-14))
     monkeypatch.setattr(parent_view, "_displaced", lambda atoms, *_: atoms)
     monkeypatch.setattr(parent_view, "_STEP", 0.0)  # features alone
+    monkeypatch.setattr(parent_view, "_USUAL", math.inf)  # structures alike
     monkeypatch.setattr(module, "_check_helped", lambda *_: None)
     after = ep.repair(child, parent, structures).potential
     plan = module.plan_between(parent, child)

@@ -21,6 +21,7 @@ from equiprune.errors import TargetError
 from equiprune.files.atomic import check_writable
 from equiprune.potentials.checkpoint import check_export, check_output
 from equiprune.progress import Display, Task, unseen
+from equiprune.pruning.parent_view import RATTLE, TORN
 from equiprune.pruning.repair import Disagreement, WorseError, repair_steps
 from equiprune.structures.reading import check_apart
 
@@ -88,7 +89,7 @@ class Repair(Request[Repaired]):
     parent: Annotated[str, Takes.of(Product.MODEL, rule=pruned_from)]
     data: Annotated[Path, Takes.of(Product.DATA, Product.STRUCTURES, rule=newest_structures)]
     output: Output
-    rattle: float = 0.15
+    rattle: float = RATTLE
     limit: Positive | None = None
     seed: NotNegative = 0
     keep_if_worse: Switch = False
@@ -118,4 +119,9 @@ class Repair(Request[Repaired]):
                 raise
             remarks.warning(str(error))
             return Repaired(None, None, 0, ep.save(child, self.output))
+        if made.torn:
+            remarks.warning(
+                f"{made.torn} of the structures were left out: displaced, they have forces of {TORN:g} eV/Angstrom and "
+                "more (root mean square). A smaller `rattle` keeps them."
+            )
         return Repaired(made.before, made.after, made.maps, ep.save(made.potential, self.output))

@@ -21,6 +21,8 @@ from equiprune.structures.batching import batches
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.sampling import with_atoms_up_to
 
+RATTLE = 0.25
+"""Largest displacement, standard deviation in Angstrom (docs/results.md, repair)."""
 FEWEST = 10
 """Structures without which nothing can be held out."""
 FOLDS = 4
@@ -28,6 +30,14 @@ _HELD_OUT = 5
 """Number of structures of which one is held out."""
 _STEP = 0.01
 """Displacement along which features change, root mean square in Angstrom; a strain of a tenth of it goes with it."""
+_USUAL = 2.0
+"""Force, root mean square in eV/Angstrom, with which a structure counts a quarter of what a relaxed one does: features
+change the faster the larger the force, and a few squeezed structures would decide alone.
+"""
+TORN = 10.0
+"""Force, root mean square in eV/Angstrom, from which on a structure is left out: no simulation visits it, and parents
+are often far off there.
+"""
 _BATCH_ATOMS = 64
 _MOST_ATOMS = 6000
 """Atoms that a parent is looked at on, because memory holds what all its maps make of each, twice."""
@@ -40,13 +50,15 @@ class Sample:
     Attributes:
         fold: structures of other folds have nothing to do with these.
         graph: of both.
-        counts: how much each atom counts, (2 * atoms,).
+        weights: how much the structure of each atom counts, 1 at most, (2 * atoms,).
+        counts: how much each atom counts: the weight, and less the more there are of its element, (2 * atoms,).
         outputs: by module, what comes out of it in the parent, (2 * atoms, columns).
         atom_energies: in the parent, (2 * atoms,) eV.
     """
 
     fold: int
     graph: AtomicGraph
+    weights: Tensor
     counts: Tensor
     outputs: Mapping[str, Tensor]
     atom_energies: Tensor
@@ -57,6 +69,14 @@ class ParentView:
     """Results of all linear maps of a parent for structures, so that several of its children can be repaired.
 
     Memory holds them for each atom twice, in float64. See `ParentView.of`.
+
+    Attributes:
+        teacher: the parent in float64.
+        held_out: structures that no repair uses.
+        expected: what the parent predicts for these.
+        samples: the others, with what the parent makes of them.
+        step: what is recorded of a repair.
+        torn: number of structures that were left out, for forces of `TORN` and more.
     """
 
     teacher: Potential
@@ -64,9 +84,10 @@ class ParentView:
     expected: Sequence[Prediction]
     samples: Sequence[Sample]
     step: Repaired
+    torn: int = 0
 
     @classmethod
-    def of(cls, parent: Potential, structures: Sequence[Atoms], *, rattle: float = 0.15, seed: int = 0) -> ParentView:
+    def of(cls, parent: Potential, structures: Sequence[Atoms], *, rattle: float = RATTLE, seed: int = 0) -> ParentView:
         """The parent's results, computed in float64 on its device.
 
         Args:
@@ -74,11 +95,13 @@ class ParentView:
             structures: at least `FEWEST`, of the chemistry the models are for; labels are not looked at. One in five
                 is held out. Of many large ones some are chosen, evenly from first to last, with 6,000 atoms together.
             rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
+                It counts the less the larger its forces are then, and with those of `TORN` it is left out.
             seed: of the displacements.
 
         Raises:
             TargetError: the architecture shows no linear maps.
-            StructureError: too few structures, or some that the parent cannot evaluate.
+            StructureError: too few structures, also without those that are torn, or some that the parent cannot
+                evaluate.
         """
         maps = [linear for group in maps_of(parent) for linear in group]
         if len(structures) < FEWEST:
@@ -88,16 +111,19 @@ class ParentView:
             )
         structures = with_atoms_up_to(structures, _MOST_ATOMS, FEWEST)
         random = np.random.default_rng(seed)
-        displaced = [_displaced(atoms, rattle, random) for atoms in structures]
-        held_out = displaced[::_HELD_OUT]
-        used = [atoms for i, atoms in enumerate(displaced) if i % _HELD_OUT]
+        displaced = _weighed(parent, [_displaced(atoms, rattle, random) for atoms in structures])
+        torn = len(structures) - len(displaced)
+        _check_left(torn, len(structures), rattle)
+        held_out = [atoms for atoms, _ in displaced[::_HELD_OUT]]
+        used = [each for i, each in enumerate(displaced) if i % _HELD_OUT]
         teacher = parent.with_dtype(torch.float64)
         samples = [_shown(teacher, pair, maps) for pair in _pairs(teacher, used, random)]
-        return cls(teacher, held_out, teacher.predict(held_out), samples, Repaired(len(structures), rattle, seed))
+        step = Repaired(len(displaced), rattle, seed)
+        return cls(teacher, held_out, teacher.predict(held_out), samples, step, torn)
 
 
-_Pairs = tuple[int, AtomicGraph, Tensor]
-"""Fold, graph and counts of a sample that the parent has not seen yet."""
+_Pairs = tuple[int, AtomicGraph, Tensor, Tensor]
+"""Fold, graph, weights and counts of a sample that the parent has not seen yet."""
 
 
 def can_repair(potential: Potential) -> bool:
@@ -123,6 +149,26 @@ def _displaced(atoms: Atoms, rattle: float, random: np.random.Generator) -> Atom
     return Atoms(atoms.numbers, moved, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
 
 
+def _weighed(parent: Potential, structures: Sequence[Atoms]) -> list[tuple[Atoms, float]]:
+    """Structures that are not torn, and how much each counts; in float32, which is enough for that."""
+    predictions = parent.with_dtype(torch.float32).predict(structures)
+    forces = [found.forces.double().square().mean().sqrt().item() for found in predictions]
+    return [
+        (atoms, (1 + force / _USUAL) ** -2)
+        for atoms, force in zip(structures, forces, strict=True)
+        if force < TORN  # not where it is nan
+    ]
+
+
+def _check_left(torn: int, of: int, rattle: float) -> None:
+    if of - torn < FEWEST:
+        raise StructureError(
+            f"{torn} of {of} structures have forces of {TORN:g} eV/Angstrom and more (root mean square) when displaced "
+            f"by up to {rattle:g} Angstrom, so that {of - torn} are left and {FEWEST} are needed. Give a smaller "
+            "`rattle`, or structures nearer to equilibrium."
+        )
+
+
 def _apart(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, Atoms]:
     """The structure half a step forward and back, along a random displacement and a random strain."""
     step = random.normal(0, _STEP, atoms.positions.shape)
@@ -134,16 +180,20 @@ def _apart(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, Atoms]:
     return forward, back
 
 
-def _pairs(potential: Potential, structures: Sequence[Atoms], random: np.random.Generator) -> Iterator[_Pairs]:
-    present = np.bincount(np.concatenate([atoms.numbers for atoms in structures]))
+def _pairs(
+    potential: Potential, structures: Sequence[tuple[Atoms, float]], random: np.random.Generator
+) -> Iterator[_Pairs]:
+    present = np.bincount(np.concatenate([atoms.numbers for atoms, _ in structures]))
     counts = torch.as_tensor(np.maximum(present, 1) ** -0.5, device=potential.device)
     for fold in range(FOLDS):
-        pairs = [_apart(atoms, random) for atoms in structures[fold::FOLDS]]
+        pairs = [(_apart(atoms, random), weight) for atoms, weight in structures[fold::FOLDS]]
         waiting = iter(pairs)
-        for batch in batches([forward for forward, _ in pairs], _BATCH_ATOMS):
+        for batch in batches([forward for (forward, _), _ in pairs], _BATCH_ATOMS):
             chosen = list(islice(waiting, len(batch)))
-            graph = potential.graph([*(forward for forward, _ in chosen), *(back for _, back in chosen)])
-            yield fold, graph, counts[graph.numbers]
+            graph = potential.graph([*(forward for (forward, _), _ in chosen), *(back for (_, back), _ in chosen)])
+            weights = torch.tensor([weight for _, weight in chosen] * 2, dtype=counts.dtype, device=counts.device)
+            of_atoms = weights[graph.structure_of_atom]
+            yield fold, graph, of_atoms, counts[graph.numbers] * of_atoms
 
 
 def summed(seen: Mapping[str, tuple[Tensor, Tensor]], linear: LinearMap) -> Tensor:
@@ -164,7 +214,7 @@ def modules_of(linears: Iterable[LinearMap]) -> set[str]:
 
 def _shown(teacher: Potential, pairs: _Pairs, maps: Sequence[LinearMap]) -> Sample:
     """The pairs with what the parent makes of them."""
-    fold, graph, counts = pairs
+    fold, graph, weights, counts = pairs
     seen, found = evaluated(teacher, graph, modules_of(maps))
     outputs = {linear.module: summed(seen, linear) for linear in maps}
-    return Sample(fold, graph, counts, outputs, found.atom_energies)
+    return Sample(fold, graph, weights, counts, outputs, found.atom_energies)

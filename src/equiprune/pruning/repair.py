@@ -17,7 +17,7 @@ networks that lost neurons are fitted by themselves (`equiprune.pruning.radial_r
 energies of each element goes into its reference energy in the end.
 
 So that a common element does not decide alone, an atom counts by one over the square root of how many there are of its
-element.
+element; so that a squeezed structure does not, its atoms count the less the larger its forces are.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 from equiprune.pruning.inheritance import head_of, plan_between
 from equiprune.pruning.least_squares import NormalEquations, cross_validated, total
-from equiprune.pruning.parent_view import FOLDS, ParentView, Sample, halves, maps_of, modules_of, summed
+from equiprune.pruning.parent_view import FOLDS, RATTLE, ParentView, Sample, halves, maps_of, modules_of, summed
 from equiprune.pruning.radial_repair import repair_radial_networks
 from equiprune.pruning.rotation import rotated, spreads
 from equiprune.structures.checks import check_structures
@@ -77,12 +77,14 @@ class Repair:
         potential: the model.
         before, after: how far it was from its parent, and is, on structures that had no part in the repair.
         maps: how many weights were changed.
+        torn: number of structures that were left out because of their forces (`equiprune.pruning.parent_view.TORN`).
     """
 
     potential: Potential
     before: Disagreement
     after: Disagreement
     maps: int
+    torn: int = 0
 
 
 def repair(
@@ -90,7 +92,7 @@ def repair(
     parent: Potential | ParentView,
     structures: Sequence[Atoms] = (),
     *,
-    rattle: float = 0.15,
+    rattle: float = RATTLE,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Repair:
@@ -126,7 +128,7 @@ def repair(
     fitted, maps = _fitted(own, parent, plan, progress)
     after = _disagreement(fitted, parent.expected, parent.held_out)
     _check_helped(before, after)
-    return Repair(_repaired(child, fitted, parent.step), before, after, maps)
+    return Repair(_repaired(child, fitted, parent.step), before, after, maps, parent.torn)
 
 
 def _fitted(child: Potential, parent: ParentView, plan: PruningPlan, progress: Progress) -> tuple[Potential, int]:
@@ -257,8 +259,8 @@ def _with_references(fitted: Potential, samples: Sequence[Sample]) -> Potential:
         for sample in samples:
             with torch.no_grad():
                 left = sample.atom_energies - fitted.evaluate(sample.graph).atom_energies
-            missing.index_add_(0, sample.graph.numbers, left)
-            atoms.index_add_(0, sample.graph.numbers, torch.ones_like(left))
+            missing.index_add_(0, sample.graph.numbers, sample.weights * left)
+            atoms.index_add_(0, sample.graph.numbers, sample.weights)
         mean = missing / (atoms + _FEW)
         changes = {z: float(mean[z]) for z in fitted.architecture.elements}
         _, weights = adapter.with_references(fitted.architecture, weights, changes, fitted.head)

@@ -8,6 +8,7 @@ import torch
 from command_line import Run
 
 import equiprune as ep
+from equiprune.pruning import parent_view
 from equiprune.pruning import repair as module
 from equiprune.structures.probes import probe_structures
 
@@ -68,6 +69,17 @@ def test_models_that_are_no_parent_and_child_are_refused(
     words = ["--data", structures, "-o", tmp_path / "out"]
     refused("repair", "toy", "--parent", child, *words, says=("it was not pruned at all",))
     refused("repair", child, "--parent", child, *words, says=("is not the model that", "was pruned from"))
+
+
+@pytest.mark.slow
+def test_structures_that_are_left_out_are_counted(
+    cli: Run, child: Path, structures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = ep.load("toy").predict(list(ep.read_structures(structures)))
+    forces = sorted(float(each.forces.square().mean().sqrt()) for each in found)
+    monkeypatch.setattr(parent_view, "TORN", (forces[-1] + forces[-2]) / 2)
+    words = ["--data", structures, "--rattle", 0, "--keep-if-worse", "-o", tmp_path / "out"]
+    assert "1 of the structures were left out" in cli("repair", child, "--parent", "toy", *words).err
 
 
 @pytest.mark.slow
