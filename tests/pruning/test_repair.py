@@ -101,19 +101,40 @@ def test_its_inputs_stay_as_they_are(child: ep.Potential, parent: ep.Potential, 
     assert all((atoms.positions == was).all() for atoms, was in zip(structures, positions, strict=True))
 
 
+def sizes(parent: ep.Potential, structures: list[Atoms]) -> list[float]:
+    """Forces of each structure, root mean square in eV/Angstrom."""
+    return [float(found.forces.square().mean().sqrt()) for found in parent.predict(structures)]
+
+
 def test_structures_count_the_less_the_larger_their_forces_are(parent: ep.Potential, structures: list[Atoms]) -> None:
-    forces = [float(found.forces.square().mean().sqrt()) for found in parent.predict(structures)]
-    weighed = parent_view._weighed(parent, structures)
-    assert [id(atoms) for atoms, _ in weighed] == list(map(id, structures))
-    assert [weight for _, weight in weighed] == pytest.approx([(1 + force / 2) ** -2 for force in forces], rel=1e-5)
-    assert len({round(weight, 6) for _, weight in weighed}) > 1
+    displaced = parent_view._displaced(parent, structures, 0.1, np.random.default_rng(0))
+    forces = sizes(parent, [atoms for atoms, _ in displaced])
+    assert [weight for _, weight in displaced] == pytest.approx([(1 + force / 2) ** -2 for force in forces], rel=1e-5)
+    assert len({round(weight, 6) for _, weight in displaced}) > 1
 
 
-def test_torn_structures_are_left_out_and_counted(
+def test_structures_that_would_be_torn_move_less(
+    parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def moved() -> list[np.ndarray]:
+        displaced = parent_view._displaced(parent, structures, 0.3, np.random.default_rng(0))
+        return [copy.positions - atoms.positions for (copy, _), atoms in zip(displaced, structures, strict=True)]
+
+    before = moved()
+    monkeypatch.setattr(parent_view, "TORN", 1.5 * max(sizes(parent, structures)))
+    after = moved()
+    halvings = [round(np.log2(np.linalg.norm(b) / np.linalg.norm(a))) for b, a in zip(before, after, strict=True)]
+    assert set(halvings) > {0}
+    assert set(halvings) <= {0, 1, 2, 3, 4}
+    for b, a, times in zip(before, after, halvings, strict=True):
+        np.testing.assert_allclose(a, b / 2**times, atol=1e-12)
+
+
+def test_structures_that_are_torn_as_they_are_are_left_out_and_counted(
     child: ep.Potential, parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The three with the largest forces, wherever they stand; too few that are left are too few."""
-    forces = sorted(float(found.forces.square().mean().sqrt()) for found in parent.predict(structures))
+    forces = sorted(sizes(parent, structures))
     monkeypatch.setattr(parent_view, "TORN", (forces[-3] + forces[-4]) / 2)
     assert ep.repair(child, parent, structures, rattle=0.0).torn == 3
     monkeypatch.setattr(parent_view, "TORN", (forces[4] + forces[5]) / 2)
@@ -135,7 +156,7 @@ def test_each_map_is_the_least_squares_of_what_goes_in(
 ) -> None:
     """Without a ridge, what the first maps leave unexplained has nothing to do with their inputs."""
     monkeypatch.setattr(module, "cross_validated", lambda folds: module.total(folds).solved(1e-14))
-    monkeypatch.setattr(parent_view, "_displaced", lambda atoms, *_: atoms)
+    monkeypatch.setattr(parent_view, "_moved", lambda atoms, _: atoms)
     monkeypatch.setattr(parent_view, "_STEP", 0.0)  # features alone
     monkeypatch.setattr(parent_view, "_USUAL", math.inf)  # structures alike
     monkeypatch.setattr(module, "_check_helped", lambda *_: None)

@@ -121,7 +121,7 @@ class Repair(Request[Repaired]):
             return Repaired(None, None, 0, ep.save(child, self.output))
         if made.torn:
             remarks.warning(
-                f"{made.torn} of the structures were left out: displaced, they have forces of {TORN:g} eV/Angstrom and "
-                "more (root mean square). A smaller `rattle` keeps them."
+                f"{made.torn} of the structures were left out: they have forces of {TORN:g} eV/Angstrom and more (root "
+                "mean square)."
             )
         return Repaired(made.before, made.after, made.maps, ep.save(made.potential, self.output))

@@ -35,9 +35,11 @@ _USUAL = 2.0
 change the faster the larger the force, and a few squeezed structures would decide alone.
 """
 TORN = 10.0
-"""Force, root mean square in eV/Angstrom, from which on a structure is left out: no simulation visits it, and parents
-are often far off there.
+"""Force, root mean square in eV/Angstrom, from which on a structure is moved by less, or left out: no simulation visits
+it, and parents are often far off there.
 """
+_HALVINGS = 4
+"""Times that a displacement is halved before a structure is left out."""
 _BATCH_ATOMS = 64
 _MOST_ATOMS = 6000
 """Atoms that a parent is looked at on, because memory holds what all its maps make of each, twice."""
@@ -76,7 +78,7 @@ class ParentView:
         expected: what the parent predicts for these.
         samples: the others, with what the parent makes of them.
         step: what is recorded of a repair.
-        torn: number of structures that were left out, for forces of `TORN` and more.
+        torn: number of structures that were left out, for forces of `TORN` and more however little they move.
     """
 
     teacher: Potential
@@ -95,13 +97,13 @@ class ParentView:
             structures: at least `FEWEST`, of the chemistry the models are for; labels are not looked at. One in five
                 is held out. Of many large ones some are chosen, evenly from first to last, with 6,000 atoms together.
             rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
-                It counts the less the larger its forces are then, and with those of `TORN` it is left out.
+                It moves less where it would be torn (forces of `TORN`), and counts the less the larger its forces are.
             seed: of the displacements.
 
         Raises:
             TargetError: the architecture shows no linear maps.
-            StructureError: too few structures, also without those that are torn, or some that the parent cannot
-                evaluate.
+            StructureError: too few structures, also without those that are torn as they are, or some that the parent
+                cannot evaluate.
         """
         maps = [linear for group in maps_of(parent) for linear in group]
         if len(structures) < FEWEST:
@@ -111,15 +113,14 @@ class ParentView:
             )
         structures = with_atoms_up_to(structures, _MOST_ATOMS, FEWEST)
         random = np.random.default_rng(seed)
-        displaced = _weighed(parent, [_displaced(atoms, rattle, random) for atoms in structures])
-        torn = len(structures) - len(displaced)
-        _check_left(torn, len(structures), rattle)
+        displaced = _displaced(parent, structures, rattle, random)
+        _check_left(len(displaced), len(structures))
         held_out = [atoms for atoms, _ in displaced[::_HELD_OUT]]
         used = [each for i, each in enumerate(displaced) if i % _HELD_OUT]
         teacher = parent.with_dtype(torch.float64)
         samples = [_shown(teacher, pair, maps) for pair in _pairs(teacher, used, random)]
         step = Repaired(len(displaced), rattle, seed)
-        return cls(teacher, held_out, teacher.predict(held_out), samples, step, torn)
+        return cls(teacher, held_out, teacher.predict(held_out), samples, step, len(structures) - len(displaced))
 
 
 _Pairs = tuple[int, AtomicGraph, Tensor, Tensor]
@@ -142,30 +143,34 @@ def maps_of(potential: Potential) -> Sequence[Sequence[LinearMap]]:
     return adapter.linear_maps(potential.architecture)
 
 
-def _displaced(atoms: Atoms, rattle: float, random: np.random.Generator) -> Atoms:
-    """A copy without labels, displaced by an amount of its own."""
-    size = random.uniform(0, rattle)
-    moved = atoms.positions + random.normal(0, 1, atoms.positions.shape) * size
-    return Atoms(atoms.numbers, moved, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
+def _displaced(
+    parent: Potential, structures: Sequence[Atoms], rattle: float, random: np.random.Generator
+) -> list[tuple[Atoms, float]]:
+    """Copies without labels, displaced by amounts of their own, and how much each counts; where torn, it moves less.
+
+    Forces are those of float32, which is enough for that.
+    """
+    steps = [random.uniform(0, rattle) * random.normal(0, 1, atoms.positions.shape) for atoms in structures]
+    single, found = parent.with_dtype(torch.float32), dict[int, tuple[Atoms, float]]()
+    for halvings in range(_HALVINGS + 1):
+        torn = [i for i in range(len(structures)) if i not in found]
+        moved = [_moved(structures[i], steps[i] / 2**halvings) for i in torn]
+        forces = [each.forces.double().square().mean().sqrt().item() for each in single.predict(moved)]
+        for i, atoms, force in zip(torn, moved, forces, strict=True):
+            if force < TORN:  # not where it is nan
+                found[i] = atoms, (1 + force / _USUAL) ** -2
+    return [found[i] for i in sorted(found)]
 
 
-def _weighed(parent: Potential, structures: Sequence[Atoms]) -> list[tuple[Atoms, float]]:
-    """Structures that are not torn, and how much each counts; in float32, which is enough for that."""
-    predictions = parent.with_dtype(torch.float32).predict(structures)
-    forces = [found.forces.double().square().mean().sqrt().item() for found in predictions]
-    return [
-        (atoms, (1 + force / _USUAL) ** -2)
-        for atoms, force in zip(structures, forces, strict=True)
-        if force < TORN  # not where it is nan
-    ]
+def _moved(atoms: Atoms, step: np.ndarray) -> Atoms:
+    return Atoms(atoms.numbers, atoms.positions + step, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
 
 
-def _check_left(torn: int, of: int, rattle: float) -> None:
-    if of - torn < FEWEST:
+def _check_left(left: int, of: int) -> None:
+    if left < FEWEST:
         raise StructureError(
-            f"{torn} of {of} structures have forces of {TORN:g} eV/Angstrom and more (root mean square) when displaced "
-            f"by up to {rattle:g} Angstrom, so that {of - torn} are left and {FEWEST} are needed. Give a smaller "
-            "`rattle`, or structures nearer to equilibrium."
+            f"{of - left} of {of} structures have forces of {TORN:g} eV/Angstrom and more (root mean square), so that "
+            f"{left} are left and {FEWEST} are needed. Give structures nearer to equilibrium."
         )
 
 
