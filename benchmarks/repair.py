@@ -38,7 +38,6 @@ CUTS: Mapping[str, Mapping[str, list]] = {
     "7net-l3i5": {
         "half width": [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)],
         "SevenNet-0's irreps": [ep.HiddenIrreps.parse("128x0e+64x1e+32x2e"), ep.EdgeLmax(2)],
-        "SevenNet-0's parameters": [ep.Parameters(842_440 / 1_171_144)],
     },
     "mace-mp-small": {"64 channels": [ep.Channels(64)]},
     "nequix-oam-1": {
