@@ -26,7 +26,7 @@ def repaired(parent: ep.Potential) -> ep.Potential:
     frames = [atoms for atoms in reference("mptrj_sample/mptrj-random-1k.extxyz.xz") if len(atoms) <= LARGEST]
     used = [atoms for number, atoms in enumerate(frames) if number % 5][:USED]
     plan = ep.allocate(parent, [ep.Lmax(2), ep.EdgeLmax(2)], ep.calibrate(parent, used, limit=60))
-    return ep.repair(ep.prune(parent, plan), parent, used, rattle=0.15).potential
+    return ep.repair(ep.prune(parent, plan), parent, used).potential
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
 ``python benchmarks/repair.py 7net-l3i5`` or, in the environment of MACE, ``python benchmarks/repair.py mace-mp-small``.
 Structures for the scores and the repair: frames of the MPtrj sample, four of five; tests: every fifth of them as it is
-and displaced by 0.1 Angstrom, and frames of DFT dynamics of chemistries that were not looked at in particular.
+and displaced by 0.1 Angstrom, and frames of DFT dynamics of chemistries that were not looked at in particular. ``--data
+lgps_sse_pbe/train_50at.extxyz.xz`` scores and repairs on one chemistry in their place.
 ``--steps`` retrains both starts as well, with labels of the parent: errors after so many steps, for each seed.
 """
 
@@ -24,6 +25,7 @@ from reference_data import reference
 import equiprune as ep
 from equiprune.pruning.parent_view import RATTLE
 from equiprune.pruning.repair import WorseError
+from equiprune.structures.sampling import spread
 from equiprune.training.arguments import TrainingData
 from equiprune.training.optimisation import Linear
 
@@ -104,6 +106,7 @@ def main() -> None:
     parser.add_argument("--structures", type=int, default=250, help="for the repair")
     parser.add_argument("--largest", type=int, default=16, help="atoms of a structure of MPtrj")
     parser.add_argument("--frames", type=int, default=6, help="of each dynamics")
+    parser.add_argument("--data", help="reference data whose frames score and repair, in place of MPtrj's")
     parser.add_argument("--rattle", type=float, default=RATTLE, help="displacement of the structures, Angstrom")
     parser.add_argument("--seed", type=int, default=0, help="of the displacements")
     parser.add_argument("--steps", type=int, default=0)
@@ -113,6 +116,8 @@ def main() -> None:
     parent = ep.load(chosen.model, dtype=torch.float64)
     frames = [a for a in reference("mptrj_sample/mptrj-random-1k.extxyz.xz") if len(a) <= chosen.largest]
     used = [atoms for i, atoms in enumerate(frames) if i % 5][: chosen.structures]
+    if chosen.data:
+        used = spread(reference(chosen.data), chosen.structures)
     sets = tests(frames[::5][:20], chosen.frames)
     right = {name: parent.predict(structures) for name, structures in sets.items()}
     scores = ep.calibrate(parent, used, limit=60)

@@ -113,6 +113,19 @@ def test_structures_count_the_less_the_larger_their_forces_are(parent: ep.Potent
     assert len({round(weight, 6) for _, weight in displaced}) > 1
 
 
+def test_what_is_large_is_larger_where_all_forces_are(
+    parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Energies in another unit, or a model of random weights: none is left out, half count more than a quarter."""
+    monkeypatch.setattr(parent_view, "_USUAL", 1e-6)
+    monkeypatch.setattr(parent_view, "TORN", 5e-6)
+    displaced = parent_view._displaced(parent, structures, 0.0, np.random.default_rng(0))
+    median = np.median(sizes(parent, structures))
+    forces = sizes(parent, [atoms for atoms, _ in displaced])
+    assert len(displaced) == sum(force < 5 * median for force in sizes(parent, structures)) >= 12
+    assert [weight for _, weight in displaced] == pytest.approx([(1 + f / median) ** -2 for f in forces], rel=1e-5)
+
+
 def test_structures_that_would_be_torn_move_less(
     parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,7 +151,7 @@ def test_structures_that_are_torn_as_they_are_are_left_out_and_counted(
     monkeypatch.setattr(parent_view, "TORN", (forces[-3] + forces[-4]) / 2)
     assert ep.repair(child, parent, structures, rattle=0.0).torn == 3
     monkeypatch.setattr(parent_view, "TORN", (forces[4] + forces[5]) / 2)
-    with pytest.raises(StructureError, match=r"19 of 24 structures have forces of .* 5 are left and 10 are needed"):
+    with pytest.raises(StructureError, match=r"19 of 24 structures have forces that .* 5 are left and 10 are needed"):
         ep.repair(child, parent, structures, rattle=0.0)
 
 

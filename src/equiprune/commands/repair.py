@@ -21,7 +21,7 @@ from equiprune.errors import TargetError
 from equiprune.files.atomic import check_writable
 from equiprune.potentials.checkpoint import check_export, check_output
 from equiprune.progress import Display, Task, unseen
-from equiprune.pruning.parent_view import RATTLE, TORN
+from equiprune.pruning.parent_view import LIMIT, RATTLE
 from equiprune.pruning.repair import Disagreement, WorseError, repair_steps
 from equiprune.structures.reading import check_apart
 
@@ -120,8 +120,5 @@ class Repair(Request[Repaired]):
             remarks.warning(str(error))
             return Repaired(None, None, 0, ep.save(child, self.output))
         if made.torn:
-            remarks.warning(
-                f"{made.torn} of the structures were left out: they have forces of {TORN:g} eV/Angstrom and more (root "
-                "mean square)."
-            )
+            remarks.warning(f"{made.torn} of the structures were left out: their forces are too large ({LIMIT}).")
         return Repaired(made.before, made.after, made.maps, ep.save(made.potential, self.output))

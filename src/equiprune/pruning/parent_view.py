@@ -21,8 +21,8 @@ from equiprune.structures.batching import batches
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.sampling import with_atoms_up_to
 
-RATTLE = 0.25
-"""Largest displacement, standard deviation in Angstrom (docs/results.md, repair)."""
+RATTLE = 0.15
+"""Largest displacement, standard deviation in Angstrom; more of it serves many chemistries better (docs/results.md)."""
 FEWEST = 10
 """Structures without which nothing can be held out."""
 FOLDS = 4
@@ -36,8 +36,10 @@ change the faster the larger the force, and a few squeezed structures would deci
 """
 TORN = 10.0
 """Force, root mean square in eV/Angstrom, from which on a structure is moved by less, or left out: no simulation visits
-it, and parents are often far off there.
+it, and parents are often far off there. Both are larger where half of the structures have forces above `_USUAL`.
 """
+LIMIT = f"{TORN:g} eV/Angstrom, or {TORN / _USUAL:g} times the median, and more; root mean square"
+"""`TORN` in words."""
 _HALVINGS = 4
 """Times that a displacement is halved before a structure is left out."""
 _BATCH_ATOMS = 64
@@ -151,15 +153,23 @@ def _displaced(
     Forces are those of float32, which is enough for that.
     """
     steps = [random.uniform(0, rattle) * random.normal(0, 1, atoms.positions.shape) for atoms in structures]
-    single, found = parent.with_dtype(torch.float32), dict[int, tuple[Atoms, float]]()
-    for halvings in range(_HALVINGS + 1):
-        torn = [i for i in range(len(structures)) if i not in found]
-        moved = [_moved(structures[i], steps[i] / 2**halvings) for i in torn]
-        forces = [each.forces.double().square().mean().sqrt().item() for each in single.predict(moved)]
-        for i, atoms, force in zip(torn, moved, forces, strict=True):
-            if force < TORN:  # not where it is nan
-                found[i] = atoms, (1 + force / _USUAL) ** -2
-    return [found[i] for i in sorted(found)]
+    moved = [_moved(atoms, step) for atoms, step in zip(structures, steps, strict=True)]
+    single = parent.with_dtype(torch.float32)
+    forces = _sizes(single, moved)
+    scale = max(1.0, float(np.nanmedian(forces)) / _USUAL)
+    for halvings in range(1, _HALVINGS + 1):
+        torn = [i for i, force in enumerate(forces) if not force < scale * TORN]  # also where it is nan
+        for i in torn:
+            moved[i] = _moved(structures[i], steps[i] / 2**halvings)
+        for i, force in zip(torn, _sizes(single, [moved[i] for i in torn]), strict=True):
+            forces[i] = force
+    pairs = zip(moved, forces, strict=True)
+    return [(atoms, (1 + force / (scale * _USUAL)) ** -2) for atoms, force in pairs if force < scale * TORN]
+
+
+def _sizes(potential: Potential, structures: Sequence[Atoms]) -> list[float]:
+    """Forces of each structure, root mean square in eV/Angstrom."""
+    return [found.forces.double().square().mean().sqrt().item() for found in potential.predict(structures)]
 
 
 def _moved(atoms: Atoms, step: np.ndarray) -> Atoms:
@@ -169,8 +179,8 @@ def _moved(atoms: Atoms, step: np.ndarray) -> Atoms:
 def _check_left(left: int, of: int) -> None:
     if left < FEWEST:
         raise StructureError(
-            f"{of - left} of {of} structures have forces of {TORN:g} eV/Angstrom and more (root mean square), so that "
-            f"{left} are left and {FEWEST} are needed. Give structures nearer to equilibrium."
+            f"{of - left} of {of} structures have forces that are too large ({LIMIT}), so that {left} are left and "
+            f"{FEWEST} are needed. Give structures nearer to equilibrium."
         )
 
 
