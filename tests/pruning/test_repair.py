@@ -101,14 +101,14 @@ def test_its_inputs_stay_as_they_are(child: ep.Potential, parent: ep.Potential, 
     assert all((atoms.positions == was).all() for atoms, was in zip(structures, positions, strict=True))
 
 
-def sizes(parent: ep.Potential, structures: list[Atoms]) -> list[float]:
+def rms_forces(parent: ep.Potential, structures: list[Atoms]) -> list[float]:
     """Forces of each structure, root mean square in eV/Angstrom."""
     return [float(found.forces.square().mean().sqrt()) for found in parent.predict(structures)]
 
 
 def test_structures_count_the_less_the_larger_their_forces_are(parent: ep.Potential, structures: list[Atoms]) -> None:
     displaced = parent_view._displaced(parent, structures, 0.1, np.random.default_rng(0))
-    forces = sizes(parent, [atoms for atoms, _ in displaced])
+    forces = rms_forces(parent, [atoms for atoms, _ in displaced])
     assert [weight for _, weight in displaced] == pytest.approx([(1 + force / 2) ** -2 for force in forces], rel=1e-5)
     assert len({round(weight, 6) for _, weight in displaced}) > 1
 
@@ -117,16 +117,16 @@ def test_what_is_large_is_larger_where_all_forces_are(
     parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Energies in another unit, or a model of random weights: none is left out, half count more than a quarter."""
-    monkeypatch.setattr(parent_view, "_USUAL", 1e-6)
-    monkeypatch.setattr(parent_view, "TORN", 5e-6)
+    monkeypatch.setattr(parent_view, "_FORCE_SCALE", 1e-6)
+    monkeypatch.setattr(parent_view, "LARGEST_FORCE", 5e-6)
     displaced = parent_view._displaced(parent, structures, 0.0, np.random.default_rng(0))
-    median = np.median(sizes(parent, structures))
-    forces = sizes(parent, [atoms for atoms, _ in displaced])
-    assert len(displaced) == sum(force < 5 * median for force in sizes(parent, structures)) >= 12
+    median = np.median(rms_forces(parent, structures))
+    forces = rms_forces(parent, [atoms for atoms, _ in displaced])
+    assert len(displaced) == sum(force < 5 * median for force in rms_forces(parent, structures)) >= 12
     assert [weight for _, weight in displaced] == pytest.approx([(1 + f / median) ** -2 for f in forces], rel=1e-5)
 
 
-def test_structures_that_would_be_torn_move_less(
+def test_structures_whose_forces_would_be_too_large_move_less(
     parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def moved() -> list[np.ndarray]:
@@ -134,7 +134,7 @@ def test_structures_that_would_be_torn_move_less(
         return [copy.positions - atoms.positions for (copy, _), atoms in zip(displaced, structures, strict=True)]
 
     before = moved()
-    monkeypatch.setattr(parent_view, "TORN", 1.5 * max(sizes(parent, structures)))
+    monkeypatch.setattr(parent_view, "LARGEST_FORCE", 1.5 * max(rms_forces(parent, structures)))
     after = moved()
     halvings = [round(np.log2(np.linalg.norm(b) / np.linalg.norm(a))) for b, a in zip(before, after, strict=True)]
     assert set(halvings) > {0}
@@ -143,14 +143,14 @@ def test_structures_that_would_be_torn_move_less(
         np.testing.assert_allclose(a, b / 2**times, atol=1e-12)
 
 
-def test_structures_that_are_torn_as_they_are_are_left_out_and_counted(
+def test_structures_whose_forces_are_too_large_are_left_out_and_counted(
     child: ep.Potential, parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The three with the largest forces, wherever they stand; too few that are left are too few."""
-    forces = sorted(sizes(parent, structures))
-    monkeypatch.setattr(parent_view, "TORN", (forces[-3] + forces[-4]) / 2)
-    assert ep.repair(child, parent, structures, rattle=0.0).torn == 3
-    monkeypatch.setattr(parent_view, "TORN", (forces[4] + forces[5]) / 2)
+    forces = sorted(rms_forces(parent, structures))
+    monkeypatch.setattr(parent_view, "LARGEST_FORCE", (forces[-3] + forces[-4]) / 2)
+    assert ep.repair(child, parent, structures, rattle=0.0).left_out == 3
+    monkeypatch.setattr(parent_view, "LARGEST_FORCE", (forces[4] + forces[5]) / 2)
     with pytest.raises(StructureError, match=r"19 of 24 structures have forces that .* 5 are left and 10 are needed"):
         ep.repair(child, parent, structures, rattle=0.0)
 
@@ -171,7 +171,7 @@ def test_each_map_is_the_least_squares_of_what_goes_in(
     monkeypatch.setattr(module, "cross_validated", lambda folds: module.total(folds).solved(1e-14))
     monkeypatch.setattr(parent_view, "_moved", lambda atoms, _: atoms)
     monkeypatch.setattr(parent_view, "_STEP", 0.0)  # features alone
-    monkeypatch.setattr(parent_view, "_USUAL", math.inf)  # structures alike
+    monkeypatch.setattr(parent_view, "_FORCE_SCALE", math.inf)  # structures alike
     monkeypatch.setattr(module, "_check_helped", lambda *_: None)
     after = ep.repair(child, parent, structures).potential
     plan = module.plan_between(parent, child)

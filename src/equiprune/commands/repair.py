@@ -21,7 +21,7 @@ from equiprune.errors import TargetError
 from equiprune.files.atomic import check_writable
 from equiprune.potentials.checkpoint import check_export, check_output
 from equiprune.progress import Display, Task, unseen
-from equiprune.pruning.parent_view import LIMIT, RATTLE
+from equiprune.pruning.parent_view import LARGEST_FORCE_IN_WORDS, RATTLE
 from equiprune.pruning.repair import Disagreement, WorseError, repair_steps
 from equiprune.structures.reading import check_apart
 
@@ -119,6 +119,9 @@ class Repair(Request[Repaired]):
                 raise
             remarks.warning(str(error))
             return Repaired(None, None, 0, ep.save(child, self.output))
-        if made.torn:
-            remarks.warning(f"{made.torn} of the structures were left out: their forces are too large ({LIMIT}).")
+        if made.left_out:
+            remarks.warning(
+                f"{made.left_out} of the structures were left out: their forces are too large "
+                f"({LARGEST_FORCE_IN_WORDS})."
+            )
         return Repaired(made.before, made.after, made.maps, ep.save(made.potential, self.output))

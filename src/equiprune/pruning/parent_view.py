@@ -22,7 +22,7 @@ from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.sampling import with_atoms_up_to
 
 RATTLE = 0.15
-"""Largest displacement, standard deviation in Angstrom; more of it serves many chemistries better (docs/results.md)."""
+"""Largest displacement, standard deviation in Angstrom (docs/results.md, repair)."""
 FEWEST = 10
 """Structures without which nothing can be held out."""
 FOLDS = 4
@@ -30,16 +30,17 @@ _HELD_OUT = 5
 """Number of structures of which one is held out."""
 _STEP = 0.01
 """Displacement along which features change, root mean square in Angstrom; a strain of a tenth of it goes with it."""
-_USUAL = 2.0
+_FORCE_SCALE = 2.0
 """Force, root mean square in eV/Angstrom, with which a structure counts a quarter of what a relaxed one does: features
 change the faster the larger the force, and a few squeezed structures would decide alone.
 """
-TORN = 10.0
-"""Force, root mean square in eV/Angstrom, from which on a structure is moved by less, or left out: no simulation visits
-it, and parents are often far off there. Both are larger where half of the structures have forces above `_USUAL`.
+LARGEST_FORCE = 10.0
+"""Force, root mean square in eV/Angstrom, from which on a structure is displaced by less, or left out where it has such
+forces as it is. Both are larger where half of the structures have forces above `_FORCE_SCALE`.
 """
-LIMIT = f"{TORN:g} eV/Angstrom, or {TORN / _USUAL:g} times the median, and more; root mean square"
-"""`TORN` in words."""
+LARGEST_FORCE_IN_WORDS = (
+    f"{LARGEST_FORCE:g} eV/Angstrom, or {LARGEST_FORCE / _FORCE_SCALE:g} times the median, and more; root mean square"
+)
 _HALVINGS = 4
 """Times that a displacement is halved before a structure is left out."""
 _BATCH_ATOMS = 64
@@ -80,7 +81,7 @@ class ParentView:
         expected: what the parent predicts for these.
         samples: the others, with what the parent makes of them.
         step: what is recorded of a repair.
-        torn: number of structures that were left out, for forces of `TORN` and more however little they move.
+        left_out: number of structures with forces of `LARGEST_FORCE` and more however little they move.
     """
 
     teacher: Potential
@@ -88,7 +89,7 @@ class ParentView:
     expected: Sequence[Prediction]
     samples: Sequence[Sample]
     step: Repaired
-    torn: int = 0
+    left_out: int = 0
 
     @classmethod
     def of(cls, parent: Potential, structures: Sequence[Atoms], *, rattle: float = RATTLE, seed: int = 0) -> ParentView:
@@ -99,13 +100,13 @@ class ParentView:
             structures: at least `FEWEST`, of the chemistry the models are for; labels are not looked at. One in five
                 is held out. Of many large ones some are chosen, evenly from first to last, with 6,000 atoms together.
             rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
-                It moves less where it would be torn (forces of `TORN`), and counts the less the larger its forces are.
+                It moves less where forces would be `LARGEST_FORCE` or more, and counts the less the larger they are.
             seed: of the displacements.
 
         Raises:
             TargetError: the architecture shows no linear maps.
-            StructureError: too few structures, also without those that are torn as they are, or some that the parent
-                cannot evaluate.
+            StructureError: too few structures, also without those that are left out, or some that the parent cannot
+                evaluate.
         """
         maps = [linear for group in maps_of(parent) for linear in group]
         if len(structures) < FEWEST:
@@ -148,26 +149,28 @@ def maps_of(potential: Potential) -> Sequence[Sequence[LinearMap]]:
 def _displaced(
     parent: Potential, structures: Sequence[Atoms], rattle: float, random: np.random.Generator
 ) -> list[tuple[Atoms, float]]:
-    """Copies without labels, displaced by amounts of their own, and how much each counts; where torn, it moves less.
+    """Copies without labels, displaced by amounts of their own, and how much each counts.
 
-    Forces are those of float32, which is enough for that.
+    Where forces would be too large, a copy moves less. They are those of float32, which is enough for that.
     """
     steps = [random.uniform(0, rattle) * random.normal(0, 1, atoms.positions.shape) for atoms in structures]
     moved = [_moved(atoms, step) for atoms, step in zip(structures, steps, strict=True)]
     single = parent.with_dtype(torch.float32)
-    forces = _sizes(single, moved)
-    scale = max(1.0, float(np.nanmedian(forces)) / _USUAL)
+    forces = _rms_forces(single, moved)
+    scale = max(1.0, float(np.nanmedian(forces)) / _FORCE_SCALE)
     for halvings in range(1, _HALVINGS + 1):
-        torn = [i for i, force in enumerate(forces) if not force < scale * TORN]  # also where it is nan
-        for i in torn:
+        squeezed = [i for i, force in enumerate(forces) if not force < scale * LARGEST_FORCE]  # also where it is nan
+        for i in squeezed:
             moved[i] = _moved(structures[i], steps[i] / 2**halvings)
-        for i, force in zip(torn, _sizes(single, [moved[i] for i in torn]), strict=True):
+        for i, force in zip(squeezed, _rms_forces(single, [moved[i] for i in squeezed]), strict=True):
             forces[i] = force
     pairs = zip(moved, forces, strict=True)
-    return [(atoms, (1 + force / (scale * _USUAL)) ** -2) for atoms, force in pairs if force < scale * TORN]
+    return [
+        (atoms, (1 + force / (scale * _FORCE_SCALE)) ** -2) for atoms, force in pairs if force < scale * LARGEST_FORCE
+    ]
 
 
-def _sizes(potential: Potential, structures: Sequence[Atoms]) -> list[float]:
+def _rms_forces(potential: Potential, structures: Sequence[Atoms]) -> list[float]:
     """Forces of each structure, root mean square in eV/Angstrom."""
     return [found.forces.double().square().mean().sqrt().item() for found in potential.predict(structures)]
 
@@ -179,8 +182,8 @@ def _moved(atoms: Atoms, step: np.ndarray) -> Atoms:
 def _check_left(left: int, of: int) -> None:
     if left < FEWEST:
         raise StructureError(
-            f"{of - left} of {of} structures have forces that are too large ({LIMIT}), so that {left} are left and "
-            f"{FEWEST} are needed. Give structures nearer to equilibrium."
+            f"{of - left} of {of} structures have forces that are too large ({LARGEST_FORCE_IN_WORDS}), so that {left} "
+            f"are left and {FEWEST} are needed. Give structures nearer to equilibrium."
         )
 
 

@@ -77,14 +77,14 @@ class Repair:
         potential: the model.
         before, after: how far it was from its parent, and is, on structures that had no part in the repair.
         maps: how many weights were changed.
-        torn: number of structures that were left out because of their forces (`equiprune.pruning.parent_view.TORN`).
+        left_out: number of structures whose forces were too large (`ParentView.of`).
     """
 
     potential: Potential
     before: Disagreement
     after: Disagreement
     maps: int
-    torn: int = 0
+    left_out: int = 0
 
 
 def repair(
@@ -128,7 +128,7 @@ def repair(
     fitted, maps = _fitted(own, parent, plan, progress)
     after = _disagreement(fitted, parent.expected, parent.held_out)
     _check_helped(before, after)
-    return Repair(_repaired(child, fitted, parent.step), before, after, maps, parent.torn)
+    return Repair(_repaired(child, fitted, parent.step), before, after, maps, parent.left_out)
 
 
 def _fitted(child: Potential, parent: ParentView, plan: PruningPlan, progress: Progress) -> tuple[Potential, int]:

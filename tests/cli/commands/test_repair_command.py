@@ -77,7 +77,7 @@ def test_structures_that_are_left_out_are_counted(
 ) -> None:
     found = ep.load("toy").predict(list(ep.read_structures(structures)))
     forces = sorted(float(each.forces.square().mean().sqrt()) for each in found)
-    monkeypatch.setattr(parent_view, "TORN", (forces[-1] + forces[-2]) / 2)
+    monkeypatch.setattr(parent_view, "LARGEST_FORCE", (forces[-1] + forces[-2]) / 2)
     words = ["--data", structures, "--rattle", 0, "--keep-if-worse", "-o", tmp_path / "out"]
     assert "1 of the structures were left out" in cli("repair", child, "--parent", "toy", *words).err
 
