@@ -45,7 +45,7 @@ BY_HAND: Mapping[str, Mapping[str, tuple[ep.EdgeLmax, ...]]] = {
 }
 ATOMS = 64
 _TURNS = 9
-"""Turns in which a model that tests the cost model is measured; more than in a search, whose fit is over many models."""
+"""Turns in which a model that tests the cost model is measured; more than in a search, which fits many models."""
 
 
 def labelled(parent: ep.Potential, count: int, path: Path) -> ep.SearchData:
