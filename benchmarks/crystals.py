@@ -6,13 +6,16 @@ fifth of the MPtrj sample) are left out.
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import ase.io
 import numpy as np
 from ase import Atoms
-from gpu.structures import elemental
 from reference_data import reference
+
+sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks.gpu.structures import elemental
 
 SIZES = (0.02, 0.05, 0.1, 0.15)
 """Displacements, standard deviation in Angstrom."""

@@ -108,6 +108,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=6, help="of each dynamics")
     parser.add_argument("--data", help="reference data whose frames score and repair, in place of MPtrj's")
     parser.add_argument("--rattle", type=float, default=RATTLE, help="displacement of the structures, Angstrom")
+    parser.add_argument("--displacements", type=int, help="of each structure; as many as make 6,000 atoms if not given")
     parser.add_argument("--seed", type=int, default=0, help="of the displacements")
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
@@ -129,7 +130,8 @@ def main() -> None:
         begun = time.process_time()
         models = {"pruned": child}
         try:
-            made = ep.repair(child, parent, used, rattle=chosen.rattle, seed=chosen.seed)
+            how = {"rattle": chosen.rattle, "displacements": chosen.displacements, "seed": chosen.seed}
+            made = ep.repair(child, parent, used, **how)
             models["repaired"] = made.potential
             what = f"{made.maps} maps"
         except WorseError as error:

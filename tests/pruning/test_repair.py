@@ -1,6 +1,7 @@
 """Repair in closed form: what it makes better, what it leaves as it is, and what it refuses."""
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -106,11 +107,16 @@ def rms_forces(parent: ep.Potential, structures: list[Atoms]) -> list[float]:
     return [float(found.forces.square().mean().sqrt()) for found in parent.predict(structures)]
 
 
+def displaced(parent: ep.Potential, structures: list[Atoms], rattle: float) -> tuple[list[Atoms], list[float]]:
+    """Copies of those that are not left out, and how much they count."""
+    found = [copy for copy in parent_view._displaced(parent, structures, rattle, np.random.default_rng(0)) if copy]
+    return [copy.atoms for copy in found], [copy.weight for copy in found]
+
+
 def test_structures_count_the_less_the_larger_their_forces_are(parent: ep.Potential, structures: list[Atoms]) -> None:
-    displaced = parent_view._displaced(parent, structures, 0.1, np.random.default_rng(0))
-    forces = rms_forces(parent, [atoms for atoms, _ in displaced])
-    assert [weight for _, weight in displaced] == pytest.approx([(1 + force / 2) ** -2 for force in forces], rel=1e-5)
-    assert len({round(weight, 6) for _, weight in displaced}) > 1
+    copies, weights = displaced(parent, structures, 0.1)
+    assert weights == pytest.approx([(1 + force / 2) ** -2 for force in rms_forces(parent, copies)], rel=1e-5)
+    assert len({round(weight, 6) for weight in weights}) > 1
 
 
 def test_what_is_large_is_larger_where_all_forces_are(
@@ -119,19 +125,18 @@ def test_what_is_large_is_larger_where_all_forces_are(
     """Energies in another unit, or a model of random weights: none is left out, half count more than a quarter."""
     monkeypatch.setattr(parent_view, "_FORCE_SCALE", 1e-6)
     monkeypatch.setattr(parent_view, "LARGEST_FORCE", 5e-6)
-    displaced = parent_view._displaced(parent, structures, 0.0, np.random.default_rng(0))
+    copies, weights = displaced(parent, structures, 0.0)
     median = np.median(rms_forces(parent, structures))
-    forces = rms_forces(parent, [atoms for atoms, _ in displaced])
-    assert len(displaced) == sum(force < 5 * median for force in rms_forces(parent, structures)) >= 12
-    assert [weight for _, weight in displaced] == pytest.approx([(1 + f / median) ** -2 for f in forces], rel=1e-5)
+    assert len(copies) == sum(force < 5 * median for force in rms_forces(parent, structures)) >= 12
+    assert weights == pytest.approx([(1 + force / median) ** -2 for force in rms_forces(parent, copies)], rel=1e-5)
 
 
 def test_structures_whose_forces_would_be_too_large_move_less(
     parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def moved() -> list[np.ndarray]:
-        displaced = parent_view._displaced(parent, structures, 0.3, np.random.default_rng(0))
-        return [copy.positions - atoms.positions for (copy, _), atoms in zip(displaced, structures, strict=True)]
+        copies, _ = displaced(parent, structures, 0.3)
+        return [copy.positions - atoms.positions for copy, atoms in zip(copies, structures, strict=True)]
 
     before = moved()
     monkeypatch.setattr(parent_view, "LARGEST_FORCE", 1.5 * max(rms_forces(parent, structures)))
@@ -153,6 +158,33 @@ def test_structures_whose_forces_are_too_large_are_left_out_and_counted(
     monkeypatch.setattr(parent_view, "LARGEST_FORCE", (forces[4] + forces[5]) / 2)
     with pytest.raises(StructureError, match=r"19 of 24 structures have forces that .* 5 are left and 10 are needed"):
         ep.repair(child, parent, structures, rattle=0.0)
+
+
+def test_few_structures_are_displaced_often(
+    parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each time anew, until there are enough atoms; all copies of one are in one fold, and one in five is held out."""
+
+    def looked_at(**how: int) -> parent_view.ParentView:
+        return parent_view.ParentView.of(parent, structures, **how)
+
+    def rows(view: parent_view.ParentView) -> Counter[int]:
+        found = Counter[int]()
+        for sample in view.samples:
+            found[sample.fold] += len(sample.counts)
+        return found
+
+    once = rows(looked_at(displacements=1))
+    assert once.total() == 2 * sum(len(atoms) for i, atoms in enumerate(structures) if i % 5)
+    for view, times in ((looked_at(displacements=3), 3), (looked_at(), 8)):
+        assert view.step.displacements == times
+        assert rows(view) == {fold: times * count for fold, count in once.items()}
+        assert len(view.held_out) == 5
+    monkeypatch.setattr(parent_view, "_MOST_ATOMS", 2 * sum(map(len, structures)))
+    view = looked_at()
+    assert view.step.displacements == 2
+    positions = [sample.graph.positions for sample in view.samples]
+    assert len(torch.cat(positions).unique(dim=0)) == sum(map(len, positions))
 
 
 @pytest.mark.slow

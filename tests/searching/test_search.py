@@ -90,7 +90,8 @@ def test_errors_are_those_of_the_repaired_models_on_what_was_held_out(
 ) -> None:
     first = found.journal.tried[0]
     training, held_out = ep.SearchData(labelled).split(0)
-    child = ep.repair(ep.prune(parent, first.plan), parent, material.few(training, 10), seed=0).potential
+    cut = ep.prune(parent, first.plan)
+    child = ep.repair(cut, parent, material.few(training, 10), displacements=1, seed=0).potential
     [right] = ep.evaluate({"": child}, material.few(held_out, 10))
     assert first.errors is not None
     assert first.errors.forces == pytest.approx(right.mae("forces"), rel=1e-3)

@@ -4,24 +4,24 @@ A checkpoint holds its history as the JSON that its file has, so that steps of l
 `Checkpoint.after` adds a step; each record says which step it is, and of which parent: ``step``, ``parent`` (where that
 was) and ``parent_sha256``, beside the fields of the step. Names of steps and keys stay, since files have them.
 
-==============  ==================================  ======================================
+==============  ==================================  ========================================
 step            value                               keys of its own
-==============  ==================================  ======================================
+==============  ==================================  ========================================
 ``prune``       `Pruned`                            plan, dtype, and what asked for it
 ``grow``        `Grown`                             growth, dtype
 ``reference``   `ReferencesChanged`                 references, head, changes
 ``reference``   `ScaleChanged`                      scale, head
 ``initialise``  `Initialised`                       seed
-``repair``      `Repaired`                          structures, rattle, seed
+``repair``      `Repaired`                          structures, rattle, seed, displacements
 ``train``       `Trained`                           recipe, data, steps, replay
-==============  ==================================  ======================================
+==============  ==================================  ========================================
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -126,15 +126,17 @@ class Repaired(Step):
         structures: how many.
         rattle: largest standard deviation of their displacements, Angstrom.
         seed: of the displacements.
+        displacements: how many times each was displaced.
     """
 
     name = "repair"
     structures: int
     rattle: float
     seed: int
+    displacements: int = 1
 
     def to_json(self) -> dict[str, Any]:
-        return {"structures": self.structures, "rattle": self.rattle, "seed": self.seed}
+        return asdict(self)
 
 
 @dataclass(frozen=True)
@@ -179,7 +181,7 @@ def step_from_json(record: Mapping[str, Any]) -> Step:
         case {"step": Initialised.name}:
             return Initialised(record["seed"])
         case {"step": Repaired.name}:
-            return Repaired(record["structures"], record["rattle"], record["seed"])
+            return Repaired(record["structures"], record["rattle"], record["seed"], record.get("displacements", 1))
         case {"step": Trained.name}:
             return Trained(record["recipe"], record["data"], record["steps"], record.get("replay"))
     raise ValueError(f"a step '{record.get('step')}' that this version of equiprune does not know")

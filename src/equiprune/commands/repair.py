@@ -34,12 +34,14 @@ class Repaired:
         before, after: how far it was from its parent, and is, on structures that were held out; None where the model
             was kept as it was.
         maps: how many weights were fitted.
+        left_out: number of structures whose forces were too large; None where the model was kept as it was.
         files: what was written, the model first.
     """
 
     before: Disagreement | None
     after: Disagreement | None
     maps: int
+    left_out: int | None
     files: tuple[Path, ...]
 
     @property
@@ -50,7 +52,7 @@ class Repaired:
 
     def to_json(self) -> dict[str, Any]:
         errors = {when: asdict(found) for when, found in self.differences.items()}
-        return {"written": list(map(str, self.files)), "maps": self.maps, **errors}
+        return {"written": list(map(str, self.files)), "maps": self.maps, "left_out": self.left_out, **errors}
 
 
 def _remark_unseen(child: ep.Potential, structures: Sequence[Atoms]) -> None:
@@ -76,6 +78,8 @@ class Repair(Request[Repaired]):
         output: .pth for SevenNet, .model for MACE, .nequip.zip for NequIP, .nqx or .pt for Nequix, .pt for eSCN, no
             suffix for equiprune's own directory.
         rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
+        displacements: how many times each structure is displaced; up to 8 times, until there are 6,000 atoms, unless
+            given.
         limit: use only the first this many structures.
         seed: of the displacements.
         keep_if_worse: where the repair would not make forces better by a tenth, write the model as it was and say so,
@@ -90,6 +94,7 @@ class Repair(Request[Repaired]):
     data: Annotated[Path, Takes.of(Product.DATA, Product.STRUCTURES, rule=newest_structures)]
     output: Output
     rattle: float = RATTLE
+    displacements: Positive | None = None
     limit: Positive | None = None
     seed: NotNegative = 0
     keep_if_worse: Switch = False
@@ -113,15 +118,16 @@ class Repair(Request[Repaired]):
         _remark_unseen(child, structures)
         try:
             with display(Task("repair", repair_steps(child), 1)) as [step]:
-                made = ep.repair(child, parent, structures, rattle=self.rattle, seed=self.seed, progress=step)
+                displaced = {"rattle": self.rattle, "displacements": self.displacements, "seed": self.seed}
+                made = ep.repair(child, parent, structures, **displaced, progress=step)
         except WorseError as error:
             if not self.keep_if_worse:
                 raise
             remarks.warning(str(error))
-            return Repaired(None, None, 0, ep.save(child, self.output))
+            return Repaired(None, None, 0, None, ep.save(child, self.output))
         if made.left_out:
             remarks.warning(
                 f"{made.left_out} of the structures were left out: their forces are too large "
                 f"({LARGEST_FORCE_IN_WORDS})."
             )
-        return Repaired(made.before, made.after, made.maps, ep.save(made.potential, self.output))
+        return Repaired(made.before, made.after, made.maps, made.left_out, ep.save(made.potential, self.output))

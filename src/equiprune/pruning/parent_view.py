@@ -46,6 +46,8 @@ _HALVINGS = 4
 _BATCH_ATOMS = 64
 _MOST_ATOMS = 6000
 """Atoms that a parent is looked at on, because memory holds what all its maps make of each, twice."""
+_MOST_DISPLACEMENTS = 8
+"""Times that a structure is displaced where nothing else is asked for; more teach little of so few structures."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,15 @@ class ParentView:
     left_out: int = 0
 
     @classmethod
-    def of(cls, parent: Potential, structures: Sequence[Atoms], *, rattle: float = RATTLE, seed: int = 0) -> ParentView:
+    def of(
+        cls,
+        parent: Potential,
+        structures: Sequence[Atoms],
+        *,
+        rattle: float = RATTLE,
+        displacements: int | None = None,
+        seed: int = 0,
+    ) -> ParentView:
         """The parent's results, computed in float64 on its device.
 
         Args:
@@ -101,6 +111,7 @@ class ParentView:
                 is held out. Of many large ones some are chosen, evenly from first to last, with 6,000 atoms together.
             rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
                 It moves less where forces would be `LARGEST_FORCE` or more, and counts the less the larger they are.
+            displacements: how many times each is displaced; None for up to 8 times, until there are 6,000 atoms.
             seed: of the displacements.
 
         Raises:
@@ -116,14 +127,25 @@ class ParentView:
             )
         structures = with_atoms_up_to(structures, _MOST_ATOMS, FEWEST)
         random = np.random.default_rng(seed)
-        displaced = _displaced(parent, structures, rattle, random)
+        times = displacements or _as_many_as_fit(structures)
+        rounds = [_displaced(parent, structures, rattle, random) for _ in range(times)]
+        of_each = [[copy for copy in copies if copy] for copies in zip(*rounds, strict=True)]
+        displaced = [copies for copies in of_each if copies]
         _check_left(len(displaced), len(structures))
-        held_out = [atoms for atoms, _ in displaced[::_HELD_OUT]]
-        used = [each for i, each in enumerate(displaced) if i % _HELD_OUT]
+        held_out = [copies[0].atoms for copies in displaced[::_HELD_OUT]]
+        used = [copies for i, copies in enumerate(displaced) if i % _HELD_OUT]
         teacher = parent.with_dtype(torch.float64)
         samples = [_shown(teacher, pair, maps) for pair in _pairs(teacher, used, random)]
-        step = Repaired(len(displaced), rattle, seed)
+        step = Repaired(len(displaced), rattle, seed, times)
         return cls(teacher, held_out, teacher.predict(held_out), samples, step, len(structures) - len(displaced))
+
+
+@dataclass(frozen=True)
+class _Displaced:
+    """A displaced copy of a structure, without labels, and how much it counts."""
+
+    atoms: Atoms
+    weight: float
 
 
 _Pairs = tuple[int, AtomicGraph, Tensor, Tensor]
@@ -146,10 +168,15 @@ def maps_of(potential: Potential) -> Sequence[Sequence[LinearMap]]:
     return adapter.linear_maps(potential.architecture)
 
 
+def _as_many_as_fit(structures: Sequence[Atoms]) -> int:
+    """Number of times that structures can be displaced."""
+    return max(1, min(_MOST_DISPLACEMENTS, _MOST_ATOMS // sum(map(len, structures))))
+
+
 def _displaced(
     parent: Potential, structures: Sequence[Atoms], rattle: float, random: np.random.Generator
-) -> list[tuple[Atoms, float]]:
-    """Copies without labels, displaced by amounts of their own, and how much each counts.
+) -> list[_Displaced | None]:
+    """A copy of each structure, displaced by an amount of its own; None where its forces are too large.
 
     Where forces would be too large, a copy moves less. They are those of float32, which is enough for that.
     """
@@ -164,9 +191,9 @@ def _displaced(
             moved[i] = _moved(structures[i], steps[i] / 2**halvings)
         for i, force in zip(squeezed, _rms_forces(single, [moved[i] for i in squeezed]), strict=True):
             forces[i] = force
-    pairs = zip(moved, forces, strict=True)
     return [
-        (atoms, (1 + force / (scale * _FORCE_SCALE)) ** -2) for atoms, force in pairs if force < scale * LARGEST_FORCE
+        _Displaced(atoms, (1 + force / (scale * _FORCE_SCALE)) ** -2) if force < scale * LARGEST_FORCE else None
+        for atoms, force in zip(moved, forces, strict=True)
     ]
 
 
@@ -199,12 +226,14 @@ def _apart(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, Atoms]:
 
 
 def _pairs(
-    potential: Potential, structures: Sequence[tuple[Atoms, float]], random: np.random.Generator
+    potential: Potential, structures: Sequence[Sequence[_Displaced]], random: np.random.Generator
 ) -> Iterator[_Pairs]:
-    present = np.bincount(np.concatenate([atoms.numbers for atoms, _ in structures]))
+    """Pairs of all copies of the structures; those of one structure are in one fold."""
+    present = np.bincount(np.concatenate([copy.atoms.numbers for copies in structures for copy in copies]))
     counts = torch.as_tensor(np.maximum(present, 1) ** -0.5, device=potential.device)
     for fold in range(FOLDS):
-        pairs = [(_apart(atoms, random), weight) for atoms, weight in structures[fold::FOLDS]]
+        copies = [copy for of_one in structures[fold::FOLDS] for copy in of_one]
+        pairs = [(_apart(copy.atoms, random), copy.weight) for copy in copies]
         waiting = iter(pairs)
         for batch in batches([forward for (forward, _), _ in pairs], _BATCH_ATOMS):
             chosen = list(islice(waiting, len(batch)))

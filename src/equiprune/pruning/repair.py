@@ -93,6 +93,7 @@ def repair(
     structures: Sequence[Atoms] = (),
     *,
     rattle: float = RATTLE,
+    displacements: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> Repair:
@@ -103,8 +104,9 @@ def repair(
     Args:
         child: pruned from ``parent``; left unchanged.
         parent: the model it was pruned from, or what that makes of structures: then the others are left out.
-        structures: see `ParentView.of`, as for ``rattle`` and ``seed``.
+        structures: see `ParentView.of`, as for ``rattle``, ``displacements`` and ``seed``.
         rattle: the largest displacement.
+        displacements: how many times each structure is displaced.
         seed: of the displacements.
         progress: called with 1 after each of the `repair_steps`.
 
@@ -121,7 +123,7 @@ def repair(
         headed = Potential.create(
             seen_by.adapter, seen_by.checkpoint, torch.float64, head_of(seen_by, child, plan), child.device
         )
-        parent = ParentView.of(headed, structures, rattle=rattle, seed=seed)
+        parent = ParentView.of(headed, structures, rattle=rattle, displacements=displacements, seed=seed)
     progress(1)
     own = Potential.create(child.adapter, child.checkpoint, torch.float64, child.head, child.device)
     before = _disagreement(own, parent.expected, parent.held_out)

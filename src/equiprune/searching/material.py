@@ -104,7 +104,7 @@ class Material:
         some = few(self.training, self.effort.structures)
         if not can_repair(self.parent) or len(some) < FEWEST:
             return None
-        return ParentView.of(self.parent, some, seed=self.seed)
+        return ParentView.of(self.parent, some, displacements=1, seed=self.seed)
 
     def errors(self, potential: Potential) -> Errors:
         """Differences from the labels of structures that were held out."""

@@ -29,19 +29,22 @@ def child(cli: Run, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_repair_writes_the_model_of_the_api(cli: Run, child: Path, structures: Path, tmp_path: Path) -> None:
-    words = ["repair", child, "--parent", "toy", "--data", structures, "--seed", 3]
+    words = ["repair", child, "--parent", "toy", "--data", structures, "--seed", 3, "--displacements", 2]
     ran = cli(*words, "-o", tmp_path / "out", "--json")
     assert ran.code == 0, ran.err
-    right = ep.repair(ep.load(child), ep.load("toy"), list(ep.read_structures(structures)), seed=3)
+    found = list(ep.read_structures(structures))
+    right = ep.repair(ep.load(child), ep.load("toy"), found, displacements=2, seed=3)
     assert ran.json == {
         "written": [str(tmp_path / "out")],
         "maps": right.maps,
+        "left_out": 0,
         "before": {"energy": right.before.energy, "forces": right.before.forces},
         "after": {"energy": right.after.energy, "forces": right.after.forces},
     }
     written = ep.load(tmp_path / "out").checkpoint
     assert all(torch.equal(weight, written.weights[n]) for n, weight in right.potential.checkpoint.weights.items())
     assert [step["step"] for step in written.history] == ["prune", "repair"]
+    assert written.history[-1]["displacements"] == 2
     text = cli(*words, "-o", tmp_path / "again")
     assert "energy (meV/atom)" in text.out
     assert "held out" in text.out
@@ -55,6 +58,7 @@ def test_repair_writes_the_model_of_the_api(cli: Run, child: Path, structures: P
         (["--rattle", -0.1], ("--rattle -0.1", "0 or more")),
         (["--rattle", "nan"], ("--rattle nan", "0 or more")),
         (["--limit", 0], ("--limit", "1 or more")),
+        (["--displacements", 0], ("--displacements", "1 or more")),
     ],
 )
 def test_settings_that_help_nothing_are_refused(
@@ -78,8 +82,10 @@ def test_structures_that_are_left_out_are_counted(
     found = ep.load("toy").predict(list(ep.read_structures(structures)))
     forces = sorted(float(each.forces.square().mean().sqrt()) for each in found)
     monkeypatch.setattr(parent_view, "LARGEST_FORCE", (forces[-1] + forces[-2]) / 2)
-    words = ["--data", structures, "--rattle", 0, "--keep-if-worse", "-o", tmp_path / "out"]
-    assert "1 of the structures were left out" in cli("repair", child, "--parent", "toy", *words).err
+    words = ["--data", structures, "--rattle", 0, "--keep-if-worse", "-o", tmp_path / "out", "--json"]
+    ran = cli("repair", child, "--parent", "toy", *words)
+    assert "1 of the structures were left out" in ran.err
+    assert ran.json["left_out"] == 1
 
 
 @pytest.mark.slow

@@ -1,0 +1,72 @@
+"""Cut a model, repair it, and distil it on labels of its parent, on one core: how shipped models are made there.
+
+``OMP_NUM_THREADS=1 python benchmarks/distil_cut.py nequix-compact FOLDER``: 20 minutes of labels, 70 of training.
+Training can be stopped at any time; the same command goes on. FOLDER/trained/MODEL/model is the result. With ``--start
+MODEL --seed SEED`` it begins with a model that was distilled before and takes other structures. Scores and repair take
+small frames of the MPtrj sample, four of five, without their labels; what it is distilled on,
+`benchmarks.gpu.structures` says.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from on_one_core import distilled, written
+from reference_data import reference
+
+import equiprune as ep
+
+LARGEST, USED = 14, 200
+"""Atoms of a frame for the repair, and the number of those frames."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A model to cut and what remains of it; the repair sees every frame so many times, displaced each time anew."""
+
+    parent: str
+    targets: Sequence[ep.Target]
+    displacements: int = 1
+
+
+CUTS: Mapping[str, Cut] = {
+    "nequix-compact": Cut("nequix-oam-1", [ep.Lmax(2), ep.EdgeLmax(2)]),
+    "mace-mp-64": Cut("mace-mp-small", [ep.Channels(64)], displacements=3),
+}
+
+
+def repaired(parent: ep.Potential, cut: Cut) -> ep.Potential:
+    """The start of training."""
+    frames = [atoms for atoms in reference("mptrj_sample/mptrj-random-1k.extxyz.xz") if len(atoms) <= LARGEST]
+    used = [atoms for number, atoms in enumerate(frames) if number % 5][:USED]
+    plan = ep.allocate(parent, cut.targets, ep.calibrate(parent, used, limit=60))
+    return ep.repair(ep.prune(parent, plan), parent, used * cut.displacements).potential
+
+
+def main() -> None:
+    """Prepare, label, train."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", choices=CUTS)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--labelling-seconds", default="1150")
+    parser.add_argument("--training-seconds", default="4200")
+    parser.add_argument("--learning-rate", default="8e-4")
+    parser.add_argument("--start", help="a model to begin with, in the place of the repaired one")
+    parser.add_argument("--seed", type=int, default=11)
+    chosen = parser.parse_args()
+    cut = CUTS[chosen.model]
+    parent = ep.load(cut.parent, dtype=torch.float64)
+    written(parent, "parent", chosen.folder, chosen.seed)
+    if not (chosen.folder / f"{chosen.model}-start").exists():
+        start = ep.load(chosen.start) if chosen.start else repaired(parent, cut).with_dtype(torch.float32)
+        ep.save(start, chosen.folder / f"{chosen.model}-start")
+    child = f"{chosen.model}={chosen.training_seconds}={chosen.learning_rate}"
+    distilled(chosen.folder, "parent", child, chosen.labelling_seconds, chosen.seed)
+
+
+if __name__ == "__main__":
+    main()
