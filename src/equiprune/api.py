@@ -19,6 +19,7 @@ from equiprune.evaluation.dynamics.protocol import NPT, NVE, NVT, DynamicsProtoc
 from equiprune.evaluation.dynamics.simulation import molecular_dynamics
 from equiprune.evaluation.dynamics.torch_sim import TorchSimEngine
 from equiprune.evaluation.machine import Machine, doctor
+from equiprune.evaluation.memory import keep_freed_memory
 from equiprune.evaluation.properties.bulk import Elasticity, EquationOfState, RelaxedCrystal
 from equiprune.evaluation.properties.diatomics import read_curves
 from equiprune.evaluation.properties.dimers import Dimers
@@ -210,6 +211,7 @@ __all__ = [
     "grow",
     "held_out_frames",
     "hessian",
+    "keep_freed_memory",
     "label",
     "load",
     "lossless_plan",

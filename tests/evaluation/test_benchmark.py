@@ -56,6 +56,7 @@ def test_conditions_are_recorded(timings: Sequence[ep.Timing]) -> None:
     assert first.threads == torch.get_num_threads()
     assert len(first.seconds) == 3
     assert first.peak_memory_bytes >= 0
+    assert all(timing.neighbour_list_seconds > 0 for timing in timings)
 
 
 def test_json_has_the_promised_fields(timings: Sequence[ep.Timing]) -> None:

@@ -77,7 +77,8 @@ def test_precision_is_that_asked_for_and_the_model_is_the_same(toy: ep.Potential
     single = toy.with_dtype(torch.float32)
     assert toy.with_dtype(torch.float64) is toy
     for a, b in zip(single.predict(structures), toy.predict(structures), strict=True):
-        assert a.energy.dtype == a.forces.dtype == torch.float32
+        assert a.atom_energies.dtype == a.forces.dtype == torch.float32
+        assert a.energy.dtype == torch.float64
         torch.testing.assert_close(a.forces.double(), b.forces, rtol=1e-3, atol=1e-4)
 
 
@@ -202,3 +203,15 @@ def test_devices_are_named_as_torch_takes_them(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cards > 0)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards or 1)  # cards without a driver
     assert devices() == expected
+
+
+def test_energies_of_many_atoms_are_as_exact_as_those_of_few(toy: ep.Potential, structures: list[Atoms]) -> None:
+    """Shares in float32 are added up in float64: their errors cancel, where those of a float32 sum would grow."""
+    single, many = toy.with_dtype(torch.float32), structures[0].repeat((6, 6, 6))
+    many.rattle(0.1, seed=0)
+    [found], [right] = single.predict([many]), toy.predict([many])
+    assert found.energy == found.atom_energies.double().sum()
+    largest = (found.atom_energies.double() - right.atom_energies).abs().max()
+    assert 0 < abs(found.energy - right.energy) < len(many) * largest
+    naive = torch.zeros(1).index_add(0, torch.zeros(len(many), dtype=torch.long), found.atom_energies)
+    assert abs(naive.double() - right.energy) > 3 * abs(found.energy - right.energy)

@@ -16,6 +16,7 @@ from equiprune.cli.results import JSON, SHOWN
 from equiprune.cli.words import WORDS
 from equiprune.commands.request import Request
 from equiprune.commands.sharing import SharedRequest
+from equiprune.evaluation.memory import keep_freed_memory
 
 
 def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callable[..., int]:
@@ -31,6 +32,8 @@ def command(request: type[Request[Any]], shown: Callable[[Any], None]) -> Callab
         if isinstance(asked, SharedRequest) and dry_run:
             show(job_array(WORDS.get(), asked.sharing.processes, gpu=asked.device.startswith("cuda")))
             return 0
+        if not asked.measures:
+            keep_freed_memory()
         result = asked.run(progresses)
         if result is None:  # another process has it
             return 0

@@ -112,6 +112,7 @@ class Benchmark(Request[Timed]):
     """
 
     stage: ClassVar[Kind] = Kind(gives=Product.NUMBERS, product=RESULT)
+    measures: ClassVar[bool] = True
 
     models: Models
     _: KW_ONLY

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import equiprune as ep
 from equiprune.commands.opening import check_device, open_model
@@ -56,6 +56,8 @@ class Doctor(Request[Examined]):
         dtype: precision that it is timed in.
         threads: of torch while timing; its own choice unless given.
     """
+
+    measures: ClassVar[bool] = True
 
     _: KW_ONLY
     time: Model | None = None

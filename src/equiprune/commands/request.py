@@ -34,6 +34,8 @@ class Request(Complete, ABC, Generic[R]):
 
     stage: ClassVar[Kind] = Kind()
     """The command as a stage of a pipeline."""
+    measures: ClassVar[bool] = False
+    """True where time and memory are its result: they are then those of any other program."""
 
     @classmethod
     def command(cls) -> str:

@@ -68,6 +68,7 @@ class Search(Request[Searched]):
     """
 
     stage: ClassVar[Kind] = Kind("search.json", Product.PLAN, keeps="{output}.partial")
+    measures: ClassVar[bool] = True
 
     model: Model
     _: KW_ONLY

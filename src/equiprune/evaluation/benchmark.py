@@ -34,6 +34,7 @@ class Timing:
         atoms: in all structures of the batch.
         seconds: of each repetition, one energy-forces-stress evaluation of the batch.
         peak_memory_bytes: while evaluating, or None; see `equiprune.evaluation.memory.peak_memory`.
+        neighbour_list_seconds: of finding the neighbours once, which ``seconds`` leave out; None where it was not timed.
     """
 
     model: str
@@ -45,6 +46,7 @@ class Timing:
     seconds: tuple[float, ...]
     peak_memory_bytes: int | None
     engine: str = OWN.name
+    neighbour_list_seconds: float | None = None
 
     @property
     def median(self) -> float:
@@ -85,6 +87,7 @@ class Timing:
             "seconds_max": max(self.seconds),
             "repeats": len(self.seconds),
             "peak_memory_bytes": self.peak_memory_bytes,
+            "neighbour_list_seconds": self.neighbour_list_seconds,
         }
 
 
@@ -142,6 +145,7 @@ def timed(
 ) -> list[Timing]:
     """The same for potentials, by names of model and engine, that were compared before."""
     graphs = {key: potential.graph([atoms] * copies) for key, potential in potentials.items()}
+    finding = {key: _seconds_of_neighbours(potential, [atoms] * copies) for key, potential in potentials.items()}
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in potentials}
     peaks: dict[tuple[str, str], int | None] = dict.fromkeys(potentials)
     for repeat in range(-warmup, repeats):
@@ -164,6 +168,7 @@ def timed(
             atoms=len(atoms) * copies,
             seconds=tuple(seconds[key]),
             peak_memory_bytes=peaks[key],
+            neighbour_list_seconds=finding[key],
         )
         for key, potential in potentials.items()
     ]
@@ -174,6 +179,14 @@ def seconds_of(potential: Potential, graph: AtomicGraph) -> float:
     _wait_for(potential.device)
     start = time.perf_counter()
     potential.differentiate(graph)
+    _wait_for(potential.device)
+    return time.perf_counter() - start
+
+
+def _seconds_of_neighbours(potential: Potential, structures: Sequence[Atoms]) -> float:
+    """Seconds of one neighbour list, up to the graph on the potential's device."""
+    start = time.perf_counter()
+    potential.graph(structures)
     _wait_for(potential.device)
     return time.perf_counter() - start
 
@@ -192,10 +205,12 @@ def table(timings: list[Timing], timestep: float = 1.0) -> list[list[str]]:
         "atoms/s",
         "speed",
         f"ns/day, {timestep:g} fs",
+        "neighbour list, ms/atom",
         "peak memory, MiB",
     ]
     rows = [[*heads, "dtype", "threads", "atoms"]]
     for timing in timings:
+        finding = timing.neighbour_list_seconds
         per_atom = [s / timing.atoms * 1e3 for s in (timing.median, min(timing.seconds), max(timing.seconds))]
         rows.append(
             [
@@ -205,6 +220,7 @@ def table(timings: list[Timing], timestep: float = 1.0) -> list[list[str]]:
                 f"{timing.atoms_per_second:.0f}",
                 f"{timings[0].median / timing.median:.2f}x",
                 f"{timing.nanoseconds_per_day(timestep):.3g}",
+                "not timed" if finding is None else f"{finding / timing.atoms * 1e3:.3f}",
                 timing.peak_mebibytes,
                 timing.dtype,
                 str(timing.threads),

@@ -42,7 +42,7 @@ class Derivatives:
     """Energies of a batch and their derivatives.
 
     Attributes:
-        energies: (structures,) eV.
+        energies: (structures,) eV; added up in float64 unless ``create_graph`` was asked for.
         atom_energies: (atoms,) eV.
         forces: (atoms, 3) eV/Angstrom.
         stress: (structures, 3, 3) eV/Angstrom^3; zero where a structure is not periodic in 3-D, and where forces are
@@ -111,7 +111,8 @@ def _conservative(
     volume = graph.volume.nan_to_num(nan=torch.inf)
     stress = by_strain / volume[:, None, None]
     features = _observed(seen, [by_feature])
-    return Derivatives(outputs.energies, outputs.atom_energies, -by_position, stress, hessian, features)
+    energies = outputs.energies if create_graph else _in_float64(outputs, graph)
+    return Derivatives(energies, outputs.atom_energies, -by_position, stress, hessian, features)
 
 
 def _direct(
@@ -126,7 +127,16 @@ def _direct(
         gradients = [_gradients(end, leaves, keep=True) for end in ends]
     features = _observed(seen, gradients)
     nothing = torch.zeros_like(graph.strain), torch.zeros_like(vectors)
-    return Derivatives(outputs.energies, outputs.atom_energies, outputs.forces, *nothing, features)
+    energies = outputs.energies if create_graph else _in_float64(outputs, graph)
+    return Derivatives(energies, outputs.atom_energies, outputs.forces, *nothing, features)
+
+
+def _in_float64(outputs: Outputs, graph: AtomicGraph) -> Tensor:
+    """Energies of structures, (structures,) eV: in float32 the sum over many atoms is off by far more than each is."""
+    if outputs.energies.dtype == torch.float64:
+        return outputs.energies
+    totals = torch.zeros_like(outputs.energies, dtype=torch.float64)
+    return totals.index_add(0, graph.structure_of_atom, outputs.atom_energies.detach().double())
 
 
 def products(gradient: Tensor, positions: Tensor, vectors: Tensor, *, create_graph: bool = False) -> Tensor:
