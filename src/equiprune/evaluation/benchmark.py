@@ -34,7 +34,7 @@ class Timing:
         atoms: in all structures of the batch.
         seconds: of each repetition, one energy-forces-stress evaluation of the batch.
         peak_memory_bytes: while evaluating, or None; see `equiprune.evaluation.memory.peak_memory`.
-        neighbour_list_seconds: of finding the neighbours once, which ``seconds`` leave out; None where it was not timed.
+        neighbour_list_seconds: of finding the neighbours once, not in ``seconds``; None where it was not timed.
     """
 
     model: str
