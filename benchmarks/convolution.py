@@ -1,9 +1,10 @@
-"""SevenNet's convolution: equiprune's code beside upstream's own, for forces and for a step of training.
+"""The convolution of SevenNet and Nequix: equiprune's code beside upstream's own, for forces and a step of training.
 
 Models and codes take turns in one run; times are CPU times, median and minimum. Memory is what one evaluation adds at
 its peak, each in a process of its own. Before anything is timed, both must predict the same. Needs no data.
 
     OMP_NUM_THREADS=1 python benchmarks/convolution.py
+    OMP_NUM_THREADS=1 python benchmarks/convolution.py nequix-oam-1 nequix-compact
 """
 
 import argparse
@@ -100,6 +101,7 @@ def peak(model: str, code: str, work: str, dtype: str) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", nargs="*", default=MODELS, help=f"'{MODELS[-1]}' is a child of l3i5")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
@@ -116,7 +118,7 @@ def main() -> None:
         print(peak_memory(evaluate, torch.device("cpu")) or 0)
         return
     found = {}
-    for model in MODELS:
+    for model in arguments.models:
         start = opened(model, dtype)
         found[model] = {code: {work: evaluation(start, code, work, atoms) for work in WORK} for code in CODES}
     for codes in found.values():
@@ -125,7 +127,9 @@ def main() -> None:
 
 
 def report(arguments: argparse.Namespace, atoms: Atoms, seconds: dict[tuple[str, str, str], list[float]]) -> None:
-    edges = ep.load("7net-0").graph([atoms]).edge_index.shape[1]
+    edges = (
+        ep.load(MODELS[1] if MODELS[1] in arguments.models else arguments.models[0]).graph([atoms]).edge_index.shape[1]
+    )
     print(
         f"\n{arguments.dtype}, CPU, {arguments.threads} thread(s), one structure of {len(atoms)} atoms, {edges} edges"
     )
@@ -134,7 +138,7 @@ def report(arguments: argparse.Namespace, atoms: Atoms, seconds: dict[tuple[str,
         "| model | work | upstream | equiprune | times faster | memory | of upstream's |\n|---|---|---|---|---|---|---|"
     )
     rows = []
-    for model in MODELS:
+    for model in arguments.models:
         for work in WORK:
             theirs, ours = ([1e3 * s / len(atoms) for s in seconds[model, work, code]] for code in CODES)
             memory = [peak(model, code, work, arguments.dtype) / 2**20 for code in CODES]
