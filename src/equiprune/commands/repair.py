@@ -118,8 +118,15 @@ class Repair(Request[Repaired]):
         _remark_unseen(child, structures)
         try:
             with display(Task("repair", repair_steps(child), 1)) as [step]:
-                displaced = {"rattle": self.rattle, "displacements": self.displacements, "seed": self.seed}
-                made = ep.repair(child, parent, structures, **displaced, progress=step)
+                made = ep.repair(
+                    child,
+                    parent,
+                    structures,
+                    rattle=self.rattle,
+                    displacements=self.displacements,
+                    seed=self.seed,
+                    progress=step,
+                )
         except WorseError as error:
             if not self.keep_if_worse:
                 raise
