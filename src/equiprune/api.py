@@ -38,6 +38,7 @@ from equiprune.labelling.substitution import Substitution, substituted
 from equiprune.labelling.walks import Driver, EarlyEnd, Visit, visited
 from equiprune.potentials.checkpoint import load, read_checkpoint, save
 from equiprune.potentials.hessian import RandomProbes, Rows, hessian
+from equiprune.potentials.lammps_input import lammps_input
 from equiprune.potentials.masking import masked
 from equiprune.potentials.potential import Potential, Prediction
 from equiprune.potentials.torch_sim_model import torch_sim_model
@@ -213,6 +214,7 @@ __all__ = [
     "hessian",
     "keep_freed_memory",
     "label",
+    "lammps_input",
     "load",
     "lossless_plan",
     "masked",

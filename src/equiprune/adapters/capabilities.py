@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -16,6 +16,7 @@ from equiprune.files.download import PackagedFile, PublishedFile
 
 if TYPE_CHECKING:
     from equiprune.adapters.engines import ArchitectureEngine
+    from equiprune.adapters.pair_style import PairStyle
 
 Weights = Mapping[str, Tensor]
 """Every parameter by its upstream name."""
@@ -33,6 +34,14 @@ class Exports(Protocol):
 
     def stock_energies(self, path: Path, structures: Sequence[Atoms], head: str | None, /) -> list[float]:
         """Energies (eV) that the stock upstream calculator gives after opening a written file."""
+
+
+@runtime_checkable
+class HasPairStyles(Protocol):
+    """Builds of LAMMPS that upstream describes evaluate its exported models."""
+
+    def pair_styles(self, architecture: Any, file: str, head: str | None, /) -> Iterable[PairStyle]:
+        """Pair styles for an exported file, by its name in the folder where LAMMPS runs; the usual one first."""
 
 
 @runtime_checkable

@@ -307,6 +307,8 @@ def reported(made: Reported) -> None:
 def exported(made: Exported) -> None:
     """The files."""
     show(_written(made.files))
+    if made.script:
+        show(f"Input script for LAMMPS: {made.script}. Its first lines say what to run before.")
 
 
 def _written(paths: Sequence[Path]) -> str:

@@ -47,7 +47,7 @@ def test_json_is_one_document_and_nothing_else(name: str, cli: Run, tmp_path: Pa
         ("certify", "--parent --output --nve-steps --device --json --head"),
         ("evaluate", "MODELS --data --dtype --device --limit --batch-atoms --json --head"),
         ("benchmark", "--data --dtype --repeats --threads --device --json"),
-        ("export", "MODEL --output --json"),
+        ("export", "MODEL --output --lammps --elements --json"),
         ("demo", "OUTPUT"),
     ],
 )

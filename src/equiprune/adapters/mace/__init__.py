@@ -14,6 +14,7 @@ from equiprune.adapters.mace import (
     growth,
     layouts,
     linear_maps,
+    pair_styles,
     published,
     references,
 )
@@ -49,6 +50,7 @@ class MaceAdapter(E3nnAdapter[MaceArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+    pair_styles = staticmethod(pair_styles.pair_styles)  # after what is taken from the module of that name
 
     def build_for_training(self, architecture: MaceArchitecture, dtype: torch.dtype, /) -> nn.Module:
         """As for every model of e3nn, with layer norms that Hessian products can be trained through."""

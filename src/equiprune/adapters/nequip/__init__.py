@@ -9,7 +9,16 @@ from torch import nn
 
 from equiprune.adapters.e3nn.adapter import E3nnAdapter
 from equiprune.adapters.e3nn.edges import make_quicker
-from equiprune.adapters.nequip import build, checkpoint_file, export, forward, layouts, linear_maps, references
+from equiprune.adapters.nequip import (
+    build,
+    checkpoint_file,
+    export,
+    forward,
+    layouts,
+    linear_maps,
+    pair_styles,
+    references,
+)
 from equiprune.adapters.nequip.architecture import NequIPArchitecture
 
 
@@ -37,6 +46,7 @@ class NequIPAdapter(E3nnAdapter[NequIPArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+    pair_styles = staticmethod(pair_styles.pair_styles)  # after what is taken from the module of that name
 
     def build_for_evaluation(self, architecture: NequIPArchitecture, dtype: torch.dtype, /) -> nn.Module:
         """The module of `build` with sums over neighbours that take less time on a CPU."""

@@ -13,6 +13,7 @@ from equiprune.adapters.sevennet import (
     forward,
     layouts,
     linear_maps,
+    pair_styles,
     published,
     references,
     rewrites,
@@ -48,6 +49,7 @@ class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+    pair_styles = staticmethod(pair_styles.pair_styles)  # after what is taken from the module of that name
     published = staticmethod(published.published)  # after what is taken from the module of that name
 
     def build_for_evaluation(self, architecture: SevenNetArchitecture, dtype: torch.dtype, /) -> nn.Module:
