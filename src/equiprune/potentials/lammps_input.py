@@ -63,7 +63,7 @@ def lammps_input(potential: Potential, file: str, script: str = "in.lammps", ele
 def _pair_styles(potential: Potential, file: str) -> list[PairStyle]:
     """Pair styles for this model, at least one."""
     adapter, architecture = potential.adapter, potential.architecture
-    without = "LAMMPS moves atoms by it without one: 'equiprune md MODEL --structure FILE --engine lammps'."
+    without = "Without one, LAMMPS moves atoms by 'equiprune md MODEL --structure FILE --engine lammps'."
     if not isinstance(adapter, HasPairStyles):
         raise TargetError(f"No pair style of LAMMPS is known for {adapter.name} models. {without}")
     if inputs := [each.key for each in architecture.global_inputs]:
