@@ -1,42 +1,45 @@
 """``equiprune export --lammps``: the script is beside the model, or nothing is written at all."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pytest
+from ase import Atoms
 from command_line import Run, contents
 
 import equiprune as ep
-from equiprune.adapters import Architecture, Checkpoint
+from equiprune.adapters import Architecture, Checkpoint, registry
 from equiprune.adapters.pair_style import PairStyle
 from equiprune.adapters.toy import ToyAdapter
 
 
-@pytest.fixture
-def exporting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The toy is written as ``.toy`` too, and LAMMPS has a pair style for it."""
+class ToyInLammps(ToyAdapter):
+    """The toy with a file format, ``.toy``, and a pair style of LAMMPS that reads it."""
 
-    def pair_styles(_: object, __: Architecture, file: str, ___: str | None) -> Iterable[PairStyle]:
-        return [PairStyle("one process", f"deploy {file}", "toy", (f"{file}.pt",))]
+    suffixes = (".toy",)
 
-    def export(_: object, checkpoint: Checkpoint, path: Path) -> tuple[Path, ...]:
+    def read(self, source: str | Path, *, trust: bool = False) -> Checkpoint:
+        return super().read("toy" if str(source).endswith(".toy") else source)
+
+    def why_not_exported(self, _: Architecture) -> str:
+        return ""
+
+    def export(self, _: Checkpoint, path: Path) -> tuple[Path, ...]:
         path.write_text("a toy")
         return (path,)
 
-    def read(self: ToyAdapter, source: str | Path, *, trust: bool = False) -> Checkpoint:
-        return (
-            self.random_checkpoint(ep.load("toy").architecture) if str(source).endswith(".toy") else plain(self, source)
-        )
-
-    def energies(_: object, __: Path, structures: list, ___: str | None) -> list[float]:
+    def stock_energies(self, _: Path, structures: Sequence[Atoms], __: str | None) -> list[float]:
         return [prediction.energy.item() for prediction in ep.load("toy").predict(structures)]
 
-    plain = ToyAdapter.read
-    monkeypatch.setattr(ToyAdapter, "read", read)
-    monkeypatch.setattr(ToyAdapter, "suffixes", (".toy",))
-    for name, method in {"pair_styles": pair_styles, "export": export, "stock_energies": energies}.items():
-        monkeypatch.setattr(ToyAdapter, name, method, raising=False)
-    monkeypatch.setattr(ToyAdapter, "why_not_exported", lambda *_: "", raising=False)
+    def pair_styles(self, _: Architecture, file: str, __: str | None) -> Iterable[PairStyle]:
+        return [PairStyle("one process", f"deploy {file}", "toy", (f"{file}.pt",))]
+
+
+@pytest.fixture
+def exporting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is the toy."""
+    opened = registry._opened
+    monkeypatch.setattr(registry, "_opened", lambda name: ToyInLammps() if name == "toy" else opened(name))
 
 
 @pytest.fixture

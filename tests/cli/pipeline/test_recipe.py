@@ -250,7 +250,7 @@ def test_fields_say_what_they_take_write_and_leave_unrecorded() -> None:
             "properties",
             "report",
         )
-    } | {("benchmark", "plot"), ("calibrate", "plot"), ("search", "plot")}
+    } | {("benchmark", "plot"), ("calibrate", "plot"), ("export", "lammps"), ("search", "plot")}
     train = KEYS["train"].values()
     unrecorded = {key.name for key in train if Mark.UNRECORDED in key.marks}
     assert unrecorded == {"cache", "workers", "tensorboard", "wandb"}
