@@ -219,6 +219,14 @@ def test_elements_that_cannot_be_types_are_refused(elements: tuple[int, ...], sa
         script(toy, "mace", elements)
 
 
+def test_the_page_shows_the_command_lines_that_are_written(toy: ep.Potential) -> None:
+    page = (Path(__file__).parents[2] / "docs/how-to/lammps.md").read_text()
+    [shown] = re.findall(r"^```text\n((?:##   .*\n)+)```$", page, re.MULTILINE)
+    elements = (3, 32, 15, 16)
+    text = ep.lammps_input(with_elements(model(toy, "sevennet"), elements), "compact.pth", "in.compact")
+    assert [line for line in shown.splitlines() if line not in text.splitlines()] == []
+
+
 @pytest.mark.parametrize("name", ["a b.pth", "$HOME.pth", "a.pth\nshell ls", "-p.pth", "a&", 'a"""', "a#b", ""])
 def test_names_that_could_be_read_as_something_else_are_refused(name: str, toy: ep.Potential) -> None:
     for file, title, head in ((name, "in.lammps", None), ("a.pth", name, None), ("a.pth", "in.lammps", name or " ")):

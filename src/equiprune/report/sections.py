@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from ase.data import chemical_symbols
 
+from equiprune.adapters import usable_adapters
+from equiprune.adapters.capabilities import Exports, HasPairStyles
 from equiprune.blocks import PruningPlan
 from equiprune.evaluation.accuracy import QUANTITIES
 from equiprune.evaluation.properties.comparison import DATA, number
+from equiprune.potentials.lammps_input import MOST
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.report import figures
 from equiprune.report.figures import ErrorMeasure
@@ -73,8 +76,22 @@ def _model(run: RunDirectory) -> Iterator[Block]:
     yield Table("", rows)
     path = run.folder / run.result.place
     yield Code("In ASE", f'import equiprune as ep\n\natoms.calc = ep.load("{path}").calculator()')
-    yield Code("For the tools of its own package, LAMMPS among them", f"equiprune export {path} exported")
-    yield "'equiprune export --help' lists the formats; the page of the architecture says which tools open them."
+    yield from _exporting(f"{path}", facts.adapter, symbols)
+
+
+def _exporting(path: str, name: str, symbols: Sequence[str]) -> Iterator[Block]:
+    """A command line that writes the model in upstream's format, for LAMMPS too where a pair style is known."""
+    adapter = next((each for each in usable_adapters() if each.name == name), None)
+    if not isinstance(adapter, Exports) or not adapter.suffixes:
+        return
+    line = f"equiprune export {path} -o exported{adapter.suffixes[0]}"
+    if not isinstance(adapter, HasPairStyles):
+        yield Code("For the tools of its own package", line)
+        return
+    few = symbols if len(symbols) <= MOST else symbols[:3]
+    script = f" --lammps in.exported --elements {','.join(few)}"
+    yield Code("For the tools of its own package, LAMMPS among them", line + script)
+    yield "The elements are the types of your data file, in their order; in.exported says what to run before."
 
 
 def _headline(run: RunDirectory) -> Iterator[str]:
