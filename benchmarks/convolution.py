@@ -5,6 +5,8 @@ its peak, each in a process of its own. Before anything is timed, both must pred
 
     OMP_NUM_THREADS=1 python benchmarks/convolution.py
     OMP_NUM_THREADS=1 python benchmarks/convolution.py nequix-oam-1 nequix-compact
+
+``--profile`` tells what the time goes into, in the place of timing: shares of torch's operations.
 """
 
 import argparse
@@ -93,6 +95,21 @@ def timed(found: dict[str, dict[str, dict[str, Evaluation]]], repeats: int) -> d
     return seconds
 
 
+def profiled(found: dict[str, dict[str, dict[str, Evaluation]]], most: int = 8) -> None:
+    """The operations of torch that take most of the CPU time of an evaluation, without those that they call."""
+    print("| model | work | code | share of CPU time, % |\n|---|---|---|---|")
+    for model, codes in found.items():
+        for work in WORK:
+            for code, evaluate in codes.items():
+                evaluate[work]()
+                with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+                    evaluate[work]()
+                events = sorted(profile.key_averages(), key=lambda event: -event.self_cpu_time_total)
+                total = sum(event.self_cpu_time_total for event in events)
+                shares = (f"{e.key.removeprefix('aten::')} {100 * e.self_cpu_time_total / total:.0f}" for e in events)
+                print(f"| {model} | {work} | {code} | {', '.join(list(shares)[:most])} |", flush=True)
+
+
 def peak(model: str, code: str, work: str, dtype: str) -> int:
     """Bytes, by a process of its own."""
     command = [sys.executable, __file__, "--peak", model, code, work, "--dtype", dtype]
@@ -106,6 +123,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", default="float32", choices=["float32", "float64"])
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--profile", action="store_true")
     parser.add_argument("--peak", nargs=3, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -123,7 +141,10 @@ def main() -> None:
         found[model] = {code: {work: evaluation(start, code, work, atoms) for work in WORK} for code in CODES}
     for codes in found.values():
         check(codes, len(atoms), dtype == torch.float32)
-    report(arguments, atoms, timed(found, arguments.repeats))
+    if arguments.profile:
+        profiled(found)
+    else:
+        report(arguments, atoms, timed(found, arguments.repeats))
 
 
 def report(arguments: argparse.Namespace, atoms: Atoms, seconds: dict[tuple[str, str, str], list[float]]) -> None:

@@ -106,7 +106,7 @@ class Benchmark(Request[Timed]):
         plot: draw time against number of atoms (.png or .svg).
         largest_batch: also find the largest batch that fits into memory, and time it there.
         precision: also compare energies and forces with those in float64, on all structures, and the speeds: float32,
-            on a CUDA GPU also tf32 and bf16.
+            on a CUDA GPU also tf32, bf16 and fp16.
         memory: that the largest batch may need, e.g. 8GB; that of a GPU unless given.
         threads: of torch; its own choice unless given.
     """

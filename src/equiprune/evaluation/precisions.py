@@ -1,7 +1,7 @@
 """Errors of lower precision: energies and forces against float64, beside the speed that they buy.
 
-Rounding is that of the arithmetic, not of the model: the reference is the same model in float64. TF32 and BF16 are
-arithmetic of matrix products on CUDA GPUs, and are refused elsewhere by name.
+Rounding is that of the arithmetic, not of the model: the reference is the same model in float64. TF32, BF16 and FP16
+are arithmetic of matrix products on CUDA GPUs, and are refused elsewhere by name.
 """
 
 from __future__ import annotations
@@ -64,16 +64,28 @@ class Tf32(Precision):
 
 
 @dataclass(frozen=True)
-class Bf16(Precision):
-    """float32 whose matrix products are in bfloat16, as autocast of torch chooses them."""
+class HalfProducts(Precision):
+    """float32 whose matrix products are in 16 bits, as autocast of torch chooses them.
+
+    Attributes:
+        product: kind of these numbers.
+    """
+
+    product: torch.dtype = torch.bfloat16
 
     def arithmetic(self) -> AbstractContextManager[Any]:
-        return torch.autocast("cuda", dtype=torch.bfloat16)
+        return torch.autocast("cuda", dtype=self.product)
 
 
 FLOAT64 = Precision("float64", torch.float64)
 PRECISIONS: Mapping[str, Precision] = {
-    each.name: each for each in (Precision("float32"), Tf32("tf32", cuda_only=True), Bf16("bf16", cuda_only=True))
+    each.name: each
+    for each in (
+        Precision("float32"),
+        Tf32("tf32", cuda_only=True),
+        HalfProducts("bf16", cuda_only=True, product=torch.bfloat16),
+        HalfProducts("fp16", cuda_only=True, product=torch.float16),
+    )
 }
 """Every precision that is compared with float64, by name."""
 
