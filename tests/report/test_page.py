@@ -91,14 +91,9 @@ def test_errors_stand_against_the_speed_of_the_same_model(run: Path, page: str) 
     data = figures_of(page)["figure-cost-0"]["data"]
     shown = {(each["name"], each["x"][0], each["y"][0]) for each in data if each["visible"]}
     assert shown == {("toy", 1.0, 2.0), ("prune", 2.5, 8.0)}
-    [table] = [
-        block
-        for part in sections(RunDirectory.read(run))
-        if part.name == "cost"
-        for block in part.blocks
-        if isinstance(block, Table)
-    ]
-    assert [row[:3] for row in table.rows] == [["toy", "1.00x", "2"], ["prune", "2.50x", "8"]]
+    [figure] = next(part.blocks for part in sections(RunDirectory.read(run)) if part.name == "cost")
+    assert isinstance(figure, Figure)
+    assert [row[:3] for row in figure.numbers.rows] == [["toy", "1.00x", "2"], ["prune", "2.50x", "8"]]
 
 
 def test_engines_have_figures_of_their_own(tmp_path: Path) -> None:
@@ -120,7 +115,8 @@ def test_scaling_has_a_figure_and_says_what_is_not_determined(tmp_path: Path) ->
     ]
     assert [round(each["y"][-1]) for each in drawn] == [420, 420, 30, 30]
     [found] = [part for part in sections(RunDirectory.read(tmp_path)) if part.name == "speed"]
-    _, table, numbers = [block for block in found.blocks if isinstance(block, Table)]
+    _, table = [block for block in found.blocks if isinstance(block, Table)]
+    [numbers] = [block.numbers for block in found.blocks if isinstance(block, Figure)]
     assert [row[0] for row in table.rows] == ["a", "b"]
     assert table.rows[0][2:] == ["20 +- 0.1", "0.5 +- 0.1", "40 atoms", "0.9 +- ?", "12 %"]
     assert table.rows[1][3:5] == ["not determined", "not determined"]

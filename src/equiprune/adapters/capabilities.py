@@ -11,6 +11,7 @@ from ase import Atoms
 from torch import Tensor, nn
 
 from equiprune.adapters.growth import Growth
+from equiprune.adapters.uses import Use
 from equiprune.blocks import LinearMap, PruningPlan
 from equiprune.files.download import PackagedFile, PublishedFile
 
@@ -42,6 +43,19 @@ class HasPairStyles(Protocol):
 
     def pair_styles(self, architecture: Any, file: str, head: str | None, /) -> Iterable[PairStyle]:
         """Pair styles for an exported file, by its name in the folder where LAMMPS runs; the usual one first."""
+
+
+@runtime_checkable
+class HasUses(Protocol):
+    """It is known which programs use a file that it writes, and by which lines."""
+
+    def uses(self, architecture: Any, file: str, /) -> Sequence[Use]:
+        """Lines to copy for each of these programs, those of its own package first; the backend is not imported.
+
+        Args:
+            architecture: of the model; a program that cannot open such a model is left out.
+            file: name of the written file, as it is typed.
+        """
 
 
 @runtime_checkable

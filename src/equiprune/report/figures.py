@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ from equiprune.report.run_directory import Curve
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
 """Colours that colour-blind readers tell apart (Okabe and Ito)."""
+_ABOVE = {"orientation": "h", "y": 1, "yanchor": "bottom", "thickness": 12, "len": 0.9}
+"""Place of a colour bar: beside the figure it would take a third of the width of a phone."""
 _MARKERS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
 
 _PERIODS = (
@@ -68,7 +70,7 @@ def errors_against_speed(speeds: Mapping[str, float], measures: Sequence[ErrorMe
                 name=safe(name),
                 mode="markers+text",
                 text=[safe(name)],
-                textposition="top center",
+                textposition="top left" if speeds[name] == max(speeds.values()) else "top center",
                 cliponaxis=False,
                 marker={"size": 13, **_look(names.index(name))},
                 visible=number == 0,
@@ -142,10 +144,9 @@ def removed_blocks(plan: PruningPlan, scores: ImportanceScores | None) -> go.Fig
             y=labels,
             coloraxis="coloraxis" if is_kept else "coloraxis2",
             hovertemplate=f"%{{y}}, rank %{{x}}: {title}, %{{z:.2f}}<extra></extra>",
-            xgap=0.5,
             ygap=2,
         )
-    bar = {"title": "importance,<br>log10", "len": 0.7}
+    bar = {**_ABOVE, "title": {"text": "importance, log10", "side": "top"}}
     figure.update_layout(
         coloraxis={"colorscale": "Viridis", "colorbar": bar, "showscale": scores is not None},
         coloraxis2={"colorscale": [[0, "#e4e4e4"], [1, "#bdbdbd"]], "showscale": False},
@@ -237,23 +238,37 @@ def periodic_table(models: Sequence[tuple[str, Errors]]) -> go.Figure:
         of = {element: found.get("forces_mae") for element, found in errors.by_element.items()}
         figure.add_heatmap(
             z=[[of.get(symbol) for symbol in row] for row in cells],
-            text=[["" if symbol == "." else symbol for symbol in row] for row in cells],
+            text=[[symbol if symbol in of else "" for symbol in row] for row in cells],
             texttemplate="%{text}",
             name=safe(name),
             hovertemplate="%{text}: %{z:.1f} meV/Angstrom<extra></extra>",
             colorscale="Viridis_r",
             xgap=2,
             ygap=2,
-            colorbar={"title": "meV/<br>Angstrom", "exponentformat": "none"},
+            colorbar={**_ABOVE, "title": {"text": "meV/Angstrom", "side": "top"}, "exponentformat": "none"},
             visible=number == 0,
         )
+        figure.add_scatter(**_others(cells, of), visible=number == 0)
     hidden = {"visible": False}
-    figure.update_layout(xaxis=hidden, yaxis={**hidden, "autorange": "reversed"}, height=380)
+    figure.update_layout(xaxis=hidden, yaxis={**hidden, "autorange": "reversed"}, height=380, showlegend=False)
     if len(models) > 1:
-        owners = list(range(len(models)))
+        owners = [number for number in range(len(models)) for _ in range(2)]
         buttons = [_button(safe(name), number, owners) for number, (name, _) in enumerate(models)]
         figure.update_layout(updatemenus=[_menu(buttons)])
     return figure
+
+
+def _others(cells: Sequence[Sequence[str]], measured: Collection[str]) -> dict[str, Any]:
+    """Symbols without an error, which have no cell to contrast with: they are written in the colour of the page."""
+    places = [(x, y) for y, row in enumerate(cells) for x, symbol in enumerate(row) if symbol not in {".", *measured}]
+    return {
+        "x": [x for x, _ in places],
+        "y": [y for _, y in places],
+        "text": [cells[y][x] for x, y in places],
+        "mode": "text",
+        "textfont": {"size": 9},
+        "hoverinfo": "skip",
+    }
 
 
 def parity(pairs: Mapping[str, Sequence[tuple[float, float]]], quantity: str, unit: str) -> go.Figure:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -11,8 +12,6 @@ from equiprune.evaluation.properties.comparison import number
 
 NONE = "-"
 """A cell without a number."""
-NUMBERS = "The numbers of this figure"
-"""Title of the table below a figure."""
 
 
 @dataclass(frozen=True)
@@ -23,13 +22,11 @@ class Table:
         title: sentence above it.
         rows: of cells.
         heads: of the columns, none where the first column says what a row is.
-        folded: shown only when asked for, such as the numbers of a figure.
     """
 
     title: str
     rows: Sequence[Sequence[str]]
     heads: Sequence[str] = ()
-    folded: bool = False
 
 
 @dataclass(frozen=True)
@@ -40,11 +37,19 @@ class Figure:
         name: of its element on the page.
         drawn: the figure.
         caption: sentence below it.
+        numbers: of the figure, shown when asked for.
     """
 
     name: str
     drawn: go.Figure
     caption: str
+    numbers: Table
+
+    @property
+    def choices(self) -> list[str]:
+        """What may be shown in it, one at a time; the menu that plotly draws is no element that a keyboard reaches."""
+        menus = self.drawn.layout.updatemenus
+        return [html.unescape(button.label) for button in menus[0].buttons] if menus else []
 
 
 @dataclass(frozen=True)

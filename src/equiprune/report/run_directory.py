@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from equiprune.blocks import PruningPlan
 from equiprune.errors import EquipruneError, OutputError
 from equiprune.pruning.importance import ImportanceScores
+from equiprune.report.model_facts import (
+    ARCHITECTURE,
+    ModelFacts,
+    OpenedModel,
+    Unopened,
+    facts_of_directory,
+    facts_of_file,
+    opened,
+)
 from equiprune.report.results import Found, recognised
 
 _DEEPEST = 4
@@ -21,7 +30,7 @@ _DEEPEST = 4
 _LARGEST = 64 * 2**20
 """Bytes of a JSON file that is looked into."""
 _STAGE, _RESULT, _CURVE = "stage.json", "result.json", "curve.csv"
-_ARCHITECTURE, _PROVENANCE = "architecture.json", "provenance.json"
+_CERTIFICATE, _CERTIFICATE_BEGINS = ".md", "# Certificate\n"
 _ENDINGS = ("/run/model", "/model")
 """Ends of the paths of models that say nothing besides the folder."""
 
@@ -34,50 +43,6 @@ class Named(Generic[T]):
 
     place: str
     content: T
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """A model in the folder, by what its files say.
-
-    Attributes:
-        adapter: name of its architecture.
-        elements: atomic numbers.
-        cutoff: Angstrom.
-        licence: of its weights.
-        history: steps that made it, the oldest first.
-        versions: of packages, when it was written.
-    """
-
-    adapter: str
-    elements: tuple[int, ...]
-    cutoff: float
-    licence: str
-    history: tuple[Mapping[str, Any], ...]
-    versions: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, folder: Path) -> ModelFacts:
-        """The facts of a directory that equiprune wrote; raises `KeyError` and the like for other directories."""
-        architecture, provenance = _json(folder / _ARCHITECTURE), _json(folder / _PROVENANCE)
-        shape, history = architecture["architecture"], provenance["history"]
-        return cls(
-            str(architecture["adapter"]),
-            tuple(map(int, shape["elements"])),
-            float(shape["cutoff"]),
-            str(provenance["licence"]),
-            tuple(dict(step) for step in history),
-            {str(name): str(version) for name, version in provenance.get("versions", {}).items()},
-        )
-
-    def steps(self, name: str) -> list[Mapping[str, Any]]:
-        """Steps of the history of one kind, such as ``prune``."""
-        return [step for step in self.history if step.get("step") == name]
-
-    @property
-    def plans(self) -> list[PruningPlan]:
-        """Every plan that led to it, the oldest first; one that cannot be read is left out."""
-        return [plan for step in self.steps("prune") if (plan := _plan(step.get("plan"))) is not None]
 
 
 @dataclass(frozen=True)
@@ -113,7 +78,9 @@ class RunDirectory:
         stages: of pipelines.
         results: of commands.
         scores: of calibrations.
-        models: directories of models.
+        models: directories that equiprune wrote, and checkpoints of upstream's formats.
+        unopened: checkpoints that cannot be opened.
+        certificates: as text, as ``certify`` writes them.
         curves: of training runs.
     """
 
@@ -122,6 +89,8 @@ class RunDirectory:
     results: Sequence[Named[Found]]
     scores: Sequence[Named[ImportanceScores]]
     models: Sequence[Named[ModelFacts]]
+    unopened: Sequence[Named[Unopened]]
+    certificates: Sequence[Named[str]]
     curves: Sequence[Named[Curve]]
 
     @classmethod
@@ -140,7 +109,9 @@ class RunDirectory:
         values = {path: _json(path) for path in files if path.suffix == ".json" and path.stat().st_size <= _LARGEST}
         stages = {path.parent: _stage(value) for path, value in values.items() if path.name == _STAGE}
         results = {path: value for path, value in values.items() if _counts(path, stages)}
-        models = {path.parent for path in files if path.name == _ARCHITECTURE}
+        written = {path: facts_of_file(path) for path in files}
+        models = {path.parent: facts_of_directory(path.parent) for path in files if path.name == ARCHITECTURE}
+        models |= {path: found for path, found in written.items() if isinstance(found, ModelFacts)}
 
         def named(found: Mapping[Path, T | None]) -> list[Named[T]]:
             return [Named(_place(path, folder), each) for path, each in sorted(found.items()) if each is not None]
@@ -150,13 +121,16 @@ class RunDirectory:
             named(stages),
             named({path: recognised(value) for path, value in results.items()}),
             named({path: _scores(value) for path, value in values.items()}),
-            named({path: _model(path) for path in models}),
+            named(models),
+            named({path: found for path, found in written.items() if isinstance(found, Unopened)}),
+            named({path: _certificate(path) for path in files if path.suffix == _CERTIFICATE}),
             named({path.parent: _curve(path) for path in files if path.name == _CURVE}),
         )
         if not (found.results or found.scores or found.models or found.curves):
             raise OutputError(
                 f"Nothing in '{folder}' is a result of equiprune. A report is made from the output of 'compress', "
                 "'run' or 'demo', or from a folder with what commands printed with --json."
+                f"{''.join(f' {each.place} cannot be opened: {each.content.reason}' for each in found.unopened)}"
             )
         return found
 
@@ -174,10 +148,21 @@ class RunDirectory:
         )
 
     @cached_property
+    def opened(self) -> OpenedModel | Unopened | None:
+        """The model that all was for, as data."""
+        return None if self.result is None else opened(self.folder / self.result.place)
+
+    @cached_property
     def names_of_result(self) -> frozenset[str]:
         """Names of the model that all was for; stages hold copies of it."""
-        made = self.result and self.result.content.history
-        return frozenset(self.name_of(each.place) for each in self.models if each.content.history == made)
+        if self.result is None:
+            return frozenset()
+        made = self.result.content.history
+        return frozenset(
+            self.name_of(each.place)
+            for each in self.models
+            if each is self.result or (made and each.content.history == made)
+        )
 
     @property
     def unfinished(self) -> list[str]:
@@ -185,16 +170,28 @@ class RunDirectory:
         return [stage.place for stage in self.stages if not stage.content.done]
 
     def name_of(self, model: str) -> str:
-        """A model as a reader knows it: a path into the folder becomes the name of the place there.
-
-        The folder may have been moved since: the longest end of the path that exists in it counts.
-        """
-        parts = Path(model).parts
-        ends = ("/".join(parts[i:]) for i in range(1, len(parts)))
-        model = next((end for end in ends if (self.folder / end).exists()), model)
+        """A model as a reader knows it: a path into the folder becomes the name of the place there."""
+        model = self.place_of(model)
         for ending in _ENDINGS:
             model = model.removesuffix(ending)
         return model
+
+    def place_of(self, path: str) -> str:
+        """A path into the folder from there; any other text as it is.
+
+        The folder may have been moved since: the longest end of the path that exists in it counts.
+        """
+        parts = Path(path).parts
+        ends = ("/".join(parts[i:]) for i in range(1, len(parts)))
+        return next((end for end in ends if (self.folder / end).exists()), path)
+
+    def without_folder(self, text: str) -> str:
+        """A text without the way to the folder: places are named from there, wherever it lies."""
+        return text.replace(f"{self.folder}{os.sep}", "").replace(f"{self.folder.resolve()}{os.sep}", "")
+
+    def title_of(self, place: str) -> str:
+        """A name for a result: of its data, where that is recorded."""
+        return self.data_of(place) or place
 
     def data_of(self, place: str) -> str:
         """Name of the data file that a stage was about; empty where that is not recorded."""
@@ -252,18 +249,15 @@ def _scores(value: Any) -> ImportanceScores | None:
         return None
 
 
-def _model(folder: Path) -> ModelFacts | None:
+def _certificate(path: Path) -> str | None:
+    """The text of a certificate; None for any other text."""
     try:
-        return ModelFacts.read(folder)
-    except (AttributeError, KeyError, TypeError, ValueError):
+        if path.stat().st_size > _LARGEST:
+            return None
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
         return None
-
-
-def _plan(value: Any) -> PruningPlan | None:
-    try:
-        return PruningPlan.from_json(value)
-    except EquipruneError:
-        return None
+    return text if text.startswith(_CERTIFICATE_BEGINS) else None
 
 
 def _curve(path: Path) -> Curve | None:

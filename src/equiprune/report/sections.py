@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping
 
-from ase.data import chemical_symbols
-
-from equiprune.adapters import usable_adapters
-from equiprune.adapters.capabilities import Exports, HasPairStyles
+from equiprune.adapters.history import Pruned
 from equiprune.blocks import PruningPlan
 from equiprune.evaluation.accuracy import QUANTITIES
 from equiprune.evaluation.properties.comparison import DATA, number
-from equiprune.potentials.lammps_input import MOST
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.report import figures
 from equiprune.report.figures import ErrorMeasure
-from equiprune.report.parts import NONE, NUMBERS, Block, Code, Figure, Section, Table, shown
+from equiprune.report.loading import loading
+from equiprune.report.model import the_model
+from equiprune.report.numbers import NUMBERS, of_curve, of_distributions, of_parity, of_plan
+from equiprune.report.parts import NONE, Block, Code, Figure, Section, Table, shown
 from equiprune.report.results import (
     CertificateFound,
     DiscoveryFound,
     Dynamics,
     DynamicsResult,
     Evaluation,
+    Finalist,
     PropertiesResult,
     PropertyFound,
     QuantityFound,
     SearchFound,
     TrainingFound,
+    Tried,
 )
-from equiprune.report.run_directory import ModelFacts, Named, RunDirectory
+from equiprune.report.run_directory import RunDirectory
 from equiprune.report.speed import by_engine, conditions, speed
 from equiprune.verification.certificate import UNITS
 from equiprune.verification.measurement import HEADS
@@ -38,87 +40,31 @@ _ERRORS = ["model", *(f"{quantity} MAE (RMSE), {unit}" for quantity, unit in QUA
 
 def sections(run: RunDirectory) -> Iterator[Section]:
     """All sections in their order; one without anything to show says what would fill it."""
-    yield Section("model", "The model", list(_model(run)), "No model that equiprune wrote is in this folder.")
+    yield Section("model", "The model", list(the_model(run)), "No model that equiprune can open is in this folder.")
+    yield Section("loading", "How to load it", list(loading(run)), "This needs a model that can be opened.")
     missing = "Speed and errors of the same models: 'equiprune benchmark' and 'equiprune evaluate', with --json."
     yield Section("cost", "Accuracy against measured cost", list(_cost(run)), missing)
     yield Section("errors", "Errors against labels", list(_errors(run)), "'equiprune evaluate' compares with labels.")
     yield Section("speed", "Speed and memory", list(speed(run)), "'equiprune benchmark' times models side by side.")
     yield Section("certificate", "Certificate", list(_certificates(run)), "'equiprune certify' checks a model.")
-    yield Section("removed", "What was removed", list(_removed(run)), "Nothing was pruned here.")
-    yield Section("search", "Candidates that were tried", list(_search(run)), "No architecture was searched for.")
-    yield Section("training", "Training", list(_training(run)), "No training run is in this folder.")
+    yield Section("removed", "What was removed", list(_removed(run)), _nothing_removed(run))
+    yield Section(
+        "search", "Candidates that were tried", list(_search(run)), "There is no result of 'equiprune search'."
+    )
+    yield Section(
+        "training", "Training", list(_training(run)), "There is no learning curve and no result of 'equiprune train'."
+    )
     yield Section("dynamics", "Molecular dynamics", list(_dynamics(run)), "'equiprune md' moves atoms with models.")
     missing = "'equiprune properties' measures elasticity, phonons and more."
     yield Section("properties", "Physical properties", list(_properties(run)), missing)
     missing = "'equiprune discovery' relaxes materials of Matbench Discovery."
     yield Section("discovery", "Discovery of stable materials", list(_discovery(run)), missing)
-    yield Section("stages", "How it was made", list(_stages(run)), "No pipeline was run here.")
-
-
-# The model.
-
-
-def _model(run: RunDirectory) -> Iterator[Block]:
-    if run.result is None:
-        return
-    facts = run.result.content
-    symbols = [chemical_symbols[z] for z in facts.elements]
-    shown = ", ".join(symbols) if len(symbols) <= 12 else f"{len(symbols)}: {', '.join(symbols)}"
-    rows = [
-        ["architecture", facts.adapter],
-        ["elements", shown],
-        ["cutoff", f"{facts.cutoff:g} Angstrom"],
-        ["licence of the weights", facts.licence],
-        ["made by", " -> ".join(_made(facts)) or "no step that is recorded"],
-        ["packages", ", ".join(f"{name} {version}" for name, version in facts.versions.items())],
-    ]
-    yield from _headline(run)
-    yield Table("", rows)
-    path = run.folder / run.result.place
-    yield Code("In ASE", f'import equiprune as ep\n\natoms.calc = ep.load("{path}").calculator()')
-    yield from _exporting(f"{path}", facts.adapter, symbols)
-
-
-def _exporting(path: str, name: str, symbols: Sequence[str]) -> Iterator[Block]:
-    """A command line that writes the model in upstream's format, for LAMMPS too where a pair style is known."""
-    adapter = next((each for each in usable_adapters() if each.name == name), None)
-    if not isinstance(adapter, Exports) or not adapter.suffixes:
-        return
-    line = f"equiprune export {path} -o exported{adapter.suffixes[0]}"
-    if not isinstance(adapter, HasPairStyles):
-        yield Code("For the tools of its own package", line)
-        return
-    few = symbols if len(symbols) <= MOST else symbols[:3]
-    script = f" --lammps in.exported --elements {','.join(few)}"
-    yield Code("For the tools of its own package, LAMMPS among them", line + script)
-    yield "The elements are the types of your data file, in their order; in.exported says what to run before."
-
-
-def _headline(run: RunDirectory) -> Iterator[str]:
-    """Sentences on what was gained and what it cost, by the model that all was for."""
-    for timings in by_engine(run):
-        first, named = timings[0], {run.name_of(m.model): m for m in timings}
-        for name in sorted(run.names_of_result & named.keys()):
-            ratio = f"{named[name].atoms_per_second / first.atoms_per_second:.2f} times as fast as"
-            memory = named[name].peak_memory_bytes
-            less = (
-                f", with {memory / first.peak_memory_bytes:.2f} of its memory"
-                if memory and first.peak_memory_bytes
-                else ""
-            )
-            yield f"{ratio} {run.name_of(first.model)}{less} ({conditions(first)})."
-    for each in run.of(Evaluation):
-        errors = {run.name_of(m.model): m.forces_mae for m in each.content.models if m.forces_mae is not None}
-        others = [f"{name} {number(value)}" for name, value in errors.items() if name not in run.names_of_result]
-        for name in sorted(run.names_of_result & errors.keys()):
-            beside = f" ({', '.join(others)})" if others else ""
-            yield f"Forces of {_titled(run, each)} to {number(errors[name])} meV/Angstrom{beside}, mean absolute error."
-
-
-def _made(facts: ModelFacts) -> list[str]:
-    """Steps with the model they began from."""
-    first = [str(facts.history[0].get("parent", ""))] if facts.history else []
-    return [*first, *(str(step.get("step", "?")) for step in facts.history)]
+    yield Section(
+        "stages",
+        "How it was made",
+        list(_stages(run)),
+        "There is no record of a pipeline ('equiprune compress' or 'run').",
+    )
 
 
 # Errors, speed, and one against the other.
@@ -133,13 +79,12 @@ def _cost(run: RunDirectory) -> Iterator[Block]:
             continue
         drawn = figures.errors_against_speed(speeds, measures)
         caption = f"Errors against speed, measured in turns: {conditions(first)}. Best is right and low."
-        yield Figure(f"cost-{number_of}", drawn, caption)
         heads = ["model", "speed", *(measure.title for measure in measures)]
         rows = [
             [name, f"{speed:.2f}x", *(shown(measure.of_model.get(name)) for measure in measures)]
             for name, speed in speeds.items()
         ]
-        yield Table(NUMBERS, rows, heads, folded=True)
+        yield Figure(f"cost-{number_of}", drawn, caption, Table(NUMBERS, rows, heads))
 
 
 def _measures(run: RunDirectory) -> Iterator[ErrorMeasure]:
@@ -147,7 +92,7 @@ def _measures(run: RunDirectory) -> Iterator[ErrorMeasure]:
     for quantity in ("forces", "energy", "stress"):
         for each in run.of(Evaluation):
             found = {m.model: getattr(m, f"{quantity}_mae") for m in each.content.models}
-            yield from _measure(run, f"{quantity} of {_titled(run, each)}, MAE ({QUANTITIES[quantity]})", found)
+            yield from _measure(run, f"{quantity} of {run.title_of(each.place)}, MAE ({QUANTITIES[quantity]})", found)
         for trained in run.of(TrainingFound):
             errors = {trained.content.model: getattr(trained.content.accuracy[-1], f"{quantity}_mae")}
             title = f"{quantity} from the labels of {trained.place}, held out, MAE ({QUANTITIES[quantity]})"
@@ -179,36 +124,32 @@ def _measure(run: RunDirectory, title: str, found: Mapping[str, float | None]) -
         yield ErrorMeasure(title, known)
 
 
-def _titled(run: RunDirectory, each: Named[Evaluation]) -> str:
-    """A name of an evaluation: of its data, where that is recorded."""
-    return run.data_of(each.place) or each.place
-
-
 def _errors(run: RunDirectory) -> Iterator[Block]:
     for number_of, each in enumerate(run.of(Evaluation)):
         models = [(run.name_of(model.model), model) for model in each.content.models]
         rows = [
             [name, *(_pair(getattr(m, f"{q}_mae"), getattr(m, f"{q}_rmse")) for q in QUANTITIES)] for name, m in models
         ]
-        yield Table(f"{models[0][1].structures} structures of {_titled(run, each)}", rows, _ERRORS)
+        yield Table(f"{models[0][1].structures} structures of {run.title_of(each.place)}", rows, _ERRORS)
         for quantity, unit in (("energy", "eV/atom"), ("forces", "eV/Angstrom")):
-            pairs = {name: m.parity[quantity] for name, m in models if m.parity.get(quantity)}
-            if pairs:
-                drawn = figures.parity(pairs, quantity, unit)
-                caption = f"Predictions against labels, {quantity}, a sample of {_titled(run, each)}."
-                yield Figure(f"parity-{number_of}-{quantity}", drawn, caption)
+            sampled = [(name, m) for name, m in models if m.parity.get(quantity)]
+            if sampled:
+                drawn = figures.parity({name: m.parity[quantity] for name, m in sampled}, quantity, unit)
+                caption = f"Predictions against labels, {quantity}, a sample of {run.title_of(each.place)}."
+                yield Figure(f"parity-{number_of}-{quantity}", drawn, caption, of_parity(sampled, quantity))
         if any(m.by_element for _, m in models):
-            caption = f"Errors of forces by element, {_titled(run, each)}."
-            yield Figure(f"elements-{number_of}", figures.periodic_table(models), caption)
+            caption = f"Errors of forces by element, {run.title_of(each.place)}."
             elements = list(dict.fromkeys(e for _, m in models for e in m.by_element))
             of = [[e, *(shown(m.by_element.get(e, {}).get("forces_mae")) for _, m in models)] for e in elements]
-            yield Table(f"{NUMBERS}, meV/Angstrom", of, ["element", *(name for name, _ in models)], folded=True)
+            numbers = Table(f"{NUMBERS}, meV/Angstrom", of, ["element", *(name for name, _ in models)])
+            yield Figure(f"elements-{number_of}", figures.periodic_table(models), caption, numbers)
 
 
 # What is true of the file, and what was taken out of it.
 
 
 def _certificates(run: RunDirectory) -> Iterator[Block]:
+    as_json = {each.place for each in run.of(CertificateFound)}
     for each in run.of(CertificateFound):
         found = each.content
         yield f"{run.name_of(found.model)}: {'passed' if found.passed else 'FAILED'}, computed in float64."
@@ -224,10 +165,21 @@ def _certificates(run: RunDirectory) -> Iterator[Block]:
         if found.measured:
             yield Table("", [each.row() for each in found.measured], list(HEADS))
         yield from found.notes
+    for text in run.certificates:
+        if as_json.isdisjoint({text.place.removesuffix(".md"), text.place.rpartition("/")[0]}):
+            yield Code(f"{text.place}, as it was written", run.without_folder(text.content))
+
+
+def _nothing_removed(run: RunDirectory) -> str:
+    if run.result is None:
+        return "There is no model whose history says what was cut."
+    return f"No step of pruning is in the history of {run.result.place}."
 
 
 def _removed(run: RunDirectory) -> Iterator[Block]:
     plans = run.result.content.plans if run.result is not None else []
+    if run.result is not None and len(plans) < len(run.result.content.steps(Pruned.name)):
+        yield "The history has a step of pruning whose plan cannot be read by this version of equiprune."
     for number_of, plan in enumerate(plans):
         if not plan.masks:
             yield "No channel was removed."
@@ -235,9 +187,8 @@ def _removed(run: RunDirectory) -> Iterator[Block]:
         scores = _scores_of(run, plan)
         caption = "Each row is one irrep of one feature space; columns are channels. Coloured ones are kept, grey "
         caption += "ones removed." if scores else "ones removed. Without scores of the parent, importance is not shown."
-        yield Figure(f"removed-{number_of}", figures.removed_blocks(plan, scores), caption)
-        rows = [[name, str(mask.irreps), str(mask.kept_irreps)] for name, mask in plan.masks.items()]
-        yield Table(NUMBERS, rows, ["space", "before", "after"], folded=True)
+        drawn = figures.removed_blocks(plan, scores)
+        yield Figure(f"removed-{number_of}", drawn, caption, of_plan(plan, scores))
 
 
 def _scores_of(run: RunDirectory, plan: PruningPlan) -> ImportanceScores | None:
@@ -255,12 +206,26 @@ def _search(run: RunDirectory) -> Iterator[Block]:
     for number_of, each in enumerate(run.of(SearchFound)):
         yield each.content.reason
         caption = "Every candidate that was built: errors of forces on held-out structures against speed."
-        yield Figure(f"search-{number_of}", figures.candidates(each.content), caption)
-        heads, rows = ["candidate", "found", "shape", "speed, predicted", "forces after repair (meV/Angstrom)"], []
-        for tried in each.content.tried:
-            forces = NONE if tried.errors is None else f"{tried.errors.forces:.1f}"
-            rows.append([str(tried.number), tried.made, tried.shape, f"{1 / tried.predicted.time:.2f}x", forces])
-        yield Table(NUMBERS, rows, heads, folded=True)
+        heads = ["candidate", "found", "shape", *_SPEEDS_AND_ERRORS]
+        finalists = {finalist.number: finalist for finalist in each.content.finalists}
+        rows = [_candidate(tried, finalists.get(tried.number)) for tried in each.content.tried]
+        yield Figure(f"search-{number_of}", figures.candidates(each.content), caption, Table(NUMBERS, rows, heads))
+
+
+_SPEEDS_AND_ERRORS = (
+    "speed, predicted",
+    "forces after repair (meV/Angstrom)",
+    "speed, measured",
+    "forces after brief training (meV/Angstrom)",
+)
+
+
+def _candidate(tried: Tried, finalist: Finalist | None) -> list[str]:
+    numbers = [f"{1 / tried.predicted.time:.2f}x", NONE if tried.errors is None else f"{tried.errors.forces:.1f}"]
+    if finalist is not None:
+        forces = NONE if finalist.errors is None else f"{finalist.errors.forces:.1f}"
+        numbers += [f"{1 / finalist.measured.time:.2f}x", forces]
+    return [str(tried.number), tried.made, tried.shape, *numbers, *([NONE, NONE] if finalist is None else [])]
 
 
 def _training(run: RunDirectory) -> Iterator[Block]:
@@ -273,7 +238,7 @@ def _training(run: RunDirectory) -> Iterator[Block]:
         yield Table(f"{trained.place}: errors against the labels of {looked_at} structures", rows, _ERRORS)
     for number_of, each in enumerate(run.curves):
         caption = f"Losses of {each.place}: of training dotted, of validation solid."
-        yield Figure(f"curve-{number_of}", figures.learning_curve(each.content), caption)
+        yield Figure(f"curve-{number_of}", figures.learning_curve(each.content), caption, of_curve(each.content))
 
 
 # Physics.
@@ -292,7 +257,8 @@ def _dynamics(run: RunDirectory) -> Iterator[Block]:
                 if "-".join(map(str, curve["pair"])) == pair
             }
             caption = f"Radial distribution functions of {pair}, with standard errors."
-            yield Figure(f"rdf-{number_of}-{pair}", figures.distributions(curves, pair), caption)
+            drawn = figures.distributions(curves, pair)
+            yield Figure(f"rdf-{number_of}-{pair}", drawn, caption, of_distributions(curves))
 
 
 def _moved(run: RunDirectory, model: Dynamics) -> list[str]:
@@ -359,7 +325,7 @@ def _stages(run: RunDirectory) -> Iterator[Block]:
             minutes = NONE if stage.content.seconds is None else f"{stage.content.seconds / 60:.1f}"
             rows.append([stage.place, stage.content.command, minutes])
         yield Table("", rows, ["stage", "command", "minutes"])
-        yield Code("The commands", "\n".join(" ".join(stage.content.line) for stage in run.stages))
+        yield Code("The commands", "\n".join(shlex.join(map(run.place_of, stage.content.line)) for stage in run.stages))
 
 
 def _milli(value: float | None) -> float | None:

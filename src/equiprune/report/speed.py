@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from equiprune.report import figures
-from equiprune.report.parts import NONE, NUMBERS, Block, Figure, Table, shown
+from equiprune.report.numbers import NUMBERS
+from equiprune.report.parts import NONE, Block, Figure, Table, shown
 from equiprune.report.results import Benchmark, EstimateFound, ScalingFound, Speed
 from equiprune.report.run_directory import RunDirectory
 
@@ -54,11 +55,11 @@ def _scaling(run: RunDirectory) -> Iterator[Block]:
         caption = (
             f"Time of one call against the number of atoms, with lines of overhead and time per atom: {each.place}."
         )
-        yield Figure(f"scaling-{number_of}", figures.scaling(named), caption)
+        times = list(_by_size(lines))
+        numbers = Table(f"{NUMBERS}, ms", times, ["atoms", *(name for name, _ in named)])
+        yield Figure(f"scaling-{number_of}", figures.scaling(named), caption, numbers)
         rows = [[run.name_of(line.model), line.engine, *_line(line)] for line in lines]
         yield Table("Time = overhead + time per atom x atoms, with standard errors", rows, heads)
-        times = [[str(at[0].atoms), *(shown(1e3 * t.atoms / t.atoms_per_second) for t in at)] for at in _by_size(lines)]
-        yield Table(f"{NUMBERS}, ms", times, ["atoms", *(name for name, _ in named)], folded=True)
 
 
 def _largest_batches(run: RunDirectory) -> Iterator[Block]:
@@ -100,8 +101,11 @@ def _precisions(run: RunDirectory) -> Iterator[Block]:
             yield Table(f"Differences from float64 on {structures} structures: {each.place}", rows, heads)
 
 
-def _by_size(lines: Sequence[ScalingFound]) -> Iterator[Sequence[Speed]]:
-    return zip(*(line.timings for line in lines), strict=False)
+def _by_size(lines: Sequence[ScalingFound]) -> Iterator[list[str]]:
+    """Times of one call (ms) at every size that any of them was timed at."""
+    times = [{each.atoms: 1e3 * each.atoms / each.atoms_per_second for each in line.timings} for line in lines]
+    for atoms in sorted({size for of in times for size in of}):
+        yield [str(atoms), *(shown(of.get(atoms)) for of in times)]
 
 
 def _line(line: ScalingFound) -> list[str]:

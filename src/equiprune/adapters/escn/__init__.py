@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from equiprune.adapters.base import ModelAdapter
 from equiprune.adapters.capabilities import Weights
-from equiprune.adapters.escn import build, checkpoint_file, export, forward, layouts
+from equiprune.adapters.escn import build, checkpoint_file, export, forward, layouts, uses
 from equiprune.adapters.escn.architecture import EscnArchitecture
 from equiprune.adapters.growth import Growth, NativeGrids
 from equiprune.errors import TargetError
@@ -33,6 +33,7 @@ class EscnAdapter(ModelAdapter[EscnArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+    uses = staticmethod(uses.uses)  # after what is taken from the module of that name
 
     def grow(
         self, architecture: EscnArchitecture, weights: Weights, growth: Growth

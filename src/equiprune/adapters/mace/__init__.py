@@ -17,6 +17,7 @@ from equiprune.adapters.mace import (
     pair_styles,
     published,
     references,
+    uses,
 )
 from equiprune.adapters.mace.architecture import MaceArchitecture
 from equiprune.adapters.mace.layer_norms import with_differentiable_norms
@@ -51,6 +52,7 @@ class MaceAdapter(E3nnAdapter[MaceArchitecture]):
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
     pair_styles = staticmethod(pair_styles.pair_styles)  # after what is taken from the module of that name
+    uses = staticmethod(uses.uses)  # after what is taken from the module of that name
 
     def build_for_training(self, architecture: MaceArchitecture, dtype: torch.dtype, /) -> nn.Module:
         """As for every model of e3nn, with layer norms that Hessian products can be trained through."""

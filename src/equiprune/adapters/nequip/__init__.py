@@ -18,6 +18,7 @@ from equiprune.adapters.nequip import (
     linear_maps,
     pair_styles,
     references,
+    uses,
 )
 from equiprune.adapters.nequip.architecture import NequIPArchitecture
 
@@ -47,6 +48,7 @@ class NequIPAdapter(E3nnAdapter[NequIPArchitecture]):
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
     pair_styles = staticmethod(pair_styles.pair_styles)  # after what is taken from the module of that name
+    uses = staticmethod(uses.uses)  # after what is taken from the module of that name
 
     def build_for_evaluation(self, architecture: NequIPArchitecture, dtype: torch.dtype, /) -> nn.Module:
         """The module of `build` with sums over neighbours that take less time on a CPU."""

@@ -9,7 +9,7 @@ from torch import nn
 
 from equiprune.adapters.e3nn.adapter import E3nnAdapter
 from equiprune.adapters.e3nn.edges import make_quicker
-from equiprune.adapters.nequix import build, checkpoint_file, export, forward, layouts, linear_maps, references
+from equiprune.adapters.nequix import build, checkpoint_file, export, forward, layouts, linear_maps, references, uses
 from equiprune.adapters.nequix.architecture import NequixArchitecture
 from equiprune.adapters.nequix.published import PUBLISHED
 from equiprune.files.download import PublishedFile
@@ -41,6 +41,7 @@ class NequixAdapter(E3nnAdapter[NequixArchitecture]):
     why_not_exported = staticmethod(export.why_not)
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
+    uses = staticmethod(uses.uses)  # after what is taken from the module of that name
 
     def published(self) -> dict[str, PublishedFile]:
         return {alias: file for alias, (_, file) in PUBLISHED.items()}

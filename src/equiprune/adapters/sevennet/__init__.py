@@ -17,6 +17,7 @@ from equiprune.adapters.sevennet import (
     published,
     references,
     rewrites,
+    uses,
 )
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 from equiprune.adapters.sevennet.convolution import with_quicker_convolutions
@@ -50,6 +51,7 @@ class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
     stock_energies = staticmethod(export.stock_energies)
     export = staticmethod(export.write)
     pair_styles = staticmethod(pair_styles.pair_styles)  # after what is taken from the module of that name
+    uses = staticmethod(uses.uses)  # after what is taken from the module of that name
     published = staticmethod(published.published)  # after what is taken from the module of that name
 
     def build_for_evaluation(self, architecture: SevenNetArchitecture, dtype: torch.dtype, /) -> nn.Module:
