@@ -19,18 +19,24 @@ ELEMENTS = (*range(1, 84), *range(89, 95))
 REAL = "mace-mp-small"
 
 
-def random_mp(lmax: int, dtype: torch.dtype, device: str) -> ep.Potential:
+def random_mp(lmax: int, dtype: torch.dtype, device: str, channels: int = 128) -> ep.Potential:
     """MACE-MP-0's hyperparameters with random weights."""
     adapter = MaceAdapter()
     torch.manual_seed(0)
-    arch = uniform(128, lmax, avg_num_neighbors=61.96, elements=ELEMENTS, cutoff=6.0, radial_basis=10, cutoff_power=5)
+    arch = uniform(
+        channels, lmax, avg_num_neighbors=61.96, elements=ELEMENTS, cutoff=6.0, radial_basis=10, cutoff_power=5
+    )
     module = adapter.build(arch, dtype)
     weights = {name: module.state_dict()[name] for name in adapter.layouts(arch)}
     return ep.Potential.create(adapter, Checkpoint(arch, weights, licence="MIT"), dtype, device=device)
 
 
 def pruned(targets: list, dtype: torch.dtype, device: str, **options: int) -> ep.Potential:
-    parent = ep.load(REAL, dtype=dtype, device=device)
+    return cut(ep.load(REAL, dtype=dtype, device=device), targets, **options)
+
+
+def cut(parent: ep.Potential, targets: list, **options: int) -> ep.Potential:
+    """A child by magnitude: speed depends on shapes, and not on which channels stay."""
     return ep.prune(parent, ep.allocate(parent, targets, ep.data_free_scores(parent, ep.Magnitude()), **options))
 
 

@@ -187,6 +187,10 @@ class EngineAdapter(SevenNetAdapter):
             raise RuntimeError(f"{self.engine} was asked for, and sevenn built {convolution}.")
         return module.to(dtype)
 
+    def build_for_evaluation(self, architecture: Any, dtype: torch.dtype, /) -> torch.nn.Module:
+        """The same: code of the engine, and none of equiprune's own for a CPU."""
+        return self.build(architecture, dtype)
+
 
 @contextmanager
 def _plain() -> Iterator[None]:

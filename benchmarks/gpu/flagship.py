@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +21,24 @@ from benchmarks.gpu.distil import Distillation, distil, quickest
 from benchmarks.gpu.explore import KEPT_STEPS, Labelled, explore, joined
 from benchmarks.gpu.features import ParentFeatures
 from benchmarks.gpu.pool import Pool
+from benchmarks.gpu.stage import parsed
 from benchmarks.gpu.structures import read_starting
 from equiprune.potentials.checkpoint import load
 from equiprune.potentials.potential import Potential
 
+_SMALL = {
+    "labelling_seconds": 10.0,
+    "labelling_atoms": 16,
+    "children": ["compact=2=3e-3", "mini=2=4e-3"],
+    "batch_atoms": [64],
+}
 
-def main() -> None:
+
+def main(argv: Sequence[str] | None = None) -> None:
     """Label, then train every child."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--models", type=Path, required=True)
     parser.add_argument("--teacher", default="l3i5", help="its name in that folder")
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--device", default="cuda")
     parser.add_argument("--labelling-engine", default="e3nn")
     parser.add_argument("--training-engine", default="e3nn")
     parser.add_argument("--labelling-seconds", type=float, default=240)
@@ -40,8 +46,9 @@ def main() -> None:
     parser.add_argument("--children", nargs="+", default=["compact=800=3e-3", "mini=400=4e-3"])
     parser.add_argument("--batch-atoms", type=int, nargs="+", default=[1024, 2048], help="of a step; the best is taken")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--small", action="store_true", help="few structures, to try it")
-    chosen = parser.parse_args()
+    chosen = parsed(parser, argv, _SMALL)
+    if chosen.output is None:
+        parser.error("--output FOLDER is needed.")
     chosen.output.mkdir(parents=True, exist_ok=True)
     held_out, training = _labelled(chosen)
     print(f"{len(training.energy)} training and {len(held_out.energy)} validation structures", flush=True)
@@ -53,7 +60,7 @@ def main() -> None:
         cutoff = start.architecture.cutoff
         pools = Pool(training.within(cutoff), cutoff), Pool(held_out.within(cutoff), cutoff)
         student = with_engine(start, chosen.training_engine, chosen.device, torch.float32, plain=True)
-        sizes = chosen.batch_atoms
+        sizes = chosen.batch_atoms if student.device.type == "cuda" else chosen.batch_atoms[:1]  # no other records
         atoms = quickest(student, pools[0], sizes) if len(sizes) > 1 else sizes[0]
         recipe = Distillation(float(seconds), float(rate), atoms, seed=chosen.seed, features=float(weight))
         distil(student, *pools, recipe, chosen.output / name, _features(chosen, student, recipe))
@@ -75,6 +82,8 @@ def _labelled(chosen: argparse.Namespace) -> tuple[Labelled, Labelled]:
         stored = torch.load(path, weights_only=True, map_location=chosen.device)
         return _from_dict(stored[0]), _from_dict(stored[1])
     parts = _explored(chosen)
+    if len(parts) <= KEPT_STEPS:
+        raise SystemExit("One descent gives no training structures: label for longer, or from more structures.")
     # Starting structures of the first descent have no frame in training.
     both = joined(parts[2:KEPT_STEPS:3]), joined(parts[KEPT_STEPS:])
     # A copy in the main memory is written meanwhile: gigabytes, and the GPU need not wait.
@@ -94,7 +103,7 @@ def _explored(chosen: argparse.Namespace) -> list[Labelled]:
     )
     structures = read_starting(chosen.models / "starting-structures.npz")
     if chosen.small:
-        structures = sorted(structures, key=len)[2000 :: len(structures) // 20]
+        structures = sorted(structures, key=len)[len(structures) // 4 :: max(1, len(structures) // 20)]
     print(f"{len(structures)} starting structures", flush=True)
     begun = shown = time.monotonic()
     parts = []
