@@ -1,5 +1,6 @@
 """Engines are compared with upstream's code before they are timed."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
@@ -17,10 +18,10 @@ from equiprune.evaluation.engines import ENGINES, OWN, EvaluationEngine, engine_
 
 
 class WithOwnCode(ToyAdapter):
-    """A toy whose own code gives energies that are off by some eV, and by a share of them."""
+    """A toy whose own code gives energies that are off by some eV, and by a share of them; or forces that are."""
 
-    def __init__(self, shift: float = 0.0, share: float = 0.0) -> None:
-        self.shift, self.share = shift, share
+    def __init__(self, shift: float = 0.0, share: float = 0.0, forces: float = 0.0) -> None:
+        self.shift, self.share, self.forces = shift, share, forces
 
     def build_for_evaluation(self, *arguments: Any) -> torch.nn.Module:
         module = self.build(*arguments)
@@ -31,7 +32,20 @@ class WithOwnCode(ToyAdapter):
         found = super().evaluate(module, *arguments)
         if not hasattr(module, "is_own"):
             return found
-        return replace(found, energies=found.energies * (1 + self.share) + self.shift)
+        energies = found.energies * (1 + self.share) + self.shift
+        return replace(found, energies=energies + self.forces * (energies - energies.detach()))
+
+
+class Stale(WithOwnCode):
+    """A toy whose own code gives the energy of its first batch for ever, as a wrong cache does, and right forces."""
+
+    def evaluate(self, module: torch.nn.Module, *arguments: Any) -> Outputs:
+        found = super().evaluate(module, *arguments)
+        if not hasattr(module, "is_own"):
+            return found
+        if not hasattr(module, "first"):
+            module.first = found.energies.detach()
+        return replace(found, energies=module.first + found.energies - found.energies.detach())
 
 
 @dataclass(frozen=True)
@@ -52,6 +66,19 @@ def with_own_code(toy: ep.Potential, **off: float) -> ep.Potential:
     return ep.Potential.create(WithOwnCode(**off), toy.checkpoint, torch.float32)
 
 
+def refused(potential: ep.Potential, atoms: Atoms, quantity: str) -> float:
+    """The difference that a refusal of the engine tells, of a quantity."""
+    with pytest.raises(TargetError) as raised:
+        ep.benchmark({"a": potential}, atoms, repeats=1)
+    said = re.match(
+        rf"The engine 'equiprune' gives other numbers than it should: {quantity}, (\S+) where \S+ is allowed. "
+        "It is not used.",
+        str(raised.value),
+    )
+    assert said, raised.value
+    return float(said[1])
+
+
 def test_equal_code_passes_in_the_precision_that_was_asked_for(toy: ep.Potential, structures: list[Atoms]) -> None:
     found = verified(OWN, with_own_code(toy), structures[0])
     assert found.dtype == torch.float32
@@ -59,16 +86,36 @@ def test_equal_code_passes_in_the_precision_that_was_asked_for(toy: ep.Potential
     assert not hasattr(verified(ENGINES["upstream"], found, structures[0]).module, "is_own")
 
 
-@pytest.mark.parametrize(("off", "says"), [({"shift": 1e-6}, "energy"), ({"share": 1e-7}, "energy")])
-def test_other_energies_are_refused(
-    off: dict[str, float], says: str, toy: ep.Potential, structures: list[Atoms]
-) -> None:
-    with pytest.raises(TargetError, match=rf"'equiprune' gives other numbers than it should: {says}"):
-        ep.benchmark({"a": with_own_code(toy, **off)}, structures[0], repeats=1)
+@pytest.mark.parametrize("off", [{"shift": 1e-6}, {"share": 1e-7}])
+def test_other_energies_are_refused(off: dict[str, float], toy: ep.Potential, structures: list[Atoms]) -> None:
+    atoms = structures[0]
+    [expected] = toy.with_dtype(torch.float64).predict([atoms])
+    size = off.get("shift", abs(off.get("share", 0.0) * expected.energy.item()))
+    found = refused(with_own_code(toy, **off), atoms, "energy, eV/atom")
+    assert found == pytest.approx(size / len(atoms), rel=0.05)
+
+
+def test_other_forces_with_the_same_energy_are_refused(toy: ep.Potential, structures: list[Atoms]) -> None:
+    atoms = structures[0]
+    [expected] = toy.with_dtype(torch.float64).predict([atoms])
+    found = refused(with_own_code(toy, forces=1e-6), atoms, "forces, eV/Angstrom")
+    assert found == pytest.approx(1e-6 * abs(expected.forces).max().item(), rel=0.05)
+
+
+def test_forces_that_no_change_of_the_energy_bears_out_are_refused(toy: ep.Potential, structures: list[Atoms]) -> None:
+    """Energy and forces of the structure are upstream's to the last digit; its neighbours have the same energy."""
+    stale = ep.Potential.create(Stale(), toy.checkpoint, torch.float64)
+    atoms = structures[0]
+    [found], [expected] = stale.predict([atoms]), stale.as_upstream().predict([atoms])
+    torch.testing.assert_close(found.energy, expected.energy, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found.forces, expected.forces, rtol=0, atol=1e-12)
+    difference = refused(stale, atoms, "forces beside finite differences, eV/Angstrom")
+    assert 1e-5 < difference < expected.forces.norm().item()
 
 
 def test_an_engine_that_leaves_something_out_is_refused_by_name(toy: ep.Potential, structures: list[Atoms]) -> None:
-    with pytest.raises(TargetError, match=r"The engine 'hasty' gives other numbers .* It was not timed"):
+    says = r"^The engine 'hasty' gives other numbers than it should: energy, eV/atom, .* where 1e-10 is allowed"
+    with pytest.raises(TargetError, match=says):
         ep.benchmark({"a": toy}, structures[0], engines=[Pruned()])
 
 

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 
 import equiprune as ep
 from equiprune.evaluation import machine, traps
-from equiprune.evaluation.machine import Machine, unmet
+from equiprune.evaluation.machine import ArchitectureHere, Machine, unmet
 
 NOTHING: Mapping[str, str] = {}
 
@@ -61,10 +61,66 @@ def test_architectures_say_what_evaluates_them() -> None:
     assert here["toy"].installed
     assert here["mace"].installed
     assert not here["sevennet"].installed
-    assert here["sevennet"].engines == dict.fromkeys(("equiprune", "upstream"), "not installed: sevenn")
+    kernels = ("cuequivariance", "openequivariance", "flashtp")
+    assert here["sevennet"].engines == dict.fromkeys(("equiprune", "upstream", *kernels), "not installed: sevenn")
     assert here["mace"].engines["upstream"] == ""
-    assert "symmetrix" in here["mace"].engines
+    assert here["sevennet"].advice == ()
     assert {each.default for each in here.values()} == {"equiprune"}
+
+
+def engines_here(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
+    """Only these packages of engines can be imported, on Linux with an x86-64 processor without a GPU."""
+    monkeypatch.setattr("equiprune.adapters.engines.find_spec", lambda module: module if module in modules else None)
+    monkeypatch.setattr("platform.system", lambda: "Linux")
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def mace_here() -> ArchitectureHere:
+    return next(each for each in found({"mace-torch": "0.3.16"}).architectures if each.name == "mace")
+
+
+def test_absent_engines_say_what_brings_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines_here(monkeypatch)
+    mace = mace_here()
+    assert mace.engines["symmetrix"] == "symmetrix-xl is not installed"
+    assert mace.engines["openequivariance"] == "openequivariance is not installed"
+    assert mace.install["symmetrix"] == "pip install 'equiprune[symmetrix]'"
+    assert "cuequivariance-ops-torch" in mace.install["cuequivariance"]
+    [advice] = mace.advice  # kernels for a GPU are nothing to install here
+    assert advice.startswith("symmetrix (cpu) can be had by pip install 'equiprune[symmetrix]': 2.8 ms/atom")
+    assert advice.endswith("Compare it by equiprune benchmark MODEL --engine equiprune --engine symmetrix")
+
+
+def test_a_faster_engine_that_is_here_is_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines_here(monkeypatch, "symmetrix", "openequivariance")
+    mace = mace_here()
+    assert mace.engines["symmetrix"] == ""
+    assert mace.engines["openequivariance"] == "torch sees no NVIDIA GPU"
+    assert mace.install.keys() == {"cuequivariance"}
+    assert [advice.partition(":")[0] for advice in mace.advice] == ["symmetrix (cpu) is here"]
+
+
+def test_no_engine_is_recommended_where_there_is_none_for_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines_here(monkeypatch)
+    monkeypatch.setattr("platform.system", lambda: "Darwin")
+    mace = mace_here()
+    assert mace.advice == ()
+    assert "symmetrix" not in mace.install
+    assert mace.engines["symmetrix"] == "symmetrix-xl is not installed"
+
+
+def test_kernels_are_recommended_where_there_is_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    engines_here(monkeypatch, "openequivariance")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(machine, "_devices", lambda: [machine.Device("cuda:0", "a card", 1)])
+    [sevennet] = [each for each in found({"sevenn": "0.13.0"}).architectures if each.name == "sevennet"]
+    assert sevennet.engines["openequivariance"] == ""
+    assert [advice.split(" is ")[0].split(" can ")[0] for advice in sevennet.advice] == [
+        "cuequivariance (cuda)",
+        "openequivariance (cuda)",
+    ]
+    assert all(advice.endswith("--device cuda") for advice in sevennet.advice)
 
 
 def test_a_version_that_another_extra_needs_is_lacking() -> None:
@@ -106,9 +162,11 @@ def test_a_card_that_torch_does_not_see_is_a_trap(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_command_shows_the_machine(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine.doctor, "__defaults__", ({"ase": "3.29.0"}.get, {}))
+    monkeypatch.setattr(machine.doctor, "__defaults__", ({"ase": "3.29.0", "mace-torch": "0.3.16"}.get, {}))
+    engines_here(monkeypatch)
     shown = cli("doctor").text
-    for words in ("Python", "torch", "upstream", "torch-sim", "equiprune[sevennet]"):
+    advice = "Faster for mace: symmetrix (cpu) can be had by"
+    for words in ("Python", "torch", "upstream", "torch-sim", "equiprune[sevennet]", "openequivariance", advice):
         assert words in shown
     document = cli("doctor", "--json").json
     assert document["costs"] == []

@@ -17,7 +17,12 @@ def show_machine(machine: Machine) -> None:
         *([package, found] for package, found in machine.packages.items()),
     ]
     show_table("This machine", [["", ""], *facts])
-    show_table("Engines that evaluate models", [["architecture", "packages", "here", "not here"], *_engines(machine)])
+    show_table("Engines that evaluate models", [["architecture", "packages", "engines here"], *_engines(machine)])
+    if absent := [row for each in machine.architectures for row in _absent(each)]:
+        show_table("Engines that are not here", [["architecture", "engine", "why", "how to get it"], *absent])
+    for each in machine.architectures:
+        for advice in each.advice:
+            show(f"Faster for {each.name}: {advice}.")
     lacking = {name: f"lacks {', '.join(of)}" if of else "here" for name, of in machine.dynamics.items()}
     show_table("Engines of dynamics", [["engine", ""], *map(list, lacking.items())])
     extras = [[e.name, "here" if not e.lacking else f"{', '.join(e.lacking)}: {e.command}"] for e in machine.extras]
@@ -31,9 +36,7 @@ def _gib(memory: int | None) -> list[str]:
 
 
 def _engines(machine: Machine) -> list[list[str]]:
-    return [
-        [each.name, _versions(each.packages), _here(each), "; ".join(_absent(each))] for each in machine.architectures
-    ]
+    return [[each.name, _versions(each.packages), _here(each)] for each in machine.architectures]
 
 
 def _versions(packages: Mapping[str, str | None]) -> str:
@@ -44,6 +47,6 @@ def _here(of: ArchitectureHere) -> str:
     return ", ".join(f"{name} (default)" if name == of.default else name for name, why in of.engines.items() if not why)
 
 
-def _absent(of: ArchitectureHere) -> list[str]:
-    """Engines with the reason of each; nothing where the packages say it already."""
-    return [f"{name}: {why}" for name, why in of.engines.items() if why and of.installed]
+def _absent(of: ArchitectureHere) -> list[list[str]]:
+    """A row of each engine with its reason; none where the packages of the architecture say it already."""
+    return [[of.name, name, why, of.install.get(name, "")] for name, why in of.engines.items() if why and of.installed]

@@ -99,7 +99,8 @@ class Benchmark(Request[Timed]):
         atoms: instead, as many copies of the largest structure at once as have at least so many atoms.
         dtype: precision of the models.
         engine: code that evaluates the models, each compared with upstream's own first: equiprune unless
-            given, upstream, symmetrix for MACE, or several of them.
+            given, upstream, symmetrix for MACE, cuequivariance, openequivariance and flashtp on a GPU, where the
+            model can have them, or several of them.
         repeats: timed evaluations per model, after two for warming up.
         timestep: fs, of dynamics whose ns/day are told, if evaluating was all there is to do.
         sizes: also time supercells of about so many atoms, three or more, and fit overhead and time per atom.

@@ -74,7 +74,8 @@ class Doctor(Request[Examined]):
         if self.time is None:
             return Examined(ep.doctor())
         potential = open_model(self.time, self.dtype, self.opening, device=self.device)
-        names = [*ENGINES, *(engine.name for engine in engines_of(potential.adapter) if not engine.why_not_here())]
+        here = [e for e in engines_of(potential.adapter) if potential.device.type in e.devices and not e.why_not_here()]
+        names = [*ENGINES, *(engine.name for engine in here)]
         with threads_of_torch(self.threads):
             costs = tuple(_cost(name, potential) for name in names)
         return Examined(ep.doctor(), self.time, costs)

@@ -13,6 +13,7 @@ from equiprune.commands.options.values import Model, Output
 from equiprune.commands.request import Request
 from equiprune.commands.stages import Mark
 from equiprune.errors import OutputError, TargetError
+from equiprune.evaluation.engine_files import converted, engine_of_file
 from equiprune.files.atomic import check_writable, write_text
 from equiprune.progress import Display, unseen
 from equiprune.pruning.targets.named import Elements
@@ -41,7 +42,7 @@ class Export(Request[Exported]):
     Attributes:
         model: an alias, an upstream checkpoint, or a directory that equiprune wrote.
         output: .pth for SevenNet, .model for MACE, .nequip.zip for NequIP, .nqx or .pt for Nequix, .pt for eSCN, no
-            suffix for equiprune's own directory.
+            suffix for equiprune's own directory; .symmetrix.json for what Symmetrix makes of a MACE.
         lammps: an input script with which LAMMPS runs it, beside it, e.g. in.lammps.
         elements: of the script, in the order of the types of the data file, e.g. Li,P,S; all of the model unless given.
     """
@@ -75,10 +76,17 @@ class Export(Request[Exported]):
     def run(self, display: Display = unseen) -> Exported:
         """Write, read back and compare; the script comes last."""
         check_writable(self.output)
-        potential = open_model(self.model, None, self.opening, any_head=self.lammps is None)
+        engine = engine_of_file(self.output)
         if self.lammps is None:
-            return Exported(ep.save(potential, self.output))
+            potential = open_model(self.model, None, self.opening, any_head=engine is None)
+            return Exported(ep.save(potential, self.output) if engine is None else converted(potential, self.output))
+        if engine is not None:
+            raise OutputError(
+                f"`lammps` is for models in upstream's format, and '{self.output.name}' is what {engine.name} reads. "
+                "Write the script beside an upstream file, or leave it out."
+            )
         check_writable(self.lammps)
+        potential = open_model(self.model, None, self.opening)
         text = self._script(potential, self.lammps)
         files = ep.save(potential, self.output)
         write_text(self.lammps, text, new=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,14 +11,13 @@ from ase import Atoms
 
 from equiprune.adapters import usable_adapters
 from equiprune.adapters.capabilities import BuildsForEvaluation, HasEngines
-from equiprune.adapters.engines import ArchitectureEngine, Limits
-from equiprune.errors import TargetError, closest
+from equiprune.adapters.engines import ArchitectureEngine, KernelEngine, Limits, NativeEngine
+from equiprune.errors import EquipruneError, TargetError, closest
+from equiprune.evaluation.memory import is_out_of_memory
 from equiprune.potentials.potential import Potential, Prediction
 
 _ROUNDED = Limits(energy=1e-4, forces=1e-3)
-"""Largest differences of another precision from float64; those of forces are relative above 1 eV/Angstrom."""
-_STEP = 1e-3
-"""Angstrom, of finite differences."""
+"""Largest differences of another precision from float64."""
 
 
 class EvaluationEngine(ABC):
@@ -41,6 +40,10 @@ class EvaluationEngine(ABC):
     def limits(self, potential: Potential) -> Limits:
         """The largest differences from upstream's code that are allowed: those of rounding."""
         return Limits()
+
+    def precise(self, potential: Potential) -> torch.dtype:
+        """The precision in which the code is compared with upstream's in float64."""
+        return torch.float64
 
 
 @dataclass(frozen=True)
@@ -75,29 +78,37 @@ class ForeignEngine(EvaluationEngine):
 
     name: str
 
-    def prepared(self, potential: Potential, elements: Collection[int]) -> Potential:
+    def check(self, potential: Potential) -> ArchitectureEngine:
+        """The code itself. Raises `TargetError` where it does not evaluate such a model, or is not here."""
         engine = self._of(potential)
-        if read := [each.key for each in potential.architecture.global_inputs]:
+        read = [each.key for each in potential.architecture.global_inputs]
+        if read and isinstance(engine, NativeEngine):
             raise TargetError(
                 f"The engine '{self.name}' does not see the {' and the '.join(read)} that this model reads."
             )
-        if reason := engine.why_not_here():
-            raise TargetError(
-                f"The engine '{self.name}' is not here: {reason}. Install it with: pip install "
-                f"'equiprune[{engine.extra}]'."
-            )
-        if potential.device.type != "cpu":
-            raise TargetError(f"The engine '{self.name}' runs on a CPU, and the model is on {potential.device}.")
+        engine.check(potential.device, potential.dtype)
         if potential.taps:
             raise TargetError(f"The engine '{self.name}' cannot evaluate a masked model. Prune it.")
-        evaluator = engine.evaluator(potential.checkpoint, elements, potential.dtype, potential.head)
-        return replace(potential, evaluator=evaluator, elements=potential.elements & frozenset(elements))
+        return engine
+
+    def prepared(self, potential: Potential, elements: Collection[int]) -> Potential:
+        match engine := self.check(potential):
+            case NativeEngine():
+                evaluator = engine.evaluator(potential.checkpoint, elements, potential.dtype, potential.head)
+                return replace(potential, evaluator=evaluator, elements=potential.elements & frozenset(elements))
+            case KernelEngine():
+                module = engine.module(potential.checkpoint, potential.dtype, potential.device)
+                return replace(potential, module=module, evaluator=None)
+        raise TargetError(f"The engine '{self.name}' is neither a `NativeEngine` nor a `KernelEngine`.")
 
     def is_upstream(self, potential: Potential) -> bool:
         return False
 
     def limits(self, potential: Potential) -> Limits:
         return self._of(potential).limits
+
+    def precise(self, potential: Potential) -> torch.dtype:
+        return self._of(potential).dtypes[0]
 
     def _of(self, potential: Potential) -> ArchitectureEngine:
         engines = {engine.name: engine for engine in engines_of(potential.adapter)}
@@ -136,7 +147,7 @@ def verified(engine: EvaluationEngine, potential: Potential, atoms: Atoms) -> Po
 
     In float64 energy and forces must be those of upstream's code, and forces the derivative of the energy along a
     random direction, by central differences, unless they are an output of their own. In the precision of the potential
-    energy and forces must be those in float64 to its rounding.
+    energy and forces must be those in float64 to its rounding. An engine without float64 is compared in what it has.
 
     Raises:
         TargetError: the engine cannot evaluate the model, or gives other numbers; says which.
@@ -144,21 +155,56 @@ def verified(engine: EvaluationEngine, potential: Potential, atoms: Atoms) -> Po
     elements = set(atoms.numbers.tolist())
     if engine.is_upstream(potential):
         return engine.prepared(potential, elements)
-    double = potential.with_dtype(torch.float64)
-    own = engine.prepared(double, elements)
-    [found], [expected] = own.predict([atoms]), double.as_upstream().predict([atoms])
-    limits = engine.limits(potential)
-    _check(engine, _differences(found, expected, limits))
-    if not potential.architecture.direct_forces:
-        what = "forces beside finite differences, eV/Angstrom"
-        _check(engine, {what: (_derivative(own, atoms, found), limits.derivative)})
-    if potential.dtype == torch.float64:
+    precise = engine.precise(potential)
+    own = engine.prepared(potential.with_dtype(precise), elements)
+    expected = compare(engine, own, potential, atoms)
+    if potential.dtype == precise:
         return own
     prepared = engine.prepared(potential, elements)
-    size = max(1.0, abs(expected.forces).max().item())
-    [rounded] = prepared.predict([atoms])
-    _check(engine, _differences(rounded, expected, replace(_ROUNDED, forces=_ROUNDED.forces * size)))
+    [rounded] = _predicted(engine, prepared, [atoms])
+    _check(engine, _differences(rounded, expected, _scaled(_ROUNDED, expected)))
     return prepared
+
+
+def compare(engine: EvaluationEngine, own: Potential, potential: Potential, atoms: Atoms) -> Prediction:
+    """What upstream's code in float64 says of a structure, after a comparison with what an engine made of the model.
+
+    Args:
+        engine: by name and limits.
+        own: the model as the engine evaluates it.
+        potential: the model itself.
+        atoms: the structure.
+
+    Raises:
+        TargetError: energy or forces are others, or forces are not the derivative of the energy; says which.
+    """
+    [expected] = potential.with_dtype(torch.float64).as_upstream().predict([atoms])
+    [found] = _predicted(engine, own, [atoms])
+    limits = _scaled(engine.limits(own), expected)
+    _check(engine, _differences(found, expected, limits))
+    if not own.architecture.direct_forces:
+        what = "forces beside finite differences, eV/Angstrom"
+        _check(engine, {what: (_derivative(engine, own, atoms, found, limits.step), limits.derivative)})
+    return expected
+
+
+def _scaled(limits: Limits, expected: Prediction) -> Limits:
+    """Limits that are relative, in what is about forces, where these are above 1 eV/Angstrom, as errors are."""
+    size = max(1.0, abs(expected.forces).max().item())
+    return replace(limits, forces=limits.forces * size, derivative=limits.derivative * size)
+
+
+def _predicted(engine: EvaluationEngine, potential: Potential, structures: Sequence[Atoms]) -> list[Prediction]:
+    try:
+        return potential.predict(structures)
+    except Exception as error:  # of code that may fail in any way when it is first run
+        if isinstance(error, EquipruneError) or is_out_of_memory(error):
+            raise
+        message = " ".join(str(error).split())[:400]
+        raise TargetError(
+            f"The engine '{engine.name}' cannot evaluate this model ({type(error).__name__}: {message}). Choose "
+            "another engine."
+        ) from error
 
 
 _Differences = Mapping[str, tuple[float, float]]
@@ -178,17 +224,17 @@ def _check(engine: EvaluationEngine, differences: _Differences) -> None:
         if not difference <= limit:
             raise TargetError(
                 f"The engine '{engine.name}' gives other numbers than it should: {what}, {difference:.2g} where "
-                f"{limit:.0e} is allowed. It was not timed. Please report this; another engine can be chosen."
+                f"{limit:.0e} is allowed. It is not used. Please report this; another engine can be chosen."
             )
 
 
-def _derivative(potential: Potential, atoms: Atoms, at: Prediction) -> float:
+def _derivative(engine: EvaluationEngine, potential: Potential, atoms: Atoms, at: Prediction, step: float) -> float:
     """The difference, eV/Angstrom, of forces along a random unit direction from the change of the energy."""
     direction = torch.randn(len(atoms), 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     direction /= direction.norm()
     ends = [atoms.copy() for _ in range(2)]
     for end, sign in zip(ends, (1, -1), strict=True):
-        end.positions += sign * _STEP * direction.numpy()
-    up, down = (prediction.energy.item() for prediction in potential.predict(ends))
-    along = (at.forces.cpu() * direction).sum().item()
-    return abs(along + (up - down) / (2 * _STEP))
+        end.positions += sign * step * direction.numpy()
+    up, down = (prediction.energy.item() for prediction in _predicted(engine, potential, ends))
+    along = (at.forces.cpu().double() * direction).sum().item()
+    return abs(along + (up - down) / (2 * step))

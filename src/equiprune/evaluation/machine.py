@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, metadata, version
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from packaging.requirements import Requirement
 
 from equiprune.adapters import ModelAdapter, usable_adapters
+from equiprune.adapters.engines import CPU, ArchitectureEngine
 from equiprune.evaluation.engines import ENGINES, OWN, engines_of
 from equiprune.evaluation.traps import Trap, traps
 
@@ -57,12 +58,16 @@ class ArchitectureHere:
         packages: versions of the packages that it needs, None for those that are not installed.
         engines: by the name of each evaluation engine, the reason why it is not here; empty where it is.
         default: the engine that is taken where none is named.
+        install: by the name of an engine whose packages are absent, how to get them.
+        advice: engines that were measured to be faster, here or to be installed.
     """
 
     name: str
     packages: Mapping[str, str | None]
     engines: Mapping[str, str]
     default: str = OWN.name
+    install: Mapping[str, str] = field(default_factory=dict)
+    advice: tuple[str, ...] = ()
 
     @property
     def installed(self) -> bool:
@@ -143,7 +148,8 @@ def doctor(versions: Versions = installed_version, environment: Mapping[str, str
     devices = tuple(_devices())
     packages = {package: found for package in _OTHERS if (found := versions(package))}
     extras = tuple(_extras(versions))
-    architectures = tuple(_here(adapter, versions) for adapter in usable_adapters())
+    kinds = {device.name.partition(":")[0] for device in devices}
+    architectures = tuple(_here(adapter, versions, kinds) for adapter in usable_adapters())
     return Machine(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
@@ -182,12 +188,30 @@ def _memory() -> int | None:
         return None
 
 
-def _here(adapter: ModelAdapter, versions: Versions) -> ArchitectureHere:
+def _here(adapter: ModelAdapter, versions: Versions, devices: Collection[str]) -> ArchitectureHere:
     packages = {package: versions(package) for package in adapter.packages}
     lacking = ", ".join(package for package, found in packages.items() if not found)
     missing = f"not installed: {lacking}" if lacking else ""
-    engines = dict.fromkeys(ENGINES, missing) | {e.name: missing or e.why_not_here() for e in engines_of(adapter)}
-    return ArchitectureHere(adapter.name, packages, engines)
+    brought = engines_of(adapter)
+    engines = dict.fromkeys(ENGINES, missing) | {each.name: missing or each.why_not_here() for each in brought}
+    wanted = [each for each in brought if each.is_made_for_this_machine()]
+    install = {each.name: each.install for each in wanted if each.missing()}
+    advice = [] if missing else [_advice(e) for e in wanted if e.measured and not _useless(e, devices)]
+    return ArchitectureHere(adapter.name, packages, engines, install=install, advice=tuple(advice))
+
+
+def _useless(engine: ArchitectureEngine, devices: Collection[str]) -> bool:
+    """True where this machine could not run the engine if its packages were installed."""
+    return not set(engine.devices) & set(devices)
+
+
+def _advice(engine: ArchitectureEngine) -> str:
+    """An engine that was measured to be faster, and what to type."""
+    device = engine.devices[0]
+    flag = "" if device == CPU else f" --device {device}"
+    command = f"equiprune benchmark MODEL --engine {OWN.name} --engine {engine.name}{flag}"
+    where = "is here" if not engine.missing() else f"can be had by {engine.install}"
+    return f"{engine.name} ({device}) {where}: {engine.measured}. Compare it by {command}"
 
 
 def _extras(versions: Versions) -> list[Extra]:

@@ -82,6 +82,7 @@ def test_all_elements_of_a_small_model_are_its_types(cli: Run, folder: Path) -> 
         (["-o", "a.toy", "--lammps", "a.toy"], "goes beside the model"),
         (["-o", "a.toy", "--lammps", "taken"], ("'taken' exists", "never overwritten")),
         (["-o", "a", "--lammps", "in.a"], ("has no suffix", ".toy")),
+        (["-o", "a.symmetrix.json", "--lammps", "in.a"], ("is what symmetrix reads", "Write the script beside")),
     ],
 )
 def test_what_cannot_be_a_script_is_refused_before_the_model_is_written(

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from equiprune.adapters.e3nn.adapter import E3nnAdapter
+from equiprune.adapters.engines import ArchitectureEngine
 from equiprune.adapters.mace import (
     build,
     checkpoint_file,
@@ -20,6 +21,7 @@ from equiprune.adapters.mace import (
     uses,
 )
 from equiprune.adapters.mace.architecture import MaceArchitecture
+from equiprune.adapters.mace.kernels import MaceCuEquivariance, MaceOpenEquivariance
 from equiprune.adapters.mace.layer_norms import with_differentiable_norms
 from equiprune.adapters.mace.symmetrix import SymmetrixEngine
 from equiprune.files.download import PublishedFile
@@ -61,5 +63,5 @@ class MaceAdapter(E3nnAdapter[MaceArchitecture]):
     def published(self) -> dict[str, PublishedFile]:
         return {alias: file for alias, (_, file) in published.published().items()}
 
-    def engines(self) -> tuple[SymmetrixEngine]:
-        return (SymmetrixEngine(),)
+    def engines(self) -> tuple[ArchitectureEngine, ...]:
+        return SymmetrixEngine(), MaceCuEquivariance(), MaceOpenEquivariance()

@@ -34,7 +34,7 @@ def build(arch: MaceArchitecture, dtype: torch.dtype) -> nn.Module:
     """An upstream module with freshly initialised weights."""
     with upstream(dtype):
         model = _constructed(arch) if arch.stock else _assembled(arch)
-        _set_activation_constants(model, arch)
+        set_activation_constants(model, arch)
         return model.to(dtype)
 
 
@@ -252,7 +252,8 @@ def _readout(arch: MaceArchitecture, step: Interaction) -> nn.Module:
     return NonLinearReadoutBlock(hidden, neurons, gate_dict[arch.gate], energies, heads)
 
 
-def _set_activation_constants(model: Any, arch: MaceArchitecture) -> None:
+def set_activation_constants(model: Any, arch: MaceArchitecture) -> None:
+    """Give a module, which it changes, the factors behind activations that the model was trained with."""
     from e3nn.math import normalize2mom
 
     for module in model.modules():

@@ -32,8 +32,8 @@ def _uses(architecture: MaceArchitecture, file: str) -> Iterator[Use]:
     if head is None:
         yield Use("torch-sim, by MACE's own code", _in_torch_sim(file))
     if not architecture.why_not_stock and architecture.edge_lmax == _SYMMETRIX_LMAX and len(architecture.steps) <= 2:
-        converted = PurePosixPath(file).with_suffix(".json").name
-        line = f"symmetrix_extract_mace --model {typed(file)} --output {typed(converted)}{flag}"
+        converted = PurePosixPath(file).with_suffix(".symmetrix.json").name
+        line = f"equiprune export {typed(file)} -o {typed(converted)}{flag}"
         opened = f'from symmetrix import Symmetrix\natoms.calc = Symmetrix({converted!r}, dtype="float64")'
         yield Use("Symmetrix, in ASE (pip install 'symmetrix-xl[mace]'; needs a C++20 compiler)", f"{line}\n\n{opened}")
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from equiprune.adapters.e3nn.adapter import E3nnAdapter
+from equiprune.adapters.engines import ArchitectureEngine
 from equiprune.adapters.sevennet import (
     build,
     checkpoint_file,
@@ -21,6 +22,7 @@ from equiprune.adapters.sevennet import (
 )
 from equiprune.adapters.sevennet.architecture import SevenNetArchitecture
 from equiprune.adapters.sevennet.convolution import with_quicker_convolutions
+from equiprune.adapters.sevennet.kernels import SevenNetCuEquivariance, SevenNetFlashTP, SevenNetOpenEquivariance
 
 
 class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
@@ -57,3 +59,6 @@ class SevenNetAdapter(E3nnAdapter[SevenNetArchitecture]):
     def build_for_evaluation(self, architecture: SevenNetArchitecture, dtype: torch.dtype, /) -> nn.Module:
         """The module of `build` with convolutions that take less time on a CPU."""
         return with_quicker_convolutions(self.build(architecture, dtype), architecture.interactions)
+
+    def engines(self) -> tuple[ArchitectureEngine, ...]:
+        return SevenNetCuEquivariance(), SevenNetOpenEquivariance(), SevenNetFlashTP()
