@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from pretended_machine import pretend, seconds
 
 import equiprune as ep
 from equiprune.errors import OutputError, StructureError, TargetError
+from equiprune.pruning import parent_view
 from equiprune.searching import material, rounds
+from equiprune.searching.candidates import Candidate
 from equiprune.searching.journal import Journal
 
 pytestmark = pytest.mark.slow
@@ -288,3 +291,23 @@ def test_what_cannot_be_searched_on_is_refused(parent: ep.Potential, labelled: l
 def test_too_little_effort_is_refused(given: dict[str, int]) -> None:
     with pytest.raises(TargetError, match="is not possible: give"):
         ep.Effort(**given)
+
+
+def test_a_candidate_is_not_repaired_where_too_few_structures_are_left(
+    parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where there were too few from the start."""
+    plan = ep.allocate(parent, [ep.Channels(4)], ep.data_free_scores(parent, ep.Magnitude()))
+    nothing: Any = None  # of how it was found and what it costs
+    candidate = Candidate("by hand", nothing, nothing, plan, nothing)
+    cut = ep.prune(parent, plan).checkpoint.weights
+
+    def repaired(structures: list[Atoms]) -> bool:
+        given: Any = {"parent": parent, "training": structures, "held_out": labelled, "conditions": None, "repeats": 1}
+        made = material.Material(**given, recipe=SETTINGS.recipe, effort=EFFORT, folder=tmp_path, seed=0)
+        return any(not torch.equal(cut[name], w) for name, w in made.built(candidate).checkpoint.weights.items())
+
+    assert repaired(labelled)
+    assert not repaired(labelled[:9])
+    monkeypatch.setattr(parent_view, "LARGEST_FORCE", 0.0)
+    assert not repaired(labelled)

@@ -50,6 +50,10 @@ _MOST_DISPLACEMENTS = 8
 """Times that a structure is displaced where nothing else is asked for; more teach little of so few structures."""
 
 
+class TooFewError(StructureError):
+    """Structures that are too few to hold some of them out."""
+
+
 @dataclass(frozen=True)
 class Sample:
     """Structures in two places that differ by a small step: of one graph, the first half of the atoms and the second.
@@ -116,12 +120,12 @@ class ParentView:
 
         Raises:
             TargetError: the architecture shows no linear maps.
-            StructureError: too few structures, also without those that are left out, or some that the parent cannot
-                evaluate.
+            TooFewError: too few structures, also without those that are left out.
+            StructureError: some that the parent cannot evaluate.
         """
         maps = [linear for group in maps_of(parent) for linear in group]
         if len(structures) < FEWEST:
-            raise StructureError(
+            raise TooFewError(
                 f"{len(structures)} structures are too few to repair a model: one in five is held out to see whether "
                 f"it helped. Give {FEWEST} or more; labels are not needed."
             )
@@ -208,7 +212,7 @@ def _moved(atoms: Atoms, step: np.ndarray) -> Atoms:
 
 def _check_left(left: int, of: int) -> None:
     if left < FEWEST:
-        raise StructureError(
+        raise TooFewError(
             f"{of - left} of {of} structures have forces that are too large ({LARGEST_FORCE_IN_WORDS}), so that {left} "
             f"are left and {FEWEST} are needed. Give structures nearer to equilibrium."
         )

@@ -12,7 +12,7 @@ from ase import Atoms
 from equiprune.errors import TargetError
 from equiprune.evaluation.accuracy import evaluate
 from equiprune.potentials.potential import Potential
-from equiprune.pruning.parent_view import FEWEST, ParentView, can_repair
+from equiprune.pruning.parent_view import FEWEST, ParentView, TooFewError, can_repair
 from equiprune.pruning.repair import WorseError, repair
 from equiprune.pruning.slicing import prune
 from equiprune.searching.candidates import Candidate
@@ -102,9 +102,12 @@ class Material:
     def _view(self) -> ParentView | None:
         """Results of the parent for a few structures; None where models cannot be repaired from them."""
         some = few(self.training, self.effort.structures)
-        if not can_repair(self.parent) or len(some) < FEWEST:
+        if not can_repair(self.parent):
             return None
-        return ParentView.of(self.parent, some, displacements=1, seed=self.seed)
+        try:
+            return ParentView.of(self.parent, some, displacements=1, seed=self.seed)
+        except TooFewError:
+            return None
 
     def errors(self, potential: Potential) -> Errors:
         """Differences from the labels of structures that were held out."""
