@@ -48,7 +48,7 @@ def keep_freed_memory() -> bool:
     """Let this process keep memory that it frees, and use it again; true where that is possible.
 
     Otherwise large tensors come from the system and go back to it one by one, and the system clears every page each
-    time: up to a fifth of the time of a force call on a CPU (docs/performance.md). The process keeps what its largest
+    time, which slows force calls on a CPU (docs/results.md, freed memory). The process keeps what its largest
     moment took until it ends. Linux with glibc only. The command line does this for every command but those that
     measure time; what a tensor holds in a GPU is not concerned.
     """
