@@ -79,7 +79,7 @@ def differences(potential: ep.Potential, frames: Sequence[Atoms], rounding: Roun
 
 
 def rows(models: Sequence[str], frames: Mapping[str, Sequence[Atoms]]) -> Iterator[list[str]]:
-    """Of each model, set and rounding."""
+    """Rows of each model, set and rounding."""
     for model in models:
         potential = ep.load(model, dtype=torch.float32)
         for name, structures in frames.items():

@@ -33,7 +33,7 @@ _WARM_UP = 3
 
 @dataclass(frozen=True)
 class Conditions:
-    """Where and on how much is measured.
+    """Conditions of a measurement: device and amount.
 
     Attributes:
         device: of torch.

@@ -43,7 +43,7 @@ gradients by their size, and so moves weights whose gradients are rounding as fa
 
 @dataclass(frozen=True)
 class Sides:
-    """What is compared: a model on a device, and where it says what it should.
+    """A comparison: a model on a device, and where it says what it should.
 
     Attributes:
         found: on the device, in the precision that is checked.
@@ -139,7 +139,7 @@ def _numbers(value: Any) -> Iterator[float]:
 
 
 def _gradients(sides: Sides) -> float:
-    """Of the weights, which is what training takes steps along."""
+    """Gradients of the weights, along which training takes its steps."""
 
     def gradients(potential: ep.Potential) -> list[np.ndarray]:
         found = differentiated(potential.evaluate, potential.graph(sides.structures), create_graph=True)
@@ -178,7 +178,7 @@ def _trained(
 
 
 def _outcome(potential: ep.Potential, data: Sequence[Atoms], dtype: torch.dtype | None = None) -> list[np.ndarray]:
-    """What training made of a model: its weights where ``dtype``, its own unless given, is float64, or predictions.
+    """Results of training a model: its weights where ``dtype``, its own unless given, is float64, or predictions.
 
     Predictions hardly depend on weights whose gradients are rounding, and which move at random.
     """

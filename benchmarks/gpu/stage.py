@@ -1,4 +1,4 @@
-"""What all stages share: their arguments, and rows in a JSON file.
+"""Parts that all stages share: their arguments, and rows in a JSON file.
 
 The file is written after each row, so that what is done is there when time is up.
 """

@@ -167,7 +167,7 @@ def verified(engine: EvaluationEngine, potential: Potential, atoms: Atoms) -> Po
 
 
 def compare(engine: EvaluationEngine, own: Potential, potential: Potential, atoms: Atoms) -> Prediction:
-    """What upstream's code in float64 says of a structure, after a comparison with what an engine made of the model.
+    """Prediction of upstream's code in float64 for a structure, after a comparison with an engine's.
 
     Args:
         engine: by name and limits.

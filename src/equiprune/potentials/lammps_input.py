@@ -88,7 +88,7 @@ def _types(known: Sequence[int], elements: Sequence[int]) -> Sequence[int]:
 
 
 def _heading(style: PairStyle, file: str, script: str, symbols: list[str], head: str | None) -> Iterator[str]:
-    """What it is, and what is run before and with it."""
+    """Lines that say what the script is, and what is run before and with it."""
     made = f"write('structure.data', read('structure.extxyz'), format='lammps-data', specorder={symbols})"
     yield f"## Molecular dynamics in LAMMPS with the model {file}, written by equiprune."
     yield "## Lines with ## are text, lines with # are commands to choose."

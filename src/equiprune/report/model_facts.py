@@ -74,7 +74,7 @@ class OpenedModel:
 
     @property
     def facts(self) -> ModelFacts:
-        """What is said of it on the page."""
+        """Facts that the page tells."""
         architecture, made = self.checkpoint.architecture, self.checkpoint
         return ModelFacts(
             self.adapter.name, architecture.elements, architecture.cutoff, made.licence, tuple(made.history)

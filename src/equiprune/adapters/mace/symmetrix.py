@@ -30,7 +30,7 @@ from equiprune.errors import TargetError
 from equiprune.structures.graph import AtomicGraph
 
 _POINTS = 1024
-"""Of the splines. With the converter's own 256, forces of water were off by 1e-3 eV/Angstrom, at the same speed."""
+"""Points of the splines. With the converter's own 256, forces of water were off by 1e-3 eV/Angstrom."""
 
 
 class SymmetrixEngine(FileEngine):
