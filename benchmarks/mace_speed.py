@@ -1,10 +1,11 @@
 """What smaller means for MACE: L = 2, 1, 0 at 128 channels, 128 and 64 channels, and lossless pruning, side by side.
 
 Speed depends on shapes, not on weights: the models of L = 2, 1 and 0 are random with the hyperparameters of MACE-MP-0,
-the others are MACE-MP-0 small and what is pruned from it. Models take turns on one structure.
+the others are MACE-MP-0 small and what is pruned from it. Models and engines take turns on one structure.
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 
 import torch
 from ase import Atoms
@@ -13,7 +14,9 @@ import equiprune as ep
 from equiprune.adapters import Checkpoint
 from equiprune.adapters.mace import MaceAdapter
 from equiprune.adapters.mace.architecture import uniform
-from equiprune.evaluation.benchmark import table
+from equiprune.errors import TargetError
+from equiprune.evaluation.benchmark import table, timed
+from equiprune.evaluation.engines import engine_named, verified
 
 ELEMENTS = (*range(1, 84), *range(89, 95))
 REAL = "mace-mp-small"
@@ -60,18 +63,32 @@ def structure() -> Atoms:
     return ep.probe_structures(ELEMENTS)["ionic"].repeat(2)
 
 
+def prepared(models: Mapping[str, ep.Potential], engines: Sequence[str]) -> dict[tuple[str, str], ep.Potential]:
+    """Models as engines evaluate them, by names of model and engine, compared first; refusals are printed."""
+    found = {}
+    for name, potential in models.items():
+        for engine in engines:
+            try:
+                found[name, engine] = verified(engine_named(engine), potential, structure())
+            except TargetError as error:
+                print(f"{name}, {engine}: {error}", flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--engines", nargs="+", default=["upstream"], help="symmetrix too, on a CPU")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     for family, makers in FAMILIES.items():
         for dtype in (torch.float32, torch.float64):
             models = {name: make(dtype, arguments.device) for name, make in makers.items()}
-            print(f"{family}; {arguments.device}, e3nn")
-            for row in table(ep.benchmark(models, structure(), repeats=arguments.repeats)):
+            print(f"{family}; {arguments.device}")
+            timings = timed(prepared(models, arguments.engines), structure(), repeats=arguments.repeats)
+            for row in table(timings):
                 print("  ".join(f"{cell:>20}" for cell in row), flush=True)
             print()
 
