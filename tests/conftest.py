@@ -101,15 +101,17 @@ def xyz(structures: list[Atoms], tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def cli() -> Run:
-    """Run a command line in this process."""
+def cli() -> Iterator[Run]:
+    """Run a command line in this process, whose memory stays as it is: other tests measure it."""
 
     def run(*words: object) -> Ran:
         with redirect_stdout(StringIO()) as out, redirect_stderr(StringIO()) as err:
             code = main([str(word) for word in words])
         return Ran(code, out.getvalue(), err.getvalue())
 
-    return run
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("equiprune.cli.commands.keep_freed_memory", lambda: False)
+        yield run
 
 
 @pytest.fixture

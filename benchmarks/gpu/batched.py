@@ -231,4 +231,5 @@ class Outputs:
 def evaluate(potential: Potential, of: AtomicGraph, *, training: bool = False) -> Outputs:
     """All outputs; differentiable in the weights if ``training``."""
     found = differentiated(potential.evaluate, of, create_graph=training)
-    return Outputs(found.energies, found.atom_energies, found.forces, found.stress)
+    # Energies of float32 models are added up in float64, and labels are learnt in one precision.
+    return Outputs(found.energies.to(of.positions.dtype), found.atom_energies, found.forces, found.stress)

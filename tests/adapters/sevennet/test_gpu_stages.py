@@ -154,7 +154,7 @@ def test_precision(carried: Path, tmp_path: Path) -> None:
     assert usual["precision"] == "float32"
     assert 0 < usual["energy_mae"] < 0.1
     assert usual["speed_of_float32"] == 1
-    assert [row["precision"] for row in others] == ["tf32", "bf16"]
+    assert [row["precision"] for row in others] == ["tf32", "bf16", "fp16"]
     assert all("arithmetic of CUDA GPUs" in row["failed"] for row in others)
 
 
