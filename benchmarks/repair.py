@@ -142,16 +142,10 @@ def main() -> None:
         if chosen.steps:
             data = list(ep.label(parent, ep.augmented(used, ep.Augmentation(copies=1))))
             for name, start in models.items():
-                runs = [
-                    errors(
-                        retrained(start.with_dtype(torch.float32), data, PRESET[chosen.model], chosen.steps, seed),
-                        right,
-                        sets,
-                    )
-                    for seed in range(chosen.seeds)
-                ]
-                for seed, found in enumerate(runs):
-                    every[cut][f"{name}, {chosen.steps} steps, seed {seed}"] = found
+                single = start.with_dtype(torch.float32)
+                for seed in range(chosen.seeds):
+                    after = retrained(single, data, PRESET[chosen.model], chosen.steps, seed)
+                    every[cut][f"{name}, {chosen.steps} steps, seed {seed}"] = errors(after, right, sets)
         print(table(every[cut]), flush=True)
     if chosen.json:
         chosen.json.write_text(json.dumps(every, indent=1))

@@ -60,7 +60,7 @@ class ArchitectureEngine(ABC):
         devices: types of devices that it runs on.
         dtypes: of its arithmetic; the most precise one first, in which it is compared with upstream's code.
         limits: of its differences from upstream's code: those of rounding, unless it approximates.
-        measured: how much faster it was than upstream's code and where that stands; empty where nothing was measured.
+        measured: page on which it was faster than upstream's code; empty where nothing was measured.
     """
 
     name: ClassVar[str]

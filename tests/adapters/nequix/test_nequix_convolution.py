@@ -1,14 +1,14 @@
 """Sums over neighbours without messages are those of e3nn's tensor product: values, forces and what weights learn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 import torch
 from ase import Atoms
+from learnt_by_weights import taught
 from nequix_files import published_file
 from plain_code import plain
 from random_nequix import KINDS, random_checkpoint
-from torch import Tensor
 
 import equiprune as ep
 from equiprune.adapters.e3nn import channelwise
@@ -61,13 +61,3 @@ def test_weights_learn_what_they_learn_by_e3nns_code(potential: ep.Potential, cr
     size = max(gradient.norm() for gradient in theirs.values())
     for name, gradient in theirs.items():
         assert (ours[name] - gradient).norm() <= 1e-9 * gradient.norm() + 1e-13 * size, name
-
-
-def taught(potential: ep.Potential, structures: Sequence[Atoms]) -> dict[str, Tensor]:
-    """The gradient of a loss of energies, forces and stress in every weight."""
-    graph = potential.graph(structures)
-    predicted = potential.for_training().train()(graph, graph.positions.new_empty(0, *graph.positions.shape))
-    loss = sum((predicted[name].square().sum() for name in ("forces", "stress")), predicted["energy"].sum())
-    weights = {name: weight for name, weight in potential.module.named_parameters() if weight.requires_grad}
-    found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(weights, found, strict=True))

@@ -9,6 +9,7 @@ from e3nn.o3 import Irrep, Irreps, TensorProduct
 from exports import ODD
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from learnt_by_weights import taught
 from plain_code import plain
 from random_models import KINDS, architecture, random_checkpoint
 from torch import Tensor, nn
@@ -203,18 +204,6 @@ def test_weights_learn_what_they_learn_by_upstreams_code(potential: ep.Potential
     size = max(gradient.norm() for gradient in theirs.values())
     for name, gradient in theirs.items():
         assert (ours[name] - gradient).norm() <= 1e-9 * gradient.norm() + 1e-13 * size, name
-
-
-def taught(potential: ep.Potential, structures: Sequence[Atoms]) -> dict[str, Tensor]:
-    """The gradient of a loss of energies, forces, stress and products of the Hessian in every weight."""
-    graph = potential.graph(structures)
-    vectors = torch.ones(1, *graph.positions.shape, dtype=torch.float64).cumsum(1)
-    vectors = vectors[: potential.parameters() < 10_000]  # upstream's code takes long for third derivatives
-    predicted = potential.for_training().train()(graph, vectors)
-    loss = sum((predicted[name].square().sum() for name in ("forces", "stress", "hessian")), predicted["energy"].sum())
-    weights = {name: weight for name, weight in potential.module.named_parameters() if weight.requires_grad}
-    found = torch.autograd.grad(loss, list(weights.values()), allow_unused=True, materialize_grads=True)
-    return dict(zip(weights, found, strict=True))
 
 
 def interactions(potential: ep.Potential, kind: type[nn.Module]) -> int:

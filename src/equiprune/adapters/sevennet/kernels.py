@@ -20,6 +20,8 @@ from equiprune.adapters.engines import KernelEngine
 from equiprune.adapters.sevennet.architecture import to_config
 from equiprune.adapters.sevennet.build import upstream_defaults
 
+_ON_A_GPU = "benchmarks/gpu/README.md, on an H100"
+
 
 class _Switched(KernelEngine):
     """A module that sevenn builds when its configuration asks for kernels."""
@@ -48,10 +50,7 @@ class SevenNetCuEquivariance(_Switched, kernels.CuEquivariance):
     """``cuequivariance_config`` of sevenn."""
 
     switches = MappingProxyType({"cuequivariance_config": {"use": True}})
-    measured = (
-        "40 ms where e3nn took 70, 7net-compact in float32 on an H100, 2,048 atoms in 128 crystals "
-        "(benchmarks/gpu/README.md)"
-    )
+    measured = _ON_A_GPU
     written_in = "sevenn.nn.cue_helper"
 
 
@@ -59,7 +58,7 @@ class SevenNetOpenEquivariance(_Switched, kernels.OpenEquivariance):
     """``use_oeq`` of sevenn."""
 
     switches = MappingProxyType({"use_oeq": True})
-    measured = "1.3 to 5.2 times as fast as e3nn on an H100, 64 to 4,096 atoms in float32 (benchmarks/gpu/README.md)"
+    measured = _ON_A_GPU
     written_in = "sevenn.nn.oeq_helper"
 
 
