@@ -1,8 +1,8 @@
 """Time that a process spends on getting freed memory back: ``python benchmarks/freed_memory.py 7net-l3i5``.
 
-Forces of one structure and training steps of small crystals, each in a process of its own, with and without
-`equiprune.keep_freed_memory`, in turns; CPU time of the work, page faults, and the largest memory of the process. Linux
-with glibc.
+Forces of one structure, labels of crystals of several sizes and training steps of small ones, each in a process of its
+own, with and without `equiprune.keep_freed_memory`, in turns; CPU time of the work, page faults, and the largest memory
+of the process. Linux with glibc.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from ase import Atoms
 import equiprune as ep
 from equiprune.training.arguments import TrainingData
 
-WORK = ("forces", "training")
+Work = Callable[[ep.Potential, int, int], Callable[[], object]]
+"""Something to do for a model, a size and a number of times; its preparations are not measured."""
 
 
 def crystal(potential: ep.Potential, repeat: int) -> Atoms:
@@ -39,7 +40,14 @@ def evaluated(potential: ep.Potential, repeat: int, times: int) -> Callable[[], 
     return lambda: [potential.predict([atoms]) for _ in range(times)]
 
 
-def trained(potential: ep.Potential, steps: int) -> Callable[[], object]:
+def labelled(potential: ep.Potential, _repeat: int, times: int) -> Callable[[], object]:
+    """Labels, in the batches of ``equiprune label``, of crystals of 8, 16, 24, ... atoms, so many."""
+    unit = ep.probe_structures(potential.elements)["ionic"]
+    structures = [unit.repeat((1, 1, 1 + number % 6)) for number in range(times)]
+    return lambda: list(ep.label(potential, structures))
+
+
+def trained(potential: ep.Potential, _repeat: int, steps: int) -> Callable[[], object]:
     """Training of so many steps of four crystals of 8 atoms."""
     data = TrainingData(list(ep.label(potential, [crystal(potential, 1)] * 4)) * steps)
     known = ep.PRESETS["sevennet"]
@@ -48,13 +56,16 @@ def trained(potential: ep.Potential, steps: int) -> Callable[[], object]:
     return lambda: ep.train(potential, data, recipe, Path(folder) / "run")
 
 
+WORK: Mapping[str, Work] = {"forces": evaluated, "labels": labelled, "training": trained}
+
+
 def measured(model: str, work: str, *, kept: bool, repeat: int, times: int) -> dict[str, float]:
     """CPU time in seconds, page faults, and peak in MiB, in this process."""
     torch.set_num_threads(1)
     if kept and not ep.keep_freed_memory():
         sys.exit("This system has no such choice: it is one of Linux with glibc.")
     potential = ep.load(model)
-    piece = evaluated(potential, repeat, times) if work == "forces" else trained(potential, times)
+    piece = WORK[work](potential, repeat, times)
     potential.predict([crystal(potential, 1)])
     before = resource.getrusage(resource.RUSAGE_SELF)
     piece()
@@ -81,7 +92,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model")
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--times", type=int, default=12, help="force calls, training steps")
+    parser.add_argument("--times", type=int, default=12, help="force calls, labelled structures, training steps")
     parser.add_argument("--repeat", type=int, default=2, help="8 times its cube are the atoms of the force calls")
     parser.add_argument("--work", choices=WORK, help=argparse.SUPPRESS)
     parser.add_argument("--kept", action="store_true", help=argparse.SUPPRESS)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from benchmarks.gpu.batched import Crystals, Edges, Outputs, evaluate, graph
 from equiprune import AtomicGraph
+from equiprune.evaluation.memory import is_out_of_memory
 from equiprune.potentials.potential import Potential
 
 LARGEST_FORCE = 20.0
@@ -75,8 +76,10 @@ def explore(
             atoms += len(batch[-1])
         try:
             yield from _descent(teacher, batch)
-        except torch.OutOfMemoryError:  # very dense structures: the others go on
-            torch.cuda.empty_cache()
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            torch.cuda.empty_cache()  # very dense structures: the others go on
 
 
 def _loose(atoms: Atoms) -> bool:

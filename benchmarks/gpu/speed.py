@@ -22,6 +22,7 @@ from benchmarks.gpu.batched import Outputs, evaluate, with_engine
 from benchmarks.gpu.engines import TOLERANCE
 from benchmarks.gpu.stage import Record, parsed
 from equiprune import AtomicGraph
+from equiprune.evaluation.memory import is_out_of_memory
 from equiprune.potentials.checkpoint import load
 from equiprune.potentials.potential import Potential
 
@@ -103,7 +104,9 @@ def _size(models: Mapping[str, Potential], kind: Kind, size: int, repeats: int) 
         for name in [name for name in models if name not in failed]:
             try:
                 spent, peaks[name] = _timed(models[name], graph)
-            except torch.OutOfMemoryError:
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 failed[name] = "out of memory"
                 torch.cuda.empty_cache()
                 continue

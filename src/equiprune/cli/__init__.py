@@ -122,9 +122,9 @@ def _flags(command: str) -> Mapping[str, str]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    import torch  # which has been imported if there is such an error, and is slow to import if not
+    from equiprune.evaluation.memory import is_out_of_memory  # imports torch, as what raised the error has done
 
-    return isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return is_out_of_memory(error)
 
 
 def _complain(message: str) -> int:

@@ -106,7 +106,15 @@ def test_atoms_at_rest_that_are_too_close_have_collapsed() -> None:
     assert relax(close, Pulling(0.0), replace(RULES, closest=0.3)).outcome is Outcome.CONVERGED
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("The following operation failed in TorchScript: CUDA out of memory."),
+        KeyboardInterrupt(),
+    ],
+)
 def test_a_full_memory_and_an_interruption_are_no_outcome(error: Exception) -> None:
     with pytest.raises(type(error)):
         relax(COPPER, Failing(error), RULES)

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from equiprune.errors import StructureError, TargetError
 from equiprune.evaluation.discovery.materials import Material
+from equiprune.evaluation.memory import is_out_of_memory
 from equiprune.evaluation.relaxation import Ending, RelaxationRules, finite
 from equiprune.files.shared_work import ALONE, Role, Share, SharedWork, UnfinishedError
 from equiprune.potentials.potential import Potential
@@ -113,9 +113,9 @@ def relax(start: Atoms, calculator: Calculator, rules: RelaxationRules = LEADERB
         if outcome not in (Outcome.CONVERGED, Outcome.UNCONVERGED):
             return Relaxed(outcome, motion.nsteps, said=ended.said)
         energy = float(moving.get_potential_energy())
-    except (MemoryError, torch.OutOfMemoryError):
-        raise  # the machine's fault, not the model's
     except Exception as error:  # every calculator fails in its own way
+        if is_out_of_memory(error):  # the machine's fault, not the model's
+            raise
         outcome = Outcome.FAILED if finite(moving) else Outcome.NOT_FINITE
         return Relaxed(outcome, motion.nsteps, said=f"{type(error).__name__}: {error}")
     return Relaxed(outcome, motion.nsteps, energy, moving.positions, moving.cell.array)

@@ -12,9 +12,9 @@ from enum import Enum
 from typing import Any
 
 import numpy as np
-import torch
 
 from equiprune.errors import EquipruneError
+from equiprune.evaluation.memory import is_out_of_memory
 
 Value = float | Sequence[float] | None
 """One number, several, or None where the quantity has no meaning."""
@@ -89,9 +89,9 @@ def outcome(measure: Callable[[], Values]) -> Outcome:
         check_finite(values)
     except UnmeasurableError as error:
         return Outcome(why=error.why, said=str(error))
-    except (MemoryError, torch.OutOfMemoryError):
-        raise  # the machine's fault, not the model's
     except Exception as error:  # every calculator and every fit fails in its own way
+        if is_out_of_memory(error):  # the machine's fault, not the model's
+            raise
         return Outcome(why=Why.FAILED, said=" ".join(f"{type(error).__name__}: {error}".split()))
     return Outcome(values)
 
