@@ -83,6 +83,7 @@ def test_one_command_from_structures_to_a_model(cli: Run, launched: list[str], d
     assert page.count(f"| {tmp_path / 'other'} | ") == 2, "timed and evaluated"
     assert f"Errors against the labels of {test}" in page
     assert "1.00x" in page
+    assert " times as fast as toy, " in (out / "report.html").read_text(encoding="utf-8")
     # Again: nothing is done, and the same is said.
     launched.clear()
     again = cli(*words, *more)

@@ -1,6 +1,7 @@
 """Folders of runs, written by hand as the commands write them."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -67,4 +68,27 @@ def whole_run(folder: Path) -> Path:
     (folder / "train").mkdir()
     curve = "step,epoch,learning_rate,train_forces,validation_forces\n1,0,0.1,0.5,\n2,0,0.1,0.4,0.45\n"
     (folder / "train" / "curve.csv").write_text(curve)
+    return folder
+
+
+def compressed_run(folder: Path, beside: str = "/home/me/other/model") -> Path:
+    """Copies of one trained model where ``compress`` leaves them, timed and evaluated with another from elsewhere."""
+    trained = folder / "train" / "run" / "model"
+    trained.parent.mkdir(parents=True)
+    ep.save(ep.prune(ep.load("toy"), ep.PruningPlan.nothing()), trained)
+    provenance = json.loads((trained / "provenance.json").read_text())
+    pruned, finished = provenance["history"], [*provenance["history"], {"step": "train", "parent": "x", "steps": 4}]
+    write(trained / "provenance.json", provenance | {"history": finished})
+    for copy in (folder / "model", trained.with_name("last"), folder / "prune" / "model"):
+        shutil.copytree(trained, copy)
+    write(folder / "prune" / "model" / "provenance.json", provenance | {"history": pruned})
+    prune = ["prune", "toy", "--output", str(folder / "prune" / "model")]
+    stage(folder / "prune", prune, {})
+    stage(folder / "train", ["train", prune[-1], "--output", str(trained.parent)], {})
+    models = ["toy", str(trained), beside]
+    rates, forces = (100.0, 250.0, 400.0), (2.0, 8.0, 9.0)
+    stage(folder / "benchmark", ["benchmark", *models], list(map(speed, models, rates)))
+    stage(
+        folder / "evaluate", ["evaluate", *models, "--data", "/home/me/mine.extxyz"], list(map(errors, models, forces))
+    )
     return folder

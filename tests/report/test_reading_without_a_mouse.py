@@ -3,13 +3,18 @@
 import re
 from html.parser import HTMLParser
 from importlib.resources import files
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 from runs_on_disk import errors, speed, stage, whole_run
 
+from equiprune.report.figures import PALETTE
+from equiprune.report.parts import Figure
 from equiprune.report.report import report_page
+from equiprune.report.run_directory import RunDirectory
+from equiprune.report.sections import sections
 
 CSS = files("equiprune.report").joinpath("page.css").read_text(encoding="utf-8")
 JS = files("equiprune.report").joinpath("page.js").read_text(encoding="utf-8")
@@ -132,7 +137,20 @@ def test_menus_of_figures_are_elements_and_have_every_choice(page: Page) -> None
 
 def test_cells_have_heads(page: Page) -> None:
     assert all(head.attributes.get("scope") in ("col", "row") for head in page.all("th"))
-    assert page.all("th")
+    assert all(head.name for head in page.all("th") if head.inside("thead"))
+    for table in page.all("table"):
+        assert any(table in head.parents for head in page.all("th"))
+
+
+def test_nothing_is_loaded_from_elsewhere(page: Page) -> None:
+    [policy] = [e for e in page.all("meta") if e.attributes.get("http-equiv") == "Content-Security-Policy"]
+    allowed = dict(rule.strip().split(" ", 1) for rule in policy.attributes["content"].split(";"))
+    assert allowed.pop("default-src") == "'none'"
+    assert {source for of in allowed.values() for source in of.split()} == {"'unsafe-inline'", "data:", "blob:"}
+    first = page.elements.index(policy)
+    assert not {element.tag for element in page.elements[:first]} & {"script", "style", "link", "img"}
+    assert not re.search(r"url\(|@import", CSS)
+    assert not re.search(r"https?://|\b(?:fetch|XMLHttpRequest|WebSocket|import)\b", JS)
 
 
 # Colours.
@@ -158,6 +176,52 @@ def contrast(one: str, other: str) -> float:
 def test_contrast_is_that_of_the_definition() -> None:
     assert contrast("#000000", "#ffffff") == pytest.approx(21)
     assert contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("colour", PALETTE)
+def test_markers_contrast_with_the_page(theme: str, colour: str) -> None:
+    assert contrast(colour, themes()[theme]["page"]) >= 3
+
+
+def test_markers_cover_what_is_behind_them(tmp_path: Path) -> None:
+    """A colour that the page shines through has less contrast than it was chosen for."""
+    found = sections(RunDirectory.read(whole_run(tmp_path / "run")))
+    traces = [
+        trace for part in found for block in part.blocks if isinstance(block, Figure) for trace in block.drawn.data
+    ]
+    markers = [
+        trace.marker for trace in traces if trace.type == "scatter" and "markers" in trace.mode and trace.marker.color
+    ]
+    assert {marker.color for marker in markers} >= set(PALETTE[:2])
+    assert all(marker.opacity is None for marker in markers)
+
+
+SIGHT = {
+    "every colour": np.eye(3),
+    "no red": [[0.1523, 1.0526, -0.2049], [0.1145, 0.7863, 0.0992], [-0.0039, -0.0481, 1.0520]],
+    "no green": [[0.3673, 0.8606, -0.2280], [0.2801, 0.6725, 0.0474], [-0.0118, 0.0429, 0.9689]],
+    "no blue": [[1.2555, -0.0767, -0.1788], [-0.0784, 0.9308, 0.1476], [0.0047, 0.6914, 0.3039]],
+}
+"""What is seen of linear red, green and blue, by Machado, Oliveira and Fernandes (2009)."""
+LIGHTNESS_AND_HUE = np.array([[0, 116, 0], [500, -500, 0], [0, 200, -200]])
+"""L (without its constant), a and b of CIELAB, from cube roots of X, Y and Z."""
+
+
+def seen(colour: str, sight: str) -> np.ndarray:
+    """A colour in CIELAB as it is seen."""
+    parts = np.array([int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    to_xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]])
+    of_white = to_xyz @ np.clip(np.array(SIGHT[sight]) @ linear, 0, 1) / to_xyz.sum(axis=1)
+    return LIGHTNESS_AND_HUE @ np.where(of_white > 0.008856, np.cbrt(of_white), 7.787 * of_white + 16 / 116)
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_markers_are_told_apart_without_some_colours(sight: str) -> None:
+    """The closest two of Okabe and Ito's, with grey, are 10 apart; 2 is what an eye just tells."""
+    apart = [np.linalg.norm(seen(one, sight) - seen(other, sight)) for one, other in combinations(PALETTE, 2)]
+    assert min(apart) > 14
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

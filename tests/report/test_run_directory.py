@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from runs_on_disk import errors, speed, stage, whole_run, write
+from runs_on_disk import compressed_run, errors, speed, stage, whole_run, write
 
 from equiprune.errors import OutputError
 from equiprune.report.results import Benchmark, CertificateFound, Evaluation, recognised
@@ -38,6 +38,31 @@ def test_models_have_the_names_of_places_also_after_a_move(run: Path, tmp_path: 
     moved = shutil.copytree(run, tmp_path / "elsewhere")
     assert RunDirectory.read(moved).name_of(before) == "prune"
     assert RunDirectory.read(moved).name_of("7net-0") == "7net-0"
+
+
+def test_models_in_folders_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    """As ``compress`` leaves them: 'model' is a copy of 'train/run/model', and a path elsewhere is neither."""
+    before = compressed_run(tmp_path / "before")
+    found = RunDirectory.read(before)
+    names = {"model": "model", "prune/model": "prune", "train/run/model": "train", "train/run/last": "train/run/last"}
+    assert {each.place: found.name_of(each.place) for each in found.models} == names
+    after = Path(shutil.move(before, tmp_path / "after"))
+    for run, recorded in ((found, before), (RunDirectory.read(after), before), (RunDirectory.read(after), after)):
+        assert {place: run.name_of(str(recorded / place)) for place in names} == names
+        assert run.name_of("/home/me/other/model") == "/home/me/other"
+        assert run.names_of_result == {"model", "train", "train/run/last"}
+
+
+def test_runs_of_a_study_keep_their_models_apart(tmp_path: Path) -> None:
+    first, second = (compressed_run(tmp_path / name) for name in ("first", "second"))
+    study = tmp_path / "study"
+    study.mkdir()
+    for run, name in ((first, "one"), (second, "two")):
+        shutil.move(run, study / name)
+    found = RunDirectory.read(study)
+    assert found.place_of(str(first / "train" / "run" / "model")) == "one/train/run/model"
+    assert found.place_of(str(second / "model")) == "two/model"
+    assert found.place_of("study/one/model") == "one/model"
 
 
 def test_what_was_set_aside_or_belongs_to_a_stage_counts_once(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from equiprune.pruning.importance import ImportanceScores
 from equiprune.report.results import Errors, ScalingFound, SearchFound
 from equiprune.report.run_directory import Curve
 
-PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#7F7F7F")
-"""Colours that colour-blind readers tell apart (Okabe and Ito)."""
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#A05030", "#9800F8", "#6B6B6B")
+"""Colours that colour-blind readers tell apart, on a light page and on a dark one: the first four are of Okabe and Ito,
+whose others are too light for white."""
 _ABOVE = {"orientation": "h", "y": 1, "yanchor": "bottom", "thickness": 12, "len": 0.9}
 """Place of a colour bar: beside the figure it would take a third of the width of a phone."""
 _MARKERS = ("circle", "square", "diamond", "cross", "triangle-up", "x", "star")
@@ -283,7 +284,7 @@ def parity(pairs: Mapping[str, Sequence[tuple[float, float]]], quantity: str, un
             y=[predicted for _, predicted in some],
             name=safe(name),
             mode="markers",
-            marker={"size": 5, "opacity": 0.6, **_look(number)},
+            marker={"size": 5, **_look(number)},
         )
     figure.update_layout(
         xaxis={"title": f"{quantity}, labels ({unit})"}, yaxis={"title": f"{quantity}, predicted ({unit})"}

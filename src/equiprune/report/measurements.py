@@ -8,6 +8,7 @@ from typing import Any
 
 from equiprune.evaluation.accuracy import QUANTITIES
 from equiprune.evaluation.properties.comparison import DATA
+from equiprune.report.conditions import threads
 from equiprune.report.results import (
     Benchmark,
     DiscoveryFound,
@@ -57,8 +58,7 @@ def _errors(found: Evaluation, model: Identity) -> Iterator[Measurement]:
 
 def _speed(found: Benchmark, model: Identity) -> Iterator[Measurement]:
     for each in filter(model.same, found.models):
-        threads = f"{each.threads} thread{'s' if each.threads > 1 else ''}"
-        how = f"{each.atoms} atoms, {each.dtype}, {each.engine}, {each.backend}, {threads}"
+        how = f"{each.atoms} atoms, {each.dtype}, {each.engine}, {each.device}, {threads(each.threads)}"
         yield Measurement(f"speed, {how}", each.atoms_per_second, "atoms/s")
         if each.peak_memory_bytes is not None:
             yield Measurement(f"peak memory, {how}", each.peak_memory_bytes / 2**20, "MiB")

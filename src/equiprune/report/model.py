@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from ase.data import chemical_symbols
 
 from equiprune.evaluation.properties.comparison import number
+from equiprune.report.conditions import conditions, said
 from equiprune.report.model_facts import ModelFacts, OpenedModel, Unopened
 from equiprune.report.parts import NONE, Block, Table
 from equiprune.report.purpose import purpose
 from equiprune.report.results import Evaluation
 from equiprune.report.run_directory import RunDirectory
-from equiprune.report.speed import by_engine, conditions
+from equiprune.report.speed import by_engine
 
 
 def the_model(run: RunDirectory) -> Iterator[Block]:
@@ -87,7 +88,7 @@ def _headline(run: RunDirectory) -> Iterator[str]:
                 if memory and first.peak_memory_bytes
                 else ""
             )
-            yield f"{ratio} {run.name_of(first.model)}{less} ({conditions(first)})."
+            yield f"{ratio} {run.name_of(first.model)}{less} ({said(conditions(first))})."
     for each in run.of(Evaluation):
         errors = {run.name_of(m.model): m.forces_mae for m in each.content.models if m.forces_mae is not None}
         others = [f"{name} {number(value)}" for name, value in errors.items() if name not in run.names_of_result]

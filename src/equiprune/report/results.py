@@ -58,7 +58,10 @@ class Errors(Identity):
 
 
 class Speed(Identity):
-    """Time and memory of a model, as ``benchmark`` gives them."""
+    """Time and memory of a model, as ``benchmark`` gives them.
+
+    ``device_name`` is what the processor or card calls itself, empty or None where it was not recorded.
+    """
 
     model: str
     engine: str = "equiprune"
@@ -71,8 +74,15 @@ class Speed(Identity):
     seconds_min: float
     seconds_max: float
     peak_memory_bytes: int | None = None
+    neighbour_list_seconds: Number = None
+    device_name: str | None = None
     timestep: float = 1.0
     ns_per_day: Number = None
+
+    @property
+    def device(self) -> str:
+        """Architecture and kind of device, with the name of the device where it is known."""
+        return f"{self.backend} ({self.device_name})" if self.device_name else self.backend
 
 
 class EstimateFound(_Record):
@@ -98,11 +108,21 @@ class ScalingFound(_Record):
 
 
 class LargestBatchFound(_Record):
-    """The largest batch of a model that fits into memory, and its speed there."""
+    """The largest batch of a model that fits into memory, and its speed there.
+
+    ``refused`` is the smallest number of copies that did not fit, None where none was too large; ``memory`` the bytes
+    that a batch could have, None for all of the device's.
+    """
 
     model: str
     engine: str
+    dtype: str
+    backend: str
+    threads: int
     copies: int
+    refused: int | None
+    halved: int
+    memory: int | None
     atoms: int
     atoms_per_second: Number
     latency_seconds: Number
@@ -115,6 +135,7 @@ class PrecisionFound(_Record):
     model: str
     engine: str
     precision: str
+    device: str
     structures: int
     energy_mae: float
     energy_max: float
@@ -278,6 +299,16 @@ class Benchmark(_Record):
     scaling: Sequence[ScalingFound] = ()
     largest_batch: Sequence[LargestBatchFound] = ()
     precisions: Sequence[PrecisionFound] = ()
+
+    @property
+    def by_engine(self) -> Sequence[Sequence[Speed]]:
+        """Timings of each engine."""
+        engines = dict.fromkeys(timed.engine for timed in self.models)
+        return [[timed for timed in self.models if timed.engine == engine] for engine in engines]
+
+    def timing_of(self, model: str, engine: str) -> Speed | None:
+        """The timing of a model with an engine, under whose conditions the rest was measured."""
+        return next((timed for timed in self.models if (timed.model, timed.engine) == (model, engine)), None)
 
 
 Found = (

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Generic, TypeVar
 
 from equiprune.errors import EquipruneError, OutputError
@@ -179,11 +179,37 @@ class RunDirectory:
     def place_of(self, path: str) -> str:
         """A path into the folder from there; any other text as it is.
 
-        The folder may have been moved since: the longest end of the path that exists in it counts.
+        Of absolute paths those count that lie where the folder is, or was when its stages wrote into it. Where no stage
+        says where that was, and for relative paths, it is the longest end of the path that exists in the folder.
         """
-        parts = Path(path).parts
-        ends = ("/".join(parts[i:]) for i in range(1, len(parts)))
+        given = Path(path)
+        if given.is_absolute():
+            for home, place in self._homes.items():
+                if given != home and given.is_relative_to(home):
+                    return (place / given.relative_to(home)).as_posix()
+            if self._former:
+                return path
+        parts = given.parts[given.is_absolute() :]
+        ends = ("/".join(parts[i:]) for i in range(len(parts)))
         return next((end for end in ends if (self.folder / end).exists()), path)
+
+    @cached_property
+    def _homes(self) -> Mapping[Path, PurePosixPath]:
+        """Where the folder and what is in it lies, and lay when its stages ran, with the place in the folder."""
+        now = dict.fromkeys((self.folder.absolute(), self.folder.resolve()), PurePosixPath())
+        return {**now, **self._former}
+
+    @cached_property
+    def _former(self) -> Mapping[Path, PurePosixPath]:
+        """Where stages ran: what each wrote lies in a folder of its name."""
+        found = {}
+        for stage in self.stages:
+            place, pairs = PurePosixPath(stage.place), pairwise(stage.content.line)
+            for path in (Path(after) for before, after in pairs if before == "--output"):
+                own = next((parent for parent in path.parents if place.name and parent.name == place.name), None)
+                if own is not None and own.is_absolute():
+                    found[own.parent] = place.parent
+        return found
 
     def without_folder(self, text: str) -> str:
         """A text without the way to the folder: places are named from there, wherever it lies."""

@@ -11,6 +11,7 @@ from equiprune.evaluation.accuracy import QUANTITIES
 from equiprune.evaluation.properties.comparison import DATA, number
 from equiprune.pruning.importance import ImportanceScores
 from equiprune.report import figures
+from equiprune.report.conditions import conditions, said
 from equiprune.report.figures import ErrorMeasure
 from equiprune.report.loading import loading
 from equiprune.report.model import the_model
@@ -31,7 +32,7 @@ from equiprune.report.results import (
     Tried,
 )
 from equiprune.report.run_directory import RunDirectory
-from equiprune.report.speed import by_engine, conditions, speed
+from equiprune.report.speed import by_engine, speed
 from equiprune.verification.certificate import UNITS
 from equiprune.verification.measurement import HEADS
 
@@ -78,7 +79,7 @@ def _cost(run: RunDirectory) -> Iterator[Block]:
         if not measures:
             continue
         drawn = figures.errors_against_speed(speeds, measures)
-        caption = f"Errors against speed, measured in turns: {conditions(first)}. Best is right and low."
+        caption = f"Errors against speed, measured in turns: {said(conditions(first))}. Best is right and low."
         heads = ["model", "speed", *(measure.title for measure in measures)]
         rows = [
             [name, f"{speed:.2f}x", *(shown(measure.of_model.get(name)) for measure in measures)]
@@ -161,7 +162,7 @@ def _certificates(run: RunDirectory) -> Iterator[Block]:
             rows.append(
                 [name.replace("_", " ").replace(".", ": "), shown, f"{limit:.0e}", unit, "ok" if within else "FAILS"]
             )
-        yield Table("", rows, ["check", "value", "limit", "unit", ""])
+        yield Table("", rows, ["check", "value", "limit", "unit", "verdict"])
         if found.measured:
             yield Table("", [each.row() for each in found.measured], list(HEADS))
         yield from found.notes
@@ -246,7 +247,7 @@ def _training(run: RunDirectory) -> Iterator[Block]:
 
 def _dynamics(run: RunDirectory) -> Iterator[Block]:
     for number_of, each in enumerate(run.of(DynamicsResult)):
-        heads = ["model", "", "time (ps)", "drift (meV/atom/ps)", "temperature (K)", "ns/day", "crashed"]
+        heads = ["model", "verdict", "time (ps)", "drift (meV/atom/ps)", "temperature (K)", "ns/day", "crashed"]
         yield Table(f"{each.content.models[0].atoms} atoms", [_moved(run, m) for m in each.content.models], heads)
         pairs = dict.fromkeys("-".join(map(str, curve["pair"])) for m in each.content.models for curve in m.rdf)
         for pair in pairs:
@@ -278,7 +279,11 @@ def _properties(run: RunDirectory) -> Iterator[Block]:
     for each in run.of(PropertiesResult):
         for examined in each.content.properties:
             first = next(iter(examined.models.values()))
-            heads = ["model", "", *(_with_unit(name.replace("_", " "), found.unit) for name, found in first.items())]
+            heads = [
+                "model",
+                "number",
+                *(_with_unit(name.replace("_", " "), found.unit) for name, found in first.items()),
+            ]
             rows = [row for model, found in examined.models.items() for row in _rows_of_property(run, model, found)]
             title = f"{examined.property}: {examined.compared} of {examined.structures}, the same for all models"
             yield Table(title, rows, heads)
