@@ -1,5 +1,6 @@
 """Timings: what they record, and that models take turns."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -14,6 +15,7 @@ from equiprune.adapters import Outputs
 from equiprune.adapters.toy import ToyAdapter
 from equiprune.evaluation.benchmark import table
 from equiprune.evaluation.engines import ENGINES
+from equiprune.evaluation.machine import device_name
 
 
 class Logged(ToyAdapter):
@@ -59,8 +61,26 @@ def test_conditions_are_recorded(timings: Sequence[ep.Timing]) -> None:
     assert all(timing.neighbour_list_seconds > 0 for timing in timings)
 
 
+def test_a_slow_neighbour_list_among_others_does_not_count(
+    toy: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does the first, which is not timed: the clock here goes on when neighbours are found and at no other time."""
+    graph, clock, spent = ep.Potential.graph, [0.0], iter([100.0, 1.0, 60.0, 2.0])
+
+    def found(*arguments: Any) -> Any:
+        clock[0] += next(spent)
+        return graph(*arguments)
+
+    monkeypatch.setattr(ep.Potential, "graph", found)
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    [timing] = ep.benchmark({"a": toy}, structures[0], repeats=3, warmup=0)
+    assert timing.neighbour_list_seconds == 2.0
+    assert timing.seconds == (0.0, 0.0, 0.0)
+
+
 def test_json_has_the_promised_fields(timings: Sequence[ep.Timing]) -> None:
     value = timings[0].to_json()
+    assert value["device_name"] == device_name(torch.device("cpu"))
     assert {"model", "dtype", "backend", "batch", "atoms_per_second", "peak_memory_bytes"} <= value.keys()
     assert value["seconds_min"] <= value["seconds_median"] <= value["seconds_max"]
     assert value["repeats"] == 3

@@ -8,32 +8,13 @@ import pytest
 import torch
 from ase import Atoms
 from command_line import Run
+from own_code import WithOwnCode, with_own_code
 
 import equiprune as ep
 from equiprune.adapters import Outputs
-from equiprune.adapters.toy import ToyAdapter
 from equiprune.commands.options.values import EvaluationEngineName
 from equiprune.errors import TargetError
 from equiprune.evaluation.engines import ENGINES, OWN, EvaluationEngine, engine_named, verified
-
-
-class WithOwnCode(ToyAdapter):
-    """A toy whose own code gives energies that are off by some eV, and by a share of them; or forces that are."""
-
-    def __init__(self, shift: float = 0.0, share: float = 0.0, forces: float = 0.0) -> None:
-        self.shift, self.share, self.forces = shift, share, forces
-
-    def build_for_evaluation(self, *arguments: Any) -> torch.nn.Module:
-        module = self.build(*arguments)
-        module.is_own = True
-        return module
-
-    def evaluate(self, module: torch.nn.Module, *arguments: Any) -> Outputs:
-        found = super().evaluate(module, *arguments)
-        if not hasattr(module, "is_own"):
-            return found
-        energies = found.energies * (1 + self.share) + self.shift
-        return replace(found, energies=energies + self.forces * (energies - energies.detach()))
 
 
 class Stale(WithOwnCode):
@@ -60,10 +41,6 @@ class Pruned(EvaluationEngine):
 
     def is_upstream(self, potential: ep.Potential) -> bool:
         return False
-
-
-def with_own_code(toy: ep.Potential, **off: float) -> ep.Potential:
-    return ep.Potential.create(WithOwnCode(**off), toy.checkpoint, torch.float32)
 
 
 def refused(potential: ep.Potential, atoms: Atoms, quantity: str) -> float:
@@ -120,10 +97,11 @@ def test_an_engine_that_leaves_something_out_is_refused_by_name(toy: ep.Potentia
 
 
 @pytest.mark.slow
-def test_the_command_line_knows_the_engines(cli: Run) -> None:
+@pytest.mark.parametrize("given", [["upstream"], ["--engine", "upstream"]])
+def test_the_command_line_knows_the_engines(given: list[str], cli: Run) -> None:
+    """One flag takes several, and several flags one each."""
     assert get_args(EvaluationEngineName) == tuple(ENGINES)
-    words = ["benchmark", "toy", "--engine", "equiprune", "--engine", "upstream", "--repeats", 1, "--json"]
-    timings = cli(*words).json
+    timings = cli("benchmark", "toy", "--engine", "equiprune", *given, "--repeats", 1, "--json").json
     assert [timing["engine"] for timing in timings] == ["equiprune", "upstream"]
     for timing in timings:
         assert timing["ns_per_day"] == pytest.approx(0.0864 / timing["seconds_median"])

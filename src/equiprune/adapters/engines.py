@@ -80,27 +80,34 @@ class ArchitectureEngine(ABC):
         return tuple(package for module, package in self.packages.items() if find_spec(module) is None)
 
     def why_not_here(self) -> str:
-        """The reason why this machine cannot run it; empty where it can. Imports nothing heavy."""
-        if missing := self.missing():
-            return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed"
-        return "" if CPU in self.devices or torch.cuda.is_available() else "torch sees no NVIDIA GPU"
+        """The reason why this machine cannot run it, its device before its packages; empty where it can.
+
+        Imports nothing heavy.
+        """
+        if not self._has_device():
+            return "torch sees no NVIDIA GPU"
+        missing = self.missing()
+        return f"{', '.join(missing)} {'is' if len(missing) == 1 else 'are'} not installed" if missing else ""
 
     def check(self, device: torch.device, dtype: torch.dtype) -> None:
         """Raise `TargetError` unless it is here and runs on a device in a precision."""
         called = f"The engine '{self.name}'"
-        if missing := self.missing():
-            raise TargetError(f"{called} is not here: {self.why_not_here()}. {self._to_get(missing)}.")
+        if not self._has_device():
+            raise TargetError(f"{called} is not here: {self.why_not_here()}. Choose another engine.")
         if device.type not in self.devices:
             raise TargetError(
                 f"{called} runs on {' or '.join(self.devices)}, and the model is on {device.type}. Open the model on "
                 f"{self.devices[0]}, or choose another engine."
             )
-        if reason := self.why_not_here():
-            raise TargetError(f"{called} is not here: {reason}. Choose another engine.")
+        if missing := self.missing():
+            raise TargetError(f"{called} is not here: {self.why_not_here()}. {self._to_get(missing)}.")
         if dtype not in self.dtypes:
             raise TargetError(
                 f"{called} computes in {' or '.join(map(dtype_name, self.dtypes))}, not in {dtype_name(dtype)}."
             )
+
+    def _has_device(self) -> bool:
+        return CPU in self.devices or torch.cuda.is_available()
 
     def _to_get(self, missing: tuple[str, ...]) -> str:
         if not self.is_made_for_this_machine():

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, MissingArgumentError
 
 from equiprune.cli.display import note
-from equiprune.cli.words import WORDS, flags_of, in_flags, with_elements_joined
+from equiprune.cli.words import WORDS, flags_of, in_flags, takes_what_follows, with_elements_joined
 from equiprune.errors import EquipruneError, closest
 
 COMMANDS: Mapping[str, str] = {
@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EquipruneError as error:
         return _complain(said(str(error)))
     except CycloptsError as error:
-        return _complain(f"{' '.join(str(error).split())} See 'equiprune --help'.")
+        return _complain(_of_arguments(error, words))
     except KeyboardInterrupt:
         return _complain("Interrupted before the end. Repeat the command to start again.")
     except OSError as error:
@@ -113,6 +113,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(
             "Out of memory. Evaluate fewer atoms at once (--batch-atoms; for train --batch-size) or smaller structures."
         )
+
+
+def _of_arguments(error: CycloptsError, words: Sequence[str]) -> str:
+    """The message of an error in the arguments, with what helps."""
+    said = " ".join(str(error).split())
+    if not words or words[0] not in COMMANDS:
+        return f"{said} See 'equiprune --help'."
+    absent = error.argument if isinstance(error, MissingArgumentError) else None
+    flag = takes_what_follows(app, words) if absent and absent.field_info.is_positional else None
+    before = f" {flag} takes every word up to the next flag: give {absent.name} before it." if absent and flag else ""
+    return f"{said}{before} See 'equiprune {words[0]} --help'."
 
 
 @cache

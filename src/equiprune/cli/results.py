@@ -18,7 +18,7 @@ from equiprune.commands.benchmark import Timed
 from equiprune.commands.calibrate import Calibrated
 from equiprune.commands.crystals import Started
 from equiprune.commands.discovery import Discovered
-from equiprune.commands.doctor import Examined
+from equiprune.commands.doctor import Cost, Examined
 from equiprune.commands.evaluate import Evaluated
 from equiprune.commands.export import Exported
 from equiprune.commands.info import Description
@@ -228,9 +228,8 @@ def timed(found: Timed) -> None:
     """Speed and memory of models."""
     formula = found.structure.get_chemical_formula()
     formula = formula if found.copies == 1 else f"{found.copies} copies of {formula}"
-    show_table(
-        f"Energy, forces and stress of {formula} on {found.device}", timing_table(list(found.timings), found.timestep)
-    )
+    where = f"{found.device} ({found.timings[0].device_name})"
+    show_table(f"Energy, forces and stress of {formula} on {where}", timing_table(list(found.timings), found.timestep))
     if found.scaling:
         show_table("Time of one call (ms), over the first model's speed", scaling_times_table(found.scaling))
         show_table("Time = overhead + ms/atom x atoms", scaling_table(found.scaling))
@@ -294,9 +293,16 @@ def examined(found: Examined) -> None:
     """A machine, and what a model costs on it."""
     show_machine(found.machine)
     if found.model:
-        atoms = found.costs[0].atoms
-        costs = [[c.engine, f"{c.atoms_per_second:.0f}" if c.atoms_per_second else c.refused] for c in found.costs]
-        show_table(f"{found.model}: energy, forces and stress of {atoms} atoms", [["engine", "atoms/s"], *costs])
+        heads = ["engine", "atoms", "atoms/s (slowest..fastest)"]
+        costs = [[cost.engine, str(cost.atoms), _rate(cost)] for cost in found.costs]
+        show_table(f"{found.model}: energy, forces and stress", [heads, *costs])
+
+
+def _rate(cost: Cost) -> str:
+    if (timing := cost.timing) is None:
+        return cost.refused
+    slowest, fastest = (timing.atoms / seconds for seconds in (max(timing.seconds), min(timing.seconds)))
+    return f"{timing.atoms_per_second:.0f} ({slowest:.0f}..{fastest:.0f})"
 
 
 def reported(made: Reported) -> None:

@@ -67,6 +67,13 @@ def flags_of(app: App, name: str) -> dict[str, str]:
     return {name.lstrip("-").lower().replace("-", "_"): name for name in names}
 
 
+def takes_what_follows(app: App, words: Sequence[str]) -> str | None:
+    """The last flag of a command line that takes every word up to the next flag; None where it has none."""
+    arguments = app[words[0]].assemble_argument_collection()
+    flags = {name for a in arguments if a.field_info.is_keyword and a.parameter.consume_multiple for name in a.names}
+    return next((flag for word in reversed(words) if (flag := word.partition("=")[0]) in flags), None)
+
+
 def line_of(keys: Mapping[str, Key], given: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Words of a command line that give a command these texts: what has its place first, then flags as they come.
 

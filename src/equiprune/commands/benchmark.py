@@ -160,7 +160,7 @@ class Benchmark(Request[Timed]):
 
     @staticmethod
     def _check_sizes(sizes: Sequence[int]) -> None:
-        if min(sizes) < 1:
+        if any(size < 1 for size in sizes):
             raise TargetError(f"`sizes` {min(sizes)} is not possible: give numbers of atoms, 1 or more.")
         if len(set(sizes)) < FEWEST_SIZES:
             raise TargetError(

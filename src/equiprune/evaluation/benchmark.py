@@ -17,6 +17,7 @@ from ase import Atoms
 
 from equiprune.adapters.precision import dtype_name
 from equiprune.evaluation.engines import OWN, EvaluationEngine, verified
+from equiprune.evaluation.machine import device_name
 from equiprune.evaluation.memory import peak_memory
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
@@ -34,7 +35,9 @@ class Timing:
         atoms: in all structures of the batch.
         seconds: of each repetition, one energy-forces-stress evaluation of the batch.
         peak_memory_bytes: while evaluating, or None; see `equiprune.evaluation.memory.peak_memory`.
-        neighbour_list_seconds: of finding the neighbours once, not in ``seconds``; None where it was not timed.
+        neighbour_list_seconds: of finding the neighbours, not in ``seconds``: the median of as many repetitions;
+            None where it was not timed.
+        device_name: the processor or card, as it calls itself.
     """
 
     model: str
@@ -47,6 +50,7 @@ class Timing:
     peak_memory_bytes: int | None
     engine: str = OWN.name
     neighbour_list_seconds: float | None = None
+    device_name: str = ""
 
     @property
     def median(self) -> float:
@@ -78,6 +82,7 @@ class Timing:
             "engine": self.engine,
             "dtype": self.dtype,
             "backend": self.backend,
+            "device_name": self.device_name,
             "batch": self.batch,
             "threads": self.threads,
             "atoms": self.atoms,
@@ -107,7 +112,7 @@ def benchmark(
         potentials: by the names that results have.
         atoms: the structure.
         copies: of it, evaluated at once.
-        repeats: timed evaluations.
+        repeats: timed evaluations, and timed neighbour lists.
         warmup: evaluations before, whose memory is measured.
         engines: code that evaluates the models, each compared with upstream's own first.
         progress: called once per evaluation.
@@ -145,7 +150,7 @@ def timed(
 ) -> list[Timing]:
     """The same for potentials, by names of model and engine, that were compared before."""
     graphs = {key: potential.graph([atoms] * copies) for key, potential in potentials.items()}
-    finding = {key: _seconds_of_neighbours(potential, [atoms] * copies) for key, potential in potentials.items()}
+    finding = _seconds_of_neighbours(potentials, [atoms] * copies, repeats)
     seconds: dict[tuple[str, str], list[float]] = {key: [] for key in potentials}
     peaks: dict[tuple[str, str], int | None] = dict.fromkeys(potentials)
     for repeat in range(-warmup, repeats):
@@ -168,7 +173,8 @@ def timed(
             atoms=len(atoms) * copies,
             seconds=tuple(seconds[key]),
             peak_memory_bytes=peaks[key],
-            neighbour_list_seconds=finding[key],
+            neighbour_list_seconds=statistics.median(finding[key]),
+            device_name=device_name(potential.device),
         )
         for key, potential in potentials.items()
     ]
@@ -183,12 +189,18 @@ def seconds_of(potential: Potential, graph: AtomicGraph) -> float:
     return time.perf_counter() - start
 
 
-def _seconds_of_neighbours(potential: Potential, structures: Sequence[Atoms]) -> float:
-    """Seconds of one neighbour list, up to the graph on the potential's device."""
-    start = time.perf_counter()
-    potential.graph(structures)
-    _wait_for(potential.device)
-    return time.perf_counter() - start
+def _seconds_of_neighbours(
+    potentials: Mapping[tuple[str, str], Potential], structures: Sequence[Atoms], repeats: int
+) -> Mapping[tuple[str, str], Sequence[float]]:
+    """Seconds of neighbour lists, up to the graph on the potential's device; potentials take turns here as well."""
+    seconds: dict[tuple[str, str], list[float]] = {key: [] for key in potentials}
+    for _ in range(repeats):
+        for key, potential in potentials.items():
+            start = time.perf_counter()
+            potential.graph(structures)
+            _wait_for(potential.device)
+            seconds[key].append(time.perf_counter() - start)
+    return seconds
 
 
 def _wait_for(device: torch.device) -> None:

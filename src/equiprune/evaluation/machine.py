@@ -10,13 +10,14 @@ import platform
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, metadata, version
+from pathlib import Path
 from typing import Any
 
 import torch
 from packaging.requirements import Requirement
 
 from equiprune.adapters import ModelAdapter, usable_adapters
-from equiprune.adapters.engines import CPU, ArchitectureEngine
+from equiprune.adapters.engines import CPU, CUDA, ArchitectureEngine
 from equiprune.evaluation.engines import ENGINES, OWN, engines_of
 from equiprune.evaluation.traps import Trap, traps
 
@@ -30,6 +31,8 @@ MOVERS: Mapping[str, tuple[str, ...]] = {
 }
 """Packages that each engine of dynamics needs."""
 
+_PROCESSOR = Path("/proc/cpuinfo")
+"""A file in which Linux describes processors."""
 _KERNELS = ("cuequivariance", "cuequivariance-torch", "openequivariance", "flashTP-e3nn")
 _OTHERS = ("numpy", "ase", "e3nn", "vesin", *_KERNELS)
 
@@ -40,7 +43,7 @@ class Device:
 
     Attributes:
         name: as ``device`` takes it.
-        kind: of hardware.
+        kind: the processor or card, as it calls itself.
         memory_bytes: all of it; None where torch does not say.
     """
 
@@ -58,7 +61,7 @@ class ArchitectureHere:
         packages: versions of the packages that it needs, None for those that are not installed.
         engines: by the name of each evaluation engine, the reason why it is not here; empty where it is.
         default: the engine that is taken where none is named.
-        install: by the name of an engine whose packages are absent, how to get them.
+        install: by the name of an engine whose packages are absent and would be of use here, how to get them.
         advice: engines that were measured to be faster, here or to be installed.
     """
 
@@ -81,8 +84,9 @@ class Extra:
 
     Attributes:
         name: of the extra.
-        lacking: requirements that are not met, each with what is installed instead.
-        command: to install it.
+        lacking: requirements that are not met, each with what is installed instead, and absent packages of its
+            architecture that it leaves out.
+        command: to install it, with the page that says how to install what it leaves out.
     """
 
     name: str
@@ -171,13 +175,24 @@ def _processors() -> int:
 
 
 def _devices() -> list[Device]:
-    found = [Device("cpu", platform.machine(), _memory())]
+    found = [Device(CPU, device_name(torch.device(CPU)), _memory())]
     for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
         card = torch.cuda.get_device_properties(number)
         found.append(Device(f"cuda:{number}", card.name, card.total_memory))
     if torch.backends.mps.is_available():
         found.append(Device("mps", "Metal", None))
     return found
+
+
+def device_name(device: torch.device) -> str:
+    """The processor or card that a model is on, as it calls itself; where Linux does not say, its kind."""
+    if device.type == CUDA:
+        return str(torch.cuda.get_device_name(device))
+    if _PROCESSOR.exists():
+        lines = _PROCESSOR.read_text(encoding="utf-8", errors="replace").splitlines()
+        if found := next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), ""):
+            return found
+    return platform.processor() or platform.machine()
 
 
 def _memory() -> int | None:
@@ -194,22 +209,22 @@ def _here(adapter: ModelAdapter, versions: Versions, devices: Collection[str]) -
     missing = f"not installed: {lacking}" if lacking else ""
     brought = engines_of(adapter)
     engines = dict.fromkeys(ENGINES, missing) | {each.name: missing or each.why_not_here() for each in brought}
-    wanted = [each for each in brought if each.is_made_for_this_machine()]
-    install = {each.name: each.install for each in wanted if each.missing()}
-    advice = [] if missing else [_advice(e) for e in wanted if e.measured and not _useless(e, devices)]
+    useful = [each for each in brought if _useful(each, devices)]
+    install = {each.name: each.install for each in useful if each.missing()}
+    advice = [] if missing else [_advice(each) for each in useful if each.measured]
     return ArchitectureHere(adapter.name, packages, engines, install=install, advice=tuple(advice))
 
 
-def _useless(engine: ArchitectureEngine, devices: Collection[str]) -> bool:
-    """True where this machine could not run the engine if its packages were installed."""
-    return not set(engine.devices) & set(devices)
+def _useful(engine: ArchitectureEngine, devices: Collection[str]) -> bool:
+    """False where this machine could not run the engine if its packages were installed."""
+    return engine.is_made_for_this_machine() and bool(set(engine.devices) & set(devices))
 
 
 def _advice(engine: ArchitectureEngine) -> str:
     """An engine that was measured to be faster, and what to type."""
     device = engine.devices[0]
     flag = "" if device == CPU else f" --device {device}"
-    command = f"equiprune benchmark MODEL --engine {OWN.name} --engine {engine.name}{flag}"
+    command = f"equiprune benchmark MODEL --engine {OWN.name} {engine.name}{flag}"
     where = "is here" if not engine.missing() else f"can be had by {engine.install}"
     return f"{engine.name} ({device}) {where}. It was faster where it was measured ({engine.measured}): {command}"
 
@@ -222,11 +237,20 @@ def _extras(versions: Versions) -> list[Extra]:
         return []
     needed = [Requirement(line) for line in record.get_all("Requires-Dist") or ()]
     extras = {name: [r for r in needed if _is_of(r, name)] for name in sorted(record.get_all("Provides-Extra") or ())}
+    packages = {adapter.name: adapter.packages for adapter in usable_adapters()}
     return [
-        Extra(name, tuple(filter(None, (unmet(r, versions) for r in of))), f"pip install 'equiprune[{name}]'")
+        _extra(name, of, packages.get(name, ()), versions)
         for name, of in extras.items()
         if all(requirement.name != "equiprune" for requirement in of)
     ]
+
+
+def _extra(name: str, needed: Collection[Requirement], packages: Collection[str], versions: Versions) -> Extra:
+    """An extra that needs this; ``packages`` are those of the architecture of its name, which it may leave out."""
+    left_out = [package for package in packages if package not in {requirement.name for requirement in needed}]
+    lacking = [*filter(None, (unmet(each, versions) for each in needed)), *(p for p in left_out if not versions(p))]
+    beside = f", and {', '.join(left_out)} as docs/{name}.md says" if left_out else ""
+    return Extra(name, tuple(lacking), f"pip install 'equiprune[{name}]'{beside}")
 
 
 def _is_of(requirement: Requirement, extra: str) -> bool:

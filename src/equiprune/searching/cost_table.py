@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from equiprune.adapters.precision import dtype_name
 from equiprune.errors import EquipruneError
+from equiprune.evaluation.machine import device_name
 from equiprune.files.atomic import as_json, read_json, write_json
 from equiprune.files.code import code_sha256
 from equiprune.files.download import cache_folder
@@ -20,7 +20,6 @@ from equiprune.potentials.potential import Potential
 from equiprune.searching.cost_model import Conditions, Measurement
 
 _FORMAT = "equiprune-costs-1"
-_PROCESSOR = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -80,14 +79,3 @@ class CostTable:
             write_json(self.path, {"format": _FORMAT, "conditions": self.conditions, "costs": costs})
         except (EquipruneError, OSError, RuntimeError):
             return
-
-
-def device_name(device: torch.device) -> str:
-    """The processor or card that a model is on."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    if _PROCESSOR.exists():
-        lines = _PROCESSOR.read_text(encoding="utf-8", errors="replace").splitlines()
-        if found := next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), ""):
-            return found
-    return platform.processor() or platform.machine()

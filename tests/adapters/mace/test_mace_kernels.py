@@ -123,7 +123,7 @@ def test_a_model_that_mace_cannot_rebuild_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cpu_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KernelEngine, "missing", lambda self: ())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(TargetError, match=f"The engine '{name}' runs on cuda, and the model is on cpu"):
         verified(engine_named(name), potential(), ATOMS)
 
@@ -131,5 +131,6 @@ def test_a_cpu_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_an_absent_package_is_told(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("equiprune.adapters.engines.find_spec", lambda module: None)
+    monkeypatch.setattr(KernelEngine, "devices", ("cpu",))
     with pytest.raises(TargetError, match=rf"'{name}' is not here: .*not installed.*pip install {name}"):
         verified(engine_named(name), potential(), ATOMS)

@@ -180,15 +180,20 @@ def test_flashtp_has_float32_alone(played: Callable[..., None]) -> None:
 )
 def test_an_absent_package_is_told(name: str, says: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("equiprune.adapters.engines.find_spec", lambda module: None)
+    monkeypatch.setattr(KernelEngine, "devices", ("cpu",))
     with pytest.raises(TargetError, match=rf"'{name}' is not here: .* not installed.*{says}"):
         verified(engine_named(name), potential(), ATOMS)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cpu_is_refused_and_so_is_a_machine_without_a_gpu(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KernelEngine, "missing", lambda self: ())
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    """Before packages are asked for: on such a device they would be of no use."""
+    monkeypatch.setattr("equiprune.adapters.engines.find_spec", lambda module: None)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(TargetError, match=f"'{name}' runs on cuda, and the model is on cpu. Open the model on cuda"):
+        engine_named(name).prepared(potential(), [])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(TargetError, match=f"'{name}' is not here: torch sees no NVIDIA GPU. Choose another engine"):
         engine_named(name).prepared(potential(), [])
     [engine] = [each for each in SevenNetAdapter().engines() if each.name == name]
     assert engine.why_not_here() == "torch sees no NVIDIA GPU"
@@ -197,5 +202,6 @@ def test_a_cpu_is_refused_and_so_is_a_machine_without_a_gpu(name: str, monkeypat
 @pytest.mark.slow
 def test_the_command_line_names_the_package(refused: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("equiprune.adapters.engines.find_spec", lambda module: None)
+    monkeypatch.setattr(KernelEngine, "devices", ("cpu",))
     command = ("benchmark", "7net-compact", "--engine", "openequivariance", "--repeats", 1)
     refused(*command, says="openequivariance is not installed. Install it with: pip install openequivariance.")

@@ -11,7 +11,21 @@ from toy_files import command
     ("words", "says"),
     [
         (["prun", "toy"], ("prun", "Did you mean", "prune")),
-        (["certify"], "MODEL"),
+        (["certify"], ("MODEL", "See 'equiprune certify --help'")),
+        (["--jsn"], ("--jsn", "See 'equiprune --help'")),
+        (["benchmark"], "MODELS requires an argument. See 'equiprune benchmark --help'"),
+        (
+            ["benchmark", "--sizes", "8", "64", "toy"],
+            "--sizes takes every word up to the next flag: give MODELS before",
+        ),
+        (
+            ["benchmark", "--engine=upstream", "toy"],
+            "--engine takes every word up to the next flag: give MODELS before",
+        ),
+        (["benchmark", "toy", "--engine", "upstream", "x.pth"], ("no engine 'x.pth'", "equiprune, upstream")),
+        (["benchmark", "toy", "--engine"], ("--engine", "at least 1")),
+        (["benchmark", "toy", "--sizes", "--json"], ("--sizes", "at least 1")),
+        (["benchmark", "toy", "--precision", "--json"], ("--precision", "at least 1")),
         (["info", "--head", "PBE"], ("--head", "are about a model", "MODEL")),
         (["info", "toy", "extra"], "extra"),
         (["info", "toy", "--jsn"], ("--jsn", "--json")),

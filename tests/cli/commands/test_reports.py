@@ -116,13 +116,15 @@ def test_benchmark_states_its_conditions(cli: Run, tmp_path: Path, data: Path) -
     for timing in timings:
         assert timing["dtype"] == "float64"
         assert timing["backend"] == "toy on cpu"
+        assert timing["device_name"]
         assert (timing["batch"], timing["repeats"], timing["atoms"]) == (1, 3, 8)
         assert timing["atoms_per_second"] == pytest.approx(8 / timing["seconds_median"])
         assert type(timing["peak_memory_bytes"]) is int
 
 
 @pytest.mark.slow
-def test_benchmark_at_several_sizes(cli: Run, tmp_path: Path) -> None:
+def test_benchmark_at_several_sizes(cli: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equiprune.evaluation.benchmark.device_name", lambda device: "Some Processor 9000")
     plot = tmp_path / "scaling.png"
     words = ("benchmark", "toy", "--sizes", 8, 16, 64, "--repeats", 1)
     value = cli(*words, "--plot", plot, "--json").json
@@ -131,6 +133,7 @@ def test_benchmark_at_several_sizes(cli: Run, tmp_path: Path) -> None:
     assert (scaling["model"], scaling["engine"], scaling["dtype"]) == ("toy", "equiprune", "float32")
     assert plot.stat().st_size > 1000
     shown = cli(*words).out
+    assert "on cpu (Some Processor 9000)" in " ".join(shown.split())
     assert "overhead (ms)" in shown
     assert "overhead below half" in shown
 

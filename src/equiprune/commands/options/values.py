@@ -54,7 +54,7 @@ def _wholes(_: Any, tokens: tuple[Token, ...]) -> list[int]:
     return [_whole(1)(_, (token,)) for token in tokens]
 
 
-Numbers = Annotated[list[int], Parameter(negative="", consume_multiple=True, converter=_wholes)]
+Numbers = Annotated[list[int], Parameter(negative="", consume_multiple=1, converter=_wholes)]
 """Several whole numbers above zero."""
 
 
@@ -88,11 +88,11 @@ EvaluationEngineName = Literal["equiprune", "upstream"]
 """Engines of `equiprune.evaluation.engines` that evaluate every model."""
 
 
-EvaluationEngines = Annotated[list[str], Parameter(negative="")]
+EvaluationEngines = Annotated[list[str], Parameter(negative="", consume_multiple=1)]
 """Several, also those of some architectures: `equiprune.evaluation.engines.engine_named` knows them."""
 
 
-Precisions = Annotated[list[str], Parameter(negative="", consume_multiple=True)]
+Precisions = Annotated[list[str], Parameter(negative="", consume_multiple=1)]
 """Several of `equiprune.evaluation.precisions.PRECISIONS`."""
 
 
