@@ -74,14 +74,15 @@ def _models(chosen: argparse.Namespace, dtype: torch.dtype, record: Record) -> d
 
 
 def _size(models: Mapping[str, ep.Potential], atoms: Atoms, repeats: int) -> list[dict[str, Any]]:
-    fitting = {name: model for name, model in models.items() if _fits(model, atoms)}
+    fitting = {name: model for name, model in models.items() if fits(model, atoms)}
     found = timed({(name, "e3nn"): model for name, model in fitting.items()}, atoms, repeats=repeats)
     rows = [{"engine": "e3nn", **timing.to_json()} for timing in found]
     left = models.keys() - fitting.keys()
     return rows + [{"model": name, "atoms": len(atoms), "failed": "out of memory"} for name in sorted(left)]
 
 
-def _fits(model: ep.Potential, atoms: Atoms) -> bool:
+def fits(model: ep.Potential, atoms: Atoms) -> bool:
+    """True unless memory is out."""
     try:
         model.differentiate(model.graph([atoms]))
     except Exception as error:

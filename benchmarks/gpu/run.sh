@@ -7,7 +7,7 @@ set -uo pipefail
 carried=$(realpath -m "$1") out=$(realpath -m "$2")
 shift 2
 limit=${LIMIT:-1500} device=${DEVICE:-cuda} python=${PYTHON:-python3} work=${WORK:-/tmp/equiprune-gpu}
-[ $# -gt 0 ] || set -- setup smoke engines speed batch precision mace flagship wait collect
+[ $# -gt 0 ] || set -- setup smoke engines verified speed batch precision mace flagship wait collect
 mkdir -p "$work" "$out"
 cd "$(dirname "$(realpath "$0")")/../.."
 export PYTHONPATH="$PWD:$PWD/src:$carried/site:$carried/oeq${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
@@ -61,6 +61,11 @@ compare_engines() {
   cp "$work/engines.json" "$out/"
   return $code
 }
+verified() { # engines as users have them; those of MACE where it is
+  stage_of 150 verified "compact=$carried/compact-start" -o "$out/verified.json" || return
+  [ -e "$carried/mace-mp-small" ] || return 0
+  PYTHONPATH="$carried/mace-site:$PYTHONPATH" stage_of 100 verified "mace=$carried/mace-mp-small" -o "$out/verified-mace.json"
+}
 time_mace() { # in an environment of its own, whose e3nn is another
   local model=$carried/mace-mp-small
   [ -n "${SMALL:-}" ] || [ ! -e "$model" ] || set -- --model "$model"
@@ -100,6 +105,7 @@ run() { # STAGE
     setup) setup ;;
     smoke) stage_of 180 smoke "$carried/mini-start" -o "$out/smoke.json" ;;
     engines) compare_engines ;;
+    verified) verified ;;
     speed) stage_of 150 speed "${models[@]}" --engines $(engines) $(sizes 64 512 4096 32768) -o "$out/speed.json" ;;
     speed64) stage_of 100 speed "${models[@]}" --dtypes float64 $(sizes 64 512 4096) -o "$out/speed64.json" ;;
     batch) stage_of 240 batch "${models[@]}" --engines "$(engine_of l3i5 evaluation_seconds)" -o "$out/batch.json" ;;

@@ -19,7 +19,7 @@ def _benchmarks_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_all_models_are_timed_and_what_does_not_fit_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from benchmarks.gpu import mace
 
-    monkeypatch.setattr(mace, "_fits", lambda model, atoms: "2e" not in model.architecture.steps[0].hidden_irreps)
+    monkeypatch.setattr(mace, "fits", lambda model, atoms: "2e" not in model.architecture.steps[0].hidden_irreps)
     mace.main(["--device", "cpu", "--small", "-o", str(tmp_path / "mace.json")])
     written = json.loads((tmp_path / "mace.json").read_text())
     *timed, refused = written["rows"]
@@ -55,6 +55,6 @@ def test_memory_that_is_out_is_no_other_error(monkeypatch: pytest.MonkeyPatch) -
         def differentiate(self, graph: object) -> None:
             raise self.error
 
-    assert not mace._fits(Model(MemoryError()), mace.crystal(8))
+    assert not mace.fits(Model(MemoryError()), mace.crystal(8))
     with pytest.raises(RuntimeError, match="shapes"):
-        mace._fits(Model(RuntimeError("shapes")), mace.crystal(8))
+        mace.fits(Model(RuntimeError("shapes")), mace.crystal(8))

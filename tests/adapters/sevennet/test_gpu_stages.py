@@ -131,6 +131,17 @@ def test_flagship(carried: Path, tmp_path: Path) -> None:
         assert ep.load(tmp_path / "run" / child / "model").checkpoint.history[-1]["step"] == "train"
 
 
+def test_engines_of_the_command_are_refused_or_timed(carried: Path, tmp_path: Path) -> None:
+    from benchmarks.gpu import verified
+
+    verified.main([f"compact={carried / 'compact-start'}", *ON_CPU, "-o", str(tmp_path / "verified.json")])
+    found = {row["engine"]: row for row in rows(tmp_path / "verified.json")}
+    timed = {engine for engine, row in found.items() if row.get("seconds_median", 0) > 0}
+    assert timed == {"equiprune", "upstream"}
+    assert found.keys() - timed == {"cuequivariance", "openequivariance", "flashtp"}
+    assert all("GPU" in found[engine]["refused"] for engine in found.keys() - timed)
+
+
 @pytest.mark.skipif(not measures_each_peak(), reason="memory of a process is limited on Linux alone")
 def test_batch(carried: Path, tmp_path: Path) -> None:
     from benchmarks.gpu import batch
