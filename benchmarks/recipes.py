@@ -25,6 +25,7 @@ from reference_data import reference
 from timed import Teaching
 
 import equiprune as ep
+from equiprune.errors import StructureError
 from equiprune.training.objective import (
     Absolute,
     FeatureTerm,
@@ -153,6 +154,14 @@ def teaching(of: Task, how: Candidate, objective: Objective, seed: int) -> Teach
     return Teaching(recipe, of.data, of.validation if objective.labelled() else (), parent)
 
 
+def outcome(of: Task, how: Candidate, seconds: float, seed: int) -> dict[str, object]:
+    """The result of one run, or that it diverged."""
+    try:
+        return result(of, how, seconds, seed)
+    except StructureError as error:
+        return {"diverged": str(error)}
+
+
 def result(of: Task, how: Candidate, seconds: float, seed: int) -> dict[str, object]:
     """Errors, steps, CPU time and learning curve of one run."""
     shares = [(how.first, how.share), (how.objective, 1 - how.share)] if how.first else [(how.objective, 1.0)]
@@ -186,11 +195,14 @@ def table(output: Path, starts: Starts, seeds: int) -> str:
         rows += [[name, "", "", *(" | ".join(f"{e:.1f}" for e in errors[test].values()) for test in tests)]]
     for name in CANDIDATES:
         paths = [output / f"{_file(name)}-{seed}.json" for seed in range(seeds)]
-        found = [json.loads(path.read_text()) for path in paths if path.exists()]
-        if found:
+        every = [json.loads(path.read_text()) for path in paths if path.exists()]
+        found = [each for each in every if "diverged" not in each]
+        if every and not found:
+            rows.append([name, f"{len(every)}, diverged", "", *("" for _ in range(3 * len(tests)))])
+        elif found:
             steps = "+".join(str(round(statistics.mean(s))) for s in zip(*(f["steps"] for f in found), strict=True))
             cells = [" | ".join(said([f["errors"][t][q] for f in found]) for q in start[t]) for t in tests]
-            rows.append([name, str(len(found)), steps, *cells])
+            rows.append([name, f"{len(found)} of {len(every)}", steps, *cells])
     rule = "|---|---|---|" + "---|" * (3 * len(tests))
     return "\n".join(["| " + " | ".join(rows[0]) + " |", rule, *("| " + " | ".join(row) + " |" for row in rows[1:])])
 
@@ -218,7 +230,7 @@ def main() -> None:
             path = chosen.output / f"{_file(name)}-{seed}.json"
             wanted = not chosen.only or any(name.startswith(word) for word in chosen.only)
             if wanted and not path.exists():
-                path.write_text(json.dumps(result(of, how, chosen.seconds, seed)))
+                path.write_text(json.dumps(outcome(of, how, chosen.seconds, seed)))
                 print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", flush=True)
     print(table(chosen.output, starts, chosen.seeds))
 
