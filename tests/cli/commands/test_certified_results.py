@@ -58,7 +58,8 @@ def test_errors_and_speed(certified: Callable[..., Any], cli: Run, labelled: Pat
     [timing] = cli("benchmark", other, "--repeats", 1, "--json").json
     _, measured, _ = certified(other, [timing])
     speed, memory = measured.values()
-    assert speed["name"] == "speed, 64 atoms, float32, equiprune, toy on cpu, 1 thread"
+    device = f"toy on cpu ({timing['device_name']})"
+    assert speed["name"] == f"speed, 64 atoms, float32, equiprune, {device}, 1 thread"
     assert (speed["value"], speed["unit"]) == (timing["atoms_per_second"], "atoms/s")
     assert memory["value"] == timing["peak_memory_bytes"] / 2**20
 
