@@ -158,7 +158,7 @@ def outcome(of: Task, how: Candidate, seconds: float, seed: int) -> dict[str, ob
     """The result of one run, or that it diverged."""
     try:
         return result(of, how, seconds, seed)
-    except StructureError as error:
+    except (StructureError, torch.linalg.LinAlgError) as error:  # the latter of SOAP's own matrices
         return {"diverged": str(error)}
 
 
