@@ -113,17 +113,18 @@ def costs(potential: ep.Potential, progress: Progress = silent) -> Iterator[Cost
     if not models:
         return
     small = timed(models, cell, repeats=_REPEATS, progress=progress)
-    yield from _told(small)
+    yield from _costs_of(small)
     turn = sum(timing.median for timing in small) * len(large) / len(cell)
     repeats = min(_REPEATS, int(_SECONDS / turn) - _WARM_UP)
     if repeats >= _FEWEST:
-        yield from _told(timed(models, large, repeats=repeats, warmup=_WARM_UP, progress=progress))
+        yield from _costs_of(timed(models, large, repeats=repeats, warmup=_WARM_UP, progress=progress))
     else:
         reason = f"left to benchmark: one turn of all engines may take {turn:.0f} s"
         yield from (Cost(timing.engine, len(large), None, reason) for timing in small)
 
 
-def _told(timings: Iterable[ep.Timing]) -> Iterator[Cost]:
+def _costs_of(timings: Iterable[ep.Timing]) -> Iterator[Cost]:
+    """Costs of engines that were timed."""
     return (Cost(timing.engine, timing.atoms, timing) for timing in timings)
 
 
