@@ -87,7 +87,7 @@ def findings(seen: Seen, width: int, panels: Collection[str], figures: Collectio
 
 
 def seen_from(survey: Mapping[str, Any], reached: Sequence[int], events: Sequence[Mapping[str, Any]]) -> Seen:
-    """What was seen, from the answer to `SURVEY`, indices of stops, and what the browser said meanwhile."""
+    """The page as it was seen, from the answer to `SURVEY`, indices of stops, and what the browser said meanwhile."""
     requests = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     return Seen(**survey, reached=reached, complaints=list(filter(None, map(complaint, events))), loaded=requests)
 

@@ -37,7 +37,7 @@ def threads(number: int) -> str:
 
 
 def some(of: Conditions, *names: str) -> Conditions:
-    """Those of these names."""
+    """Conditions of these names alone."""
     return {name: of[name] for name in names}
 
 

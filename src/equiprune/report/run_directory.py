@@ -195,13 +195,13 @@ class RunDirectory:
 
     @cached_property
     def _homes(self) -> Mapping[Path, PurePosixPath]:
-        """Where the folder and what is in it lies, and lay when its stages ran, with the place in the folder."""
+        """Paths at which the folder lies, and lay when its stages ran, each with the place in the folder that it is of."""
         now = dict.fromkeys((self.folder.absolute(), self.folder.resolve()), PurePosixPath())
         return {**now, **self._former}
 
     @cached_property
     def _former(self) -> Mapping[Path, PurePosixPath]:
-        """Where stages ran: what each wrote lies in a folder of its name."""
+        """Paths at which stages ran: what each wrote lies in a folder of its name."""
         found = {}
         for stage in self.stages:
             place, pairs = PurePosixPath(stage.place), pairwise(stage.content.line)
