@@ -195,7 +195,7 @@ class RunDirectory:
 
     @cached_property
     def _homes(self) -> Mapping[Path, PurePosixPath]:
-        """Paths at which the folder lies, and lay when its stages ran, each with the place in the folder that it is of."""
+        """Paths at which the folder lies, and lay when its stages ran, each with its place in the folder."""
         now = dict.fromkeys((self.folder.absolute(), self.folder.resolve()), PurePosixPath())
         return {**now, **self._former}
 
