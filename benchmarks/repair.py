@@ -23,7 +23,7 @@ from ase import Atoms
 from reference_data import reference
 
 import equiprune as ep
-from equiprune.pruning.parent_view import RATTLE
+from equiprune.pruning.displacing import RATTLE
 from equiprune.pruning.repair import WorseError
 from equiprune.structures.sampling import spread
 from equiprune.training.arguments import TrainingData

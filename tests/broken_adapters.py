@@ -123,6 +123,16 @@ class AddedToTheReadout(ToyAdapter):
         return (maps[0], added, *maps[2:])
 
 
+class ReadTwice(ToyAdapter):
+    """Adds to the energies what a map's weight says, besides what the map makes."""
+
+    def evaluate(
+        self, module: nn.Module, architecture: Any, graph: ep.AtomicGraph, head: str | None, taps: Taps
+    ) -> Outputs:
+        found = super().evaluate(module, architecture, graph, head, taps)
+        return replace(found, energies=found.energies + module.get_parameter("linear_up_0_weight").square().sum())
+
+
 class GatedSpace(ToyAdapter):
     """Says that features which pass through a gate are made by linear maps alone."""
 

@@ -17,7 +17,7 @@ from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.blocks.linear_map import inherited
 from equiprune.errors import StructureError, TargetError
 from equiprune.potentials.observing import observed
-from equiprune.pruning import parent_view
+from equiprune.pruning import displacing, parent_view
 from equiprune.pruning import repair as module
 from equiprune.pruning.least_squares import NormalEquations, cross_validated
 from equiprune.pruning.rotation import _best, rotated, spreads
@@ -109,7 +109,11 @@ def rms_forces(parent: ep.Potential, structures: list[Atoms]) -> list[float]:
 
 def displaced(parent: ep.Potential, structures: list[Atoms], rattle: float) -> tuple[list[Atoms], list[float]]:
     """Copies of those that are not left out, and how much they count."""
-    found = [copy for copy in parent_view._displaced(parent, structures, rattle, np.random.default_rng(0)) if copy]
+    found = [
+        copy
+        for copy in displacing.displaced(parent.with_dtype(torch.float32), structures, rattle, np.random.default_rng(0))
+        if copy
+    ]
     return [copy.atoms for copy in found], [copy.weight for copy in found]
 
 
@@ -123,8 +127,8 @@ def test_what_is_large_is_larger_where_all_forces_are(
     parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Energies in another unit, or a model of random weights: none is left out, half count more than a quarter."""
-    monkeypatch.setattr(parent_view, "_FORCE_SCALE", 1e-6)
-    monkeypatch.setattr(parent_view, "LARGEST_FORCE", 5e-6)
+    monkeypatch.setattr(displacing, "_FORCE_SCALE", 1e-6)
+    monkeypatch.setattr(displacing, "LARGEST_FORCE", 5e-6)
     copies, weights = displaced(parent, structures, 0.0)
     median = np.median(rms_forces(parent, structures))
     assert len(copies) == sum(force < 5 * median for force in rms_forces(parent, structures)) >= 12
@@ -139,7 +143,7 @@ def test_structures_whose_forces_would_be_too_large_move_less(
         return [copy.positions - atoms.positions for copy, atoms in zip(copies, structures, strict=True)]
 
     before = moved()
-    monkeypatch.setattr(parent_view, "LARGEST_FORCE", 1.5 * max(rms_forces(parent, structures)))
+    monkeypatch.setattr(displacing, "LARGEST_FORCE", 1.5 * max(rms_forces(parent, structures)))
     after = moved()
     halvings = [round(np.log2(np.linalg.norm(b) / np.linalg.norm(a))) for b, a in zip(before, after, strict=True)]
     assert set(halvings) > {0}
@@ -153,9 +157,9 @@ def test_structures_whose_forces_are_too_large_are_left_out_and_counted(
 ) -> None:
     """The three with the largest forces, wherever they stand; too few that are left are too few."""
     forces = sorted(rms_forces(parent, structures))
-    monkeypatch.setattr(parent_view, "LARGEST_FORCE", (forces[-3] + forces[-4]) / 2)
+    monkeypatch.setattr(displacing, "LARGEST_FORCE", (forces[-3] + forces[-4]) / 2)
     assert ep.repair(child, parent, structures, rattle=0.0).left_out == 3
-    monkeypatch.setattr(parent_view, "LARGEST_FORCE", (forces[4] + forces[5]) / 2)
+    monkeypatch.setattr(displacing, "LARGEST_FORCE", (forces[4] + forces[5]) / 2)
     with pytest.raises(StructureError, match=r"19 of 24 structures have forces that .* 5 are left and 10 are needed"):
         ep.repair(child, parent, structures, rattle=0.0)
 
@@ -201,11 +205,11 @@ def test_each_map_is_the_least_squares_of_what_goes_in(
 ) -> None:
     """Without a ridge, what the first maps leave unexplained has nothing to do with their inputs."""
     monkeypatch.setattr(module, "cross_validated", lambda folds: module.total(folds).solved(1e-14))
-    monkeypatch.setattr(parent_view, "_moved", lambda atoms, _: atoms)
-    monkeypatch.setattr(parent_view, "_STEP", 0.0)  # features alone
-    monkeypatch.setattr(parent_view, "_FORCE_SCALE", math.inf)  # structures alike
+    monkeypatch.setattr(displacing, "_moved", lambda atoms, _: atoms)
+    monkeypatch.setattr(displacing, "STEP", 0.0)  # features alone
+    monkeypatch.setattr(displacing, "_FORCE_SCALE", math.inf)  # structures alike
     monkeypatch.setattr(module, "_check_helped", lambda *_: None)
-    after = ep.repair(child, parent, structures).potential
+    after = ep.repair(child, parent_view.ParentView.of(parent, structures, gains=False)).potential
     plan = module.plan_between(parent, child)
     graph = after.graph([atoms for i, atoms in enumerate(structures) if i % 5])
     theirs, ours = (model.adapter.linear_maps(model.architecture)[1][0] for model in (parent, child))

@@ -15,7 +15,7 @@ from pretended_machine import pretend, seconds
 
 import equiprune as ep
 from equiprune.errors import OutputError, StructureError, TargetError
-from equiprune.pruning import parent_view
+from equiprune.pruning import displacing
 from equiprune.searching import material, rounds
 from equiprune.searching.candidates import Candidate
 from equiprune.searching.journal import Journal
@@ -309,5 +309,5 @@ def test_a_candidate_is_not_repaired_where_too_few_structures_are_left(
 
     assert repaired(labelled)
     assert not repaired(labelled[:9])
-    monkeypatch.setattr(parent_view, "LARGEST_FORCE", 0.0)
+    monkeypatch.setattr(displacing, "LARGEST_FORCE", 0.0)
     assert not repaired(labelled)

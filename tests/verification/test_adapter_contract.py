@@ -174,6 +174,7 @@ MUTANTS = [
         for says, contract in (
             ("a linear map does something else than is declared: maps.linear_", Contract(broken.WithoutVectors())),
             ("what a linear map is added to has another shape: maps.lin", Contract(broken.AddedToTheReadout())),
+            ("gains of linear maps are not those of their weights", Contract(broken.ReadTwice())),
             ("a space is not made and read by linear maps alone: node_feats.1", Contract(broken.GatedSpace())),
         )
     ),

@@ -21,7 +21,7 @@ from equiprune.errors import TargetError
 from equiprune.files.atomic import check_writable
 from equiprune.potentials.checkpoint import check_export, check_output
 from equiprune.progress import Display, Task, unseen
-from equiprune.pruning.parent_view import LARGEST_FORCE_IN_WORDS, RATTLE
+from equiprune.pruning.displacing import LARGEST_FORCE_IN_WORDS, RATTLE
 from equiprune.pruning.repair import Disagreement, WorseError, repair_steps
 from equiprune.structures.reading import check_apart
 

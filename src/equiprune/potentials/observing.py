@@ -1,8 +1,8 @@
-"""Submodules of a potential seen from outside: what goes into them and what comes out."""
+"""Submodules of a potential from outside: what goes into them and what comes out, seen or multiplied."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 
 import torch
@@ -51,6 +51,17 @@ def evaluated(potential: Potential, graph: AtomicGraph, modules: Collection[str]
 
 
 @contextmanager
+def multiplied(potential: Potential, factors: Mapping[str, Tensor]) -> Iterator[None]:
+    """Results of submodules are multiplied by what is given for each, of the same shape or one that broadcasts."""
+
+    def hook(factor: Tensor) -> Callable[..., Tensor]:
+        return lambda _module, _given, result: result * factor
+
+    with _hooked(potential, {name: hook(factor) for name, factor in factors.items()}):
+        yield
+
+
+@contextmanager
 def _noted(
     potential: Potential, modules: Collection[str], note: Callable[[str, Tensor, Tensor], None]
 ) -> Iterator[None]:
@@ -59,7 +70,13 @@ def _noted(
     def hook(name: str) -> Callable[..., None]:
         return lambda _module, given, result: note(name, given[0], result)
 
-    handles = [potential.module.get_submodule(name).register_forward_hook(hook(name)) for name in modules]
+    with _hooked(potential, {name: hook(name) for name in modules}):
+        yield
+
+
+@contextmanager
+def _hooked(potential: Potential, hooks: Mapping[str, Callable[..., Tensor | None]]) -> Iterator[None]:
+    handles = [potential.module.get_submodule(name).register_forward_hook(hook) for name, hook in hooks.items()]
     try:
         yield
     finally:

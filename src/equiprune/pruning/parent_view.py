@@ -17,35 +17,21 @@ from equiprune.blocks import LinearMap
 from equiprune.errors import StructureError, TargetError
 from equiprune.potentials.observing import evaluated
 from equiprune.potentials.potential import Potential, Prediction
+from equiprune.pruning.displacing import LARGEST_FORCE_IN_WORDS, RATTLE, Displaced, Step, displaced
 from equiprune.structures.batching import batches
 from equiprune.structures.graph import AtomicGraph
 from equiprune.structures.sampling import with_atoms_up_to
 
-RATTLE = 0.15
-"""Largest displacement, standard deviation in Angstrom (docs/results.md, repair)."""
 FEWEST = 10
 """Structures without which nothing can be held out."""
 FOLDS = 4
 _HELD_OUT = 5
 """Number of structures of which one is held out."""
-_STEP = 0.01
-"""Displacement along which features change, root mean square in Angstrom; a strain of a tenth of it goes with it."""
-_FORCE_SCALE = 2.0
-"""Force, root mean square in eV/Angstrom, with which a structure counts a quarter of what a relaxed one does: features
-change the faster the larger the force, and a few squeezed structures would decide alone.
-"""
-LARGEST_FORCE = 10.0
-"""Force, root mean square in eV/Angstrom, from which on a structure is displaced by less, or left out where it has such
-forces as it is. Both are larger where half of the structures have forces above `_FORCE_SCALE`.
-"""
-LARGEST_FORCE_IN_WORDS = (
-    f"{LARGEST_FORCE:g} eV/Angstrom, or {LARGEST_FORCE / _FORCE_SCALE:g} times the median, and more; root mean square"
-)
-_HALVINGS = 4
-"""Times that a displacement is halved before a structure is left out."""
 _BATCH_ATOMS = 64
 _MOST_ATOMS = 6000
 """Atoms that a parent is looked at on, because memory holds what all its maps make of each, twice."""
+_MOST_CHANGES, _MOST_ATOMS_OF_CHANGES = 1500, 20_000
+"""Changes of energies that a parent is asked for, fewer of large structures."""
 _MOST_DISPLACEMENTS = 8
 """Times that a structure is displaced where nothing else is asked for; more teach little of so few structures."""
 
@@ -76,6 +62,23 @@ class Sample:
 
 
 @dataclass(frozen=True)
+class Change:
+    """Energies of structures in two places that differ by a small step, in float32.
+
+    Attributes:
+        fold: structures of other folds have nothing to do with these.
+        graph: of both places, first all structures in the one, then in the other.
+        weights: how much each structure counts, 1 at most, (structures,).
+        energies: of the parent, (2 * structures,) eV.
+    """
+
+    fold: int
+    graph: AtomicGraph
+    weights: Tensor
+    energies: Tensor
+
+
+@dataclass(frozen=True)
 class ParentView:
     """Results of all linear maps of a parent for structures, so that several of its children can be repaired.
 
@@ -86,6 +89,7 @@ class ParentView:
         held_out: structures that no repair uses.
         expected: what the parent predicts for these.
         samples: the others, with what the parent makes of them.
+        changes: energies along further steps of these, for gains.
         step: what is recorded of a repair.
         left_out: number of structures with forces of `LARGEST_FORCE` and more however little they move.
     """
@@ -94,6 +98,7 @@ class ParentView:
     held_out: Sequence[Atoms]
     expected: Sequence[Prediction]
     samples: Sequence[Sample]
+    changes: Sequence[Change]
     step: Repaired
     left_out: int = 0
 
@@ -106,6 +111,7 @@ class ParentView:
         rattle: float = RATTLE,
         displacements: int | None = None,
         seed: int = 0,
+        gains: bool = True,
     ) -> ParentView:
         """The parent's results, computed in float64 on its device.
 
@@ -117,6 +123,7 @@ class ParentView:
                 It moves less where forces would be `LARGEST_FORCE` or more, and counts the less the larger they are.
             displacements: how many times each is displaced; None for up to 8 times, until there are 6,000 atoms.
             seed: of the displacements.
+            gains: whether gains of children can be fitted too, which takes about as long again.
 
         Raises:
             TargetError: the architecture shows no linear maps.
@@ -132,24 +139,18 @@ class ParentView:
         structures = with_atoms_up_to(structures, _MOST_ATOMS, FEWEST)
         random = np.random.default_rng(seed)
         times = displacements or _as_many_as_fit(structures)
-        rounds = [_displaced(parent, structures, rattle, random) for _ in range(times)]
+        single, teacher = parent.with_dtype(torch.float32), parent.with_dtype(torch.float64)
+        rounds = [displaced(single, structures, rattle, random) for _ in range(times)]
         of_each = [[copy for copy in copies if copy] for copies in zip(*rounds, strict=True)]
-        displaced = [copies for copies in of_each if copies]
-        _check_left(len(displaced), len(structures))
-        held_out = [copies[0].atoms for copies in displaced[::_HELD_OUT]]
-        used = [copies for i, copies in enumerate(displaced) if i % _HELD_OUT]
-        teacher = parent.with_dtype(torch.float64)
-        samples = [_shown(teacher, pair, maps) for pair in _pairs(teacher, used, random)]
-        step = Repaired(len(displaced), rattle, seed, times)
-        return cls(teacher, held_out, teacher.predict(held_out), samples, step, len(structures) - len(displaced))
-
-
-@dataclass(frozen=True)
-class _Displaced:
-    """A displaced copy of a structure, without labels, and how much it counts."""
-
-    atoms: Atoms
-    weight: float
+        left = [i for i, copies in enumerate(of_each) if copies]
+        _check_left(len(left), len(structures))
+        held_out = [of_each[i][0].atoms for i in left[::_HELD_OUT]]
+        used = [i for place, i in enumerate(left) if place % _HELD_OUT]
+        samples = [_shown(teacher, pair, maps) for pair in _pairs(teacher, [of_each[i] for i in used], random)]
+        gains = gains and not parent.direct_forces
+        changes = list(_changes(single, [structures[i] for i in used], rattle, random)) if gains else []
+        step = Repaired(len(left), rattle, seed, times)
+        return cls(teacher, held_out, teacher.predict(held_out), samples, changes, step, len(structures) - len(left))
 
 
 _Pairs = tuple[int, AtomicGraph, Tensor, Tensor]
@@ -177,39 +178,6 @@ def _as_many_as_fit(structures: Sequence[Atoms]) -> int:
     return max(1, min(_MOST_DISPLACEMENTS, _MOST_ATOMS // sum(map(len, structures))))
 
 
-def _displaced(
-    parent: Potential, structures: Sequence[Atoms], rattle: float, random: np.random.Generator
-) -> list[_Displaced | None]:
-    """A copy of each structure, displaced by an amount of its own; None where its forces are too large.
-
-    Where forces would be too large, a copy moves less. They are those of float32, which is enough for that.
-    """
-    steps = [random.uniform(0, rattle) * random.normal(0, 1, atoms.positions.shape) for atoms in structures]
-    moved = [_moved(atoms, step) for atoms, step in zip(structures, steps, strict=True)]
-    single = parent.with_dtype(torch.float32)
-    forces = _rms_forces(single, moved)
-    scale = max(1.0, float(np.nanmedian(forces)) / _FORCE_SCALE)
-    for halvings in range(1, _HALVINGS + 1):
-        squeezed = [i for i, force in enumerate(forces) if not force < scale * LARGEST_FORCE]  # also where it is nan
-        for i in squeezed:
-            moved[i] = _moved(structures[i], steps[i] / 2**halvings)
-        for i, force in zip(squeezed, _rms_forces(single, [moved[i] for i in squeezed]), strict=True):
-            forces[i] = force
-    return [
-        _Displaced(atoms, (1 + force / (scale * _FORCE_SCALE)) ** -2) if force < scale * LARGEST_FORCE else None
-        for atoms, force in zip(moved, forces, strict=True)
-    ]
-
-
-def _rms_forces(potential: Potential, structures: Sequence[Atoms]) -> list[float]:
-    """Forces of each structure, root mean square in eV/Angstrom."""
-    return [found.forces.double().square().mean().sqrt().item() for found in potential.predict(structures)]
-
-
-def _moved(atoms: Atoms, step: np.ndarray) -> Atoms:
-    return Atoms(atoms.numbers, atoms.positions + step, cell=atoms.cell, pbc=atoms.pbc, info=dict(atoms.info))
-
-
 def _check_left(left: int, of: int) -> None:
     if left < FEWEST:
         raise TooFewError(
@@ -218,26 +186,15 @@ def _check_left(left: int, of: int) -> None:
         )
 
 
-def _apart(atoms: Atoms, random: np.random.Generator) -> tuple[Atoms, Atoms]:
-    """The structure half a step forward and back, along a random displacement and a random strain."""
-    step = random.normal(0, _STEP, atoms.positions.shape)
-    strain = random.normal(0, _STEP / 10, (3, 3)) if atoms.pbc.all() else np.zeros((3, 3))
-    forward, back = atoms.copy(), atoms.copy()
-    for copy, sign in ((forward, 0.5), (back, -0.5)):
-        copy.set_cell(copy.cell.array @ (np.eye(3) + sign * (strain + strain.T) / 2), scale_atoms=True)
-        copy.positions += sign * step
-    return forward, back
-
-
 def _pairs(
-    potential: Potential, structures: Sequence[Sequence[_Displaced]], random: np.random.Generator
+    potential: Potential, structures: Sequence[Sequence[Displaced]], random: np.random.Generator
 ) -> Iterator[_Pairs]:
     """Pairs of all copies of the structures; those of one structure are in one fold."""
     present = np.bincount(np.concatenate([copy.atoms.numbers for copies in structures for copy in copies]))
     counts = torch.as_tensor(np.maximum(present, 1) ** -0.5, device=potential.device)
     for fold in range(FOLDS):
         copies = [copy for of_one in structures[fold::FOLDS] for copy in of_one]
-        pairs = [(_apart(copy.atoms, random), copy.weight) for copy in copies]
+        pairs = [(Step.drawn(copy.atoms, random).ends(copy.atoms), copy.weight) for copy in copies]
         waiting = iter(pairs)
         for batch in batches([forward for (forward, _), _ in pairs], _BATCH_ATOMS):
             chosen = list(islice(waiting, len(batch)))
@@ -245,6 +202,33 @@ def _pairs(
             weights = torch.tensor([weight for _, weight in chosen] * 2, dtype=counts.dtype, device=counts.device)
             of_atoms = weights[graph.structure_of_atom]
             yield fold, graph, of_atoms, counts[graph.numbers] * of_atoms
+
+
+def _changes(
+    single: Potential, structures: Sequence[Atoms], rattle: float, random: np.random.Generator
+) -> Iterator[Change]:
+    """Steps of further copies, whose energies are told from the energy, the forces and the stress half-way."""
+    fit = min(_MOST_CHANGES // len(structures), _MOST_ATOMS_OF_CHANGES // sum(map(len, structures)))
+    for _ in range(max(1, min(_MOST_DISPLACEMENTS, fit))):
+        copies = displaced(single, structures, rattle, random)
+        for fold in range(FOLDS):
+            for batch in batches([copy for copy in copies[fold::FOLDS] if copy], _BATCH_ATOMS):
+                yield _change(single, fold, batch, [Step.drawn(copy.atoms, random) for copy in batch])
+
+
+def _change(single: Potential, fold: int, copies: Sequence[Displaced], steps: Sequence[Step]) -> Change:
+    ends = [step.ends(copy.atoms) for copy, step in zip(copies, steps, strict=True)]
+    graph = single.graph([*(forward for forward, _ in ends), *(back for _, back in ends)])
+    middle = np.array([float(copy.found.energy) for copy in copies])
+    half = np.array([step.energy(copy) / 2 for copy, step in zip(copies, steps, strict=True)])
+    energies = torch.as_tensor(np.concatenate([middle + half, middle - half]), device=single.device)
+    return Change(fold, graph, torch.tensor([copy.weight for copy in copies], device=single.device).double(), energies)
+
+
+def summed_over(graph: AtomicGraph, atom_energies: Tensor) -> Tensor:
+    """Energies of structures, added up in float64."""
+    total = torch.zeros(graph.n_structures, dtype=torch.float64, device=atom_energies.device)
+    return total.index_add(0, graph.structure_of_atom, atom_energies.double())
 
 
 def summed(seen: Mapping[str, tuple[Tensor, Tensor]], linear: LinearMap) -> Tensor:

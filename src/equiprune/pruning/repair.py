@@ -40,6 +40,7 @@ from equiprune.errors import TargetError
 from equiprune.potentials.observing import observed
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
+from equiprune.pruning.gains import fitted_gains, with_gains
 from equiprune.pruning.inheritance import head_of, plan_between
 from equiprune.pruning.least_squares import NormalEquations, cross_validated, total
 from equiprune.pruning.parent_view import FOLDS, RATTLE, ParentView, Sample, halves, maps_of, modules_of, summed
@@ -148,12 +149,16 @@ def _fitted(child: Potential, parent: ParentView, plan: PruningPlan, progress: P
         if group:
             _fit(fitted, group, parent.samples, wanted)
         progress(1)
-    return _with_references(fitted, parent.samples), sum(map(len, maps)) + networks
+    fitted = _with_references(fitted, parent.samples)
+    if parent.changes:
+        fitted = _with_gains(fitted, parent)
+        progress(1)
+    return fitted, sum(map(len, maps)) + networks
 
 
 def repair_steps(child: Potential) -> int:
-    """Number of times that `repair` reports progress."""
-    return 1 + len(maps_of(child))
+    """Number of times that `repair` reports progress, from structures."""
+    return 2 + len(maps_of(child))
 
 
 # Structures.
@@ -248,7 +253,7 @@ def _balanced(folds: Sequence[Sequence[_Kinds]]) -> list[NormalEquations]:
 
 def _weights(fitted: Potential) -> dict[str, Tensor]:
     """All weights, those of the module's parameters as they are by now."""
-    found = {name: parameter.detach().cpu() for name, parameter in fitted.module.named_parameters()}
+    found = {name: parameter.detach().clone().cpu() for name, parameter in fitted.module.named_parameters()}
     return {**fitted.checkpoint.weights, **found}
 
 
@@ -267,6 +272,20 @@ def _with_references(fitted: Potential, samples: Sequence[Sample]) -> Potential:
         changes = {z: float(mean[z]) for z in fitted.architecture.elements}
         _, weights = adapter.with_references(fitted.architecture, weights, changes, fitted.head)
     return _loaded(fitted, weights)
+
+
+def _with_gains(fitted: Potential, parent: ParentView) -> Potential:
+    """The fitted model, with gains where the structures that were held out say so.
+
+    The product of the errors of energies and forces is to fall.
+    """
+    without = _disagreement(fitted, parent.expected, parent.held_out)
+    gains = fitted_gains(fitted.with_dtype(torch.float32), parent.changes)
+    changed = with_gains(fitted, fitted.checkpoint.weights, gains)
+    scaled = _with_references(_loaded(fitted, changed), parent.samples)
+    within = _disagreement(scaled, parent.expected, parent.held_out)
+    better = within.energy * within.forces < without.energy * without.forces
+    return scaled if better else _loaded(fitted, fitted.checkpoint.weights)
 
 
 def _loaded(own: Potential, weights: Weights) -> Potential:

@@ -105,7 +105,7 @@ class Material:
         if not can_repair(self.parent):
             return None
         try:
-            return ParentView.of(self.parent, some, displacements=1, seed=self.seed)
+            return ParentView.of(self.parent, some, displacements=1, seed=self.seed, gains=False)
         except TooFewError:
             return None
 

@@ -8,7 +8,7 @@ import torch
 from command_line import Run
 
 import equiprune as ep
-from equiprune.pruning import parent_view
+from equiprune.pruning import displacing
 from equiprune.pruning import repair as module
 from equiprune.structures.probes import probe_structures
 
@@ -81,7 +81,7 @@ def test_structures_that_are_left_out_are_counted(
 ) -> None:
     found = ep.load("toy").predict(list(ep.read_structures(structures)))
     forces = sorted(float(each.forces.square().mean().sqrt()) for each in found)
-    monkeypatch.setattr(parent_view, "LARGEST_FORCE", (forces[-1] + forces[-2]) / 2)
+    monkeypatch.setattr(displacing, "LARGEST_FORCE", (forces[-1] + forces[-2]) / 2)
     words = ["--data", structures, "--rattle", 0, "--keep-if-worse", "-o", tmp_path / "out", "--json"]
     ran = cli("repair", child, "--parent", "toy", *words)
     assert "1 of the structures were left out" in ran.err

@@ -11,11 +11,14 @@ from torch import Tensor
 from equiprune.adapters import Checkpoint, Taps
 from equiprune.adapters.capabilities import HasLinearMaps
 from equiprune.blocks import FeatureSpace, PruningPlan, Site, WeightLayout
+from equiprune.blocks.layout import axis_size
 from equiprune.blocks.linear_map import applied
 from equiprune.blocks.mixtures import Mixture, mixed_weight, reads_or_makes
-from equiprune.potentials.observing import observed
+from equiprune.potentials.observing import multiplied, observed
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
+from equiprune.pruning.gains import factors_of, scalable_maps, with_gains
+from equiprune.structures.graph import AtomicGraph
 from equiprune.verification.laws.contract import Contract
 
 Seen = list[tuple[str, tuple[int, ...]]]
@@ -95,12 +98,32 @@ class DeclarationLaws(Contract):
                 unlike = sorted(name for name, result in added.items() if result.shape != found.shape)
                 assert not unlike, f"what a linear map is added to has another shape: {linear.module}, {unlike}"
             right = potential.energies(graph)
+            off = (_scaled(potential, graph, absorbed=True) - _scaled(potential, graph, absorbed=False)).abs().max()
+            assert off <= 1e-8 * (1 + right.abs().max()), (
+                f"gains of linear maps are not those of their weights: {off:.2g}"
+            )
             for space in self.adapter.linear_spaces(potential.architecture):
                 turned = Potential.create(self.adapter, _turned(potential, space), torch.float64, potential.head)
                 off = (turned.energies(graph) - right).abs().max()
                 assert off <= 1e-8 * (1 + right.abs().max()), (
                     f"a space is not made and read by linear maps alone: {space} ({off:.2g} eV)"
                 )
+
+
+def _scaled(potential: Potential, graph: AtomicGraph, *, absorbed: bool) -> Tensor:
+    """Energies with other factors on all that linear maps make: on their results, or in their weights."""
+    maps, random = scalable_maps(potential), torch.Generator().manual_seed(0)
+    gains = {
+        name: 0.1 * torch.randn(sum(axis_size(axis) for _, axis in linear.outputs), generator=random)
+        for name, linear in maps.items()
+    }
+    if absorbed:
+        exact = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
+        weights = with_gains(potential, exact, gains)
+        checkpoint = replace(potential.checkpoint, weights=weights)
+        return Potential.create(potential.adapter, checkpoint, torch.float64, potential.head).energies(graph)
+    with multiplied(potential, factors_of(maps, gains)):
+        return potential.energies(graph)
 
 
 def _turned(potential: Potential, name: str) -> Checkpoint:
