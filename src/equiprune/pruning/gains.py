@@ -46,6 +46,8 @@ def fitted_gains(child: Potential, changes: Sequence[Change]) -> Gains:
         changes: energies of the parent.
     """
     maps = scalable_maps(child)
+    if not maps:
+        return {}
     rows = _Rows.total([_rows(child, maps, change) for change in changes])
     judged = [change for change in changes if change.fold == 0]
     judged = judged[:: max(1, sum(len(change.weights) for change in judged) // _LOOKED_AT)]
