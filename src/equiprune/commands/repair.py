@@ -34,6 +34,7 @@ class Repaired:
         before, after: how far it was from its parent, and is, on structures that were held out; None where the model
             was kept as it was.
         maps: how many weights were fitted.
+        gains: number of channels with a gain; none where gains did not help.
         left_out: number of structures whose forces were too large; None where the model was kept as it was.
         files: what was written, the model first.
     """
@@ -41,6 +42,7 @@ class Repaired:
     before: Disagreement | None
     after: Disagreement | None
     maps: int
+    gains: int
     left_out: int | None
     files: tuple[Path, ...]
 
@@ -52,7 +54,13 @@ class Repaired:
 
     def to_json(self) -> dict[str, Any]:
         errors = {when: asdict(found) for when, found in self.differences.items()}
-        return {"written": list(map(str, self.files)), "maps": self.maps, "left_out": self.left_out, **errors}
+        return {
+            "written": list(map(str, self.files)),
+            "maps": self.maps,
+            "gains": self.gains,
+            "left_out": self.left_out,
+            **errors,
+        }
 
 
 def _remark_unseen(child: ep.Potential, structures: Sequence[Atoms]) -> None:
@@ -131,10 +139,11 @@ class Repair(Request[Repaired]):
             if not self.keep_if_worse:
                 raise
             remarks.warning(str(error))
-            return Repaired(None, None, 0, None, ep.save(child, self.output))
+            return Repaired(None, None, 0, 0, None, ep.save(child, self.output))
         if made.left_out:
             remarks.warning(
                 f"{made.left_out} of the structures were left out: their forces are too large "
                 f"({LARGEST_FORCE_IN_WORDS})."
             )
-        return Repaired(made.before, made.after, made.maps, made.left_out, ep.save(made.potential, self.output))
+        files = ep.save(made.potential, self.output)
+        return Repaired(made.before, made.after, made.maps, made.gains, made.left_out, files)

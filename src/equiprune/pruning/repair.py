@@ -78,6 +78,7 @@ class Repair:
         potential: the model.
         before, after: how far it was from its parent, and is, on structures that had no part in the repair.
         maps: how many weights were changed.
+        gains: number of channels with a gain; none where gains did not help.
         left_out: number of structures whose forces were too large (`ParentView.of`).
     """
 
@@ -85,6 +86,7 @@ class Repair:
     before: Disagreement
     after: Disagreement
     maps: int
+    gains: int = 0
     left_out: int = 0
 
 
@@ -129,9 +131,13 @@ def repair(
     own = Potential.create(child.adapter, child.checkpoint, torch.float64, child.head, child.device)
     before = _disagreement(own, parent.expected, parent.held_out)
     fitted, maps = _fitted(own, parent, plan, progress)
+    gains = 0
+    if parent.changes:
+        fitted, gains = _with_gains(fitted, parent)
+        progress(1)
     after = _disagreement(fitted, parent.expected, parent.held_out)
     _check_helped(before, after)
-    return Repair(_repaired(child, fitted, parent.step), before, after, maps, parent.left_out)
+    return Repair(_repaired(child, fitted, parent.step), before, after, maps, gains, parent.left_out)
 
 
 def _fitted(child: Potential, parent: ParentView, plan: PruningPlan, progress: Progress) -> tuple[Potential, int]:
@@ -149,11 +155,7 @@ def _fitted(child: Potential, parent: ParentView, plan: PruningPlan, progress: P
         if group:
             _fit(fitted, group, parent.samples, wanted)
         progress(1)
-    fitted = _with_references(fitted, parent.samples)
-    if parent.changes:
-        fitted = _with_gains(fitted, parent)
-        progress(1)
-    return fitted, sum(map(len, maps)) + networks
+    return _with_references(fitted, parent.samples), sum(map(len, maps)) + networks
 
 
 def repair_steps(child: Potential) -> int:
@@ -274,8 +276,8 @@ def _with_references(fitted: Potential, samples: Sequence[Sample]) -> Potential:
     return _loaded(fitted, weights)
 
 
-def _with_gains(fitted: Potential, parent: ParentView) -> Potential:
-    """The fitted model, with gains where the structures that were held out say so.
+def _with_gains(fitted: Potential, parent: ParentView) -> tuple[Potential, int]:
+    """The fitted model with gains where the structures that were held out say so, and the number of gains.
 
     The product of the errors of energies and forces is to fall.
     """
@@ -285,7 +287,9 @@ def _with_gains(fitted: Potential, parent: ParentView) -> Potential:
     scaled = _with_references(_loaded(fitted, changed), parent.samples)
     within = _disagreement(scaled, parent.expected, parent.held_out)
     better = within.energy * within.forces < without.energy * without.forces
-    return scaled if better else _loaded(fitted, fitted.checkpoint.weights)
+    if not better:
+        return _loaded(fitted, fitted.checkpoint.weights), 0
+    return scaled, sum(len(gain) for gain in gains.values())
 
 
 def _loaded(own: Potential, weights: Weights) -> Potential:
