@@ -37,6 +37,7 @@ def test_repair_writes_the_model_of_the_api(cli: Run, child: Path, structures: P
     assert ran.json == {
         "written": [str(tmp_path / "out")],
         "maps": right.maps,
+        "gains": right.gains,
         "left_out": 0,
         "before": {"energy": right.before.energy, "forces": right.before.forces},
         "after": {"energy": right.after.energy, "forces": right.after.forces},
