@@ -4,7 +4,8 @@
 Structures for the scores and the repair: frames of the MPtrj sample, four of five; tests: every fifth of them as it is
 and displaced by 0.1 Angstrom, and frames of DFT dynamics of chemistries that were not looked at in particular. ``--data
 lgps_sse_pbe/train_50at.extxyz.xz`` scores and repairs on one chemistry in their place.
-``--steps`` retrains both starts as well, with labels of the parent: errors after so many steps, for each seed.
+Rows are the pruned model, the same with its linear maps fitted, and with gains as well, which is what a repair is.
+``--steps`` retrains all starts as well, with labels of the parent: errors after so many steps, for each seed.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from reference_data import reference
 
 import equiprune as ep
 from equiprune.pruning.displacing import RATTLE
+from equiprune.pruning.parent_view import ParentView
 from equiprune.pruning.repair import WorseError
 from equiprune.structures.sampling import spread
 from equiprune.training.arguments import TrainingData
@@ -90,6 +92,19 @@ def retrained(start: ep.Potential, data: Sequence[Atoms], preset: str, steps: in
         return ep.train(start, TrainingData([data[i] for i in order]), recipe, Path(folder) / "run")
 
 
+def repaired(child: ep.Potential, view: ParentView) -> tuple[dict[str, ep.Potential], list[str]]:
+    """The pruned model, and with what is fitted to its parent; what was fitted, or why not."""
+    models, said = {"pruned": child}, []
+    for name, seen in (("maps alone", replace(view, changes=[])), ("repaired", view)):
+        try:
+            made = ep.repair(child, seen)
+            models[name] = made.potential
+            said.append(f"{name}: {made.maps} maps, {made.gains} gains")
+        except WorseError as error:
+            said.append(f"{name}: {error}")
+    return models, said
+
+
 def table(rows: Mapping[str, Errors]) -> str:
     """Errors of models as a table, energy / forces."""
     sets = list(next(iter(rows.values())))
@@ -128,15 +143,10 @@ def main() -> None:
             continue
         child = ep.prune(parent, ep.allocate(parent, targets, scores))
         begun = time.process_time()
-        models = {"pruned": child}
-        try:
-            how = {"rattle": chosen.rattle, "displacements": chosen.displacements, "seed": chosen.seed}
-            made = ep.repair(child, parent, used, **how)
-            models["repaired"] = made.potential
-            what = f"{made.maps} maps"
-        except WorseError as error:
-            what = str(error)
-        spent = time.process_time() - begun
+        how = {"rattle": chosen.rattle, "displacements": chosen.displacements, "seed": chosen.seed}
+        view = ParentView.of(parent, used, **how)
+        models, said = repaired(child, view)
+        what, spent = "; ".join(said), time.process_time() - begun
         every[cut] = {name: errors(model, right, sets) for name, model in models.items()}
         print(f"\n{chosen.model}, {cut}: {what}, {len(used)} structures, {spent:.0f} s of CPU\n")
         if chosen.steps:
