@@ -68,6 +68,22 @@ def test_what_shrank_grows_back(parent: ep.Potential, view: ParentView, structur
         assert after[1] < part * before[1]
 
 
+def test_changes_are_the_parents(parent: ep.Potential, view: ParentView, structures: list[Atoms]) -> None:
+    """Energies at both ends, told from forces and stress half-way, eight times for all that are not held out."""
+    assert sum(len(change.weights) for change in view.changes) == 8 * (len(structures) - len(view.held_out))
+    for change in view.changes[:6]:
+        right = parent.energies(exactly(change).graph).detach()
+        (forward, back), (ahead, behind) = right.chunk(2), change.energies.chunk(2)
+        moved = (forward - back).abs().max()
+        assert moved > 1e-4
+        assert (ahead - behind - (forward - back)).abs().max() < 0.02 * moved
+        assert (ahead - forward).abs().max() < 0.2 * moved  # half of the curvature, on both sides
+
+
+def test_they_can_be_left_out(parent: ep.Potential, structures: list[Atoms]) -> None:
+    assert ParentView.of(parent, structures, gains=False).changes == []
+
+
 def test_a_model_that_needs_none_has_none(parent: ep.Potential, view: ParentView) -> None:
     gains = fitted_gains(parent.with_dtype(torch.float32), view.changes)
     assert all(gain.abs().max() < 1e-3 for gain in gains.values())
