@@ -6,8 +6,8 @@ one Gauss-Newton step for g: energies of structures and their changes along rand
 strain, which are forces and stress. The gradient of an energy in g takes one backward pass, for all structures of a
 batch at once, since each has factors of its own in it.
 
-Rows are fewer than gains, so the ridge decides. It is chosen in the model itself, which is not linear in g: by how much
-the gains of three folds help on the fourth.
+There are about as many rows as gains, so much hangs on the ridge. It is chosen in the model itself, which is not linear in
+g: by how much the gains of three folds help on the fourth.
 """
 
 from __future__ import annotations
@@ -60,7 +60,13 @@ def fitted_gains(child: Potential, changes: Sequence[Change]) -> Gains:
 
 
 def with_gains(child: Potential, weights: Weights, gains: Gains) -> Weights:
-    """Weights of the same model with gains absorbed."""
+    """Weights of the same model with gains absorbed, exactly.
+
+    Args:
+        child: the model, for its layouts.
+        weights: its weights, in the precision that is wanted.
+        gains: (channels,) by submodule; submodules without stay as they are.
+    """
     layouts, maps, changed = child.adapter.layouts(child.architecture), scalable_maps(child), dict(weights)
     for module, factor in factors_of(maps, gains).items():
         weight, layout = maps[module].weight, layouts[maps[module].weight]
