@@ -200,9 +200,8 @@ def table(output: Path, starts: Starts, seeds: int) -> str:
     for name, errors in starts.items():
         rows += [[name, "", "", *(" | ".join(f"{e:.1f}" for e in errors[test].values()) for test in tests)]]
     for name in CANDIDATES:
-        paths = [output / f"{_file(name)}-{seed}.json" for seed in range(seeds)]
-        every = [json.loads(path.read_text()) for path in paths if path.exists()]
-        found = [each for each in every if "diverged" not in each]
+        every = runs(output, name, seeds)
+        found = finished(every)
         if every and not found:
             rows.append([name, f"{len(every)}, diverged", "", *("" for _ in range(3 * len(tests)))])
         elif found:
@@ -214,9 +213,13 @@ def table(output: Path, starts: Starts, seeds: int) -> str:
 
 
 def runs(output: Path, name: str, seeds: int) -> list[dict]:
-    """Results of a recipe that did not diverge."""
+    """Results of a recipe, one for each seed that there is."""
     paths = [output / f"{_file(name)}-{seed}.json" for seed in range(seeds)]
-    every = [json.loads(path.read_text()) for path in paths if path.exists()]
+    return [json.loads(path.read_text()) for path in paths if path.exists()]
+
+
+def finished(every: Sequence[dict]) -> list[dict]:
+    """Results of runs that did not diverge."""
     return [found for found in every if "diverged" not in found]
 
 
@@ -227,9 +230,9 @@ def draw(output: Path, seeds: int, seconds: float, path: Path) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot(xlabel="CPU time, s", ylabel="validation loss of the forces, its own unit", yscale="log")
     dashes = ("-", "--", ":", "-.")
-    shown = [name for name in CANDIDATES if runs(output, name, seeds)]
-    for number, name in enumerate(shown):
-        curves = np.array([[loss for _, loss in found["curve"]][-_POINTS:] for found in runs(output, name, seeds)])
+    every = {name: finished(runs(output, name, seeds)) for name in CANDIDATES}
+    for number, (name, found) in enumerate((name, found) for name, found in every.items() if found):
+        curves = np.array([[loss for _, loss in run["curve"]][-_POINTS:] for run in found])
         times = seconds * np.arange(1, _POINTS + 1)[-curves.shape[1] :] / _POINTS
         bold = 2.2 if name.startswith("repaired") else 1.0
         axes.plot(times, curves.mean(0), dashes[number // 10], color=f"C{number % 10}", lw=bold, label=name)

@@ -24,3 +24,8 @@ def assert_repaired(parent: ep.Potential, child: ep.Potential, structures: Seque
     certificate = ep.certify(made.potential, parent, nve_steps=2)
     assert certificate.passed, certificate.values
     return made
+
+
+def probes(potential: ep.Potential, seeds: int = 6) -> list[Atoms]:
+    """Structures of a potential's elements to repair its children on."""
+    return [atoms for seed in range(seeds) for atoms in ep.probe_structures(potential.elements, seed).values()]

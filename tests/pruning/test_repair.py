@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from hypothesis import given
 from hypothesis import strategies as st
+from repairing import probes
 
 import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
@@ -24,22 +25,12 @@ from equiprune.pruning.rotation import _best, rotated, spreads
 
 
 @pytest.fixture(scope="module")
-def parent() -> ep.Potential:
-    return ep.load("toy", dtype=torch.float64)
-
-
-@pytest.fixture(scope="module")
 def structures(parent: ep.Potential) -> list[Atoms]:
-    return [atoms for seed in range(6) for atoms in ep.probe_structures(parent.elements, seed).values()]
+    return probes(parent)
 
 
 def cut(parent: ep.Potential, *targets: object) -> ep.Potential:
     return ep.prune(parent, ep.allocate(parent, list(targets), ep.data_free_scores(parent, ep.Random(0))))
-
-
-@pytest.fixture(scope="module")
-def child(parent: ep.Potential) -> ep.Potential:
-    return cut(parent, ep.Channels(4))
 
 
 @pytest.fixture(scope="module")

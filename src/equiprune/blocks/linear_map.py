@@ -161,5 +161,10 @@ def size(entries: Labelled) -> int:
     return sum(axis_size(axis) * ir.dim for ir, axis in entries)
 
 
+def channels(entries: Labelled) -> int:
+    """Channels of all entries."""
+    return sum(axis_size(axis) for _, axis in entries)
+
+
 def _identities(axis: Sequence) -> set:
     return {segment.identity for segment in axis}

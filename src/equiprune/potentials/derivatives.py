@@ -135,8 +135,7 @@ def _in_float64(outputs: Outputs, graph: AtomicGraph) -> Tensor:
     """Energies of structures, (structures,) eV: in float32 the sum over many atoms is off by far more than each is."""
     if outputs.energies.dtype == torch.float64:
         return outputs.energies
-    totals = torch.zeros_like(outputs.energies, dtype=torch.float64)
-    return totals.index_add(0, graph.structure_of_atom, outputs.atom_energies.detach().double())
+    return graph.summed(outputs.atom_energies.detach())
 
 
 def products(gradient: Tensor, positions: Tensor, vectors: Tensor, *, create_graph: bool = False) -> Tensor:

@@ -22,12 +22,12 @@ from torch import Tensor
 from equiprune.adapters.capabilities import Weights
 from equiprune.blocks import LinearMap
 from equiprune.blocks.layout import axis_size
-from equiprune.blocks.linear_map import mixings, spread
+from equiprune.blocks.linear_map import channels, mixings, spread
 from equiprune.potentials.observing import multiplied
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.displacing import STEP
 from equiprune.pruning.least_squares import from_few_rows
-from equiprune.pruning.parent_view import Change, maps_of, summed_over
+from equiprune.pruning.parent_view import Change, maps_of
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Ridges that are tried, relative to the mean square of a row."""
@@ -88,26 +88,24 @@ def scalable_maps(child: Potential) -> Mapping[str, LinearMap]:
 
 def factors_of(maps: Mapping[str, LinearMap], gains: Gains) -> Mapping[str, Tensor]:
     """Factors 1 + g on the results of submodules, (columns,) or (structures, columns)."""
-    return {module: (1 + gain)[..., _channels(maps[module]).to(gain.device)] for module, gain in gains.items()}
+    return {
+        module: (1 + gain)[..., _channel_of_columns(maps[module]).to(gain.device)] for module, gain in gains.items()
+    }
 
 
-def _channels(linear: LinearMap) -> Tensor:
+def _channel_of_columns(linear: LinearMap) -> Tensor:
     """Channel of each column of a map's results, (columns,)."""
     found, start = [], 0
     for ir, axis, _ in spread(linear.outputs):
-        channels = axis_size(axis)
-        found.append((start + torch.arange(channels)).repeat_interleave(ir.dim))
-        start += channels
+        mul = axis_size(axis)
+        found.append((start + torch.arange(mul)).repeat_interleave(ir.dim))
+        start += mul
     return torch.cat(found)
-
-
-def _size(linear: LinearMap) -> int:
-    return sum(axis_size(axis) for _, axis in linear.outputs)
 
 
 def _by_module(maps: Mapping[str, LinearMap], gains: Tensor) -> Gains:
     """Gains of all maps one after another, (..., gains), by map."""
-    return dict(zip(maps, gains.split([_size(linear) for linear in maps.values()], dim=-1), strict=True))
+    return dict(zip(maps, gains.split([channels(linear.outputs) for linear in maps.values()], dim=-1), strict=True))
 
 
 @dataclass(frozen=True)
@@ -156,7 +154,8 @@ class _Rows:
 def _rows(child: Potential, maps: Mapping[str, LinearMap], change: Change) -> _Rows:
     """Two equations of each structure, of its energy and of its change."""
     graph, structures = change.graph, change.graph.n_structures
-    gains = torch.zeros(structures, sum(map(_size, maps.values())), dtype=child.dtype, device=child.device)
+    number = sum(channels(linear.outputs) for linear in maps.values())
+    gains = torch.zeros(structures, number, dtype=child.dtype, device=child.device)
     energies, gradient = _with_gradient(child, maps, change, gains.requires_grad_())
     atoms = torch.bincount(graph.structure_of_atom, minlength=structures)[: structures // 2].double()
     missing = _energy_and_change(change.energies - energies, atoms)
@@ -179,7 +178,7 @@ def _energies(child: Potential, maps: Mapping[str, LinearMap], change: Change, g
     """Energies with gains of all structures (gains,) or of each (structures, gains)."""
     of_atoms = gains[change.graph.structure_of_atom] if gains.ndim == 2 else gains
     with multiplied(child, factors_of(maps, _by_module(maps, of_atoms))):
-        return summed_over(change.graph, child.evaluate(change.graph).atom_energies)
+        return change.graph.summed(child.evaluate(change.graph).atom_energies)
 
 
 def _energy_and_change(values: Tensor, atoms: Tensor) -> Tensor:

@@ -225,12 +225,6 @@ def _change(single: Potential, fold: int, copies: Sequence[Displaced], steps: Se
     return Change(fold, graph, torch.tensor([copy.weight for copy in copies], device=single.device).double(), energies)
 
 
-def summed_over(graph: AtomicGraph, atom_energies: Tensor) -> Tensor:
-    """Energies of structures, added up in float64."""
-    total = torch.zeros(graph.n_structures, dtype=torch.float64, device=atom_energies.device)
-    return total.index_add(0, graph.structure_of_atom, atom_energies.double())
-
-
 def summed(seen: Mapping[str, tuple[Tensor, Tensor]], linear: LinearMap) -> Tensor:
     """Results of a map, with what they are added to."""
     return torch.stack([seen[name][1] for name in (linear.last.module, *linear.added_to)]).sum(0)

@@ -13,8 +13,8 @@ cross-validation over structures, the matrices are absorbed into the weights, an
 
 Reconstruction of this kind is known from language models (OBC, arXiv 2208.11580; GRAIL, arXiv 2602.23795); rows of
 changes are ours. Spaces that are linear on both sides are rotated first (`equiprune.pruning.rotation`), and radial
-networks that lost neurons are fitted by themselves (`equiprune.pruning.radial_repair`). What is left of the atom
-energies of each element goes into its reference energy in the end.
+networks that lost neurons are fitted by themselves (`equiprune.pruning.radial_repair`). Then come gains of all maps at
+once (`equiprune.pruning.gains`), and what is left of the atom energies of each element goes into its reference energy.
 
 So that a common element does not decide alone, an atom counts by one over the square root of how many there are of its
 element; so that a squeezed structure does not, its atoms count the less the larger its forces are.

@@ -115,6 +115,11 @@ class AtomicGraph:
             global_inputs=torch.cat([graph.global_inputs for graph in graphs]),
         )
 
+    def summed(self, of_atoms: Tensor) -> Tensor:
+        """Values of atoms (atoms,) added up over each structure in float64, (structures,)."""
+        total = torch.zeros(self.n_structures, dtype=torch.float64, device=of_atoms.device)
+        return total.index_add(0, self.structure_of_atom, of_atoms.double())
+
     def to(self, device: torch.device | str) -> AtomicGraph:
         """The same graph elsewhere."""
         return replace(self, **{field.name: getattr(self, field.name).to(device) for field in fields(self)})

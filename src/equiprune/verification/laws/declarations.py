@@ -11,8 +11,7 @@ from torch import Tensor
 from equiprune.adapters import Checkpoint, Taps
 from equiprune.adapters.capabilities import HasLinearMaps
 from equiprune.blocks import FeatureSpace, PruningPlan, Site, WeightLayout
-from equiprune.blocks.layout import axis_size
-from equiprune.blocks.linear_map import applied
+from equiprune.blocks.linear_map import applied, channels
 from equiprune.blocks.mixtures import Mixture, mixed_weight, reads_or_makes
 from equiprune.potentials.observing import multiplied, observed
 from equiprune.potentials.potential import Potential
@@ -113,10 +112,7 @@ class DeclarationLaws(Contract):
 def _scaled(potential: Potential, graph: AtomicGraph, *, absorbed: bool) -> Tensor:
     """Energies with other factors on all that linear maps make: on their results, or in their weights."""
     maps, random = scalable_maps(potential), torch.Generator().manual_seed(0)
-    gains = {
-        name: 0.1 * torch.randn(sum(axis_size(axis) for _, axis in linear.outputs), generator=random)
-        for name, linear in maps.items()
-    }
+    gains = {name: 0.1 * torch.randn(channels(linear.outputs), generator=random) for name, linear in maps.items()}
     if absorbed:
         exact = {name: weight.double() for name, weight in potential.checkpoint.weights.items()}
         weights = with_gains(potential, exact, gains)
