@@ -5,10 +5,10 @@ A card has words of its own, and between two marks what this file writes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from official import OFFICIAL, difference_table, error_table, markdown, wins
+from official import OFFICIALS, difference_table, error_table, markdown, wins
 from physics import physics_tables
 
 BEGIN, END = "<!-- measured: python benchmarks/shipped.py -->", "<!-- end of what was measured -->"
@@ -17,8 +17,8 @@ CODE = {"upstream": "its makers' own code", "equiprune": "equiprune's"}
 """Engines in words, for a model and others of any architecture."""
 
 Json = Mapping[str, Any]
-Models = tuple[str, str, str]
-"""Parent, official small model, and the model of a card."""
+Models = Sequence[str]
+"""Parent, official small model unless it is the parent, and the model of a card."""
 
 
 def with_measured(card: str, name: str, measured: Json) -> str:
@@ -30,15 +30,17 @@ def with_measured(card: str, name: str, measured: Json) -> str:
 
 def tables(name: str, measured: Json) -> str:
     """All that was measured of a model, Markdown."""
-    shown = (measured["model"]["parent"], OFFICIAL, name)
+    parent = measured["model"]["parent"]
+    official = OFFICIALS[parent]
+    shown = tuple(dict.fromkeys([parent, official, name]))
     accuracy = {data: _of_models(of, shown) for data, of in measured["accuracy"].items()}
     parts = [
         _facts(measured["model"]),
         f"Errors against DFT, energy in meV/atom, forces in meV/Angstrom, with intervals of 95 % over frames:\n\n"
         f"{error_table(accuracy)}",
-        f"The same less those of {OFFICIAL}, frame by frame; bold where the interval leaves zero out:\n\n"
-        f"{difference_table(accuracy)}",
-        wins(accuracy, name),
+        f"The same less those of {official}, frame by frame; bold where the interval leaves zero out:\n\n"
+        f"{difference_table(accuracy, official)}",
+        wins(accuracy, name, official),
         _speed(measured["speed"], shown),
         certificate_table({name: measured["certificate"]}),
         physics_tables(_physics_of_models(measured["physics"], shown)),
@@ -69,7 +71,7 @@ def _physics_of_models(found: Json, shown: Models) -> Json:
 
 def _speed(speed: Json, shown: Models) -> str:
     said = []
-    parent, _, name = shown
+    parent, name = shown[0], shown[-1]
     for engine, code in CODE.items():
         per_atom = speed["engines"][engine]["ms_per_atom"]
         beside = ", ".join(f"{model} {per_atom[model]:.1f}" for model in shown)

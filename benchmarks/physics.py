@@ -1,7 +1,7 @@
 """Physics of models beside their parent: drift of the energy, curves of dimers, equations of state.
 
-``python benchmarks/physics.py MODEL ...``. Parent and official small model are always among them. What each table says
-is in the docstring of the function that measures it.
+``python benchmarks/physics.py MODEL ...``; ``--parent mace-mp-small`` for children of another parent. Parent and
+official small model are always among them. What each table says is in the docstring of the function that measures it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ase.data import atomic_numbers, chemical_symbols, covalent_radii
 from ase.eos import EquationOfState
 from ase.md.verlet import VelocityVerlet
 from ase.units import GPa, fs, kB
-from official import OFFICIAL, PARENT, markdown
+from official import OFFICIALS, PARENT, markdown
 from reference_data import VARIABLE, reference
 
 from equiprune import Potential, load
@@ -234,8 +234,10 @@ def main() -> None:
     """Print three tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", help="names or paths of models")
+    parser.add_argument("--parent", default=PARENT, choices=OFFICIALS)
     chosen = parser.parse_args()
-    print(physics_tables(physics({name: load(name) for name in dict.fromkeys([PARENT, OFFICIAL, *chosen.models])})))
+    names = dict.fromkeys([chosen.parent, OFFICIALS[chosen.parent], *chosen.models])
+    print(physics_tables(physics({name: load(name) for name in names})))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 from model_card import certificate_table, speed_table, with_measured
-from official import OFFICIAL, accuracy, add_arguments, difference_table, error_table, wins
+from official import OFFICIALS, accuracy, add_arguments, difference_table, error_table, wins
 from physics import physics, physics_tables
 
 import equiprune as ep
@@ -42,10 +42,11 @@ def main() -> None:
 
 def measure(parent: str, names: Sequence[str], chosen: argparse.Namespace) -> None:
     """Measure children of one parent, write what was found into their folders, and print it."""
-    models = {name: ep.load(name) for name in (parent, OFFICIAL, *names)}
+    official = OFFICIALS[parent]
+    models = {name: ep.load(name) for name in (parent, official, *names)}
     parts: dict[str, Callable[[], Any]] = {
         "speed": lambda: speed(models, chosen.repeats),
-        "accuracy": lambda: accuracy(models, chosen.sets, chosen.frames, chosen.mptrj_atoms),
+        "accuracy": lambda: accuracy(models, official, chosen.sets, chosen.frames, chosen.mptrj_atoms),
         "certificates": lambda: {name: certificate(models[name], models[parent]) for name in names},
         "physics": lambda: physics(models),
     }
@@ -55,8 +56,9 @@ def measure(parent: str, names: Sequence[str], chosen: argparse.Namespace) -> No
     certificates = found.pop("certificates")
     for name in names:
         write(name, found | {"model": facts(models[name]), "certificate": certificates[name]})
-    print(speed_table(found["speed"]), error_table(found["accuracy"]), difference_table(found["accuracy"]), sep="\n\n")
-    print(*(wins(found["accuracy"], name) for name in names), sep="\n\n")
+    errors = found["accuracy"]
+    print(speed_table(found["speed"]), error_table(errors), difference_table(errors, official), sep="\n\n")
+    print(*(wins(errors, name, official) for name in names), sep="\n\n")
     print(certificate_table(certificates), physics_tables(found["physics"]), sep="\n\n")
 
 

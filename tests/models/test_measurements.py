@@ -22,14 +22,25 @@ def test_a_small_difference_on_every_frame_is_real_though_the_errors_overlap() -
     energy, forces, components = random.uniform(1, 100, 30), random.uniform(100, 10_000, 30), np.full(30, 9)
     official = FrameErrors(energy, forces, components)
     child = FrameErrors(energy - 1, forces * (1 + 0.5 * (-1) ** np.arange(30)), components)
-    found = compared({PARENT: official, OFFICIAL: official, "child": child})
+    found = compared({PARENT: official, OFFICIAL: official, "child": child}, OFFICIAL)
     errors, less = found["errors"], found["less_official"]["child"]
     assert errors["child"]["energy"][2] > errors[OFFICIAL]["energy"][1]
     assert less["energy"] == [-1.0, -1.0, -1.0]
     assert less["forces"][1] < 0 < less["forces"][2]
-    said = wins({"Cu": found}, "child")
+    said = wins({"Cu": found}, "child", OFFICIAL)
     assert "energy smaller on 1 of 1 sets (beyond the interval on Cu)" in said
     assert "(beyond the interval on none), larger beyond the interval on none." in said
+
+
+def test_a_parent_that_is_the_official_small_model_is_compared_with_once() -> None:
+    from official import FrameErrors, compared, difference_table, error_table
+
+    parent = FrameErrors(np.full(4, 10.0), np.full(4, 60.0), np.full(4, 6))
+    child = FrameErrors(np.full(4, 12.0), np.full(4, 90.0), np.full(4, 6))
+    found = compared({"parent": parent, "child": child}, "parent")
+    assert found["less_official"] == {"child": {"energy": [2.0, 2.0, 2.0], "forces": [5.0, 5.0, 5.0]}}
+    assert error_table({"Cu": found}).startswith("| set (frames) | energy: parent | child | forces: parent | child |")
+    assert difference_table({"Cu": found}, "parent").startswith("| error less that of parent | child: energy | child:")
 
 
 def test_errors_of_forces_are_means_over_components_whatever_the_frame() -> None:
