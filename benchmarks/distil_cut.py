@@ -3,8 +3,8 @@
 ``OMP_NUM_THREADS=1 python benchmarks/distil_cut.py nequix-compact FOLDER``: 20 minutes of labels, 70 of training.
 Training can be stopped at any time; the same command goes on. FOLDER/trained/MODEL/model is the result. With ``--start
 MODEL --seed SEED`` it begins with a model that was distilled before and takes other structures. Scores and repair take
-small frames of the MPtrj sample, four of five, without their labels; what it is distilled on,
-`benchmarks.gpu.structures` says.
+small frames of the MPtrj sample without their labels, none of the fifth that is kept aside nor of a composition in it;
+what it is distilled on, `benchmarks.gpu.structures` says.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from on_one_core import distilled, written
-from reference_data import reference
+from on_one_core import distilled, shown_frames, written
 
 import equiprune as ep
 
@@ -26,25 +25,23 @@ LARGEST, USED = 14, 200
 
 @dataclass(frozen=True)
 class Cut:
-    """A model to cut and what remains of it; the repair sees every frame so many times, displaced each time anew."""
+    """A model to cut, and what remains of it."""
 
     parent: str
     targets: Sequence[ep.Target]
-    displacements: int = 1
 
 
 CUTS: Mapping[str, Cut] = {
     "nequix-compact": Cut("nequix-oam-1", [ep.Lmax(2), ep.EdgeLmax(2)]),
-    "mace-mp-64": Cut("mace-mp-small", [ep.Channels(64)], displacements=3),
+    "mace-mp-compact": Cut("mace-mp-small", [ep.Channels(64)]),
 }
 
 
 def repaired(parent: ep.Potential, cut: Cut) -> ep.Potential:
     """The start of training."""
-    frames = [atoms for atoms in reference("mptrj_sample/mptrj-random-1k.extxyz.xz") if len(atoms) <= LARGEST]
-    used = [atoms for number, atoms in enumerate(frames) if number % 5][:USED]
+    used = shown_frames(LARGEST)[:USED]
     plan = ep.allocate(parent, cut.targets, ep.calibrate(parent, used, limit=60))
-    return ep.repair(ep.prune(parent, plan), parent, used * cut.displacements).potential
+    return ep.repair(ep.prune(parent, plan), parent, used).potential
 
 
 def main() -> None:

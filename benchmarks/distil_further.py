@@ -15,7 +15,12 @@ from on_one_core import distilled, written
 
 import equiprune as ep
 
-PARENTS = {"7net-mini": "7net-l3i5", "7net-compact": "7net-l3i5", "nequix-compact": "nequix-oam-1"}
+PARENTS = {
+    "7net-mini": "7net-l3i5",
+    "7net-compact": "7net-l3i5",
+    "nequix-compact": "nequix-oam-1",
+    "mace-mp-compact": "mace-mp-small",
+}
 
 
 def main() -> None:

@@ -18,7 +18,8 @@ from ase import Atoms
 from reference_data import reference
 
 ARGUMENTS = (
-    *("--faster", "8", "--elements", "Li,Ge,P,S", "--copies", "2", "--timed-atoms", "50", "--beside", "7net-0"),
+    *("--faster", "8", "--engine", "upstream", "--elements", "Li,Ge,P,S"),
+    *("--copies", "2", "--timed-atoms", "50", "--beside", "7net-0"),
     *("--measured", "16", "--candidates", "12", "--finalists", "2", "--steps", "60", "--epochs", "12"),
 )
 

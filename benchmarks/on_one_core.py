@@ -7,13 +7,23 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from reference_data import data_folder
+from ase import Atoms
+from reference_data import data_folder, reference
 
 import equiprune as ep
 
 ROOT = Path(__file__).parents[1]
 _REAL, _INVENTED = 3_000, 3_000
 """Starting structures: real ones, and decorated ones with as many packed; one core labels some thousands."""
+
+
+def shown_frames(largest: int) -> list[Atoms]:
+    """Frames of the MPtrj sample of up to so many atoms that a model may see: not those on which it is tested."""
+    sys.path.append(str(ROOT))
+    from benchmarks.gpu.structures import compositions_aside, formula
+
+    frames, aside = reference("mptrj_sample/mptrj-random-1k.extxyz.xz"), compositions_aside(data_folder())
+    return [atoms for atoms in frames if len(atoms) <= largest and formula(atoms) not in aside]
 
 
 def written(teacher: ep.Potential, name: str, folder: Path, seed: int) -> None:
