@@ -9,6 +9,7 @@ all take the same time on one thread, labelling included:
   distil after      fine-tune the parent; prune it; distil the child on what the fine-tuned parent says of the frames
                     and of displaced copies of them
   both              the same with the DFT frames and their own labels among them
+  repair, both      the same after a repair on the frames and their copies
 
 Energies of elements are refitted to the frames before anything is fine-tuned. Errors are those of test frames that
 chose nothing; the parent, fine-tuned for its share of the time, is what can be reached.
@@ -30,6 +31,7 @@ from retraining import recipe as preset_recipe
 from timed import Teaching
 
 import equiprune as ep
+from equiprune.pruning.repair import WorseError
 from equiprune.training.optimisation import Cosine, Optimisation
 from equiprune.training.recipe import Recipe
 
@@ -38,7 +40,7 @@ SHARE = 0.4
 SCORED = 8
 """Structures that decide which channels stay."""
 REACHED = "the parent, fine-tuned"
-WAYS = (REACHED, "fine-tune", "retrain first", "prune after", "distil after", "both")
+WAYS = (REACHED, "fine-tune", "retrain first", "prune after", "distil after", "both", "repair, both")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,14 @@ def copies(structures: Sequence[Atoms], seed: int) -> list[Atoms]:
     return list(ep.augmented(structures, ep.Augmentation(copies=2, rattle=0.05, strain=0.01, seed=seed)))
 
 
+def repaired(model: ep.Potential, teacher: ep.Potential, structures: Sequence[Atoms]) -> ep.Potential:
+    """Repaired where that helps, as `equiprune compress` does."""
+    try:
+        return ep.repair(model, teacher, structures).potential
+    except WorseError:
+        return model
+
+
 def child(way: str, task: Task, crystals: Sequence[Atoms]) -> ep.Potential:
     """The child of one way."""
     begun, frames = time.process_time(), task.data.train
@@ -110,8 +120,11 @@ def child(way: str, task: Task, crystals: Sequence[Atoms]) -> ep.Potential:
     model = task.pruned(teacher, frames[:SCORED])
     if way == "prune after":
         return task.fine_tuned(model, frames, left())
-    soft = list(ep.label(teacher, copies(frames, task.seed)))
-    hard = list(frames) if way == "both" else []
+    shown = copies(frames, task.seed)
+    if way == "repair, both":
+        model = repaired(model, teacher, shown)
+    soft = list(ep.label(teacher, shown))
+    hard = [] if way == "distil after" else list(frames)
     return task.fine_tuned(model, [*soft, *hard], left())
 
 
