@@ -93,7 +93,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Label(SharedRequest[Labelled]):
-    """Write structures with labels of a model: energy, forces, stress. Interrupted, the same command goes on.
+    """Write structures with labels of a model: energy, forces, stress, atom energies. Interrupted, it goes on.
 
     Attributes:
         model: the teacher: an alias, an upstream checkpoint, a directory that equiprune wrote, or module:callable for

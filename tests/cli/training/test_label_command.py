@@ -41,6 +41,7 @@ def test_label_writes_the_labels_of_the_teacher(cli: Run, tmp_path: Path, data: 
         assert Labels.of(atoms).energy == pytest.approx(exact.energy.item(), abs=1e-5)
         np.testing.assert_allclose(Labels.of(atoms).forces, exact.forces.numpy(), atol=1e-6)
         np.testing.assert_allclose(Labels.of(atoms).stress, exact.stress.numpy(), atol=1e-7)
+        np.testing.assert_allclose(Labels.of(atoms).atom_energies, exact.atom_energies.numpy(), atol=1e-6)
 
 
 def test_label_as_json_is_one_document(cli: Run, tmp_path: Path, data: Path) -> None:
@@ -232,6 +233,18 @@ def test_labelling_is_not_gone_on_with_by_another_command(
     assert cli("label", "toy", data, "-o", tmp_path / "out.xyz").code == 2
     says = ("out.xyz.partial", "another model, data or setting", "Remove it", "repeat the command")
     refused("label", "toy", data, *other, "-o", tmp_path / "out.xyz", says=says)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_labelling_is_not_gone_on_with_by_another_teacher(
+    cli: Run, refused: Run, model: Path, tmp_path: Path, interrupting: Callable[[int], None]
+) -> None:
+    data, output = write(tmp_path / "data.xyz", bare(24)), tmp_path / "out.xyz"
+    interrupting(20)
+    assert cli("label", "toy", data, "-o", output).code == 2
+    says = ("out.xyz.partial", "another model, data or setting", "Remove it")
+    refused("label", model, data, "-o", output, says=says)
+    refused("label", "ase.calculators.lj:LennardJones", data, "-o", output, says=says)
 
 
 def test_labelling_interrupted_at_once_leaves_nothing(
