@@ -133,7 +133,7 @@ def _flags(command: str) -> Mapping[str, str]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    from equiprune.evaluation.memory import is_out_of_memory  # imports torch, as what raised the error has done
+    from equiprune.potentials.out_of_memory import is_out_of_memory  # imports torch, as what raised the error has done
 
     return is_out_of_memory(error)
 

@@ -237,7 +237,7 @@ class Label(SharedRequest[Labelled]):
     def _instead(self) -> str:
         """Advice for when nothing is left."""
         if self.student is None:
-            return "Allow larger values, or give other structures."
+            return "Allow larger values, mend a calculator that failed, or give other structures."
         return (
             "Train the student first on labels of structures and distorted copies (without `student`), or lower "
             "`temperature`, `interval` or `relaxation_steps`."

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from command_line import Run
 from runs import bare, write
@@ -83,6 +84,26 @@ def test_label_takes_any_calculator_as_the_teacher(cli: Run, tmp_path: Path, dat
         read.calc = LennardJones(**options)
         assert Labels.of(atoms).energy == pytest.approx(read.get_potential_energy())
         assert atoms.info["teacher_sha256"] == ran.json["teacher_sha256"]
+
+
+def test_structures_on_which_a_calculator_fails_are_left_out_if_any_may_be(cli: Run, tmp_path: Path) -> None:
+    data, output = write(tmp_path / "data.xyz", [bulk("Cu"), bulk("Si"), bulk("Al")]), tmp_path / "out.xyz"
+    command = ["label", "ase.calculators.emt:EMT", data, "-o", output, "--json"]
+    ran = cli(*command)
+    assert ran.code == 2
+    assert "Structure 1 (Si2): ase.calculators.emt:EMT failed" in ran.err
+    assert "give --largest-force, with which such structures are left out" in ran.err
+    ran = cli(*command, "--largest-force", 100)
+    assert (ran.code, ran.json["structures"], ran.json["left_out"]["failed"]) == (0, 2, 1)
+    assert "Structure 1 (Si2): ase.calculators.emt:EMT failed" in ran.err
+    assert "It is left out." in ran.err
+
+
+def test_a_job_of_which_every_structure_fails_is_an_error(refused: Run, tmp_path: Path) -> None:
+    data = write(tmp_path / "data.xyz", [bulk("Si")])
+    command = ["label", "ase.calculators.emt:EMT", data, "-o", tmp_path / "out.xyz", "--largest-force", 100]
+    says = ("Not one structure is left", "1 on which the calculator failed", "mend a calculator that failed")
+    refused(*command, says=says)
 
 
 @pytest.mark.parametrize(
