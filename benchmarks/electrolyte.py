@@ -17,6 +17,8 @@ import ase.io
 from ase import Atoms
 from reference_data import reference
 
+from equiprune.files.atomic import replacing
+
 ARGUMENTS = (
     *("--faster", "8", "--engine", "upstream", "--elements", "Li,Ge,P,S"),
     *("--copies", "2", "--timed-atoms", "50", "--beside", "7net-0"),
@@ -36,7 +38,8 @@ def main() -> None:
         bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in frames[:: len(frames) // 50][:50]]
         others = reference("lgps_sse_pbe/test_50at.extxyz.xz")
         ase.io.write(test, others[:: len(others) // 60][:60], format="extxyz")
-        ase.io.write(mine, bare, format="extxyz")
+        with replacing(mine) as temporary:  # the last: it says that both are whole
+            ase.io.write(temporary, bare, format="extxyz")
     command = [sys.executable, "-m", "equiprune", "compress", "7net-l3i5", "--data", str(mine), "--test", str(test)]
     begun = time.monotonic()
     subprocess.run([*command, *ARGUMENTS, "--output", str(folder / "compact")], check=True)

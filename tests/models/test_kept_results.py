@@ -76,3 +76,13 @@ def test_starting_structures_of_another_teacher_or_seed_are_refused(tmp_path: Pa
     kept_otherwise.write_text(json.dumps(made_with | other))
     with pytest.raises(SystemExit, match=r"starting-structures.npz' was made with"):
         written(teacher, "teacher", tmp_path, seed=0)
+
+
+def test_parts_are_measured_again_for_other_models_or_arguments(tmp_path: Path) -> None:
+    from shipped import measured
+
+    times: list[str] = []
+    parts = {"speed": lambda: times.append("speed") or len(times)}
+    of = {"models": ["abc"], "frames": 60}
+    found = [measured(parts, each, tmp_path / "kept.json") for each in (of, of, of | {"frames": 20}, of)]
+    assert found == [{"speed": 1}, {"speed": 1}, {"speed": 2}, {"speed": 3}]
