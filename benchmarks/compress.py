@@ -5,7 +5,8 @@ benchmarks/compress.py mace-mp-small --faster 2 --output FOLDER``. Structures: f
 displaced copy of each, labelled by the parent; tests: as in repair.py, frames and chemistries that were not looked at,
 compared with the parent. The models picked by hand have shapes of the paper's tables and even widths, as large as the
 speed allows; they are repaired and trained like the one that is found. What is done is kept in FOLDER: interrupted, the
-same command goes on. The cost model is tested on models that it has not seen (``--held-out``).
+same command goes on, and one for other structures or efforts is refused. The cost model is tested on models that it has
+not seen (``--held-out``).
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ import ase.io
 import numpy as np
 import torch
 from ase import Atoms
+from kept import kept
 from reference_data import mptrj
 from repair import PRESET, Errors, errors, retrained, table, tests
 
 import equiprune as ep
 from equiprune.errors import EquipruneError
+from equiprune.files.atomic import replacing, write_text
 from equiprune.pruning.counts import PruningProblem
 from equiprune.pruning.repair import WorseError
 from equiprune.searching.candidates import drawn
@@ -44,6 +47,8 @@ BY_HAND: Mapping[str, Mapping[str, tuple[ep.EdgeLmax, ...]]] = {
     },
 }
 ATOMS = 64
+KEPT_WITH = ("model", "structures", "candidates", "search_steps", "held_out")
+"""Arguments on which what is kept depends beside those that its name says."""
 _TURNS = 9
 """Turns in which a model that tests the cost model is measured; more than in a search, which fits many models."""
 
@@ -53,7 +58,8 @@ def labelled(parent: ep.Potential, count: int, path: Path) -> ep.SearchData:
     if not path.exists():
         frames = [atoms for i, atoms in enumerate(mptrj(16)) if i % 5][:count]
         made = list(ep.label(parent, ep.augmented(frames, ep.Augmentation(copies=1))))
-        ase.io.write(path, made, format="extxyz")
+        with replacing(path) as temporary:
+            ase.io.write(temporary, made, format="extxyz")
     structures = list(ep.read_structures(path))
     return ep.SearchData(structures, np.arange(len(structures)) // 2)
 
@@ -68,7 +74,7 @@ def searched(
         settings = ep.SearchSettings(ep.Constraints(targets), effort, timed_atoms=ATOMS)
         watchers = ep.Watchers(note=lambda text: print(f"[{time.monotonic() - begun:5.0f} s] {text}", flush=True))
         found = ep.search(parent, data, budget, folder, settings=settings, watchers=watchers)
-        result.write_text(json.dumps(found.to_json() | {"minutes": (time.monotonic() - begun) / 60}))
+        write_text(result, json.dumps(found.to_json() | {"minutes": (time.monotonic() - begun) / 60}))
     return json.loads(result.read_text())
 
 
@@ -89,7 +95,7 @@ def predictions(parent: ep.Potential, count: int, folder: Path) -> list[tuple[fl
             except EquipruneError:
                 continue
             pairs.append((costs(child.architecture).time, measured(parent, child, timed, _TURNS).time))
-        path.write_text(json.dumps(pairs))
+        write_text(path, json.dumps(pairs))
     return [(float(a), float(b)) for a, b in json.loads(path.read_text())]
 
 
@@ -135,7 +141,8 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Print the errors of all models, and how well the cost model predicts."""
     asked = arguments()
-    asked.output.mkdir(parents=True, exist_ok=True)
+    kept(asked.output, {name: getattr(asked, name) for name in KEPT_WITH})
+    asked.output.mkdir(exist_ok=True)
     parent, budget, preset = ep.load(asked.model), ep.Budget(faster=asked.faster), PRESET[asked.model]
     data = labelled(parent, asked.structures, asked.output / "labelled.extxyz")
     effort = ep.Effort(candidates=asked.candidates, steps=asked.search_steps)

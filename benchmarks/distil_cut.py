@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from kept import kept
 from on_one_core import distilled, shown_frames, written
 
 import equiprune as ep
@@ -58,8 +59,10 @@ def main() -> None:
     cut = CUTS[chosen.model]
     parent = ep.load(cut.parent, dtype=torch.float64)
     written(parent, "parent", chosen.folder, chosen.seed)
-    if not (chosen.folder / f"{chosen.model}-start").exists():
-        start = ep.load(chosen.start) if chosen.start else repaired(parent, cut).with_dtype(torch.float32)
+    start = ep.load(chosen.start) if chosen.start else None
+    made_with = {"parent_sha256": parent.checkpoint.sha256, "start_sha256": start.checkpoint.sha256 if start else None}
+    if not kept(chosen.folder / f"{chosen.model}-start", made_with):
+        start = start or repaired(parent, cut).with_dtype(torch.float32)
         ep.save(start, chosen.folder / f"{chosen.model}-start")
     child = f"{chosen.model}={chosen.training_seconds}={chosen.learning_rate}"
     distilled(chosen.folder, "parent", child, chosen.labelling_seconds, chosen.seed)

@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import torch
+from kept import kept
 from on_one_core import distilled, written
 
 import equiprune as ep
@@ -34,8 +35,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=41)
     chosen = parser.parse_args()
     written(ep.load(PARENTS[chosen.model], dtype=torch.float64), "parent", chosen.folder, chosen.seed)
-    if not (chosen.folder / f"{chosen.model}-start").exists():
-        ep.save(ep.load(chosen.model, dtype=torch.float32), chosen.folder / f"{chosen.model}-start")
+    start = ep.load(chosen.model, dtype=torch.float32)
+    if not kept(chosen.folder / f"{chosen.model}-start", {"start_sha256": start.checkpoint.sha256}):
+        ep.save(start, chosen.folder / f"{chosen.model}-start")
     child = f"{chosen.model}={chosen.training_seconds}={chosen.learning_rate}"
     distilled(chosen.folder, "parent", child, chosen.labelling_seconds, chosen.seed)
 

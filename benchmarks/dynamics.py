@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from kept import kept
 from official import PARENT, markdown
 from reference_data import reference
 
@@ -111,7 +112,9 @@ def main() -> None:
     for name, (atoms, ensemble, time, timestep, kelvin) in systems.items():
         if not time:
             continue
-        if (chosen.output / name).exists():
+        asked = {"time": time, "equilibration": chosen.equilibration, "dtype": chosen.dtype}
+        asked |= {f"sha256 of {each}": model.checkpoint.sha256 for each, model in models.items()}
+        if kept(chosen.output / name, asked):
             print(f"{name}: done, in {chosen.output / name}")
             continue
         protocol = ep.DynamicsProtocol(ensemble, time, timestep, kelvin, chosen.equilibration)

@@ -18,6 +18,8 @@ import ase.io
 from ase import Atoms
 from reference_data import reference
 
+from equiprune.files.atomic import replacing
+
 ARGUMENTS = (
     *("--elements", "Li,Ge,P,S", "--copies", "2", "--timed-atoms", "50", "--beside", "7net-0"),
     *("--measured", "16", "--candidates", "12", "--finalists", "2", "--steps", "60", "--epochs", "12"),
@@ -39,7 +41,8 @@ def main() -> None:
         bare = [Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc) for a in frames[:: len(frames) // 50][:50]]
         others = reference("lgps_sse_pbe/test_50at.extxyz.xz")
         ase.io.write(test, others[:: len(others) // 60][:60], format="extxyz")
-        ase.io.write(mine, bare, format="extxyz")
+        with replacing(mine) as temporary:  # the last: it says that both are whole
+            ase.io.write(temporary, bare, format="extxyz")
     command = [sys.executable, "-m", "equiprune", "compress", "7net-l3i5", "--data", str(mine), "--test", str(test)]
     budget = ["--faster", chosen.faster, "--engine", chosen.engine]
     begun = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
+from kept import kept
 from reference_data import data_folder, reference
 
 import equiprune as ep
@@ -27,14 +28,18 @@ def shown_frames(largest: int) -> list[Atoms]:
 
 
 def written(teacher: ep.Potential, name: str, folder: Path, seed: int) -> None:
-    """The teacher under a name and starting structures of its elements, each unless it is there."""
+    """The teacher under a name and starting structures of its elements, each unless it is there.
+
+    Raises:
+        SystemExit: those that are there are of another teacher or seed.
+    """
     sys.path.append(str(ROOT))
     from benchmarks.gpu.structures import compositions_aside, families_of, invented, known, write_starting
 
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / name).exists():
+    made_with = {"teacher_sha256": teacher.checkpoint.sha256, "seed": seed}
+    if not kept(folder / name, made_with):
         ep.save(teacher.with_dtype(torch.float32), folder / name)
-    if not (folder / "starting-structures.npz").exists():
+    if not kept(folder / "starting-structures.npz", made_with):
         random, data, elements = np.random.default_rng(seed), data_folder(), teacher.elements
         there = list(known(data, elements, random))
         chosen = [there[i] for i in random.permutation(len(there))[:_REAL]]

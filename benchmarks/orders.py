@@ -31,6 +31,7 @@ from retraining import recipe as preset_recipe
 from timed import Teaching
 
 import equiprune as ep
+from equiprune.files.atomic import write_text
 from equiprune.pruning.repair import WorseError
 from equiprune.training.optimisation import Cosine, Optimisation
 from equiprune.training.recipe import Recipe
@@ -151,10 +152,11 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=100)
     parser.add_argument("--test", type=int, default=50)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--json", type=Path, required=True, help="results; those that are there are not made again")
+    parser.add_argument("--json", type=Path, required=True, help="results; those made with the same are not made again")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     crystals = mptrj(16)[:160]
+    asked = {name: getattr(chosen, name) for name in ("model", "seconds", "rate", "train", "test")}
     found = json.loads(chosen.json.read_text()) if chosen.json.exists() else []
     print("| set | way | seed | CPU s | energy, meV/atom | forces, meV/Angstrom |\n|---|---|---|---|---|---|")
     for name in chosen.sets:
@@ -167,12 +169,12 @@ def main() -> None:
         for seed in range(chosen.seeds):
             task = Task(data, parent, chosen.model, chosen.seconds, size, chosen.rate, seed)
             for way in WAYS:
-                named = {"set": name, "way": way, "seed": seed, "seconds": chosen.seconds}
+                named = asked | {"set": name, "way": way, "seed": seed}
                 done = [entry for entry in found if named.items() <= entry.items()]
                 if not done:
                     done = [named | row(way, replace(task, measuring=[]), near)]
                     found += done
-                    chosen.json.write_text(json.dumps(found, indent=1))
+                    write_text(chosen.json, json.dumps(found, indent=1))
                 cells = " | ".join(f"{done[0][key]:.1f}" for key in ("cpu", "energy", "forces"))
                 print(f"| {name} | {way} | {seed} | {cells} |", flush=True)
 

@@ -16,6 +16,7 @@ from reference_data import VARIABLE
 
 import equiprune as ep
 from equiprune.cli import main as equiprune
+from equiprune.files.atomic import replacing
 from equiprune.models.shipped import shipped_models
 
 CRYSTALS = "mp_elasticity/mp_binary_pbe_elasticity.extxyz.xz"
@@ -47,10 +48,11 @@ def crystals(output: Path, largest: int | None) -> Path:
     """The crystals, or those with so many atoms at most in a file beside the output."""
     if largest is None:
         return data(CRYSTALS)
-    path = output.with_name(f"{output.name}-crystals.extxyz")
+    path = output.with_name(f"{output.name}-crystals-{largest}.extxyz")
     if not path.exists():
         small = [atoms for atoms in ep.read_structures(data(CRYSTALS)) if len(atoms) <= largest]
-        ase.io.write(path, small, format="extxyz")
+        with replacing(path) as temporary:
+            ase.io.write(temporary, small, format="extxyz")
     return path
 
 

@@ -4,7 +4,7 @@ l3i5 at half width learns from crystals that l3i5 labelled (``benchmarks/crystal
 recipe after another, each for the same CPU time on one thread and from the same weights. How many steps that is is
 measured first, so a learning rate falls to its end with every recipe. Tests are MPtrj frames of other compositions, at
 rest and displaced, labelled by l3i5. Results are kept one by one in the output folder: the same command goes on, and
-prints all there are, mean and range over seeds.
+prints all there are, mean and range over seeds; a folder of other structures or seconds is refused.
 """
 
 import argparse
@@ -20,12 +20,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from ase import Atoms
+from kept import kept
 from optimizers import Maker, muon, soap, trained_by
 from reference_data import reference
 from timed import Teaching
 
 import equiprune as ep
 from equiprune.errors import StructureError
+from equiprune.files.atomic import write_text
+from equiprune.structures.reading import fingerprint
 from equiprune.training.objective import (
     Absolute,
     FeatureTerm,
@@ -256,7 +259,13 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[], help="recipes whose names begin so")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    chosen.output.mkdir(parents=True, exist_ok=True)
+    asked = {
+        "labelled_sha256": fingerprint(chosen.labelled),
+        "structures": chosen.structures,
+        "seconds": chosen.seconds,
+    }
+    kept(chosen.output, asked)
+    chosen.output.mkdir(exist_ok=True)
     of = task(chosen.labelled, chosen.structures)
     starts = {"not trained": of.errors(of.child), "repaired, not trained": of.errors(of.repaired)}
     for seed in range(chosen.seeds):
@@ -264,7 +273,7 @@ def main() -> None:
             path = chosen.output / f"{_file(name)}-{seed}.json"
             wanted = not chosen.only or any(name.startswith(word) for word in chosen.only)
             if wanted and not path.exists():
-                path.write_text(json.dumps(outcome(of, how, chosen.seconds, seed)))
+                write_text(path, json.dumps(outcome(of, how, chosen.seconds, seed)))
                 print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", flush=True)
     print(table(chosen.output, starts, chosen.seeds))
     if chosen.figure:

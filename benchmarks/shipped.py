@@ -23,6 +23,7 @@ from physics import physics, physics_tables
 
 import equiprune as ep
 from equiprune.evaluation.engines import ENGINES
+from equiprune.files.atomic import write_text
 from equiprune.models import shipped_models
 from equiprune.potentials.checkpoint import package_versions
 
@@ -52,7 +53,9 @@ def measure(parent: str, names: Sequence[str], chosen: argparse.Namespace) -> No
     }
     if chosen.again:
         parts = {name: part if name in chosen.again else partial(recorded, name, names) for name, part in parts.items()}
-    found = measured(parts, [model.checkpoint.sha256 for model in models.values()], chosen.keep)
+    of = {"models": [model.checkpoint.sha256 for model in models.values()]}
+    of |= {name: getattr(chosen, name) for name in ("sets", "frames", "mptrj_atoms", "repeats")}
+    found = measured(parts, of, chosen.keep)
     certificates = found.pop("certificates")
     for name in names:
         write(name, found | {"model": facts(models[name]), "certificate": certificates[name]})
@@ -73,16 +76,16 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(parts: Mapping[str, Callable[[], Any]], models: list[str], keep: Path | None) -> dict[str, Any]:
-    """Results of every part; parts that ``keep`` has of the same models are taken from there."""
+def measured(parts: Mapping[str, Callable[[], Any]], of: Mapping[str, Any], keep: Path | None) -> dict[str, Any]:
+    """Results of every part; parts that ``keep`` has ``of`` the same models and arguments are taken from there."""
     stored = json.loads(keep.read_text()) if keep and keep.exists() else {}
-    found = stored["parts"] if stored.get("models") == models else {}
+    found = stored["parts"] if stored.get("of") == of else {}
     for name, part in parts.items():
         if name not in found:
             print(f"{name} ...", file=sys.stderr, flush=True)
             found[name] = part()
         if keep:
-            keep.write_text(json.dumps({"models": models, "parts": found}))
+            write_text(keep, json.dumps({"of": of, "parts": found}))
     return found
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmarks.gpu.batched import Crystals, Edges, Outputs, evaluate, graph
 from equiprune import AtomicGraph
-from equiprune.evaluation.memory import is_out_of_memory
+from equiprune.potentials.out_of_memory import is_out_of_memory
 from equiprune.potentials.potential import Potential
 
 LARGEST_FORCE = 20.0

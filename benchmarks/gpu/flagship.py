@@ -2,7 +2,7 @@
 
 ``python -m benchmarks.gpu.flagship --models FOLDER --output FOLDER``. The first FOLDER holds l3i5, compact-start,
 mini-start and starting-structures.npz (`prepare.py` writes them). It can be stopped at any time; the same command goes
-on. ``--small`` and ``--device cpu`` try it on any machine.
+on; other labels or another training of a child are refused. ``--small`` and ``--device cpu`` try it on any machine.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from benchmarks.gpu.features import ParentFeatures
 from benchmarks.gpu.pool import Pool
 from benchmarks.gpu.stage import parsed
 from benchmarks.gpu.structures import read_starting
+from benchmarks.kept import kept
+from equiprune.files.atomic import sha256_of
 from equiprune.potentials.checkpoint import load
 from equiprune.potentials.potential import Potential
 
@@ -49,21 +52,39 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = parsed(parser, argv, _SMALL)
     if chosen.output is None:
         parser.error("--output FOLDER is needed.")
-    chosen.output.mkdir(parents=True, exist_ok=True)
-    held_out, training = _labelled(chosen)
+    labelling = _labelling(chosen)
+    recipes = {name: _recipe(rest, chosen.seed) for name, *rest in (child.split("=") for child in chosen.children)}
+    starts = {name: load(str(chosen.models / f"{name}-start")) for name in recipes}
+    for name, recipe in recipes.items():  # all before any work; of the batches those asked for, since time chooses one
+        asked = vars(recipe) | {"batch_atoms": chosen.batch_atoms, "start_sha256": starts[name].checkpoint.sha256}
+        kept(chosen.output / name, labelling | asked)
+    held_out, training = _labelled(chosen, labelling)
     print(f"{len(training.energy)} training and {len(held_out.energy)} validation structures", flush=True)
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    for child in chosen.children:
-        name, seconds, rate, weight = (*child.split("="), "0")[:4]
-        start = load(str(chosen.models / f"{name}-start"))
-        cutoff = start.architecture.cutoff
+    for name, recipe in recipes.items():
+        cutoff = starts[name].architecture.cutoff
         pools = Pool(training.within(cutoff), cutoff), Pool(held_out.within(cutoff), cutoff)
-        student = with_engine(start, chosen.training_engine, chosen.device, torch.float32, plain=True)
+        student = with_engine(starts[name], chosen.training_engine, chosen.device, torch.float32, plain=True)
         sizes = chosen.batch_atoms if student.device.type == "cuda" else chosen.batch_atoms[:1]  # no other records
         atoms = quickest(student, pools[0], sizes) if len(sizes) > 1 else sizes[0]
-        recipe = Distillation(float(seconds), float(rate), atoms, seed=chosen.seed, features=float(weight))
-        distil(student, *pools, recipe, chosen.output / name, _features(chosen, student, recipe))
+        features = _features(chosen, student, recipe)
+        distil(student, *pools, replace(recipe, batch_atoms=atoms), chosen.output / name, features)
+
+
+def _labelling(chosen: argparse.Namespace) -> dict[str, Any]:
+    """Everything that labels depend on; engines and devices give the same but for rounding."""
+    return {
+        "teacher_sha256": load(str(chosen.models / chosen.teacher)).checkpoint.sha256,
+        "structures_sha256": sha256_of(chosen.models / "starting-structures.npz"),
+        **{name: getattr(chosen, name) for name in ("labelling_seconds", "labelling_atoms", "seed", "small")},
+    }
+
+
+def _recipe(words: Sequence[str], seed: int) -> Distillation:
+    """That of seconds, learning rate and perhaps a weight of the parent's features."""
+    seconds, rate, weight = (float(word) for word in (*words, "0")[:3])
+    return Distillation(seconds, rate, seed=seed, features=weight)
 
 
 def _features(chosen: argparse.Namespace, student: Potential, recipe: Distillation) -> ParentFeatures | None:
@@ -75,10 +96,10 @@ def _features(chosen: argparse.Namespace, student: Potential, recipe: Distillati
     return ParentFeatures(parent, student, some, recipe.features)
 
 
-def _labelled(chosen: argparse.Namespace) -> tuple[Labelled, Labelled]:
+def _labelled(chosen: argparse.Namespace, made_with: Mapping[str, Any]) -> tuple[Labelled, Labelled]:
     """Validation and training structures with the teacher's labels; kept in a file of the output folder."""
     path = chosen.output / "labelled.pt"
-    if path.exists():
+    if kept(path, made_with):
         stored = torch.load(path, weights_only=True, map_location=chosen.device)
         return _from_dict(stored[0]), _from_dict(stored[1])
     parts = _explored(chosen)

@@ -21,7 +21,7 @@ from benchmarks.gpu.speed import crystal
 from benchmarks.gpu.stage import Record, parsed
 from benchmarks.mace_speed import REAL, cut, random_mp
 from equiprune.evaluation.benchmark import timed
-from equiprune.evaluation.memory import is_out_of_memory
+from equiprune.potentials.out_of_memory import is_out_of_memory
 
 _ABSENT = "MACE is not in this environment, so nothing was timed. It needs one of its own, since its e3nn is another."
 _RANDOM = "random"

@@ -77,9 +77,11 @@ train() { # in the background, until it is done or the run ends; shares of what 
   [ "$rest" -gt 0 ] || { echo "No time is left."; return 124; }
   [ -e "$carried/starting-structures.npz" ] || { echo "There is nothing to label: no starting-structures.npz."; return 0; }
   rm -f "$work/flagship.pid"
-  local given=(--labelling-seconds $((rest * 15 / 100)) --children "compact=$((rest * 45 / 100))=3e-3" "mini=$((rest * 20 / 100))=4e-3")
-  [ -z "${SMALL:-}" ] || given=()
-  # shellcheck disable=SC2206 # words are arguments
+  local given=() shares=$work/flagship.shares # of the first attempt: with others, flagship refuses to go on
+  [ -e "$shares" ] || echo "--labelling-seconds $((rest * 15 / 100)) --children compact=$((rest * 45 / 100))=3e-3 mini=$((rest * 20 / 100))=4e-3" >"$shares"
+  # shellcheck disable=SC2206,SC2207 # words are arguments
+  [ -n "${SMALL:-}" ] || given=($(<"$shares"))
+  # shellcheck disable=SC2206
   [ -z "${FLAGSHIP:-}" ] || given=($FLAGSHIP)
   env -u PYTORCH_ALLOC_CONF setsid nohup timeout -k 5 "$rest" "$python" -m benchmarks.gpu.flagship --models "$carried" \
     --output "$work/flagship" --labelling-engine "$(engine_of l3i5 evaluation_seconds)" \

@@ -22,8 +22,8 @@ from benchmarks.gpu.batched import Outputs, evaluate, with_engine
 from benchmarks.gpu.engines import TOLERANCE
 from benchmarks.gpu.stage import Record, parsed
 from equiprune import AtomicGraph
-from equiprune.evaluation.memory import is_out_of_memory
 from equiprune.potentials.checkpoint import load
+from equiprune.potentials.out_of_memory import is_out_of_memory
 from equiprune.potentials.potential import Potential
 
 

@@ -18,6 +18,7 @@ from ase.data import covalent_radii
 from ase.io import read
 
 from benchmarks.gpu.packed import packed
+from equiprune.files.atomic import replacing
 from equiprune.labelling.substitution import exchanged, similar
 from equiprune.structures.prototypes import LATTICES, atomic_volume, enlarged, lattice, scaled, with_vacancies
 
@@ -97,13 +98,14 @@ def prototypes() -> list[Atoms]:
 
 def write_starting(structures: Sequence[Atoms], path: Path) -> None:
     """All in one compressed file of arrays."""
-    np.savez_compressed(
-        path,
-        numbers=np.concatenate([atoms.numbers for atoms in structures]).astype(np.uint8),
-        positions=np.concatenate([atoms.positions for atoms in structures]).astype(np.float32),
-        cells=np.stack([atoms.cell.array for atoms in structures]).astype(np.float32),
-        sizes=np.array([len(atoms) for atoms in structures]),
-    )
+    with replacing(path) as temporary:
+        np.savez_compressed(
+            temporary,
+            numbers=np.concatenate([atoms.numbers for atoms in structures]).astype(np.uint8),
+            positions=np.concatenate([atoms.positions for atoms in structures]).astype(np.float32),
+            cells=np.stack([atoms.cell.array for atoms in structures]).astype(np.float32),
+            sizes=np.array([len(atoms) for atoms in structures]),
+        )
 
 
 def read_starting(path: Path) -> list[Atoms]:

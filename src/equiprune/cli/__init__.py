@@ -48,7 +48,7 @@ COMMANDS: Mapping[str, str] = {
         "Write a model in another format, chosen by the suffix, and compare it with the stock tool before saying done."
     ),
     "label": (
-        "Write structures with labels of a model: energy, forces, stress. Interrupted, the same command goes on."
+        "Write structures with labels of a model: energy, forces, stress, atom energies. Interrupted, it goes on."
     ),
     "convert": (
         "Write structures of any format to one file in eV and Angstrom, and count what was kept, skipped and why."
@@ -133,7 +133,7 @@ def _flags(command: str) -> Mapping[str, str]:
 
 
 def _out_of_memory(error: Exception) -> bool:
-    from equiprune.evaluation.memory import is_out_of_memory  # imports torch, as what raised the error has done
+    from equiprune.potentials.out_of_memory import is_out_of_memory  # imports torch, as what raised the error has done
 
     return is_out_of_memory(error)
 

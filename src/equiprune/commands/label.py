@@ -93,7 +93,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Label(SharedRequest[Labelled]):
-    """Write structures with labels of a model: energy, forces, stress. Interrupted, the same command goes on.
+    """Write structures with labels of a model: energy, forces, stress, atom energies. Interrupted, it goes on.
 
     Attributes:
         model: the teacher: an alias, an upstream checkpoint, a directory that equiprune wrote, or module:callable for
@@ -237,7 +237,7 @@ class Label(SharedRequest[Labelled]):
     def _instead(self) -> str:
         """Advice for when nothing is left."""
         if self.student is None:
-            return "Allow larger values, or give other structures."
+            return "Allow larger values, mend a calculator that failed, or give other structures."
         return (
             "Train the student first on labels of structures and distorted copies (without `student`), or lower "
             "`temperature`, `interval` or `relaxation_steps`."

@@ -13,7 +13,7 @@ from equiprune.adapters import usable_adapters
 from equiprune.adapters.capabilities import BuildsForEvaluation, HasEngines
 from equiprune.adapters.engines import ArchitectureEngine, KernelEngine, Limits, NativeEngine
 from equiprune.errors import EquipruneError, TargetError, closest
-from equiprune.evaluation.memory import is_out_of_memory
+from equiprune.potentials.out_of_memory import is_out_of_memory
 from equiprune.potentials.potential import Potential, Prediction
 
 _ROUNDED = Limits(energy=1e-4, forces=1e-3)

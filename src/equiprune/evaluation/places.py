@@ -25,11 +25,11 @@ from equiprune.evaluation.engines import EvaluationEngine
 from equiprune.evaluation.memory import (
     free_memory,
     held_memory,
-    is_out_of_memory,
     limit_memory,
     measures_each_peak,
     peak_memory,
 )
+from equiprune.potentials.out_of_memory import is_out_of_memory
 from equiprune.potentials.potential import Potential
 
 _RESERVE = 2**28

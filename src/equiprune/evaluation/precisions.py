@@ -19,7 +19,7 @@ from ase import Atoms
 from equiprune.errors import TargetError
 from equiprune.evaluation.benchmark import seconds_of
 from equiprune.evaluation.engines import EvaluationEngine
-from equiprune.evaluation.memory import is_out_of_memory
+from equiprune.potentials.out_of_memory import is_out_of_memory
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 from equiprune.structures.batching import batches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,15 @@ from equiprune.labelling.relaxation import Relaxation
 from equiprune.labelling.screening import NO_SCREENING, Objection, Screening
 from equiprune.labelling.substitution import Substitution, substituted
 from equiprune.labelling.tally import Tally
-from equiprune.labelling.teachers import CalculatorTeacher, PotentialTeacher, Results, Teacher, check_finite, finite
+from equiprune.labelling.teachers import (
+    CalculatorError,
+    CalculatorTeacher,
+    PotentialTeacher,
+    Results,
+    Teacher,
+    check_finite,
+    finite,
+)
 from equiprune.labelling.walks import Driver, EarlyEnd, Visit, Walk, visited
 from equiprune.potentials.hessian import Probes
 from equiprune.potentials.potential import Potential
@@ -34,6 +43,7 @@ NO_SUBSTITUTION = Substitution()
 """Elements stay as they are."""
 NO_RELAXATION = Relaxation()
 """No frames of relaxations."""
+_remarks = logging.getLogger("equiprune")
 
 
 @dataclass(frozen=True)
@@ -197,11 +207,12 @@ Judged = tuple[Visit, Atoms, Objection | None]
 
 def _judged(models: LabellingModels, visits: Sequence[Visit], asked: LabellingJob) -> Iterator[Judged]:
     """The visits of a batch, labelled, and what is to be said against their labels."""
-    found = _results(models.teacher, visits)
-    objections = [_objection(visit, results, models, asked) for visit, results in zip(visits, found, strict=True)]
+    lenient = [asked.screening.asked or bool(models.student and visit.walk) for visit in visits]
+    found = _results(models.teacher, visits, lenient)
+    objections = [_objection(*each, asked) for each in zip(visits, found, lenient, strict=True)]
     if models.second:
         left = [i for i, objection in enumerate(objections) if objection is None]
-        others = _results(models.second, [visits[i] for i in left])
+        others = _results(models.second, [visits[i] for i in left], [lenient[i] for i in left])
         for i, other in zip(left, others, strict=True):
             objections[i] = asked.screening.disagreement(found[i], other)
     for visit, results, objection in zip(visits, found, objections, strict=True):
@@ -210,17 +221,34 @@ def _judged(models: LabellingModels, visits: Sequence[Visit], asked: LabellingJo
         yield visit, atoms, objection
 
 
-def _results(teacher: Teacher, visits: Sequence[Visit]) -> list[Results]:
+def _results(teacher: Teacher, visits: Sequence[Visit], lenient: Sequence[bool]) -> list[Results]:
+    """Results of each visit; none in those that a calculator fails on, where it is ``lenient``."""
+    if isinstance(teacher, CalculatorTeacher):
+        return [_result(teacher, *each) for each in zip(visits, lenient, strict=True)]
     if not visits:
         return []
     return list(teacher.results([visit.atoms for visit in visits], [visit.origin for visit in visits]))
 
 
-def _objection(visit: Visit, results: Results, models: LabellingModels, asked: LabellingJob) -> Objection | None:
+def _result(teacher: CalculatorTeacher, visit: Visit, lenient: bool) -> Results:
+    try:
+        [found] = teacher.results([visit.atoms], [visit.origin])
+    except CalculatorError as error:
+        if not lenient:
+            how = "Leave the structure out, or give `largest_force`, with which such structures are left out."
+            raise StructureError(f"{error} {how}") from error
+        _remarks.info(f"{error} It is left out.")
+        return {}
+    return found
+
+
+def _objection(visit: Visit, results: Results, lenient: bool, asked: LabellingJob) -> Objection | None:
     """Why labels are left out; labels that are not finite are an error where nothing was said of leaving out any."""
+    if not results:
+        return Objection.FAILED
     if finite(results):
         return asked.screening.objection(results)
-    if not asked.screening.asked and not (models.student and visit.walk):
+    if not lenient:
         check_finite(results, visit.atoms, visit.origin)
     return Objection.NOT_FINITE
 

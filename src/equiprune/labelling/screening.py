@@ -15,6 +15,7 @@ from equiprune.labelling.teachers import Results
 class Objection(Enum):
     """Why a structure was left out."""
 
+    FAILED = "failed"
     NOT_FINITE = "not_finite"
     FORCE = "largest_force"
     DISAGREEMENT = "largest_disagreement"
@@ -50,7 +51,9 @@ class Screening:
 
     def disagreement(self, results: Results, second: Results) -> Objection | None:
         """Why labels are left out of which another teacher has its own; one that has none at all disagrees."""
-        agreed = largest(np.subtract(results["forces"], second["forces"])) <= (self.largest_disagreement or np.inf)
+        agreed = largest(np.subtract(results["forces"], second.get("forces", np.nan))) <= (
+            self.largest_disagreement or np.inf
+        )
         return None if agreed else Objection.DISAGREEMENT
 
 

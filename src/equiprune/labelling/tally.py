@@ -47,9 +47,10 @@ class Tally:
         """The tally of what `to_json` gave. Raises `KeyError`, `TypeError` or `ValueError` for anything else."""
         starts, visits = map(int, value["place"])
         ended, left_out = value["walks_ended"], value["left_out"]
-        if (ended.keys(), left_out.keys()) != (_WALKS.keys(), _STRUCTURES.keys()):
+        if ended.keys() != _WALKS.keys() or left_out.keys() | {Objection.FAILED.value} != _STRUCTURES.keys():
             raise ValueError("reasons that this version does not know")
-        return cls(Place(starts, visits), int(value["visits"]), int(value["frames"]), dict(ended), dict(left_out))
+        counts = int(value["visits"]), int(value["frames"])
+        return cls(Place(starts, visits), *counts, dict(ended), _STRUCTURES | left_out)
 
     def __add__(self, later: Tally) -> Tally:
         """Numbers of both, of which the later one says how far it is."""
@@ -92,6 +93,7 @@ def left_out_said(tally: Tally, screening: Screening) -> list[str]:
     """Sentences on structures that were left out, and why; none where all were kept."""
     apart = f"{screening.largest_disagreement or 0:g} eV/Angstrom"
     words = {
+        Objection.FAILED: "on which the calculator failed",
         Objection.NOT_FINITE: "with labels that are no numbers",
         Objection.FORCE: f"with a force above {screening.largest_force or 0:g} eV/Angstrom",
         Objection.DISAGREEMENT: f"with forces on which the teachers disagree by more than {apart}",

@@ -17,7 +17,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError
 
-from equiprune.errors import StructureError, TargetError
+from equiprune.errors import EquipruneError, StructureError, TargetError
+from equiprune.potentials.out_of_memory import is_out_of_memory
 from equiprune.potentials.potential import Potential
 from equiprune.structures.sequences import Origin
 
@@ -25,6 +26,10 @@ Results = Mapping[str, Any]
 """``energy`` eV; ``forces`` (atoms, 3) eV/Angstrom; where there are any, ``stress`` (6,) eV/Angstrom^3 and
 ``energies`` (atoms,) eV, each atom's share.
 """
+
+
+class CalculatorError(StructureError):
+    """A calculator that fails on a structure."""
 
 
 def names_calculator(text: str, folder: Path = Path()) -> bool:
@@ -83,7 +88,11 @@ class CalculatorTeacher:
         return hashlib.sha256(json.dumps(known, sort_keys=True, default=repr).encode()).hexdigest()
 
     def results(self, structures: Sequence[Atoms], origins: Sequence[Origin]) -> list[Results]:
-        """Results of the calculator, one structure after another; ``origins`` name them in errors."""
+        """Results of the calculator, one structure after another; ``origins`` name them in errors.
+
+        Raises:
+            CalculatorError: it fails on a structure, in whatever way but for want of memory.
+        """
         return [self._of(*pair) for pair in zip(structures, origins, strict=True)]
 
     def _of(self, atoms: Atoms, place: Origin) -> Results:
@@ -93,8 +102,10 @@ class CalculatorTeacher:
             self._forget()
             found = {name: self._property(name, unlabelled) for name in wanted}
         except Exception as error:  # every calculator fails in its own way
-            reason = f"{type(error).__name__}: {error}"
-            raise StructureError(f"{place.of(atoms)}: {self.name} failed ({reason}).") from error
+            if is_out_of_memory(error):  # the machine's fault, not the structure's
+                raise
+            said = f"{place.of(atoms)}: {self.name} failed ({type(error).__name__}: {error})."
+            raise (StructureError if isinstance(error, EquipruneError) else CalculatorError)(said) from error
         return {name: value for name, value in found.items() if value is not None}
 
     @property

@@ -82,9 +82,10 @@ def check_labels(
 def _unlabelled(use: str, quantity: str, structures: Sequence[Atoms]) -> StructureError:
     name = quantity.replace("_", " ")
     how = _HOW.get(quantity, f"as ASE calculator results, or REF_{quantity}")
+    likely = "" if quantity in _HOW else likely_keys_said(structures)
     return StructureError(
         f"No structure for {use} has a label of its {name}, which the objective gives a weight. Label them "
-        f"({how}), or set the weight of {name} to 0.{likely_keys_said(structures)}"
+        f"({how}), or set the weight of {name} to 0.{likely}"
     )
 
 

@@ -204,3 +204,32 @@ def test_a_batch_filled_up_to_a_shape_says_the_same(small: ep.Potential) -> None
         (found.stress, batch.label.stress, structures),
     ):
         np.testing.assert_allclose(value[kept].detach().numpy(), label[kept].numpy(), atol=1e-9)
+
+
+def test_labels_and_children_are_gone_on_from_with_the_same_alone(small: ep.Potential, tmp_path: Path) -> None:
+    from benchmarks.gpu import flagship
+    from benchmarks.gpu.structures import write_starting
+
+    crystals = [atoms for atoms in ep.probe_structures(small.elements).values() if atoms.pbc.all()]
+    write_starting(crystals * 3, tmp_path / "starting-structures.npz")
+    for name in ("teacher", "first-start", "second-start"):
+        ep.save(small, tmp_path / name)
+    usual = {"models": tmp_path, "output": tmp_path / "trained", "device": "cpu", "teacher": "teacher"}
+    usual |= {"labelling-atoms": 16, "labelling-seconds": 4, "batch-atoms": 20, "children": "first=1=3e-3"}
+
+    def run(**changes: object) -> float:
+        given = usual | {name.replace("_", "-"): value for name, value in changes.items()}
+        flagship.main([word for name, value in given.items() for word in (f"--{name}", str(value))])
+        return (tmp_path / "trained" / "labelled.pt").stat().st_mtime_ns
+
+    labelled = run()
+    assert run(children="second=1=1e-3", training_engine="equiprune") == labelled  # another child of the same labels
+    ep.save(ep.from_scratch(small), tmp_path / "third-start")
+    with pytest.raises(SystemExit, match=r"labelled.pt' was made with seed 0; asked for: seed 1. Give another folder"):
+        run(seed=1, children="third=1=3e-3")
+    with pytest.raises(SystemExit, match=r"first' was made with learning_rate 0.003; asked for: learning_rate 0.001"):
+        run(children="first=1=1e-3")
+    (tmp_path / "first-start").rename(tmp_path / "gone")
+    (tmp_path / "third-start").rename(tmp_path / "first-start")
+    with pytest.raises(SystemExit, match="first' was made with start_sha256"):
+        run()

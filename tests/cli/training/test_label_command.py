@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from ase.calculators.lj import LennardJones
 from command_line import Run
 from runs import bare, write
@@ -41,6 +42,7 @@ def test_label_writes_the_labels_of_the_teacher(cli: Run, tmp_path: Path, data: 
         assert Labels.of(atoms).energy == pytest.approx(exact.energy.item(), abs=1e-5)
         np.testing.assert_allclose(Labels.of(atoms).forces, exact.forces.numpy(), atol=1e-6)
         np.testing.assert_allclose(Labels.of(atoms).stress, exact.stress.numpy(), atol=1e-7)
+        np.testing.assert_allclose(Labels.of(atoms).atom_energies, exact.atom_energies.numpy(), atol=1e-6)
 
 
 def test_label_as_json_is_one_document(cli: Run, tmp_path: Path, data: Path) -> None:
@@ -82,6 +84,26 @@ def test_label_takes_any_calculator_as_the_teacher(cli: Run, tmp_path: Path, dat
         read.calc = LennardJones(**options)
         assert Labels.of(atoms).energy == pytest.approx(read.get_potential_energy())
         assert atoms.info["teacher_sha256"] == ran.json["teacher_sha256"]
+
+
+def test_structures_on_which_a_calculator_fails_are_left_out_if_any_may_be(cli: Run, tmp_path: Path) -> None:
+    data, output = write(tmp_path / "data.xyz", [bulk("Cu"), bulk("Si"), bulk("Al")]), tmp_path / "out.xyz"
+    command = ["label", "ase.calculators.emt:EMT", data, "-o", output, "--json"]
+    ran = cli(*command)
+    assert ran.code == 2
+    assert "Structure 1 (Si2): ase.calculators.emt:EMT failed" in ran.err
+    assert "give --largest-force, with which such structures are left out" in ran.err
+    ran = cli(*command, "--largest-force", 100)
+    assert (ran.code, ran.json["structures"], ran.json["left_out"]["failed"]) == (0, 2, 1)
+    assert "Structure 1 (Si2): ase.calculators.emt:EMT failed" in ran.err
+    assert "It is left out." in ran.err
+
+
+def test_a_job_of_which_every_structure_fails_is_an_error(refused: Run, tmp_path: Path) -> None:
+    data = write(tmp_path / "data.xyz", [bulk("Si")])
+    command = ["label", "ase.calculators.emt:EMT", data, "-o", tmp_path / "out.xyz", "--largest-force", 100]
+    says = ("Not one structure is left", "1 on which the calculator failed", "mend a calculator that failed")
+    refused(*command, says=says)
 
 
 @pytest.mark.parametrize(
@@ -232,6 +254,18 @@ def test_labelling_is_not_gone_on_with_by_another_command(
     assert cli("label", "toy", data, "-o", tmp_path / "out.xyz").code == 2
     says = ("out.xyz.partial", "another model, data or setting", "Remove it", "repeat the command")
     refused("label", "toy", data, *other, "-o", tmp_path / "out.xyz", says=says)
+
+
+@pytest.mark.usefixtures("small_batches")
+def test_labelling_is_not_gone_on_with_by_another_teacher(
+    cli: Run, refused: Run, model: Path, tmp_path: Path, interrupting: Callable[[int], None]
+) -> None:
+    data, output = write(tmp_path / "data.xyz", bare(24)), tmp_path / "out.xyz"
+    interrupting(20)
+    assert cli("label", "toy", data, "-o", output).code == 2
+    says = ("out.xyz.partial", "another model, data or setting", "Remove it")
+    refused("label", model, data, "-o", output, says=says)
+    refused("label", "ase.calculators.lj:LennardJones", data, "-o", output, says=says)
 
 
 def test_labelling_interrupted_at_once_leaves_nothing(

@@ -186,6 +186,21 @@ def test_train_refuses_impossible_settings(
     refused(*train(model, labelled, tmp_path, *flags), says=says)
 
 
+def test_train_tells_of_no_other_labels_where_atom_energies_are_missing(
+    refused: Run, model: Path, labelled: Path, tmp_path: Path
+) -> None:
+    structures = list(ep.read_structures(labelled))
+    for atoms in structures:
+        del atoms.calc.results["energies"]
+    bare = write(tmp_path / "bare.extxyz", structures)
+    ran = refused(*train(model, bare, tmp_path, "--atom-energies-weight", 1), says="atom energies")
+    assert ran.err.endswith(
+        "equiprune: No structure for training has a label of its atom energies, which the objective gives a weight. "
+        "Label them (with 'equiprune label', by a teacher that divides its energy among atoms), or set the weight of "
+        "atom energies to 0.\n"
+    )
+
+
 def test_train_refuses_to_do_nothing(refused: Run, model: Path, labelled: Path, tmp_path: Path) -> None:
     refused(*train(model, labelled, tmp_path, epochs=0), says=("--epochs", "1 or more"))
 

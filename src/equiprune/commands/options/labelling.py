@@ -126,7 +126,8 @@ class ScreeningOptions(Complete):
     """Structures about which the teacher is not to be believed are left out.
 
     Attributes:
-        largest_force: leave out structures with a larger force on any atom, eV/Angstrom.
+        largest_force: leave out structures with a larger force on any atom, eV/Angstrom, with labels that are not
+            finite, or on which a calculator fails.
         second_teacher: another model, or module:callable, whose forces are compared with those of the teacher.
         largest_disagreement: leave out structures with a larger difference of the two forces on any atom, eV/Angstrom.
     """

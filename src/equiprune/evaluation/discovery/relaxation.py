@@ -15,9 +15,9 @@ from ase.calculators.calculator import Calculator
 
 from equiprune.errors import StructureError, TargetError
 from equiprune.evaluation.discovery.materials import Material
-from equiprune.evaluation.memory import is_out_of_memory
 from equiprune.evaluation.relaxation import Ending, RelaxationRules, finite
 from equiprune.files.shared_work import ALONE, Role, Share, SharedWork, UnfinishedError
+from equiprune.potentials.out_of_memory import is_out_of_memory
 from equiprune.potentials.potential import Potential
 from equiprune.progress import Progress, silent
 

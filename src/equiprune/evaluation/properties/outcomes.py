@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from equiprune.errors import EquipruneError
-from equiprune.evaluation.memory import is_out_of_memory
+from equiprune.potentials.out_of_memory import is_out_of_memory
 
 Value = float | Sequence[float] | None
 """One number, several, or None where the quantity has no meaning."""
