@@ -18,7 +18,7 @@ from equiprune.errors import OutputError, StructureError, TargetError
 from equiprune.pruning import displacing
 from equiprune.searching import material, rounds
 from equiprune.searching.candidates import Candidate
-from equiprune.searching.journal import Journal
+from equiprune.searching.journal import Journal, LeftOut
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +86,44 @@ def test_training_that_does_harm_is_said(
     settings, watchers = replace(BRIEF, recipe=recipe), ep.Watchers(note=said.append)
     searched(parent, labelled, tmp_path / "search", settings=settings, watchers=watchers)
     assert any("before it: try a lower `learning_rate`" in each for each in said)
+
+
+def diverging(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Brief training diverges that often, by a learning rate that is far too high, before it goes well."""
+    trained, left = material.train, [times]
+
+    def train(potential: ep.Potential, data: list[Atoms], recipe: ep.Recipe, *given: Any, **named: Any) -> ep.Potential:
+        left[0] -= 1
+        rate = 1e30 if left[0] >= 0 else recipe.optimisation.learning_rate
+        optimisation = replace(recipe.optimisation, learning_rate=rate, clip=None)
+        return trained(potential, data, replace(recipe, optimisation=optimisation), *given, **named)
+
+    monkeypatch.setattr(material, "train", train)
+
+
+def test_a_finalist_that_diverges_is_left_out_and_the_next_one_takes_its_place(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, 1)
+    said: list[str] = []
+    found = searched(parent, labelled, tmp_path / "search", settings=BRIEF, watchers=ep.Watchers(note=said.append))
+    assert any("brief training diverged, so it is left out. Try a lower `learning_rate`" in each for each in said)
+    stored = Journal.from_json(json.loads(json.dumps(found.to_json())))
+    assert [each.left_out for each in stored.finalists] == [None, LeftOut.DIVERGED]
+    assert found.finalists == [found.chosen]
+    assert "of 1 that were trained" in found.reason
+    assert found.chosen.number not in {each.number for each in stored.finalists if each.left_out}
+
+
+def test_a_search_in_which_training_always_diverges_names_the_learning_rate(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, 100)
+    for _ in range(2):
+        with pytest.raises(TargetError, match=r"every finalist diverged .* Give a lower `learning_rate`"):
+            searched(parent, labelled, tmp_path / "search")
+    finalists = json.loads((tmp_path / "search" / "journal.json").read_text())["finalists"]
+    assert [each["left_out"] for each in finalists] == ["diverged"] * 3, "the others are not even tried"
 
 
 def test_errors_are_those_of_the_repaired_models_on_what_was_held_out(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ class Tried:
         return float("inf") if self.errors is None else self.errors.forces
 
 
+class LeftOut(StrEnum):
+    """Reasons why a candidate that was measured is none of the finalists that are chosen from."""
+
+    DIVERGED = "diverged"
+    """In brief training."""
+
+
 @dataclass(frozen=True)
 class Finalist:
     """A candidate that was measured, and trained briefly after that.
@@ -64,7 +72,8 @@ class Finalist:
         measured: its cost.
         spread: of repeated timings.
         errors: after brief training; None before the end of it.
-        confirmed: it kept the budget when it was measured again.
+        confirmed: it was measured again.
+        left_out: why it is not chosen from; None where it is.
     """
 
     number: int
@@ -73,6 +82,7 @@ class Finalist:
     spread: float
     errors: Errors | None = None
     confirmed: bool = False
+    left_out: LeftOut | None = None
 
     @property
     def forces(self) -> float:
@@ -196,6 +206,7 @@ def finalist_json(found: Finalist) -> dict[str, Any]:
         **cost,
         "errors": errors,
         "confirmed": found.confirmed,
+        "left_out": found.left_out,
     }
 
 
@@ -208,4 +219,6 @@ def _tried(value: Mapping[str, Any]) -> Tried:
 def _finalist(value: Mapping[str, Any]) -> Finalist:
     plan, measured = PruningPlan.from_json(value["plan"]), Cost(**value["measured"])
     errors = None if value["errors"] is None else Errors(**value["errors"])
-    return Finalist(int(value["number"]), plan, measured, float(value["spread"]), errors, bool(value["confirmed"]))
+    left_out = LeftOut(value["left_out"]) if value.get("left_out") else None  # searches of before have no such key
+    number, spread = int(value["number"]), float(value["spread"])
+    return Finalist(number, plan, measured, spread, errors, bool(value["confirmed"]), left_out)

@@ -10,14 +10,16 @@ import numpy as np
 
 from equiprune.blocks import PruningPlan
 from equiprune.errors import EquipruneError
+from equiprune.evaluation.accuracy import NotFiniteError
 from equiprune.files.settings import to_json
 from equiprune.pruning.slicing import prune
 from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
 from equiprune.searching.cost_model import CostModel, measured
-from equiprune.searching.journal import Errors, Finalist, Journal, Tried
+from equiprune.searching.journal import Errors, Finalist, Journal, LeftOut, Tried
 from equiprune.searching.material import Effort, Material
 from equiprune.searching.shapes import Shape
+from equiprune.training.divergence import DivergedError
 
 _CHANGED = 1 / 2
 """Share of the candidates that are changed from the best so far."""
@@ -37,6 +39,8 @@ _SLACK = 0.02
 """Excess over the budget that a second measurement may have."""
 _SIZES = 5
 """Sizes that a finalist is measured in until one keeps the budget."""
+_DIVERGED = 3
+"""Finalists that diverge, where none was trained, after which it is no fault of theirs."""
 _TINY = 1e-6
 
 
@@ -83,16 +87,22 @@ class Round:
         """The journal with the best candidates of this round measured and trained briefly."""
         done = 0
         for each in sorted(self._good(journal), key=lambda each: each.forces):
-            if done == self.effort.finalists:
+            if done == self.effort.finalists or self._always_diverges(journal):
                 break
             found = journal.finalist(each.number) or self._sized(each, self._candidate(each))
             if found is None:
                 say(f"Candidate {each.number}: no size of it was measured within the budget.")
                 continue
-            done += 1
-            if found.errors is None:
+            if found.errors is None and found.left_out is None:
                 journal = self._trained(journal, each, found, keep, say)
+                found = journal.finalists[-1]
+            done += found.left_out is None
         return journal
+
+    def _always_diverges(self, journal: Journal) -> bool:
+        mine = self._finalists(journal)
+        diverged = sum(each.left_out is LeftOut.DIVERGED for each in mine)
+        return diverged >= _DIVERGED and all(each.errors is None for each in mine)
 
     def confirmed(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
         """The journal in which the best finalist was measured again, in more turns, and keeps the budget all the same.
@@ -134,7 +144,7 @@ class Round:
     ) -> Journal:
         journal = journal.with_finalist(found)
         keep(journal)  # or what goes on with the training would measure, and train, another size
-        journal = journal.with_finalist(replace(found, errors=self._after_training(tried, found)))
+        journal = journal.with_finalist(self._after_training(tried, found))
         keep(journal)
         say(_finished(tried, journal.finalists[-1]))
         return journal
@@ -144,8 +154,11 @@ class Round:
         return self._best(journal, self._keeps_budget)
 
     def _best(self, journal: Journal, condition: Callable[[Finalist], bool]) -> Finalist | None:
-        mine = [each for each in journal.finalists if self._is_mine(each.number) and each.errors is not None]
-        return min(filter(condition, mine), key=lambda each: each.forces, default=None)
+        trained = [each for each in self._finalists(journal) if each.errors is not None]
+        return min(filter(condition, trained), key=lambda each: each.forces, default=None)
+
+    def _finalists(self, journal: Journal) -> list[Finalist]:
+        return [each for each in journal.finalists if self._is_mine(each.number)]
 
     def _may_keep_budget(self, found: Finalist) -> bool:
         """Not confirmed yet, or known to keep the budget."""
@@ -250,10 +263,14 @@ class Round:
         found = measured(self.material.parent, child, self.material.conditions, repeats)
         return self.costs.of(found, child.architecture), found.spread
 
-    def _after_training(self, tried: Tried, found: Finalist) -> Errors:
-        """Errors of a finalist after brief training."""
+    def _after_training(self, tried: Tried, found: Finalist) -> Finalist:
+        """The finalist with its errors after brief training, or left out because that diverged."""
         candidate = self.asked.restored(tried.made, self._shape(tried), found.plan)
-        return self.material.errors(self.material.trained(self.material.built(candidate), tried.number))
+        try:
+            trained = self.material.trained(self.material.built(candidate), tried.number)
+            return replace(found, errors=self.material.errors(trained))
+        except (DivergedError, NotFiniteError):
+            return replace(found, left_out=LeftOut.DIVERGED)
 
 
 def _key(plan: PruningPlan) -> str:
@@ -276,15 +293,15 @@ def _cost(cost: Cost) -> str:
 
 
 def _finished(tried: Tried, found: Finalist) -> str:
+    start = f"Candidate {found.number}: {found.measured.speed:.2f} times as fast, measured"
+    if found.left_out is LeftOut.DIVERGED:
+        return f"{start}; brief training diverged, so it is left out. Try a lower `learning_rate`."
     worse = (
         f" They were {tried.forces:.1f} before it: try a lower `learning_rate`."
         if found.forces > _EXPLODED * tried.forces
         else ""
     )
-    return (
-        f"Candidate {found.number}: {found.measured.speed:.2f} times as fast, measured; forces {found.forces:.1f} "
-        f"meV/Angstrom after brief training.{worse}"
-    )
+    return f"{start}; forces {found.forces:.1f} meV/Angstrom after brief training.{worse}"
 
 
 def _line(found: Tried) -> str:

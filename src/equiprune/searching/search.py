@@ -38,6 +38,7 @@ from equiprune.searching.cost_table import CostTable
 from equiprune.searching.found import Beside, Found
 from equiprune.searching.journal import Finalist, Journal, journal_of
 from equiprune.searching.material import Effort, Material
+from equiprune.searching.refusal import refusal
 from equiprune.searching.rounds import Round
 from equiprune.searching.shapes import Shape, shapes
 from equiprune.searching.work import work
@@ -250,7 +251,7 @@ class _Search:
         else:
             journal, best = self._smallest(journal, costs, self.budget.max_force_error)
         if best is None:
-            raise TargetError(self._impossible(costs, self.budget))
+            raise TargetError(refusal(self.budget, journal, self._nearest(costs)))
         return Found(best, self.budget, journal, costs.errors, self.material.conditions)
 
     def _keep(self, journal: Journal) -> None:
@@ -356,13 +357,6 @@ class _Search:
             raise TargetError("The constraints leave no model. Ask for fewer of them.")
         return max(each.predicted.speed for each in found)
 
-    def _impossible(self, costs: CostModel, budget: Budget) -> str:
-        least = min(self._all_smallest(costs), key=lambda each: budget.excess(each.predicted), default=None)
-        if least is None:
-            return "The constraints leave no model. Ask for fewer of them."
-        cost = least.predicted
-        memory = "" if cost.bytes_per_atom is None else f", {cost.bytes_per_atom / 1e6:.2g} MB per atom"
-        return (
-            f"No model keeps the budget ({budget}). The smallest that this one can become is about {cost.speed:.1f} "
-            f"times as fast and has {cost.parameters:.2g} of the parameters{memory}. Ask for less."
-        )
+    def _nearest(self, costs: CostModel) -> Candidate | None:
+        """The model that would come nearest to the budget by prediction; None where the constraints leave none."""
+        return min(self._all_smallest(costs), key=lambda each: self.budget.excess(each.predicted), default=None)
