@@ -40,6 +40,7 @@ class Tried:
         plan: what it keeps.
         predicted: its cost by the cost model.
         errors: after the repair, without any training; None where it could not be built or evaluated.
+        fault: why it could not.
     """
 
     number: int
@@ -48,6 +49,7 @@ class Tried:
     plan: PruningPlan
     predicted: Cost
     errors: Errors | None
+    fault: str = ""
 
     @property
     def forces(self) -> float:
@@ -193,7 +195,12 @@ def tried_json(found: Tried) -> dict[str, Any]:
     """A candidate as JSON."""
     errors = None if found.errors is None else vars(found.errors)
     words = {"number": found.number, "made": found.made, "shape": found.shape}
-    return words | {"plan": found.plan.to_json(), "predicted": vars(found.predicted), "errors": errors}
+    return words | {
+        "plan": found.plan.to_json(),
+        "predicted": vars(found.predicted),
+        "errors": errors,
+        "fault": found.fault,
+    }
 
 
 def finalist_json(found: Finalist) -> dict[str, Any]:
@@ -213,7 +220,8 @@ def finalist_json(found: Finalist) -> dict[str, Any]:
 def _tried(value: Mapping[str, Any]) -> Tried:
     errors = None if value["errors"] is None else Errors(**value["errors"])
     plan, predicted = PruningPlan.from_json(value["plan"]), Cost(**value["predicted"])
-    return Tried(int(value["number"]), value["made"], value["shape"], plan, predicted, errors)
+    fault = str(value.get("fault", ""))  # searches of before have no such key
+    return Tried(int(value["number"]), value["made"], value["shape"], plan, predicted, errors, fault)
 
 
 def _finalist(value: Mapping[str, Any]) -> Finalist:

@@ -16,7 +16,7 @@ from equiprune.pruning.slicing import prune
 from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
 from equiprune.searching.cost_model import CostModel, measured
-from equiprune.searching.journal import Errors, Finalist, Journal, LeftOut, Tried
+from equiprune.searching.journal import Finalist, Journal, LeftOut, Tried
 from equiprune.searching.material import Effort, Material
 from equiprune.searching.shapes import Shape
 from equiprune.training.divergence import DivergedError
@@ -76,18 +76,26 @@ class Round:
             candidate = self._proposed(number, before)
             if candidate is None:
                 break
-            found = Tried(number, candidate.made, _words(candidate.shape), candidate.plan, candidate.predicted, None)
-            found = replace(found, errors=self._errors(candidate))
+            found = self._judged(number, candidate)
             journal = journal.with_tried(found)
             keep(journal)
             say(_line(found))
         return journal
 
-    def finalists(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
-        """The journal with the best candidates of this round measured and trained briefly."""
+    def decided(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
+        """The journal with finalists of which the best keeps the budget: more of them where all miss it."""
+        for number in range(self.effort.finalists, max(self.effort.finalists, self.effort.candidates) + 1):
+            journal = self.finalists(journal, number, keep, say)
+            journal = self.confirmed(journal, keep, say)
+            if self.best(journal) is not None:
+                break
+        return journal
+
+    def finalists(self, journal: Journal, number: int, keep: Callable[[Journal], None], say: Say) -> Journal:
+        """The journal with so many of the best candidates of this round measured and trained briefly."""
         done = 0
         for each in sorted(self._good(journal), key=lambda each: each.forces):
-            if done == self.effort.finalists or self._always_diverges(journal):
+            if done == number or self._always_diverges(journal):
                 break
             found = journal.finalist(each.number) or self._sized(each, self._candidate(each))
             if found is None:
@@ -119,7 +127,7 @@ class Round:
             keep(journal)
             if self._keeps_budget(again):
                 break
-            say(f"Candidate {best.number}: {_cost(again.measured)}, measured again, which misses the budget.")
+            say(f"Candidate {best.number} is {again.measured}, measured again, which misses the budget.")
             tried = next(each for each in journal.tried if each.number == best.number)
             if smaller := self._smaller(tried, again):
                 journal = self._trained(journal, tried, smaller, keep, say)
@@ -221,13 +229,13 @@ class Round:
 
     # Building and measuring.
 
-    def _errors(self, candidate: Candidate) -> Errors | None:
+    def _judged(self, number: int, candidate: Candidate) -> Tried:
+        """The candidate with its errors, or with the reason why it has none."""
+        found = Tried(number, candidate.made, _words(candidate.shape), candidate.plan, candidate.predicted, None)
         try:
-            child = self.material.built(candidate)
-            found = self.material.errors(child)
-        except EquipruneError:
-            return None
-        return found if np.isfinite(found.forces) else None
+            return replace(found, errors=self.material.errors(self.material.built(candidate)))
+        except EquipruneError as error:
+            return replace(found, fault=str(error))
 
     def _candidate(self, tried: Tried) -> Candidate:
         return self.asked.restored(tried.made, self._shape(tried), tried.plan)
@@ -287,11 +295,6 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _cost(cost: Cost) -> str:
-    memory = "" if cost.bytes_per_atom is None else f", {cost.bytes_per_atom / 1e6:.3g} MB per atom"
-    return f"{cost.speed:.2f} times as fast{memory}"
-
-
 def _finished(tried: Tried, found: Finalist) -> str:
     start = f"Candidate {found.number}: {found.measured.speed:.2f} times as fast, measured"
     if found.left_out is LeftOut.DIVERGED:
@@ -309,5 +312,5 @@ def _line(found: Tried) -> str:
         f"Candidate {found.number} ({found.made}; {found.shape}): {found.predicted.speed:.2f} times as fast, predicted"
     )
     if found.errors is None:
-        return f"{what}; it could not be built or evaluated."
+        return f"{what}; it could not be built or evaluated: {found.fault}"
     return f"{what}; forces {found.forces:.1f} meV/Angstrom after repair."

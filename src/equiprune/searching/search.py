@@ -251,7 +251,7 @@ class _Search:
         else:
             journal, best = self._smallest(journal, costs, self.budget.max_force_error)
         if best is None:
-            raise TargetError(refusal(self.budget, journal, self._nearest(costs)))
+            raise self._refused(self.budget, journal, costs)
         return Found(best, self.budget, journal, costs.errors, self.material.conditions)
 
     def _keep(self, journal: Journal) -> None:
@@ -310,8 +310,7 @@ class _Search:
             return journal, None
         this = Round(asked, fitting, self.material, effort, first, costs)
         journal = this.tried(journal, self._keep, self.watchers.note)
-        journal = this.finalists(journal, self._keep, self.watchers.note)
-        journal = this.confirmed(journal, self._keep, self.watchers.note)
+        journal = this.decided(journal, self._keep, self.watchers.note)
         return journal, this.best(journal)
 
     def _smallest(self, journal: Journal, costs: CostModel, allowed: float) -> tuple[Journal, Finalist | None]:
@@ -332,7 +331,9 @@ class _Search:
             )
             best = found if good else best
             slow, fast = (np.log(speed), fast) if good else (slow, np.log(speed))
-        if best is None and errors:
+        if best is None:
+            if not errors:
+                raise self._refused(limit if journal.tried else self.budget, journal, costs)
             raise TargetError(
                 f"No model that was tried keeps forces within {allowed:g} meV/Angstrom of the labels: the best reached "
                 f"{min(errors):.1f} after brief training. Allow more, train longer (`steps`), or give more structures."
@@ -357,6 +358,6 @@ class _Search:
             raise TargetError("The constraints leave no model. Ask for fewer of them.")
         return max(each.predicted.speed for each in found)
 
-    def _nearest(self, costs: CostModel) -> Candidate | None:
-        """The model that would come nearest to the budget by prediction; None where the constraints leave none."""
-        return min(self._all_smallest(costs), key=lambda each: self.budget.excess(each.predicted), default=None)
+    def _refused(self, budget: Budget, journal: Journal, costs: CostModel) -> TargetError:
+        smallest = min(self._all_smallest(costs), key=lambda each: budget.excess(each.predicted), default=None)
+        return TargetError(refusal(budget, journal, smallest))
