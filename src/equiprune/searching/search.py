@@ -72,7 +72,7 @@ class Constraints:
 
     Attributes:
         targets: elements, heads, or whatever else is known in advance.
-        keep_lmax: hidden features and harmonics keep at least this l.
+        keep_lmax: hidden features and harmonics keep every l up to this, wherever they have it.
         round_to: hidden multiplicities are multiples of this.
         heterogeneous: also models that upstream's constructor cannot build.
     """
@@ -342,7 +342,7 @@ class _Search:
 
     def _asked(self, costs: CostModel, budget: Budget) -> Asked:
         kept = self.constraints
-        return Asked(self.model, kept.targets, self.scores, budget, costs, kept.round_to)
+        return Asked(self.model, kept.targets, self.scores, budget, costs, kept.round_to, kept.keep_lmax)
 
     @property
     def _shapes(self) -> Sequence[Shape]:
