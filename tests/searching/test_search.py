@@ -302,6 +302,31 @@ def test_a_search_whose_finalists_miss_the_budget_goes_on_with_the_next_ones(
     assert again.to_json() == found.to_json()
 
 
+def test_a_candidate_of_which_no_size_keeps_the_budget_is_not_measured_again(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the search was interrupted, and the machine is faster by now."""
+    exact, save = rounds.measured, Journal.save
+
+    def interrupted(journal: Journal, path: Path) -> None:
+        save(journal, path)
+        if journal.finalists:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as slow:
+        slow.setattr(rounds, "measured", lambda *given: replace(exact(*given), time=100.0))
+        slow.setattr(Journal, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            searched(parent, labelled, tmp_path / "search", settings=THIRD)
+    found = searched(parent, labelled, tmp_path / "search", settings=THIRD)
+    first, second = sorted(found.journal.tried, key=lambda each: each.forces)[:2]
+    assert {each.number: each.left_out for each in found.journal.finalists} == {
+        first.number: LeftOut.TOO_COSTLY,
+        second.number: None,
+    }
+    assert found.chosen.number == second.number
+
+
 def test_a_search_in_which_nothing_keeps_the_budget_says_what_came_nearest(
     machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,8 @@ class Tried:
 class LeftOut(StrEnum):
     """Reasons why a candidate that was measured is none of the finalists that are chosen from."""
 
+    TOO_COSTLY = "too costly"
+    """No size of it was measured within the budget."""
     DIVERGED = "diverged"
     """In brief training."""
 

@@ -98,12 +98,13 @@ class Round:
             if done == number or self._always_diverges(journal):
                 break
             found = journal.finalist(each.number) or self._sized(each, self._candidate(each))
-            if found is None:
-                say(f"Candidate {each.number}: no size of it was measured within the budget.")
-                continue
             if found.errors is None and found.left_out is None:
                 journal = self._trained(journal, each, found, keep, say)
                 found = journal.finalists[-1]
+            elif found not in journal.finalists:
+                journal = journal.with_finalist(found)
+                keep(journal)
+                say(f"Candidate {each.number}: no size of it was measured within the budget.")
             done += found.left_out is None
         return journal
 
@@ -243,21 +244,23 @@ class Round:
     def _shape(self, tried: Tried) -> Shape:
         return next((shape for shape in self.shapes if _words(shape) == tried.shape), ())
 
-    def _sized(self, tried: Tried, candidate: Candidate) -> Finalist | None:
-        """The candidate in a size that keeps the budget as measured, as large as that allows; None if there is none."""
-        best = None
-        for _ in range(_SIZES):
-            cost, spread = self._measured(candidate.plan, self.material.repeats)
+    def _sized(self, tried: Tried, candidate: Candidate) -> Finalist:
+        """The candidate in a size that keeps the budget as measured, as large as that allows.
+
+        Where there is none, it is left out in the size that came nearest.
+        """
+        measured: list[Finalist] = []
+        resized: Candidate | None = candidate
+        while resized is not None and len(measured) < _SIZES:
+            cost, spread = self._measured(resized.plan, self.material.repeats)
+            measured.append(Finalist(tried.number, resized.plan, cost, spread))
             excess = self.asked.budget.excess(cost)
-            if excess <= _FITS[1] and (best is None or cost.time > best.measured.time):
-                best = Finalist(tried.number, candidate.plan, cost, spread)
-            if _FITS[0] <= excess <= _FITS[1]:
-                break
-            resized = self._resized(candidate, excess)
-            if resized is None:
-                break
-            candidate = resized
-        return best
+            resized = None if _FITS[0] <= excess <= _FITS[1] else self._resized(resized, excess)
+        fitting = [each for each in measured if self.asked.budget.excess(each.measured) <= _FITS[1]]
+        if fitting:
+            return max(fitting, key=lambda each: each.measured.time)
+        nearest = min(measured, key=lambda each: self.asked.budget.excess(each.measured))
+        return replace(nearest, left_out=LeftOut.TOO_COSTLY)
 
     def _resized(self, candidate: Candidate, excess: float) -> Candidate | None:
         """The candidate in another size, because it costs so much of the budget as measured; None if there is none."""
