@@ -17,6 +17,7 @@ from pretended_machine import pretend, seconds
 import equiprune as ep
 from equiprune.errors import OutputError, PlanError, StructureError, TargetError
 from equiprune.pruning import displacing
+from equiprune.pruning.repair import WorseError
 from equiprune.searching import material, rounds
 from equiprune.searching.candidates import Candidate
 from equiprune.searching.journal import Journal, LeftOut
@@ -75,6 +76,27 @@ def test_both_ways_of_widths_and_changes_are_tried(found: ep.Found) -> None:
     assert any(each.startswith("changed from") for each in made)
     plans = [json.dumps(each.plan.to_json(), sort_keys=True) for each in found.journal.tried]
     assert len(set(plans)) == len(plans)
+
+
+def test_a_candidate_that_no_repair_made_better_is_said_to_be_unrepaired(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repaired, refused = material.repair, iter([True, False])
+
+    def repair(*given: Any) -> Any:
+        if next(refused, False):
+            raise WorseError("worse.")
+        return repaired(*given)
+
+    monkeypatch.setattr(material, "repair", repair)
+    said: list[str] = []
+    found = searched(parent, labelled, tmp_path / "search", settings=BRIEF, watchers=ep.Watchers(note=said.append))
+    stored = Journal.from_json(json.loads(json.dumps(found.to_json())))
+    assert [each.repaired for each in stored.tried] == [False, True]
+    [first] = [text for text in said if text.startswith("Candidate 0 (")]
+    [second] = [text for text in said if text.startswith("Candidate 1 (")]
+    assert "meV/Angstrom unrepaired: that is not possible, or makes them no better." in first
+    assert second.endswith("meV/Angstrom after repair.")
 
 
 def test_training_that_does_harm_is_said(

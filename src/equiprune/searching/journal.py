@@ -41,6 +41,7 @@ class Tried:
         predicted: its cost by the cost model.
         errors: after the repair, without any training; None where it could not be built or evaluated.
         fault: why it could not.
+        repaired: a repair was possible and made forces better.
     """
 
     number: int
@@ -50,6 +51,7 @@ class Tried:
     predicted: Cost
     errors: Errors | None
     fault: str = ""
+    repaired: bool = True
 
     @property
     def forces(self) -> float:
@@ -202,6 +204,7 @@ def tried_json(found: Tried) -> dict[str, Any]:
         "predicted": vars(found.predicted),
         "errors": errors,
         "fault": found.fault,
+        "repaired": found.repaired,
     }
 
 
@@ -222,8 +225,8 @@ def finalist_json(found: Finalist) -> dict[str, Any]:
 def _tried(value: Mapping[str, Any]) -> Tried:
     errors = None if value["errors"] is None else Errors(**value["errors"])
     plan, predicted = PruningPlan.from_json(value["plan"]), Cost(**value["predicted"])
-    fault = str(value.get("fault", ""))  # searches of before have no such key
-    return Tried(int(value["number"]), value["made"], value["shape"], plan, predicted, errors, fault)
+    fault, repaired = str(value.get("fault", "")), bool(value.get("repaired", True))  # absent in searches of before
+    return Tried(int(value["number"]), value["made"], value["shape"], plan, predicted, errors, fault, repaired)
 
 
 def _finalist(value: Mapping[str, Any]) -> Finalist:

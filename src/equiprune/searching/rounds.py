@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from equiprune.adapters.history import Repaired
 from equiprune.blocks import PruningPlan
 from equiprune.errors import EquipruneError
 from equiprune.evaluation.accuracy import NotFiniteError
 from equiprune.files.settings import to_json
+from equiprune.potentials.potential import Potential
 from equiprune.pruning.slicing import prune
 from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
@@ -234,7 +236,8 @@ class Round:
         """The candidate with its errors, or with the reason why it has none."""
         found = Tried(number, candidate.made, _words(candidate.shape), candidate.plan, candidate.predicted, None)
         try:
-            return replace(found, errors=self.material.errors(self.material.built(candidate)))
+            child = self.material.built(candidate)
+            return replace(found, errors=self.material.errors(child), repaired=_is_repaired(child))
         except EquipruneError as error:
             return replace(found, fault=str(error))
 
@@ -284,6 +287,10 @@ class Round:
             return replace(found, left_out=LeftOut.DIVERGED)
 
 
+def _is_repaired(child: Potential) -> bool:
+    return bool(child.checkpoint.history[-1]["step"] == Repaired.name)
+
+
 def _key(plan: PruningPlan) -> str:
     """Numbers of channels, which say whether a model was tried before."""
     return repr(sorted((name, str(mask.kept_irreps)) for name, mask in plan.masks.items()))
@@ -316,4 +323,5 @@ def _line(found: Tried) -> str:
     )
     if found.errors is None:
         return f"{what}; it could not be built or evaluated: {found.fault}"
-    return f"{what}; forces {found.forces:.1f} meV/Angstrom after repair."
+    how = "after repair" if found.repaired else "unrepaired: that is not possible, or makes them no better"
+    return f"{what}; forces {found.forces:.1f} meV/Angstrom {how}."
