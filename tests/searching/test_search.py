@@ -18,7 +18,7 @@ import equiprune as ep
 from equiprune.errors import OutputError, PlanError, StructureError, TargetError
 from equiprune.pruning import displacing
 from equiprune.pruning.repair import WorseError
-from equiprune.searching import material, rounds
+from equiprune.searching import cost_table, material, rounds
 from equiprune.searching.candidates import Candidate
 from equiprune.searching.journal import Journal, LeftOut
 
@@ -242,6 +242,56 @@ def test_a_folder_of_another_search_is_refused(
     (tmp_path / "search" / "journal.json").write_text('{"format": "equiprune-search-1"}')
     with pytest.raises(OutputError, match="damaged"):
         searched(parent, labelled, tmp_path / "search")
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (lambda given: {"parent": given["parent"].with_dtype(torch.float64)}, r"something else: dtype differs"),
+        (lambda given: {"data": replace(given["data"], ids=range(15))}, r"something else: ids_sha256 differs"),
+        (lambda given: {"scores": ep.data_free_scores(given["parent"], ep.Random(1))}, r"else: scores_sha256 differs"),
+    ],
+)
+def test_a_search_goes_on_only_under_the_same_conditions(
+    other: Callable[[dict[str, Any]], dict[str, Any]],
+    says: str,
+    machine: list[str],
+    parent: ep.Potential,
+    labelled: list[Atoms],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun(parent, labelled, tmp_path, monkeypatch)
+    given: dict[str, Any] = {"parent": parent, "data": ep.SearchData(labelled)}
+    given |= {"scores": ep.data_free_scores(parent, ep.Random(0))}
+    with pytest.raises(OutputError, match=says):
+        ep.search(**(given | other(given)), budget=FAST, folder=tmp_path, settings=SETTINGS)
+
+
+def test_a_search_goes_on_only_on_the_same_machine(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(parent, labelled, tmp_path, monkeypatch)
+    monkeypatch.setattr(cost_table, "device_name", lambda _: "Abacus 3")
+    scores = ep.data_free_scores(parent, ep.Random(0))
+    with pytest.raises(
+        OutputError, match=r"search on another machine \(device .*; here device Abacus 3, threads \d+\)"
+    ):
+        searched(parent, labelled, tmp_path, scores=scores)
+
+
+def begun(parent: ep.Potential, labelled: list[Atoms], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that was interrupted before anything was measured."""
+
+    def stopped(journal: Journal, path: Path) -> None:
+        save(journal, path)
+        raise KeyboardInterrupt
+
+    save = Journal.save
+    with monkeypatch.context() as once:
+        once.setattr(Journal, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            searched(parent, labelled, folder, scores=ep.data_free_scores(parent, ep.Random(0)))
 
 
 def test_a_model_that_misses_its_budget_when_measured_is_made_smaller(

@@ -170,14 +170,15 @@ class Journal:
         """The journal of a file, or an empty one.
 
         Raises:
-            OutputError: it is of another search, or damaged.
+            OutputError: it is of another search, of another machine, or damaged.
         """
         if not path.exists():
             return cls(asked)
         stored = read_json(path, "journal of a search")
         damaged = OutputError(f"'{path}', the journal of a search, is damaged. Remove it to start anew.")
-        if not isinstance(stored, dict) or stored.get("format") != _FORMAT or "asked" not in stored:
+        if not isinstance(stored, dict) or stored.get("format") != _FORMAT or not isinstance(stored.get("asked"), dict):
             raise damaged
+        _check_machine(path, stored["asked"], asked)
         if stored["asked"] != dict(asked):
             what = first_difference(stored["asked"], asked)
             raise OutputError(
@@ -188,6 +189,16 @@ class Journal:
             return cls.from_json(stored)
         except OutputError as error:
             raise damaged from error
+
+
+def _check_machine(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Speeds over that of the parent differ from one machine to another, and are not mixed."""
+    there, here = stored.get("machine"), asked.get("machine")
+    if there is not None and there != here:
+        raise OutputError(
+            f"'{path}' is of an interrupted search on another machine ({there}; here {here}): what it measured does "
+            "not hold here. Go on there, or remove the folder to start anew."
+        )
 
 
 def journal_of(folder: Path) -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from equiprune.adapters.precision import dtype_name
 from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.evaluation.engines import OWN, EvaluationEngine
 from equiprune.files.atomic import make_folder
@@ -34,7 +35,7 @@ from equiprune.pruning.targets import Target
 from equiprune.searching.budget import Budget
 from equiprune.searching.candidates import Asked, Candidate, drawn
 from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured
-from equiprune.searching.cost_table import CostTable
+from equiprune.searching.cost_table import CostTable, machine_of
 from equiprune.searching.found import Beside, Found
 from equiprune.searching.journal import Finalist, Journal, journal_of
 from equiprune.searching.material import Effort, Material
@@ -48,6 +49,7 @@ from equiprune.structures.sampling import held_out_frames, spread
 from equiprune.structures.sequences import Origin
 from equiprune.training.arguments import UNWATCHED, Watchers
 from equiprune.training.recipe import PRESETS, Recipe
+from equiprune.training.scan import digest
 
 _REPEATS, _FINAL_REPEATS = 2, 5
 """Timed turns of a model that the cost model is fitted to, and of one that must keep the budget."""
@@ -148,7 +150,8 @@ def search(
         parent: the model to make smaller; timed on its device in its precision.
         data: labelled structures.
         budget: what the model may cost.
-        folder: new, or of an interrupted search for the same, which then goes on and ends in the same plan.
+        folder: new, or of an interrupted search for the same on the same machine, which then goes on and ends in the
+            same plan.
         scores: importance; Taylor on the structures unless given.
         settings: constraints, effort, recipe.
         beside: other models by name, such as the official small one, to measure as they are and to show in the picture.
@@ -157,7 +160,7 @@ def search(
     Raises:
         TargetError: no model of this architecture keeps the budget; the message says what the smallest one reaches.
         StructureError: too few structures, or no labels.
-        OutputError: the folder is of another search, or cannot be written.
+        OutputError: the folder is of another search or of another machine, or cannot be written.
     """
     data = data if isinstance(data, SearchData) else SearchData(data)
     _check(data.structures)
@@ -198,10 +201,16 @@ def _described(
 ) -> dict[str, Any]:
     """Everything that the outcome depends on: an interrupted search goes on only for the same."""
     kept, engine = settings.constraints, settings.engine.name
+    ids = () if data.ids is None else (np.asarray(data.ids),)
+    values = () if scores is None else (each for by in scores.mean.values() for each in by.values())
     return {
+        "machine": ", ".join(f"{key} {value}" for key, value in machine_of(parent).items()),
         "model_sha256": parent.checkpoint.sha256,
+        "head": parent.head,
+        "dtype": dtype_name(parent.dtype),
         "structures": len(data.structures),
         "data_sha256": data.sha256,
+        "ids_sha256": digest(ids),
         "budget": to_json(budget),
         "targets": to_json(list(kept.targets)),
         "constraints": [kept.keep_lmax, kept.round_to, kept.heterogeneous],
@@ -210,6 +219,7 @@ def _described(
         "timed_atoms": settings.timed_atoms,
         "seed": settings.seed,
         "scores": "" if scores is None else scores.criterion,
+        "scores_sha256": digest(values),
         **({} if engine == OWN.name else {"engine": engine}),  # searches of before have no such key
     }
 
