@@ -187,7 +187,7 @@ def test_an_interrupted_search_ends_in_the_same_choice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After 3 of 10 measurements, after 2 of 6 candidates, before the training of a finalist, and again after it."""
-    moments = iter(((3, 0, [], 3), (10, 2, [], 12), (10, 6, [False], 17), (10, 6, [True], 19)))
+    moments = iter(((3, 0, [], 3), (10, 2, [], 12), (10, 6, [False], 17), (10, 6, [True], 18)))
     saved, moment = 0, next(moments)
     save: Callable[[Journal, Path], None] = Journal.save
 
@@ -206,7 +206,9 @@ def test_an_interrupted_search_ends_in_the_same_choice(
         moment = next(moments, None)
     monkeypatch.setattr(Journal, "save", save)
     before = len(machine)
-    again = searched(parent, labelled, tmp_path / "again")
+    steps: list[int] = []
+    again = searched(parent, labelled, tmp_path / "again", watchers=ep.Watchers(progress=steps.append))
+    assert sum(steps) == EFFORT.total(FAST), "what was finished before is counted"
     assert again.plan == found.plan
     assert [each.plan for each in again.journal.tried] == [each.plan for each in found.journal.tried]
     assert again.chosen.errors == found.chosen.errors
@@ -224,11 +226,12 @@ def test_another_budget_measures_no_costs_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("EQUIPRUNE_CACHE", str(kept / "cache"))
-    said: list[str] = []
-    watchers = ep.Watchers(note=said.append)
+    said, steps = list[str](), list[int]()
+    watchers = ep.Watchers(note=said.append, progress=steps.append)
     other = searched(parent, labelled, tmp_path / "other", ep.Budget(faster=1.5), watchers=watchers)
     assert other.journal.costs == found.journal.costs
     assert len(machine) <= 2 * rounds._SIZES, "finalists alone are measured"
+    assert sum(steps) == EFFORT.total(FAST)
     assert "Costs were measured before on this machine." in said
     assert other.chosen.measured.speed >= 1.5
 
@@ -448,7 +451,10 @@ def test_the_smallest_model_with_an_error_that_is_allowed(
     loose = searched(parent, labelled, tmp_path / "loose", ep.Budget(max_force_error=1e6), settings=settings)
     errors = sorted(each.forces for each in loose.journal.finalists)
     allowed = (errors[0] + errors[-1]) / 2
-    tight = searched(parent, labelled, tmp_path / "tight", ep.Budget(max_force_error=allowed), settings=settings)
+    steps: list[int] = []
+    budget, watchers = ep.Budget(max_force_error=allowed), ep.Watchers(progress=steps.append)
+    tight = searched(parent, labelled, tmp_path / "tight", budget, settings=settings, watchers=watchers)
+    assert sum(steps) == settings.effort.total(budget)
     assert tight.chosen.forces <= allowed
     assert tight.chosen.measured.speed < loose.chosen.measured.speed
     assert "smallest that was found to keep forces within" in tight.reason

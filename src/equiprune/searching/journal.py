@@ -95,6 +95,11 @@ class Finalist:
         """The error by which finalists are compared, meV/Angstrom."""
         return float("inf") if self.errors is None else self.errors.forces
 
+    @property
+    def steps(self) -> int:
+        """Steps of the search that led here: sized, trained, measured again."""
+        return 1 + (self.errors is not None or self.left_out is LeftOut.DIVERGED) + self.confirmed
+
 
 @dataclass(frozen=True)
 class Journal:
@@ -142,6 +147,11 @@ class Journal:
         if found is None:
             raise OutputError(f"This search has no finalist {number}. Remove its folder to start anew.")
         return self.with_finalist(replace(found, measured=measured, confirmed=False))
+
+    @property
+    def steps(self) -> int:
+        """Steps of the search since costs were measured: one for a candidate, up to three for a finalist."""
+        return len(self.tried) + sum(each.steps for each in self.finalists)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON value, which `from_json` reads."""

@@ -17,6 +17,7 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.parent_view import FEWEST, ParentView, TooFewError, can_repair
 from equiprune.pruning.repair import WorseError, repair
 from equiprune.pruning.slicing import prune
+from equiprune.searching.budget import Budget
 from equiprune.searching.candidates import Candidate
 from equiprune.searching.cost_model import Conditions
 from equiprune.searching.journal import Errors
@@ -28,6 +29,8 @@ from equiprune.training.trainer import train
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+_SIZES = 4
+"""Sizes of models that are tried where the smallest one is looked for."""
 _FEW_ATOMS = 400
 """Atoms that candidates are repaired with and compared on."""
 
@@ -58,13 +61,18 @@ class Effort:
             if getattr(self, name) < least:
                 raise TargetError(f"`{name}` {getattr(self, name)} is not possible: give {least} or more.")
 
-    @property
-    def total(self) -> int:
-        """Steps that a search reports: models measured, tried, trained, and the winner measured again.
+    def rounds(self, budget: Budget) -> list[Effort]:
+        """The effort for each size that a search looks at: one, or a few where the smallest model is looked for."""
+        if budget.max_force_error is None:
+            return [self]
+        return [replace(self, candidates=max(1, self.candidates // _SIZES), finalists=1)] * _SIZES
 
-        More are needed where that one misses its budget.
+    def total(self, budget: Budget) -> int:
+        """Steps that a search reports: models measured, tried, sized, trained, and each winner measured again.
+
+        More are needed where one misses its budget or cannot be trained.
         """
-        return self.measured + self.candidates + self.finalists + 1
+        return self.measured + sum(each.candidates + 2 * each.finalists + 1 for each in self.rounds(budget))
 
 
 @dataclass(frozen=True)

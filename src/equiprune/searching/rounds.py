@@ -153,8 +153,9 @@ class Round:
     def _trained(
         self, journal: Journal, tried: Tried, found: Finalist, keep: Callable[[Journal], None], say: Say
     ) -> Journal:
-        journal = journal.with_finalist(found)
-        keep(journal)  # or what goes on with the training would measure, and train, another size
+        if found not in journal.finalists:
+            journal = journal.with_finalist(found)
+            keep(journal)  # or what goes on with the training would measure, and train, another size
         journal = journal.with_finalist(self._after_training(tried, found))
         keep(journal)
         say(_finished(tried, journal.finalists[-1]))

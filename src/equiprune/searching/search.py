@@ -57,8 +57,6 @@ _HELD_OUT = 0.2
 """Share of the structures that errors are of."""
 _LOOKED_AT = 200
 """Most structures that importance is the mean over, and of which the largest is timed."""
-_SIZES = 4
-"""Sizes of models that are tried where the smallest one is looked for."""
 _DRAWS = 20
 """Plans that are drawn for one that leaves a model."""
 
@@ -278,7 +276,7 @@ class _Search:
         if len(have) > len(journal.costs):
             self.watchers.note("Costs were measured before on this machine.")
         journal = replace(journal, costs=have[: self.effort.measured])
-        self.watchers.progress(len(journal.costs))
+        self.watchers.progress(len(journal.costs) + journal.steps)
         while len(journal.costs) < self.effort.measured:
             journal = journal.with_cost(self._measurement(len(journal.costs)))
             self._keep(journal)
@@ -325,15 +323,13 @@ class _Search:
 
     def _smallest(self, journal: Journal, costs: CostModel, allowed: float) -> tuple[Journal, Finalist | None]:
         """The smallest of a few sizes whose forces are good enough after brief training: by bisection of speed."""
-        each = max(1, self.effort.candidates // _SIZES)
-        effort = replace(self.effort, candidates=each, finalists=1)
         slow, fast = np.log(self.budget.faster or 1.0), np.log(self._fastest(costs))
         best: Finalist | None = None
         errors: list[float] = []
-        for number in range(_SIZES):
+        for number, effort in enumerate(self.effort.rounds(self.budget)):
             speed = float(np.exp((slow + fast) / 2 if number else slow + (fast - slow) / 3))
             limit = replace(self.budget, faster=max(1.0, round(speed, 3)))
-            journal, found = self._round(journal, costs, limit, effort, number * each)
+            journal, found = self._round(journal, costs, limit, effort, number * effort.candidates)
             good = found is not None and found.forces <= allowed
             errors += [found.forces] if found else []
             self.watchers.note(
