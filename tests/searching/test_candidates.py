@@ -15,7 +15,7 @@ from equiprune.pruning.widths import units
 from equiprune.searching.budget import Budget, Cost
 from equiprune.searching.candidates import Asked, Candidate, drawn
 from equiprune.searching.cost_model import CostModel
-from equiprune.searching.shapes import shapes
+from equiprune.searching.shapes import Shape, shapes
 
 PARENT = ep.load("toy")
 MODEL = PruningProblem(PARENT.adapter, PARENT.architecture, PARENT.spaces)
@@ -127,6 +127,33 @@ def test_constraints_are_kept() -> None:
     assert all(
         len(kept) % 2 == 0 or len(kept) == 5 for n, m in rounded.plan.masks.items() if n in hidden for kept in m.kept
     )
+
+
+@pytest.mark.parametrize("round_to", [1, 2])
+@pytest.mark.parametrize("chosen", shapes(MODEL, keep_lmax=1))
+def test_no_width_loses_an_l_that_is_to_be_kept(chosen: Shape, round_to: int) -> None:
+    """In no space that has it, however small the model; without being told, some do."""
+
+    def lost(request: Asked) -> list[bool]:
+        start, smallest = asked(1.0, round_to=round_to).even(chosen), request.smallest(chosen)
+        assert start is not None
+        assert smallest is not None
+        tight = replace(request, budget=Budget(parameters=smallest.predicted.parameters * 1.01))
+        made = [smallest, tight.even(chosen), tight.by_importance(chosen), tight.again(start, 1.0)]
+        made += [tight.changed(start, 0, chosen, np.random.default_rng(seed)) for seed in range(5)]
+        wanted = [key for key, n in start.counts.items() if n and key[1].l == 1]
+        return [any(not each.counts[key] for key in wanted) for each in made if each is not None]
+
+    free = asked(1.0, round_to=round_to)
+    assert any(lost(free))
+    assert not any(lost(replace(free, keep_lmax=1)))
+
+
+def test_rounding_loses_no_l_that_is_to_be_kept() -> None:
+    """Where channels of an l are too few for a step, no candidate is made."""
+    request = asked(1.0, round_to=5)
+    assert request.smallest(()) is not None
+    assert replace(request, keep_lmax=1).smallest(()) is None
 
 
 def test_a_budget_that_no_width_keeps_has_no_candidate() -> None:

@@ -1,5 +1,6 @@
 """A search: it ends in a model that keeps the budget as measured, goes on where it stopped, and says why."""
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,11 +15,12 @@ from ase import Atoms
 from pretended_machine import pretend, seconds
 
 import equiprune as ep
-from equiprune.errors import OutputError, StructureError, TargetError
+from equiprune.errors import OutputError, PlanError, StructureError, TargetError
 from equiprune.pruning import displacing
-from equiprune.searching import material, rounds
+from equiprune.pruning.repair import WorseError
+from equiprune.searching import cost_table, material, rounds
 from equiprune.searching.candidates import Candidate
-from equiprune.searching.journal import Journal
+from equiprune.searching.journal import Journal, LeftOut
 
 pytestmark = pytest.mark.slow
 
@@ -76,6 +78,27 @@ def test_both_ways_of_widths_and_changes_are_tried(found: ep.Found) -> None:
     assert len(set(plans)) == len(plans)
 
 
+def test_a_candidate_that_no_repair_made_better_is_said_to_be_unrepaired(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repaired, refused = material.repair, iter([True, False])
+
+    def repair(*given: Any) -> Any:
+        if next(refused, False):
+            raise WorseError("worse.")
+        return repaired(*given)
+
+    monkeypatch.setattr(material, "repair", repair)
+    said: list[str] = []
+    found = searched(parent, labelled, tmp_path / "search", settings=BRIEF, watchers=ep.Watchers(note=said.append))
+    stored = Journal.from_json(json.loads(json.dumps(found.to_json())))
+    assert [each.repaired for each in stored.tried] == [False, True]
+    [first] = [text for text in said if text.startswith("Candidate 0 (")]
+    [second] = [text for text in said if text.startswith("Candidate 1 (")]
+    assert "meV/Angstrom unrepaired: that is not possible, or makes them no better." in first
+    assert second.endswith("meV/Angstrom after repair.")
+
+
 def test_training_that_does_harm_is_said(
     parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,6 +109,44 @@ def test_training_that_does_harm_is_said(
     settings, watchers = replace(BRIEF, recipe=recipe), ep.Watchers(note=said.append)
     searched(parent, labelled, tmp_path / "search", settings=settings, watchers=watchers)
     assert any("before it: try a lower `learning_rate`" in each for each in said)
+
+
+def diverging(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Brief training diverges that often, by a learning rate that is far too high, before it goes well."""
+    trained, left = material.train, [times]
+
+    def train(potential: ep.Potential, data: list[Atoms], recipe: ep.Recipe, *given: Any, **named: Any) -> ep.Potential:
+        left[0] -= 1
+        rate = 1e30 if left[0] >= 0 else recipe.optimisation.learning_rate
+        optimisation = replace(recipe.optimisation, learning_rate=rate, clip=None)
+        return trained(potential, data, replace(recipe, optimisation=optimisation), *given, **named)
+
+    monkeypatch.setattr(material, "train", train)
+
+
+def test_a_finalist_that_diverges_is_left_out_and_the_next_one_takes_its_place(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, 1)
+    said: list[str] = []
+    found = searched(parent, labelled, tmp_path / "search", settings=BRIEF, watchers=ep.Watchers(note=said.append))
+    assert any("brief training diverged, so it is left out. Try a lower `learning_rate`" in each for each in said)
+    stored = Journal.from_json(json.loads(json.dumps(found.to_json())))
+    assert [each.left_out for each in stored.finalists] == [None, LeftOut.DIVERGED]
+    assert found.finalists == [found.chosen]
+    assert "of 1 that were trained" in found.reason
+    assert found.chosen.number not in {each.number for each in stored.finalists if each.left_out}
+
+
+def test_a_search_in_which_training_always_diverges_names_the_learning_rate(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverging(monkeypatch, 100)
+    for _ in range(2):
+        with pytest.raises(TargetError, match=r"every finalist diverged .* Give a lower `learning_rate`"):
+            searched(parent, labelled, tmp_path / "search")
+    finalists = json.loads((tmp_path / "search" / "journal.json").read_text())["finalists"]
+    assert [each["left_out"] for each in finalists] == ["diverged"] * 3, "the others are not even tried"
 
 
 def test_errors_are_those_of_the_repaired_models_on_what_was_held_out(
@@ -126,7 +187,7 @@ def test_an_interrupted_search_ends_in_the_same_choice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After 3 of 10 measurements, after 2 of 6 candidates, before the training of a finalist, and again after it."""
-    moments = iter(((3, 0, [], 3), (10, 2, [], 12), (10, 6, [False], 17), (10, 6, [True], 19)))
+    moments = iter(((3, 0, [], 3), (10, 2, [], 12), (10, 6, [False], 17), (10, 6, [True], 18)))
     saved, moment = 0, next(moments)
     save: Callable[[Journal, Path], None] = Journal.save
 
@@ -145,7 +206,9 @@ def test_an_interrupted_search_ends_in_the_same_choice(
         moment = next(moments, None)
     monkeypatch.setattr(Journal, "save", save)
     before = len(machine)
-    again = searched(parent, labelled, tmp_path / "again")
+    steps: list[int] = []
+    again = searched(parent, labelled, tmp_path / "again", watchers=ep.Watchers(progress=steps.append))
+    assert sum(steps) == EFFORT.total(FAST), "what was finished before is counted"
     assert again.plan == found.plan
     assert [each.plan for each in again.journal.tried] == [each.plan for each in found.journal.tried]
     assert again.chosen.errors == found.chosen.errors
@@ -163,11 +226,12 @@ def test_another_budget_measures_no_costs_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("EQUIPRUNE_CACHE", str(kept / "cache"))
-    said: list[str] = []
-    watchers = ep.Watchers(note=said.append)
+    said, steps = list[str](), list[int]()
+    watchers = ep.Watchers(note=said.append, progress=steps.append)
     other = searched(parent, labelled, tmp_path / "other", ep.Budget(faster=1.5), watchers=watchers)
     assert other.journal.costs == found.journal.costs
     assert len(machine) <= 2 * rounds._SIZES, "finalists alone are measured"
+    assert sum(steps) == EFFORT.total(FAST)
     assert "Costs were measured before on this machine." in said
     assert other.chosen.measured.speed >= 1.5
 
@@ -181,6 +245,56 @@ def test_a_folder_of_another_search_is_refused(
     (tmp_path / "search" / "journal.json").write_text('{"format": "equiprune-search-1"}')
     with pytest.raises(OutputError, match="damaged"):
         searched(parent, labelled, tmp_path / "search")
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (lambda given: {"parent": given["parent"].with_dtype(torch.float64)}, r"something else: dtype differs"),
+        (lambda given: {"data": replace(given["data"], ids=range(15))}, r"something else: ids_sha256 differs"),
+        (lambda given: {"scores": ep.data_free_scores(given["parent"], ep.Random(1))}, r"else: scores_sha256 differs"),
+    ],
+)
+def test_a_search_goes_on_only_under_the_same_conditions(
+    other: Callable[[dict[str, Any]], dict[str, Any]],
+    says: str,
+    machine: list[str],
+    parent: ep.Potential,
+    labelled: list[Atoms],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun(parent, labelled, tmp_path, monkeypatch)
+    given: dict[str, Any] = {"parent": parent, "data": ep.SearchData(labelled)}
+    given |= {"scores": ep.data_free_scores(parent, ep.Random(0))}
+    with pytest.raises(OutputError, match=says):
+        ep.search(**(given | other(given)), budget=FAST, folder=tmp_path, settings=SETTINGS)
+
+
+def test_a_search_goes_on_only_on_the_same_machine(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun(parent, labelled, tmp_path, monkeypatch)
+    monkeypatch.setattr(cost_table, "device_name", lambda _: "Abacus 3")
+    scores = ep.data_free_scores(parent, ep.Random(0))
+    with pytest.raises(
+        OutputError, match=r"search on another machine \(device .*; here device Abacus 3, threads \d+\)"
+    ):
+        searched(parent, labelled, tmp_path, scores=scores)
+
+
+def begun(parent: ep.Potential, labelled: list[Atoms], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search that was interrupted before anything was measured."""
+
+    def stopped(journal: Journal, path: Path) -> None:
+        save(journal, path)
+        raise KeyboardInterrupt
+
+    save = Journal.save
+    with monkeypatch.context() as once:
+        once.setattr(Journal, "save", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            searched(parent, labelled, folder, scores=ep.data_free_scores(parent, ep.Random(0)))
 
 
 def test_a_model_that_misses_its_budget_when_measured_is_made_smaller(
@@ -220,6 +334,103 @@ def test_a_model_that_misses_its_budget_when_measured_again_is_made_smaller_or_l
     assert 1.25 / 1.02 <= speed == pytest.approx(found.chosen.measured.speed)
 
 
+def missing(monkeypatch: pytest.MonkeyPatch, finalists: int) -> None:
+    """So many finalists miss the budget when they are measured again, and have no smaller size that keeps it."""
+    exact, again = rounds.measured, list[Any]()
+
+    def measured(parent: ep.Potential, child: ep.Potential, timed: Any, repeats: int) -> Any:
+        found = exact(parent, child, timed, repeats)
+        if repeats <= 5:
+            return found
+        again.extend([found.work] if found.work not in again else [])
+        return replace(found, time=found.time * 1.2) if again.index(found.work) < finalists else found
+
+    monkeypatch.setattr(rounds, "measured", measured)
+    monkeypatch.setattr(rounds.Round, "_smaller", lambda *_: None)
+
+
+THIRD = replace(SETTINGS, effort=replace(EFFORT, candidates=4, finalists=1))
+
+
+def test_a_search_whose_finalists_miss_the_budget_goes_on_with_the_next_ones(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And ends in the same choice where it is interrupted whenever something new was written."""
+    missing(monkeypatch, 2)
+    found = searched(parent, labelled, tmp_path / "search", settings=THIRD)
+    order = sorted(found.journal.tried, key=lambda each: each.forces)
+    assert [each.number for each in found.journal.finalists] == [each.number for each in order[:3]]
+    assert (found.chosen.number, found.chosen.confirmed) == (order[2].number, True)
+    save: Callable[[Journal, Path], None] = Journal.save
+
+    def interrupted(journal: Journal, path: Path) -> None:
+        before = path.read_text() if path.exists() else ""
+        save(journal, path)
+        if path.read_text() != before:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Journal, "save", interrupted)
+    for _ in range(100):
+        with contextlib.suppress(KeyboardInterrupt):
+            again = searched(parent, labelled, tmp_path / "again", settings=THIRD)
+            break
+    assert again.to_json() == found.to_json()
+
+
+def test_a_candidate_of_which_no_size_keeps_the_budget_is_not_measured_again(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even where the search was interrupted, and the machine is faster by now."""
+    exact, save = rounds.measured, Journal.save
+
+    def interrupted(journal: Journal, path: Path) -> None:
+        save(journal, path)
+        if journal.finalists:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as slow:
+        slow.setattr(rounds, "measured", lambda *given: replace(exact(*given), time=100.0))
+        slow.setattr(Journal, "save", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            searched(parent, labelled, tmp_path / "search", settings=THIRD)
+    found = searched(parent, labelled, tmp_path / "search", settings=THIRD)
+    first, second = sorted(found.journal.tried, key=lambda each: each.forces)[:2]
+    assert {each.number: each.left_out for each in found.journal.finalists} == {
+        first.number: LeftOut.TOO_COSTLY,
+        second.number: None,
+    }
+    assert found.chosen.number == second.number
+
+
+def test_a_search_in_which_nothing_keeps_the_budget_says_what_came_nearest(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    missing(monkeypatch, 100)
+    with pytest.raises(TargetError) as refused:
+        searched(parent, labelled, tmp_path / "search", settings=THIRD)
+    assert "None of 4 candidates that were measured keeps the budget (at least 1.25 times as fast)" in str(
+        refused.value
+    )
+    finalists = Journal.from_json(json.loads((tmp_path / "search" / "journal.json").read_text())).finalists
+    nearest = min(finalists, key=lambda each: each.measured.time)
+    assert f"The nearest, candidate {nearest.number}, is {nearest.measured.speed:.2f} times as fast" in str(
+        refused.value
+    )
+
+
+def test_candidates_that_cannot_be_built_say_why(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> ep.Potential:
+        raise PlanError("a fault of the plan.")
+
+    monkeypatch.setattr(material.Material, "built", broken)
+    said: list[str] = []
+    with pytest.raises(TargetError, match=r"None of 2 candidates could be built .* candidate 0: a fault of the plan"):
+        searched(parent, labelled, tmp_path / "search", settings=BRIEF, watchers=ep.Watchers(note=said.append))
+    assert sum("it could not be built or evaluated: a fault of the plan." in each for each in said) == 2
+
+
 def test_memory_and_parameters_are_budgets_too(
     machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
 ) -> None:
@@ -240,7 +451,10 @@ def test_the_smallest_model_with_an_error_that_is_allowed(
     loose = searched(parent, labelled, tmp_path / "loose", ep.Budget(max_force_error=1e6), settings=settings)
     errors = sorted(each.forces for each in loose.journal.finalists)
     allowed = (errors[0] + errors[-1]) / 2
-    tight = searched(parent, labelled, tmp_path / "tight", ep.Budget(max_force_error=allowed), settings=settings)
+    steps: list[int] = []
+    budget, watchers = ep.Budget(max_force_error=allowed), ep.Watchers(progress=steps.append)
+    tight = searched(parent, labelled, tmp_path / "tight", budget, settings=settings, watchers=watchers)
+    assert sum(steps) == settings.effort.total(budget)
     assert tight.chosen.forces <= allowed
     assert tight.chosen.measured.speed < loose.chosen.measured.speed
     assert "smallest that was found to keep forces within" in tight.reason

@@ -131,7 +131,7 @@ class Search(Request[Searched]):
             device=self.device,
         )
         folder = partial_folder(self.output)
-        with resumable(folder), display(Task("search", self.effort.effort().total, 1)) as [step]:
+        with resumable(folder), display(Task("search", self.effort.effort().total(self._budget), 1)) as [step]:
             found = self._found(parent, folder, ep.Watchers(note=remarks.info, progress=step))
         write_json(self.output, found.to_json(), new=True)
         if self.plot is not None:

@@ -177,6 +177,7 @@ def evaluate(
 
     Raises:
         StructureError: no structure has any label, or one is not finite or has an unknown element.
+        NotFiniteError: a model gives something that is not finite.
     """
     found = [_nothing(name, parity) for name in potentials]
     for places, batch in located_batches(structures, batch_atoms):
@@ -221,6 +222,10 @@ class UnlabelledError(StructureError):
     """No structure has any label."""
 
 
+class NotFiniteError(EquipruneError):
+    """A model that gives numbers that are not finite."""
+
+
 def _nothing(model: str, parity: int) -> Accuracy:
     return Accuracy(model, 0, dict.fromkeys(QUANTITIES, 0), sample=ParitySample(parity, {}))
 
@@ -243,7 +248,7 @@ def _with_labels(found: list[Accuracy]) -> list[Accuracy]:
     for accuracy in found:
         wrong = [q for q in QUANTITIES if (mae := accuracy.mae(q)) is not None and not math.isfinite(mae)]
         if wrong:
-            raise EquipruneError(
+            raise NotFiniteError(
                 f"{accuracy.model} gives {', '.join(wrong)} that are not finite. 'equiprune certify' says whether it "
                 "is the model or a structure."
             )

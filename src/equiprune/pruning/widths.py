@@ -52,6 +52,7 @@ def ladder(
     cost: Cost,
     step: int,
     floor: float,
+    keep_lmax: int = 0,
 ) -> Callable[[float], Counts]:
     """A one-parameter family of counts, from the smallest model (0) to ``counts`` (1).
 
@@ -59,7 +60,7 @@ def ladder(
     model that ``counts`` leaves.
     """
     together = list(units(model, counts))
-    fewest = [least(unit, counts, step, floor) for unit in together]
+    fewest = [least(unit, counts, step, floor, keep_lmax) for unit in together]
     full_cost, rungs = cost(counts), []
     for number, unit in enumerate(together):
         available = max(counts[key] for key in unit.keys)
@@ -86,11 +87,12 @@ def ladder(
     return level
 
 
-def least(unit: Unit, counts: Counts, step: int, floor: float) -> int:
-    """Fewest channels: the floor, and for units that hold scalars what the architecture needs."""
+def least(unit: Unit, counts: Counts, step: int, floor: float, keep_lmax: int = 0) -> int:
+    """Fewest channels: the floor, what the architecture needs of scalars, and one step of any l up to ``keep_lmax``."""
     available = max(counts[key] for key in unit.keys)
     spaces = [space for (_, ir), members in unit.keys.items() if ir.is_scalar for space in members]
     smallest = max(step, *(len(space.smallest().of(Irrep(0, 1))) for space in spaces)) if spaces else 0
+    smallest = max(smallest, step if any(0 < ir.l <= keep_lmax for _, ir in unit.keys) else 0)
     return min(available, max(smallest, ceil(floor * available / step) * step))
 
 

@@ -31,6 +31,10 @@ class Cost:
         """Atoms per second over the parent's."""
         return 1 / self.time
 
+    def __str__(self) -> str:
+        memory = "" if self.bytes_per_atom is None else f", {self.bytes_per_atom / 1e6:.3g} MB per atom"
+        return f"{self.speed:.2f} times as fast and has {self.parameters:.3g} of the parameters{memory}"
+
 
 @kind("budget")
 @dataclass(frozen=True)

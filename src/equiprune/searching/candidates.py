@@ -56,6 +56,7 @@ class Asked:
         budget: what a candidate may cost.
         cost: predicts that from an architecture.
         round_to: channels go in steps of this.
+        keep_lmax: features keep channels of every l up to this, wherever they have them.
     """
 
     model: PruningProblem
@@ -64,6 +65,7 @@ class Asked:
     budget: Budget
     cost: Callable[[Any], Cost]
     round_to: int = 1
+    keep_lmax: int = 0
 
     @cached_property
     def explicit(self) -> PruningPlan:
@@ -76,7 +78,7 @@ class Asked:
         if full is None:
             return None
         for floor in _FLOORS:
-            how = (full, self.scores, self.explicit, self._time_of, self.round_to, floor)
+            how = (full, self.scores, self.explicit, self._time_of, self.round_to, floor, self.keep_lmax)
             if found := self._fitting("by importance", shape, ladder(self.model, *how), 1.0):
                 return found
         return None
@@ -125,8 +127,11 @@ class Asked:
             return None
         counts = dict(full)
         for unit in units(self.model, full):
-            counts |= unit.at(full, least(unit, full, self.round_to, 0.0))
+            counts |= unit.at(full, self._least(unit, full))
         return self._candidate("smallest", shape, counts)
+
+    def _least(self, unit: Unit, full: Counts) -> int:
+        return least(unit, full, self.round_to, 0.0, self.keep_lmax)
 
     def _like(
         self, start: Candidate, shape: Shape, factor: Callable[[Unit], float], made: str, margin: float
@@ -155,7 +160,7 @@ class Asked:
             for unit, part in together:
                 available = max(full[key] for key in unit.keys)
                 wanted = int(min(1.0, size * highest * part) * available + 0.5) // self.round_to * self.round_to
-                counts |= unit.at(full, max(wanted, least(unit, full, self.round_to, 0.0)))
+                counts |= unit.at(full, max(wanted, self._least(unit, full)))
             return counts
 
         return self._fitting(made, shape, level, margin)
@@ -193,13 +198,14 @@ class Asked:
     def _full(self, shape: Shape) -> Counts | None:
         """Channels that a shape and the constraints leave; None where they leave no model."""
         try:
-            counts, explicit = asked_for(self.model, [*self.targets, *shape])
-            counts = rounded(self.model, counts, self.round_to, explicit) if self.round_to > 1 else counts
+            available, explicit = asked_for(self.model, [*self.targets, *shape])
+            counts = rounded(self.model, available, self.round_to, explicit) if self.round_to > 1 else available
             assembled = self.model.heterogeneous or self.model.architecture.assembled
             check_possible(self.model, placeholder_plan(self.model.spaces, counts, explicit), assembled=assembled)
         except (PlanError, TargetError):
             return None
-        return counts
+        lost = any(available[key] and not counts[key] for key in counts if 0 < key[1].l <= self.keep_lmax)
+        return None if lost else counts
 
 
 def _kinds(unit: Unit) -> set[int | str]:

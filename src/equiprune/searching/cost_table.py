@@ -22,6 +22,12 @@ from equiprune.searching.cost_model import Conditions, Measurement
 _FORMAT = "equiprune-costs-1"
 
 
+def machine_of(parent: Potential) -> dict[str, Any]:
+    """The processor or card that a model is timed on, and torch's threads there."""
+    threads = torch.get_num_threads() if parent.device.type == "cpu" else 0
+    return {"device": device_name(parent.device), "threads": threads}
+
+
 @dataclass(frozen=True)
 class CostTable:
     """Measurements under one set of conditions.
@@ -44,8 +50,7 @@ class CostTable:
                 "model_sha256": parent.checkpoint.sha256,
                 "adapter": parent.adapter.name,
                 "dtype": dtype_name(parent.dtype),
-                "device": device_name(parent.device),
-                "threads": torch.get_num_threads() if parent.device.type == "cpu" else 0,
+                **machine_of(parent),
                 "torch": torch.__version__,
                 "structure": structure.hexdigest(),
                 "copies": timed.copies,

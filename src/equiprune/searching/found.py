@@ -65,7 +65,7 @@ class Found:
         """The choice in two sentences."""
         cost, forces, asked = self.chosen.measured, self.chosen.forces, self.budget.max_force_error
         name = f"Candidate {self.chosen.number} ({self.origin.made}; {self.origin.shape})"
-        trained, repaired = len(self.journal.finalists), len(self.journal.tried)
+        trained, repaired = len(self.finalists), len(self.journal.tried)
         if asked is None:
             first = (
                 f"{name} has the smallest error of forces, {forces:.1f} meV/Angstrom after brief training, of "
@@ -90,6 +90,11 @@ class Found:
     @property
     def finalists(self) -> list[Finalist]:
         """Candidates that were trained, the best first."""
+        return [each for each in self._measured if each.errors is not None]
+
+    @property
+    def _measured(self) -> list[Finalist]:
+        """All that were measured, also those that were left out, which come last."""
         return sorted(self.journal.finalists, key=lambda each: each.forces)
 
     def to_json(self) -> dict[str, Any]:
@@ -106,7 +111,7 @@ class Found:
             "chosen": self.chosen.number,
             "front": [each.number for each in self.front],
             **self.journal.to_json(),
-            "finalists": [finalist_json(each) for each in self.finalists],
+            "finalists": [finalist_json(each) for each in self._measured],
             "cost_errors": list(self.cost_errors),
             "beside": [vars(each) for each in self.beside],
         }

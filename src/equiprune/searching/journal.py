@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ class Tried:
         plan: what it keeps.
         predicted: its cost by the cost model.
         errors: after the repair, without any training; None where it could not be built or evaluated.
+        fault: why it could not.
+        repaired: a repair was possible and made forces better.
     """
 
     number: int
@@ -47,11 +50,22 @@ class Tried:
     plan: PruningPlan
     predicted: Cost
     errors: Errors | None
+    fault: str = ""
+    repaired: bool = True
 
     @property
     def forces(self) -> float:
         """The error by which candidates are compared, meV/Angstrom."""
         return float("inf") if self.errors is None else self.errors.forces
+
+
+class LeftOut(StrEnum):
+    """Reasons why a candidate that was measured is none of the finalists that are chosen from."""
+
+    TOO_COSTLY = "too costly"
+    """No size of it was measured within the budget."""
+    DIVERGED = "diverged"
+    """In brief training."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +78,8 @@ class Finalist:
         measured: its cost.
         spread: of repeated timings.
         errors: after brief training; None before the end of it.
-        confirmed: it kept the budget when it was measured again.
+        confirmed: it was measured again.
+        left_out: why it is not chosen from; None where it is.
     """
 
     number: int
@@ -73,11 +88,17 @@ class Finalist:
     spread: float
     errors: Errors | None = None
     confirmed: bool = False
+    left_out: LeftOut | None = None
 
     @property
     def forces(self) -> float:
         """The error by which finalists are compared, meV/Angstrom."""
         return float("inf") if self.errors is None else self.errors.forces
+
+    @property
+    def steps(self) -> int:
+        """Steps of the search that led here: sized, trained, measured again."""
+        return 1 + (self.errors is not None or self.left_out is LeftOut.DIVERGED) + self.confirmed
 
 
 @dataclass(frozen=True)
@@ -127,6 +148,11 @@ class Journal:
             raise OutputError(f"This search has no finalist {number}. Remove its folder to start anew.")
         return self.with_finalist(replace(found, measured=measured, confirmed=False))
 
+    @property
+    def steps(self) -> int:
+        """Steps of the search since costs were measured: one for a candidate, up to three for a finalist."""
+        return len(self.tried) + sum(each.steps for each in self.finalists)
+
     def to_json(self) -> dict[str, Any]:
         """A JSON value, which `from_json` reads."""
         costs = [each.to_json() for each in self.costs]
@@ -154,14 +180,15 @@ class Journal:
         """The journal of a file, or an empty one.
 
         Raises:
-            OutputError: it is of another search, or damaged.
+            OutputError: it is of another search, of another machine, or damaged.
         """
         if not path.exists():
             return cls(asked)
         stored = read_json(path, "journal of a search")
         damaged = OutputError(f"'{path}', the journal of a search, is damaged. Remove it to start anew.")
-        if not isinstance(stored, dict) or stored.get("format") != _FORMAT or "asked" not in stored:
+        if not isinstance(stored, dict) or stored.get("format") != _FORMAT or not isinstance(stored.get("asked"), dict):
             raise damaged
+        _check_machine(path, stored["asked"], asked)
         if stored["asked"] != dict(asked):
             what = first_difference(stored["asked"], asked)
             raise OutputError(
@@ -174,6 +201,16 @@ class Journal:
             raise damaged from error
 
 
+def _check_machine(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Speeds over that of the parent differ from one machine to another, and are not mixed."""
+    there, here = stored.get("machine"), asked.get("machine")
+    if there is not None and there != here:
+        raise OutputError(
+            f"'{path}' is of an interrupted search on another machine ({there}; here {here}): what it measured does "
+            "not hold here. Go on there, or remove the folder to start anew."
+        )
+
+
 def journal_of(folder: Path) -> Path:
     """The journal in the folder of a search."""
     return folder / "journal.json"
@@ -183,7 +220,13 @@ def tried_json(found: Tried) -> dict[str, Any]:
     """A candidate as JSON."""
     errors = None if found.errors is None else vars(found.errors)
     words = {"number": found.number, "made": found.made, "shape": found.shape}
-    return words | {"plan": found.plan.to_json(), "predicted": vars(found.predicted), "errors": errors}
+    return words | {
+        "plan": found.plan.to_json(),
+        "predicted": vars(found.predicted),
+        "errors": errors,
+        "fault": found.fault,
+        "repaired": found.repaired,
+    }
 
 
 def finalist_json(found: Finalist) -> dict[str, Any]:
@@ -196,16 +239,20 @@ def finalist_json(found: Finalist) -> dict[str, Any]:
         **cost,
         "errors": errors,
         "confirmed": found.confirmed,
+        "left_out": found.left_out,
     }
 
 
 def _tried(value: Mapping[str, Any]) -> Tried:
     errors = None if value["errors"] is None else Errors(**value["errors"])
     plan, predicted = PruningPlan.from_json(value["plan"]), Cost(**value["predicted"])
-    return Tried(int(value["number"]), value["made"], value["shape"], plan, predicted, errors)
+    fault, repaired = str(value.get("fault", "")), bool(value.get("repaired", True))  # absent in searches of before
+    return Tried(int(value["number"]), value["made"], value["shape"], plan, predicted, errors, fault, repaired)
 
 
 def _finalist(value: Mapping[str, Any]) -> Finalist:
     plan, measured = PruningPlan.from_json(value["plan"]), Cost(**value["measured"])
     errors = None if value["errors"] is None else Errors(**value["errors"])
-    return Finalist(int(value["number"]), plan, measured, float(value["spread"]), errors, bool(value["confirmed"]))
+    left_out = LeftOut(value["left_out"]) if value.get("left_out") else None  # searches of before have no such key
+    number, spread = int(value["number"]), float(value["spread"])
+    return Finalist(number, plan, measured, spread, errors, bool(value["confirmed"]), left_out)

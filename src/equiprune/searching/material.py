@@ -6,23 +6,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ase import Atoms
 
+from equiprune.adapters.engines import CPU
 from equiprune.errors import TargetError
 from equiprune.evaluation.accuracy import evaluate
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.parent_view import FEWEST, ParentView, TooFewError, can_repair
 from equiprune.pruning.repair import WorseError, repair
 from equiprune.pruning.slicing import prune
+from equiprune.searching.budget import Budget
 from equiprune.searching.candidates import Candidate
 from equiprune.searching.cost_model import Conditions
 from equiprune.searching.journal import Errors
 from equiprune.structures.sampling import spread, with_atoms_up_to
-from equiprune.training.arguments import Watchers
+from equiprune.training.arguments import Resources, Watchers
 from equiprune.training.recipe import Recipe
 from equiprune.training.trainer import train
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+_SIZES = 4
+"""Sizes of models that are tried where the smallest one is looked for."""
 _FEW_ATOMS = 400
 """Atoms that candidates are repaired with and compared on."""
 
@@ -53,13 +61,18 @@ class Effort:
             if getattr(self, name) < least:
                 raise TargetError(f"`{name}` {getattr(self, name)} is not possible: give {least} or more.")
 
-    @property
-    def total(self) -> int:
-        """Steps that a search reports: models measured, tried, trained, and the winner measured again.
+    def rounds(self, budget: Budget) -> list[Effort]:
+        """The effort for each size that a search looks at: one, or a few where the smallest model is looked for."""
+        if budget.max_force_error is None:
+            return [self]
+        return [replace(self, candidates=max(1, self.candidates // _SIZES), finalists=1)] * _SIZES
 
-        More are needed where that one misses its budget.
+    def total(self, budget: Budget) -> int:
+        """Steps that a search reports: models measured, tried, sized, trained, and each winner measured again.
+
+        More are needed where one misses its budget or cannot be trained.
         """
-        return self.measured + self.candidates + self.finalists + 1
+        return self.measured + sum(each.candidates + 2 * each.finalists + 1 for each in self.rounds(budget))
 
 
 @dataclass(frozen=True)
@@ -116,14 +129,22 @@ class Material:
         return Errors(found.mae("energy"), float("inf") if forces is None else forces)
 
     def trained(self, potential: Potential, number: int) -> Potential:
-        """The model after brief training."""
+        """The model after brief training, on the device that it is on."""
         if not self.effort.steps:
             return potential
         seen = self.effort.steps * self.recipe.batch_size
         some = spread(self.training, seen)
         recipe = replace(self.recipe, epochs=max(1, seen // len(some)))
         run = self.folder / f"finalist-{number}-{potential.parameters()}"  # each size has a run of its own
-        return train(potential, some, recipe, run, watchers=Watchers())
+        return train(potential, some, recipe, run, resources=Resources(_one_process(potential)), watchers=Watchers())
+
+
+def _one_process(potential: Potential) -> Fabric:
+    """A process that trains on the device of a model."""
+    from lightning_fabric import Fabric  # slow to import, and only training needs it
+
+    device = potential.device
+    return Fabric(accelerator=device.type, devices=1 if device.type == CPU else [device.index or 0])
 
 
 def few(structures: Sequence[Atoms], most: int) -> list[Atoms]:

@@ -8,16 +8,20 @@ from typing import Any
 
 import numpy as np
 
+from equiprune.adapters.history import Repaired
 from equiprune.blocks import PruningPlan
 from equiprune.errors import EquipruneError
+from equiprune.evaluation.accuracy import NotFiniteError
 from equiprune.files.settings import to_json
+from equiprune.potentials.potential import Potential
 from equiprune.pruning.slicing import prune
 from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
 from equiprune.searching.cost_model import CostModel, measured
-from equiprune.searching.journal import Errors, Finalist, Journal, Tried
+from equiprune.searching.journal import Finalist, Journal, LeftOut, Tried
 from equiprune.searching.material import Effort, Material
 from equiprune.searching.shapes import Shape
+from equiprune.training.divergence import DivergedError
 
 _CHANGED = 1 / 2
 """Share of the candidates that are changed from the best so far."""
@@ -37,6 +41,8 @@ _SLACK = 0.02
 """Excess over the budget that a second measurement may have."""
 _SIZES = 5
 """Sizes that a finalist is measured in until one keeps the budget."""
+_DIVERGED = 3
+"""Finalists that diverge, where none was trained, after which it is no fault of theirs."""
 _TINY = 1e-6
 
 
@@ -72,27 +78,42 @@ class Round:
             candidate = self._proposed(number, before)
             if candidate is None:
                 break
-            found = Tried(number, candidate.made, _words(candidate.shape), candidate.plan, candidate.predicted, None)
-            found = replace(found, errors=self._errors(candidate))
+            found = self._judged(number, candidate)
             journal = journal.with_tried(found)
             keep(journal)
             say(_line(found))
         return journal
 
-    def finalists(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
-        """The journal with the best candidates of this round measured and trained briefly."""
+    def decided(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
+        """The journal with finalists of which the best keeps the budget: more of them where all miss it."""
+        for number in range(self.effort.finalists, max(self.effort.finalists, self.effort.candidates) + 1):
+            journal = self.finalists(journal, number, keep, say)
+            journal = self.confirmed(journal, keep, say)
+            if self.best(journal) is not None:
+                break
+        return journal
+
+    def finalists(self, journal: Journal, number: int, keep: Callable[[Journal], None], say: Say) -> Journal:
+        """The journal with so many of the best candidates of this round measured and trained briefly."""
         done = 0
         for each in sorted(self._good(journal), key=lambda each: each.forces):
-            if done == self.effort.finalists:
+            if done == number or self._always_diverges(journal):
                 break
             found = journal.finalist(each.number) or self._sized(each, self._candidate(each))
-            if found is None:
-                say(f"Candidate {each.number}: no size of it was measured within the budget.")
-                continue
-            done += 1
-            if found.errors is None:
+            if found.errors is None and found.left_out is None:
                 journal = self._trained(journal, each, found, keep, say)
+                found = journal.finalists[-1]
+            elif found not in journal.finalists:
+                journal = journal.with_finalist(found)
+                keep(journal)
+                say(f"Candidate {each.number}: no size of it was measured within the budget.")
+            done += found.left_out is None
         return journal
+
+    def _always_diverges(self, journal: Journal) -> bool:
+        mine = self._finalists(journal)
+        diverged = sum(each.left_out is LeftOut.DIVERGED for each in mine)
+        return diverged >= _DIVERGED and all(each.errors is None for each in mine)
 
     def confirmed(self, journal: Journal, keep: Callable[[Journal], None], say: Say) -> Journal:
         """The journal in which the best finalist was measured again, in more turns, and keeps the budget all the same.
@@ -109,7 +130,7 @@ class Round:
             keep(journal)
             if self._keeps_budget(again):
                 break
-            say(f"Candidate {best.number}: {_cost(again.measured)}, measured again, which misses the budget.")
+            say(f"Candidate {best.number} is {again.measured}, measured again, which misses the budget.")
             tried = next(each for each in journal.tried if each.number == best.number)
             if smaller := self._smaller(tried, again):
                 journal = self._trained(journal, tried, smaller, keep, say)
@@ -132,9 +153,10 @@ class Round:
     def _trained(
         self, journal: Journal, tried: Tried, found: Finalist, keep: Callable[[Journal], None], say: Say
     ) -> Journal:
-        journal = journal.with_finalist(found)
-        keep(journal)  # or what goes on with the training would measure, and train, another size
-        journal = journal.with_finalist(replace(found, errors=self._after_training(tried, found)))
+        if found not in journal.finalists:
+            journal = journal.with_finalist(found)
+            keep(journal)  # or what goes on with the training would measure, and train, another size
+        journal = journal.with_finalist(self._after_training(tried, found))
         keep(journal)
         say(_finished(tried, journal.finalists[-1]))
         return journal
@@ -144,8 +166,11 @@ class Round:
         return self._best(journal, self._keeps_budget)
 
     def _best(self, journal: Journal, condition: Callable[[Finalist], bool]) -> Finalist | None:
-        mine = [each for each in journal.finalists if self._is_mine(each.number) and each.errors is not None]
-        return min(filter(condition, mine), key=lambda each: each.forces, default=None)
+        trained = [each for each in self._finalists(journal) if each.errors is not None]
+        return min(filter(condition, trained), key=lambda each: each.forces, default=None)
+
+    def _finalists(self, journal: Journal) -> list[Finalist]:
+        return [each for each in journal.finalists if self._is_mine(each.number)]
 
     def _may_keep_budget(self, found: Finalist) -> bool:
         """Not confirmed yet, or known to keep the budget."""
@@ -208,13 +233,14 @@ class Round:
 
     # Building and measuring.
 
-    def _errors(self, candidate: Candidate) -> Errors | None:
+    def _judged(self, number: int, candidate: Candidate) -> Tried:
+        """The candidate with its errors, or with the reason why it has none."""
+        found = Tried(number, candidate.made, _words(candidate.shape), candidate.plan, candidate.predicted, None)
         try:
             child = self.material.built(candidate)
-            found = self.material.errors(child)
-        except EquipruneError:
-            return None
-        return found if np.isfinite(found.forces) else None
+            return replace(found, errors=self.material.errors(child), repaired=_is_repaired(child))
+        except EquipruneError as error:
+            return replace(found, fault=str(error))
 
     def _candidate(self, tried: Tried) -> Candidate:
         return self.asked.restored(tried.made, self._shape(tried), tried.plan)
@@ -222,21 +248,23 @@ class Round:
     def _shape(self, tried: Tried) -> Shape:
         return next((shape for shape in self.shapes if _words(shape) == tried.shape), ())
 
-    def _sized(self, tried: Tried, candidate: Candidate) -> Finalist | None:
-        """The candidate in a size that keeps the budget as measured, as large as that allows; None if there is none."""
-        best = None
-        for _ in range(_SIZES):
-            cost, spread = self._measured(candidate.plan, self.material.repeats)
+    def _sized(self, tried: Tried, candidate: Candidate) -> Finalist:
+        """The candidate in a size that keeps the budget as measured, as large as that allows.
+
+        Where there is none, it is left out in the size that came nearest.
+        """
+        measured: list[Finalist] = []
+        resized: Candidate | None = candidate
+        while resized is not None and len(measured) < _SIZES:
+            cost, spread = self._measured(resized.plan, self.material.repeats)
+            measured.append(Finalist(tried.number, resized.plan, cost, spread))
             excess = self.asked.budget.excess(cost)
-            if excess <= _FITS[1] and (best is None or cost.time > best.measured.time):
-                best = Finalist(tried.number, candidate.plan, cost, spread)
-            if _FITS[0] <= excess <= _FITS[1]:
-                break
-            resized = self._resized(candidate, excess)
-            if resized is None:
-                break
-            candidate = resized
-        return best
+            resized = None if _FITS[0] <= excess <= _FITS[1] else self._resized(resized, excess)
+        fitting = [each for each in measured if self.asked.budget.excess(each.measured) <= _FITS[1]]
+        if fitting:
+            return max(fitting, key=lambda each: each.measured.time)
+        nearest = min(measured, key=lambda each: self.asked.budget.excess(each.measured))
+        return replace(nearest, left_out=LeftOut.TOO_COSTLY)
 
     def _resized(self, candidate: Candidate, excess: float) -> Candidate | None:
         """The candidate in another size, because it costs so much of the budget as measured; None if there is none."""
@@ -250,10 +278,18 @@ class Round:
         found = measured(self.material.parent, child, self.material.conditions, repeats)
         return self.costs.of(found, child.architecture), found.spread
 
-    def _after_training(self, tried: Tried, found: Finalist) -> Errors:
-        """Errors of a finalist after brief training."""
+    def _after_training(self, tried: Tried, found: Finalist) -> Finalist:
+        """The finalist with its errors after brief training, or left out because that diverged."""
         candidate = self.asked.restored(tried.made, self._shape(tried), found.plan)
-        return self.material.errors(self.material.trained(self.material.built(candidate), tried.number))
+        try:
+            trained = self.material.trained(self.material.built(candidate), tried.number)
+            return replace(found, errors=self.material.errors(trained))
+        except (DivergedError, NotFiniteError):
+            return replace(found, left_out=LeftOut.DIVERGED)
+
+
+def _is_repaired(child: Potential) -> bool:
+    return bool(child.checkpoint.history[-1]["step"] == Repaired.name)
 
 
 def _key(plan: PruningPlan) -> str:
@@ -270,21 +306,16 @@ def _plain(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def _cost(cost: Cost) -> str:
-    memory = "" if cost.bytes_per_atom is None else f", {cost.bytes_per_atom / 1e6:.3g} MB per atom"
-    return f"{cost.speed:.2f} times as fast{memory}"
-
-
 def _finished(tried: Tried, found: Finalist) -> str:
+    start = f"Candidate {found.number}: {found.measured.speed:.2f} times as fast, measured"
+    if found.left_out is LeftOut.DIVERGED:
+        return f"{start}; brief training diverged, so it is left out. Try a lower `learning_rate`."
     worse = (
         f" They were {tried.forces:.1f} before it: try a lower `learning_rate`."
         if found.forces > _EXPLODED * tried.forces
         else ""
     )
-    return (
-        f"Candidate {found.number}: {found.measured.speed:.2f} times as fast, measured; forces {found.forces:.1f} "
-        f"meV/Angstrom after brief training.{worse}"
-    )
+    return f"{start}; forces {found.forces:.1f} meV/Angstrom after brief training.{worse}"
 
 
 def _line(found: Tried) -> str:
@@ -292,5 +323,6 @@ def _line(found: Tried) -> str:
         f"Candidate {found.number} ({found.made}; {found.shape}): {found.predicted.speed:.2f} times as fast, predicted"
     )
     if found.errors is None:
-        return f"{what}; it could not be built or evaluated."
-    return f"{what}; forces {found.forces:.1f} meV/Angstrom after repair."
+        return f"{what}; it could not be built or evaluated: {found.fault}"
+    how = "after repair" if found.repaired else "unrepaired: that is not possible, or makes them no better"
+    return f"{what}; forces {found.forces:.1f} meV/Angstrom {how}."

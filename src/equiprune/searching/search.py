@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from equiprune.adapters.precision import dtype_name
 from equiprune.errors import PlanError, StructureError, TargetError
 from equiprune.evaluation.engines import OWN, EvaluationEngine
 from equiprune.files.atomic import make_folder
@@ -34,10 +35,11 @@ from equiprune.pruning.targets import Target
 from equiprune.searching.budget import Budget
 from equiprune.searching.candidates import Asked, Candidate, drawn
 from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured
-from equiprune.searching.cost_table import CostTable
+from equiprune.searching.cost_table import CostTable, machine_of
 from equiprune.searching.found import Beside, Found
 from equiprune.searching.journal import Finalist, Journal, journal_of
 from equiprune.searching.material import Effort, Material
+from equiprune.searching.refusal import refusal
 from equiprune.searching.rounds import Round
 from equiprune.searching.shapes import Shape, shapes
 from equiprune.searching.work import work
@@ -47,6 +49,7 @@ from equiprune.structures.sampling import held_out_frames, spread
 from equiprune.structures.sequences import Origin
 from equiprune.training.arguments import UNWATCHED, Watchers
 from equiprune.training.recipe import PRESETS, Recipe
+from equiprune.training.scan import digest
 
 _REPEATS, _FINAL_REPEATS = 2, 5
 """Timed turns of a model that the cost model is fitted to, and of one that must keep the budget."""
@@ -54,8 +57,6 @@ _HELD_OUT = 0.2
 """Share of the structures that errors are of."""
 _LOOKED_AT = 200
 """Most structures that importance is the mean over, and of which the largest is timed."""
-_SIZES = 4
-"""Sizes of models that are tried where the smallest one is looked for."""
 _DRAWS = 20
 """Plans that are drawn for one that leaves a model."""
 
@@ -71,7 +72,7 @@ class Constraints:
 
     Attributes:
         targets: elements, heads, or whatever else is known in advance.
-        keep_lmax: hidden features and harmonics keep at least this l.
+        keep_lmax: hidden features and harmonics keep every l up to this, wherever they have it.
         round_to: hidden multiplicities are multiples of this.
         heterogeneous: also models that upstream's constructor cannot build.
     """
@@ -147,7 +148,8 @@ def search(
         parent: the model to make smaller; timed on its device in its precision.
         data: labelled structures.
         budget: what the model may cost.
-        folder: new, or of an interrupted search for the same, which then goes on and ends in the same plan.
+        folder: new, or of an interrupted search for the same on the same machine, which then goes on and ends in the
+            same plan.
         scores: importance; Taylor on the structures unless given.
         settings: constraints, effort, recipe.
         beside: other models by name, such as the official small one, to measure as they are and to show in the picture.
@@ -156,7 +158,7 @@ def search(
     Raises:
         TargetError: no model of this architecture keeps the budget; the message says what the smallest one reaches.
         StructureError: too few structures, or no labels.
-        OutputError: the folder is of another search, or cannot be written.
+        OutputError: the folder is of another search or of another machine, or cannot be written.
     """
     data = data if isinstance(data, SearchData) else SearchData(data)
     _check(data.structures)
@@ -197,10 +199,16 @@ def _described(
 ) -> dict[str, Any]:
     """Everything that the outcome depends on: an interrupted search goes on only for the same."""
     kept, engine = settings.constraints, settings.engine.name
+    ids = () if data.ids is None else (np.asarray(data.ids),)
+    values = () if scores is None else (each for by in scores.mean.values() for each in by.values())
     return {
+        "machine": ", ".join(f"{key} {value}" for key, value in machine_of(parent).items()),
         "model_sha256": parent.checkpoint.sha256,
+        "head": parent.head,
+        "dtype": dtype_name(parent.dtype),
         "structures": len(data.structures),
         "data_sha256": data.sha256,
+        "ids_sha256": digest(ids),
         "budget": to_json(budget),
         "targets": to_json(list(kept.targets)),
         "constraints": [kept.keep_lmax, kept.round_to, kept.heterogeneous],
@@ -209,6 +217,7 @@ def _described(
         "timed_atoms": settings.timed_atoms,
         "seed": settings.seed,
         "scores": "" if scores is None else scores.criterion,
+        "scores_sha256": digest(values),
         **({} if engine == OWN.name else {"engine": engine}),  # searches of before have no such key
     }
 
@@ -250,7 +259,7 @@ class _Search:
         else:
             journal, best = self._smallest(journal, costs, self.budget.max_force_error)
         if best is None:
-            raise TargetError(self._impossible(costs, self.budget))
+            raise self._refused(self.budget, journal, costs)
         return Found(best, self.budget, journal, costs.errors, self.material.conditions)
 
     def _keep(self, journal: Journal) -> None:
@@ -267,7 +276,7 @@ class _Search:
         if len(have) > len(journal.costs):
             self.watchers.note("Costs were measured before on this machine.")
         journal = replace(journal, costs=have[: self.effort.measured])
-        self.watchers.progress(len(journal.costs))
+        self.watchers.progress(len(journal.costs) + journal.steps)
         while len(journal.costs) < self.effort.measured:
             journal = journal.with_cost(self._measurement(len(journal.costs)))
             self._keep(journal)
@@ -309,21 +318,18 @@ class _Search:
             return journal, None
         this = Round(asked, fitting, self.material, effort, first, costs)
         journal = this.tried(journal, self._keep, self.watchers.note)
-        journal = this.finalists(journal, self._keep, self.watchers.note)
-        journal = this.confirmed(journal, self._keep, self.watchers.note)
+        journal = this.decided(journal, self._keep, self.watchers.note)
         return journal, this.best(journal)
 
     def _smallest(self, journal: Journal, costs: CostModel, allowed: float) -> tuple[Journal, Finalist | None]:
         """The smallest of a few sizes whose forces are good enough after brief training: by bisection of speed."""
-        each = max(1, self.effort.candidates // _SIZES)
-        effort = replace(self.effort, candidates=each, finalists=1)
         slow, fast = np.log(self.budget.faster or 1.0), np.log(self._fastest(costs))
         best: Finalist | None = None
         errors: list[float] = []
-        for number in range(_SIZES):
+        for number, effort in enumerate(self.effort.rounds(self.budget)):
             speed = float(np.exp((slow + fast) / 2 if number else slow + (fast - slow) / 3))
             limit = replace(self.budget, faster=max(1.0, round(speed, 3)))
-            journal, found = self._round(journal, costs, limit, effort, number * each)
+            journal, found = self._round(journal, costs, limit, effort, number * effort.candidates)
             good = found is not None and found.forces <= allowed
             errors += [found.forces] if found else []
             self.watchers.note(
@@ -331,7 +337,9 @@ class _Search:
             )
             best = found if good else best
             slow, fast = (np.log(speed), fast) if good else (slow, np.log(speed))
-        if best is None and errors:
+        if best is None:
+            if not errors:
+                raise self._refused(limit if journal.tried else self.budget, journal, costs)
             raise TargetError(
                 f"No model that was tried keeps forces within {allowed:g} meV/Angstrom of the labels: the best reached "
                 f"{min(errors):.1f} after brief training. Allow more, train longer (`steps`), or give more structures."
@@ -340,7 +348,7 @@ class _Search:
 
     def _asked(self, costs: CostModel, budget: Budget) -> Asked:
         kept = self.constraints
-        return Asked(self.model, kept.targets, self.scores, budget, costs, kept.round_to)
+        return Asked(self.model, kept.targets, self.scores, budget, costs, kept.round_to, kept.keep_lmax)
 
     @property
     def _shapes(self) -> Sequence[Shape]:
@@ -356,13 +364,6 @@ class _Search:
             raise TargetError("The constraints leave no model. Ask for fewer of them.")
         return max(each.predicted.speed for each in found)
 
-    def _impossible(self, costs: CostModel, budget: Budget) -> str:
-        least = min(self._all_smallest(costs), key=lambda each: budget.excess(each.predicted), default=None)
-        if least is None:
-            return "The constraints leave no model. Ask for fewer of them."
-        cost = least.predicted
-        memory = "" if cost.bytes_per_atom is None else f", {cost.bytes_per_atom / 1e6:.2g} MB per atom"
-        return (
-            f"No model keeps the budget ({budget}). The smallest that this one can become is about {cost.speed:.1f} "
-            f"times as fast and has {cost.parameters:.2g} of the parameters{memory}. Ask for less."
-        )
+    def _refused(self, budget: Budget, journal: Journal, costs: CostModel) -> TargetError:
+        smallest = min(self._all_smallest(costs), key=lambda each: budget.excess(each.predicted), default=None)
+        return TargetError(refusal(budget, journal, smallest))

@@ -11,7 +11,11 @@ from equiprune.errors import StructureError
 from equiprune.training.batches import TrainingBatch
 
 
-def not_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> StructureError | None:
+class DivergedError(StructureError):
+    """Training in which a prediction, a gradient or a step is not finite."""
+
+
+def not_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> DivergedError | None:
     """The error that energies, forces or Hessian products of a batch are, if one of them is not finite."""
     bad_atoms = ~predicted["atom_energies"].isfinite()
     if "forces" in predicted:
@@ -21,9 +25,9 @@ def not_finite(predicted: Mapping[str, Tensor], data: TrainingBatch) -> Structur
     return diverged(f"the predictions for {data.called(sorted(bad))} are") if bad else None
 
 
-def diverged(what: str) -> StructureError:
+def diverged(what: str) -> DivergedError:
     """The error of what "is" or "are" not finite."""
-    return StructureError(
+    return DivergedError(
         f"Training has diverged: {what} not finite. Lower the learning rate, clip gradients, or look at those "
         "structures."
     )

@@ -72,7 +72,8 @@ def train(
         watchers: who is told how far it is.
 
     Raises:
-        StructureError: labels are missing, or a prediction or gradient is not finite (the structures are named).
+        StructureError: labels are missing.
+        DivergedError: a prediction, gradient or step is not finite (the structures are named).
         TargetError: a pattern of frozen parameters matches nothing, patience without validation structures, a masked
             potential, fewer batches than processes, a weighted quantity that the model does not predict.
         OutputError: ``run`` is of another recipe, model or data, is trained by another process, or cannot be written.

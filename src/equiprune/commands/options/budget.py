@@ -30,7 +30,7 @@ class BudgetOptions(Complete):
         parameters: at most this fraction of the parent's trainable parameters, e.g. 0.3.
         max_force_error: look for the smallest model whose forces are within so many meV/Angstrom of the labels of
             structures held out, on average.
-        keep_lmax: hidden features and harmonics keep at least this l.
+        keep_lmax: hidden features and harmonics keep every l up to this, wherever they have it.
         engine: code whose speed and memory are meant, equiprune's or upstream's own; where the model will run decides.
     """
 
