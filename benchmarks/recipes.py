@@ -2,9 +2,10 @@
 
 l3i5 at half width learns from crystals that l3i5 labelled (``benchmarks/crystals.py``, ``equiprune label``), by one
 recipe after another, each for the same CPU time on one thread and from the same weights. How many steps that is is
-measured first, so a learning rate falls to its end with every recipe. Tests are MPtrj frames of other compositions, at
-rest and displaced, labelled by l3i5. Results are kept one by one in the output folder: the same command goes on, and
-prints all there are, mean and range over seeds; a folder of other structures or seconds is refused.
+measured first, so a learning rate falls to its end with every recipe; ``--steps 400`` takes so many steps instead, for
+recipes whose steps cost the same. Tests are MPtrj frames of other compositions, at rest and displaced, labelled by
+l3i5. Results are kept one by one in the output folder: the same command goes on, and prints all there are, mean and
+range over seeds; a folder of other structures or lengths is refused.
 """
 
 import argparse
@@ -122,6 +123,18 @@ CANDIDATES: Mapping[str, Candidate] = {
 
 
 @dataclass(frozen=True)
+class Length:
+    """The length of a run: CPU time, or a number of steps."""
+
+    seconds: float
+    steps: int | None = None
+
+    def of(self, part: Teaching, model: ep.Potential, share: float) -> int:
+        """Steps of a part that has a share of the run."""
+        return round(self.steps * share) if self.steps else part.steps(model, self.seconds * share)
+
+
+@dataclass(frozen=True)
 class Task:
     """The part that all recipes share; the child as it was cut, and repaired."""
 
@@ -163,21 +176,21 @@ def teaching(of: Task, how: Candidate, objective: Objective, seed: int) -> Teach
     return Teaching(recipe, of.data, of.validation if objective.labelled() else (), parent)
 
 
-def outcome(of: Task, how: Candidate, seconds: float, seed: int) -> dict[str, object]:
+def outcome(of: Task, how: Candidate, length: Length, seed: int) -> dict[str, object]:
     """The result of one run, or that it diverged."""
     try:
-        return result(of, how, seconds, seed)
+        return result(of, how, length, seed)
     except (StructureError, torch.linalg.LinAlgError) as error:  # the latter of SOAP's own matrices
         return {"diverged": str(error)}
 
 
-def result(of: Task, how: Candidate, seconds: float, seed: int) -> dict[str, object]:
+def result(of: Task, how: Candidate, length: Length, seed: int) -> dict[str, object]:
     """Errors, steps, CPU time and learning curve of one run."""
     shares = [(how.first, how.share), (how.objective, 1 - how.share)] if how.first else [(how.objective, 1.0)]
     parts = [teaching(of, how, objective, seed) for objective, _ in shares]
     model = of.repaired if how.repaired else of.child
     with tempfile.TemporaryDirectory() as folder, trained_by(how.optimizer):
-        steps = [part.steps(model, seconds * share) for part, (_, share) in zip(parts, shares, strict=True)]
+        steps = [length.of(part, model, share) for part, (_, share) in zip(parts, shares, strict=True)]
         begun, curves = time.process_time(), []
         for number, (part, count) in enumerate(zip(parts, steps, strict=True)):
             model = part.run(model, count, Path(folder) / f"{number}")
@@ -254,26 +267,30 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--structures", type=int, default=1500)
     parser.add_argument("--seconds", type=float, default=120, help="CPU time of each run")
+    parser.add_argument("--steps", type=int, help="of each run, in place of a CPU time")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--figure", type=Path, help="a picture of the learning curves")
     parser.add_argument("--only", nargs="+", default=[], help="recipes whose names begin so")
     chosen = parser.parse_args()
+    if chosen.figure and chosen.steps:
+        parser.error("--figure draws runs of the same time: leave out --steps.")
     torch.set_num_threads(1)
     asked = {
         "labelled_sha256": fingerprint(chosen.labelled),
         "structures": chosen.structures,
         "seconds": chosen.seconds,
+        "steps": chosen.steps,
     }
     kept(chosen.output, asked)
     chosen.output.mkdir(exist_ok=True)
-    of = task(chosen.labelled, chosen.structures)
+    of, length = task(chosen.labelled, chosen.structures), Length(chosen.seconds, chosen.steps)
     starts = {"not trained": of.errors(of.child), "repaired, not trained": of.errors(of.repaired)}
     for seed in range(chosen.seeds):
         for name, how in CANDIDATES.items():
             path = chosen.output / f"{_file(name)}-{seed}.json"
             wanted = not chosen.only or any(name.startswith(word) for word in chosen.only)
             if wanted and not path.exists():
-                write_text(path, json.dumps(outcome(of, how, chosen.seconds, seed)))
+                write_text(path, json.dumps(outcome(of, how, length, seed)))
                 print(f"{time.strftime('%H:%M:%S')} {name}, seed {seed}", flush=True)
     print(table(chosen.output, starts, chosen.seeds))
     if chosen.figure:
