@@ -4,8 +4,8 @@ Stages run in this process.
 """
 
 import io
-from collections.abc import Sequence
-from contextlib import redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 
 import ase.io
@@ -128,20 +128,20 @@ def test_an_interrupted_search_goes_on_and_so_does_one_whose_result_misses_the_b
     assert not (out / "model").exists()
     assert (out / "search" / "search.json.partial" / "journal.json").exists()
     launched.clear()
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("equiprune.cli.compress.cost_at_the_end", lambda _: ep.Cost(2.0, None, 0.5))
-        patched.setattr("equiprune.cli.compress._SEARCHES", 0)
+    with misses():
         missed = cli(*words)
     assert missed.code == 1, missed.err
     assert "**The result is 0.50 times as fast as its parent, measured at the end; asked for was" in missed.out
     assert not (out / "model").exists(), "what misses its budget is not delivered"
+    assert "ep.load(" not in missed.out
+    assert " times as fast as toy, " in (out / "report.html").read_text(encoding="utf-8"), "timed all the same"
     assert launched == STAGES
     assert "Going on from" in missed.err
     launched.clear()
     monkeypatch.setattr("equiprune.cli.compress.cost_at_the_end", slower)
     ran = cli(*words, "--json")
     assert ran.code == 0, ran.err
-    assert launched == ["benchmark", "benchmark", *STAGES], "measured again, twice; then the search goes on"
+    assert launched == ["benchmark", *STAGES], "measured again; then the search goes on"
     assert "It is measured again." in ran.err
     assert "The search goes on." in ran.err
     speed = seconds(parent) / seconds(ep.load(out / "model")) / 1.2
@@ -149,6 +149,20 @@ def test_an_interrupted_search_goes_on_and_so_does_one_whose_result_misses_the_b
     launched.clear()
     assert cli(*words).code == 0
     assert launched == [], "finished"
+    with misses():
+        ran = cli(*words, "--json")
+    assert (ran.code, ran.json["model"]) == (1, None)
+    assert [path.name for path in out.glob("model*")] == ["model.1"], "delivered before, and kept"
+    assert "model.1" not in (out / "report.html").read_text(encoding="utf-8")
+
+
+@contextmanager
+def misses() -> Iterator[None]:
+    """The result is half as fast as its parent, and that is all that is tried."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("equiprune.cli.compress.cost_at_the_end", lambda _: ep.Cost(2.0, None, 0.5))
+        patched.setattr("equiprune.cli.compress._SEARCHES", 0)
+        yield
 
 
 @pytest.mark.slow

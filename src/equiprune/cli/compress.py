@@ -29,6 +29,8 @@ from equiprune.structures.reading import fingerprint
 
 DRY_RUN = Annotated[Switch, Parameter(help="only print the commands of the stages, and which would be skipped.")]
 RECIPE, REPORT, PAGE, MODEL = "recipe.yaml", "report.md", "report.html", "model"
+_RESULT = "result"
+"""Name of the result on the page, whether it is delivered or not."""
 _TOLERATED = 1 / 0.95
 """Measured cost over the budget, above which the result has missed it."""
 _SEARCHES = 2
@@ -66,11 +68,11 @@ def compress_command(app: App, requests: Requests) -> Callable[..., int]:
                 return done.code
             results = done.results
             missed = missed_budget(asked, results)
-            if not missed:
-                _deliver(asked.output, calls)
-            else:
-                _measure_again(calls)  # in the next run of the same command
+            if missed:
+                _withdraw(asked.output / MODEL)
                 missed = f"{missed} {_NOT_DELIVERED}"
+            else:
+                _deliver(asked.output, calls)
             page = "\n".join(report_lines(asked, results, missed))
             write_text(asked.output / REPORT, page + "\n")
             write_text(asked.output / PAGE, report_page(asked.output))
@@ -95,10 +97,16 @@ def _deliver(folder: Path, calls: Sequence[Call]) -> None:
     if model.exists():
         if fingerprint(model) == fingerprint(made):
             return
-        note(f"'{model}' is of another budget; it is kept in '{spare(model)}'.")
-        set_aside(model, [model])
+        _withdraw(model)
     with replacing(model) as temporary:
         shutil.copytree(made, temporary)
+
+
+def _withdraw(model: Path) -> None:
+    """Set a model aside that was delivered before."""
+    if model.exists():
+        note(f"'{model}' was delivered before; it is kept in '{spare(model)}'.")
+        set_aside(model, [model])
 
 
 def _run_until_kept(asked: Compress, calls: Sequence[Call], lock: int | None) -> Done:
@@ -163,7 +171,7 @@ def _document(asked: Compress, results: Results, missed: str) -> dict[str, Any]:
     """The outcome as JSON."""
     search = results["search"]
     return {
-        "model": str(asked.output / MODEL),
+        "model": None if missed else str(asked.output / MODEL),
         "report": str(asked.output / REPORT),
         "budget": search["budget"],
         "speed": cost_at_the_end(results).speed,
@@ -203,7 +211,7 @@ def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str
     if MEMORY in results:
         [peak] = results[MEMORY]
         yield ""
-        yield f"Peak memory of '{MODEL}' for {peak['atoms']} atoms: {peak['peak_memory_bytes'] / 1e9:.3g} GB."
+        yield f"Peak memory of the {_RESULT} for {peak['atoms']} atoms: {peak['peak_memory_bytes'] / 1e9:.3g} GB."
     yield from _errors_lines("Differences from the parent, on structures that were held out", _of_training(results))
     if "evaluate" in results:
         named = list(zip(_names(asked), results["evaluate"], strict=True))
@@ -212,23 +220,29 @@ def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str
     yield f"Certificate: **{'passed' if results['certify']['passed'] else 'FAILED'}**, see `certify/certificate.md`."
     yield "All candidates: `search/search.json`, and as a picture `search/front.png`. The stages: `recipe.yaml`."
     yield f"All of this with figures, for a browser: `{PAGE}`."
+    if not missed:
+        yield from _use_lines(asked.output / MODEL)
+    yield ""
+    yield "The licence of the parent's weights holds."
+
+
+def _use_lines(model: Path) -> Iterator[str]:
     yield ""
     yield "```python"
     yield "import equiprune as ep"
-    yield f'atoms.calc = ep.load("{asked.output / MODEL}").calculator()'
+    yield f'atoms.calc = ep.load("{model}").calculator()'
     yield "```"
     yield ""
     yield "For the tools of its own package, such as LAMMPS: 'equiprune export'."
-    yield "The licence of the parent's weights holds."
 
 
 def _names(asked: Compress) -> list[str]:
     """Models as the page calls them."""
-    return [asked.model, MODEL, *(asked.beside or [])]
+    return [asked.model, _RESULT, *(asked.beside or [])]
 
 
 def _of_training(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
-    names = {"start": "pruned and repaired", "trained": MODEL}
+    names = {"start": "pruned and repaired", "trained": _RESULT}
     return [(names.get(each["model"], each["model"]), each) for each in results["train"]["accuracy"]]
 
 
