@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,8 +24,8 @@ from equiprune.commands.search import partial_folder
 from equiprune.commands.wiring import Requests
 from equiprune.files.atomic import make_folder, read_json, replacing, set_aside, spare, write_text
 from equiprune.report.report import report_page
-from equiprune.searching.budget import Cost
-from equiprune.searching.journal import Journal, journal_of
+from equiprune.searching.budget import Budget, Cost
+from equiprune.searching.journal import Errors, Journal, journal_of
 from equiprune.structures.reading import fingerprint
 
 DRY_RUN = Annotated[Switch, Parameter(help="only print the commands of the stages, and which would be skipped.")]
@@ -118,7 +119,7 @@ def _run_until_kept(asked: Compress, calls: Sequence[Call], lock: int | None) ->
             return done
         note(f"{missed} {'The search goes on.' if search_on else 'It is measured again.'}")
         if search_on:
-            _search_on(calls, cost_at_the_end(done.results))
+            _search_on(asked.asked, calls, done.results)
         _measure_again(calls)
     return run_all(calls, lock)
 
@@ -130,32 +131,54 @@ def _measure_again(calls: Sequence[Call]) -> None:
             shutil.rmtree(call.folder.path)
 
 
-def _search_on(calls: Sequence[Call], cost: Cost) -> None:
-    """The next run of the stages goes on with the search, which knows what its choice really costs."""
+def _search_on(budget: Budget, calls: Sequence[Call], results: Results) -> None:
+    """The next run of the stages goes on with the search, which knows what its choice really costs and reaches."""
     [search] = [call for call in calls if call.name == "search"]
     found = search.folder.path / "search.json"
     value = read_json(found, "outcome of a search")
-    journal = Journal.from_json(value).missed(value["chosen"], cost)
+    journal, chosen = Journal.from_json(value), value["chosen"]
+    if _cost_missed(budget, results):
+        journal = journal.missed(chosen, cost_at_the_end(results))
+    if _forces_missed(budget, results):
+        journal = _with_errors(journal, chosen, errors_at_the_end(results))
     partial = partial_folder(found)
     make_folder(partial, "the folder of a search")
     journal.save(journal_of(partial))
     search.folder.reopen()
 
 
+def _with_errors(journal: Journal, number: int, errors: Errors) -> Journal:
+    """The journal in which a finalist has these errors; what was tried later was for those that it had before."""
+    tried = tuple(each for each in journal.tried if each.number <= number)
+    kept = [each for each in journal.finalists if each.number <= number]
+    finalists = tuple(replace(each, errors=errors) if each.number == number else each for each in kept)
+    return replace(journal, tried=tried, finalists=finalists)
+
+
 def missed_budget(asked: Compress, results: Results) -> str:
     """Sentence on a budget that the measured result does not keep; empty if it does."""
-    cost, budget = cost_at_the_end(results), asked.asked
-    if budget.excess(cost) <= _TOLERATED:
+    budget = asked.asked
+    if not (_cost_missed(budget, results) or _forces_missed(budget, results)):
         return ""
-    memory = "" if cost.bytes_per_atom is None else f", needs {_gigabytes(cost) * (budget.atoms or 0):.3g} GB"
-    return (
-        f"The result is {cost.speed:.2f} times as fast as its parent{memory if budget.memory else ''}, measured at the "
-        f"end; asked for was {budget}."
-    )
+    return f"The result {', '.join(_reached(budget, results))}, measured at the end; asked for was {budget}."
 
 
-def _gigabytes(cost: Cost) -> float:
-    return (cost.bytes_per_atom or 0.0) / 1e9
+def _cost_missed(budget: Budget, results: Results) -> bool:
+    return budget.excess(cost_at_the_end(results)) > _TOLERATED
+
+
+def _forces_missed(budget: Budget, results: Results) -> bool:
+    return budget.max_force_error is not None and errors_at_the_end(results).forces > budget.max_force_error
+
+
+def _reached(budget: Budget, results: Results) -> Iterator[str]:
+    cost = cost_at_the_end(results)
+    yield f"is {cost.speed:.2f} times as fast as its parent"
+    if budget.atoms is not None and cost.bytes_per_atom is not None:
+        yield f"needs {cost.bytes_per_atom * budget.atoms / 1e9:.3g} GB"
+    if budget.max_force_error is not None:
+        forces = errors_at_the_end(results).forces
+        yield f"has forces {forces:.1f} meV/Angstrom from the labels of structures that were held out"
 
 
 def cost_at_the_end(results: Results) -> Cost:
@@ -165,6 +188,12 @@ def cost_at_the_end(results: Results) -> Cost:
     peak = memory and memory["peak_memory_bytes"]
     per_atom = None if peak is None else peak / memory["atoms"]
     return Cost(float(parent / child), per_atom, results["search"]["measured"]["parameters"])
+
+
+def errors_at_the_end(results: Results) -> Errors:
+    """Errors of the trained result on structures that the training held out."""
+    [trained] = [each for each in results["train"]["accuracy"] if each["model"] == "trained"]
+    return Errors(trained["energy_mae"], trained["forces_mae"])
 
 
 def _document(asked: Compress, results: Results, missed: str) -> dict[str, Any]:

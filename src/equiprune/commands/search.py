@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import equiprune as ep
+from equiprune.adapters.base import ModelAdapter
 from equiprune.commands.opening import check_compared, check_suffix, open_model
 from equiprune.commands.options.budget import NO_BUDGET, USUAL_EFFORT, BudgetOptions, EffortOptions, timed_atoms
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
-from equiprune.commands.options.recipe import PresetName
+from equiprune.commands.options.recipe import NO_WEIGHTS, PresetName, RecipeOptions
 from equiprune.commands.options.targets import NO_SHAPE, ShapeOptions
 from equiprune.commands.options.values import Device, Dtype, Model, NotNegative, Output, Patterns, Positive
 from equiprune.commands.request import Request, remarks
@@ -27,7 +28,7 @@ from equiprune.searching.found import Found
 from equiprune.searching.search import Constraints, SearchData, SearchSettings
 from equiprune.structures.reading import check_apart, fingerprint, open_structures
 from equiprune.structures.sampling import structure_ids
-from equiprune.training.recipe import PRESETS, Recipe
+from equiprune.training.recipe import Recipe
 
 
 def partial_folder(output: Path) -> Path:
@@ -55,7 +56,7 @@ class Search(Request[Searched]):
         data: structures with labels of forces, usually the model's own ('equiprune label'). A fifth is held out.
         output: the plan, and everything that was tried (.json).
         scores: importance scores from 'equiprune calibrate'; made on the data unless given.
-        preset: objective and optimisation of brief training.
+        preset: objective and optimisation of brief training; those of the model's architecture unless given.
         batch_size: structures per step of it.
         learning_rate: of it; the preset's unless given.
         structure_key: the info entry that says which structure a copy is of, so that copies are held out together.
@@ -78,7 +79,7 @@ class Search(Request[Searched]):
     target: ShapeOptions = NO_SHAPE
     effort: EffortOptions = USUAL_EFFORT
     scores: Annotated[Path | None, Takes.of(Product.SCORES, rule=scores_of_this_model)] = None
-    preset: PresetName = "sevennet"
+    preset: PresetName | None = None
     batch_size: Positive = 4
     learning_rate: float | None = None
     structure_key: str | None = None
@@ -96,18 +97,15 @@ class Search(Request[Searched]):
         if self.plot is not None:
             check_suffix(self.plot, "A plot", ".png", ".svg")
         self._budget  # noqa: B018 (raises what is wrong with it)
-        self._recipe  # noqa: B018
+        self._recipe()
 
     @property
     def _budget(self) -> Budget:
         return self.budget.budget()
 
-    @property
-    def _recipe(self) -> Recipe:
-        chosen = PRESETS[self.preset]
-        rate = chosen.optimisation.learning_rate if self.learning_rate is None else self.learning_rate
-        optimisation = replace(chosen.optimisation, learning_rate=rate)
-        return Recipe(chosen.objective, optimisation, batch_size=self.batch_size, seed=self.seed)
+    def _recipe(self, suited: str = ModelAdapter.preset) -> Recipe:
+        given = RecipeOptions(preset=self.preset, batch_size=self.batch_size, learning_rate=self.learning_rate)
+        return given.recipe(NO_WEIGHTS, self.seed, suited=suited)
 
     def run(self, display: Display = unseen) -> Searched:
         """Search and write the plan; what an interrupted attempt has found is kept.
@@ -145,7 +143,8 @@ class Search(Request[Searched]):
         data = SearchData(list(structures), ids, fingerprint(self.data))
         timed = timed_atoms(self.timed_atoms, self.device)
         engine = engine_named(self.budget.engine)
-        settings = SearchSettings(self._constraints, self.effort.effort(), self._recipe, timed, self.seed, engine)
+        recipe = self._recipe(parent.adapter.preset)
+        settings = SearchSettings(self._constraints, self.effort.effort(), recipe, timed, self.seed, engine)
         scores, budget = self._read_scores(parent), self._budget
         beside = {
             name: open_model(name, self.dtype, self.opening.headless, any_head=True, device=self.device)

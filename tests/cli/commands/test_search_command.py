@@ -1,6 +1,7 @@
 """``equiprune search``: a plan that ``prune`` makes, what it says, and what is refused before anything is evaluated."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ase.io
@@ -10,6 +11,7 @@ from command_line import Run
 from pretended_machine import pretend
 
 import equiprune as ep
+from equiprune.adapters.toy import ToyAdapter
 from equiprune.structures.probes import probe_structures
 
 LITTLE = ["--measured", 6, "--candidates", 2, "--finalists", 1, "--steps", 1, "--structures", 10, "--timed-atoms", 4]
@@ -72,6 +74,24 @@ def test_scores_from_a_file_are_used(cli: Run, data: Path, tmp_path: Path) -> No
     refused = cli(*words, "-o", tmp_path / "none.json")
     assert refused.code == 2
     assert not (tmp_path / "none.json").exists()
+
+
+@pytest.mark.parametrize(("words", "preset"), [([], "escn"), (["--preset", "mace-weighted"], "mace-weighted")])
+def test_brief_training_has_the_preset_of_the_architecture_unless_one_is_named(
+    cli: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: Sequence[str], preset: str
+) -> None:
+    asked: list[ep.Recipe] = []
+
+    def stopped(*_: object, settings: ep.SearchSettings, **__: object) -> None:
+        asked.append(settings.recipe)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ToyAdapter, "preset", "escn")
+    monkeypatch.setattr(ep, "search", stopped)
+    common = ["--data", data, "--faster", 2, "--batch-size", 3, "--learning-rate", 0.5, "-o", tmp_path / "found.json"]
+    assert cli("search", "toy", *common, *words).code == 2
+    known = ep.PRESETS[preset]
+    assert asked == [ep.Recipe(known.objective, replace(known.optimisation, learning_rate=0.5), batch_size=3)]
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,6 @@ class RecipeOptions(Complete):
 class LongRecipeOptions(RecipeOptions):
     """A training recipe that has enough steps for what was repaired; what is not given is the preset's."""
 
-    preset: PresetName = "sevennet"
     epochs: Positive = 20
 
 
