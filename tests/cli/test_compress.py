@@ -4,6 +4,7 @@ Stages run in this process.
 """
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
@@ -209,6 +210,34 @@ def misses() -> Iterator[None]:
         patched.setattr("equiprune.cli.compress.cost_at_the_end", lambda _: ep.Cost(2.0, None, 0.5))
         patched.setattr("equiprune.cli.compress._SEARCHES", 0)
         yield
+
+
+@pytest.mark.slow
+def test_a_search_that_outlived_its_run_keeps_its_choice(
+    cli: Run, launched: list[str], data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after kill -9 of the run: the search ends, and nobody records it."""
+    search, words = tmp_path / "out" / "search", ["compress", "toy", "--data", data, "--faster", 1.25, *LITTLE]
+    launch = pipeline.launch
+
+    def killed(words: Sequence[str], lock: int) -> Ended:
+        ended = launch(words, lock)
+        if words[0] == "search":
+            raise KeyboardInterrupt
+        return ended
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(pipeline, "launch", killed)
+        assert cli(*words, "-o", tmp_path / "out").code == 2
+    before = json.loads((search / "search.json").read_text())
+    assert [path.name for path in search.iterdir() if path.name.endswith(".partial")] == []
+    monkeypatch.setenv("EQUIPRUNE_CACHE", str(tmp_path / "another"))
+    monkeypatch.setattr("equiprune.searching.material.Material.trained", None)  # nothing is trained or measured again
+    monkeypatch.setattr("equiprune.searching.rounds.measured", None)
+    monkeypatch.setattr("equiprune.cli.compress._SEARCHES", 0)
+    cli(*words, "-o", tmp_path / "out")
+    assert launched[:5] == ["calibrate", "label", "search", "search", "prune"]
+    assert json.loads((search / "search.json").read_text()) == before
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from equiprune.cli.display import note, show, show_json
 from equiprune.cli.pipeline.calls import Call, calls_of, foreseen
 from equiprune.cli.pipeline.recipe import parse_pipeline
 from equiprune.cli.pipeline.run import Done, check_calls, held, run_all
+from equiprune.cli.pipeline.stage_folder import Status
 from equiprune.cli.reports import show_plan
 from equiprune.cli.results import JSON
 from equiprune.commands.compress import MEMORY, Compress, anywhere
@@ -64,6 +65,7 @@ def compress_command(app: App, requests: Requests) -> Callable[..., int]:
         make_folder(asked.output, "the folder of what is made")
         with held(asked.output) as lock:
             write_text(asked.output / RECIPE, text)
+            _keep_unrecorded_search(calls)
             done = _run_until_kept(asked, calls, lock)
             if done.code:
                 return done.code
@@ -133,18 +135,40 @@ def _measure_again(calls: Sequence[Call]) -> None:
 
 def _search_on(budget: Budget, calls: Sequence[Call], results: Results) -> None:
     """The next run of the stages goes on with the search, which knows what its choice really costs and reaches."""
-    [search] = [call for call in calls if call.name == "search"]
-    found = search.folder.path / "search.json"
-    value = read_json(found, "outcome of a search")
+    search = _search_of(calls)
+    value = read_json(_found(search), "outcome of a search")
     journal, chosen = Journal.from_json(value), value["chosen"]
     if _cost_missed(budget, results):
         journal = journal.missed(chosen, cost_at_the_end(results))
     if _forces_missed(budget, results):
         journal = _with_errors(journal, chosen, errors_at_the_end(results))
-    partial = partial_folder(found)
+    _go_on_from(journal, search)
+    search.folder.reopen()
+
+
+def _keep_unrecorded_search(calls: Sequence[Call]) -> None:
+    """Let a search that outlived its run, and ended, end again in the same choice; nobody recorded that it is done."""
+    search = _search_of(calls)
+    found = _found(search)
+    if not found.exists() or journal_of(partial_folder(found)).exists():
+        return
+    if any(call is search and state.status is Status.BEGUN for call, state in foreseen(calls)):
+        _go_on_from(Journal.from_json(read_json(found, "outcome of a search")), search)
+
+
+def _go_on_from(journal: Journal, search: Call) -> None:
+    """The next run of the search goes on from a journal."""
+    partial = partial_folder(_found(search))
     make_folder(partial, "the folder of a search")
     journal.save(journal_of(partial))
-    search.folder.reopen()
+
+
+def _search_of(calls: Sequence[Call]) -> Call:
+    return next(call for call in calls if call.name == "search")
+
+
+def _found(search: Call) -> Path:
+    return search.folder.path / "search.json"
 
 
 def _with_errors(journal: Journal, number: int, errors: Errors) -> Journal:
