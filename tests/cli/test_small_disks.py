@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from command_line import Run, contents
 from full_disk import SmallDisk, small_disk
+from pretended_machine import pretend
 from runs import bare, write
 
 import equiprune as ep
@@ -141,6 +142,32 @@ def test_a_pipeline_on_a_disk_that_is_full_from_the_beginning_is_one_message(
     ran = cli("run", tmp_path / "recipe.yaml", "-o", disk.path / "out")
     assert (ran.code, ran.out, FULL in ran.err) == (2, "", True), ran.err
     assert "Traceback" not in ran.err
+
+
+def test_compress_goes_on_when_there_is_space(
+    cli: Run, disk: SmallDisk, launched: list[list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scores and labels fit on the disk, and what the search finds does not."""
+    monkeypatch.setenv("EQUIPRUNE_CACHE", str(tmp_path / "cache"))
+    pretend(monkeypatch)
+    words = ["compress", "toy", "--data", write(tmp_path / "mine.xyz", bare(12)), "--parameters", 0.6, "--copies", 0]
+    words += ["--measured", 6, "--candidates", 2, "--finalists", 1, "--steps", 1, "--structures", 10]
+    words += ["--timed-atoms", 4, "--epochs", 1, "-o"]
+    whole, out = tmp_path / "whole", disk.path / "out"
+    assert cli(*words, whole).code == 0
+    stages = [line[0] for line in launched]
+    before = [path.stat().st_size for stage in ("calibrate", "label") for path in (whole / stage).rglob("*")]
+    launched.clear()
+    disk.leave(sum(before) + 4096 * (len(before) + 8))
+    ran = cli(*words, out)
+    assert (ran.code, ran.out, FULL in ran.err) == (2, "", True), ran.err
+    assert "search: stopped. Finished stages are kept; repeat the command to go on." in ran.err
+    disk.free_all()
+    ran = cli(*words, out)
+    assert ran.code == 0, ran.err
+    assert [line[0] for line in launched] == ["calibrate", "label", "search", *stages[2:]]
+    weights = "model/weights.safetensors"
+    assert (out / weights).read_bytes() == (whole / weights).read_bytes()
 
 
 def test_of_two_calibrations_into_one_file_the_last_is_refused(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from equiprune.cli.display import note, show, show_json
 from equiprune.cli.pipeline.calls import Call, calls_of, foreseen
 from equiprune.cli.pipeline.recipe import parse_pipeline
 from equiprune.cli.pipeline.run import Done, check_calls, held, run_all
+from equiprune.cli.pipeline.stage_folder import Status
 from equiprune.cli.reports import show_plan
 from equiprune.cli.results import JSON
 from equiprune.commands.compress import MEMORY, Compress, anywhere
@@ -23,12 +25,14 @@ from equiprune.commands.search import partial_folder
 from equiprune.commands.wiring import Requests
 from equiprune.files.atomic import make_folder, read_json, replacing, set_aside, spare, write_text
 from equiprune.report.report import report_page
-from equiprune.searching.budget import Cost
-from equiprune.searching.journal import Journal, journal_of
+from equiprune.searching.budget import Budget, Cost
+from equiprune.searching.journal import Errors, Journal, journal_of
 from equiprune.structures.reading import fingerprint
 
 DRY_RUN = Annotated[Switch, Parameter(help="only print the commands of the stages, and which would be skipped.")]
 RECIPE, REPORT, PAGE, MODEL = "recipe.yaml", "report.md", "report.html", "model"
+_RESULT = "result"
+"""Name of the result on the page, whether it is delivered or not."""
 _TOLERATED = 1 / 0.95
 """Measured cost over the budget, above which the result has missed it."""
 _SEARCHES = 2
@@ -61,16 +65,17 @@ def compress_command(app: App, requests: Requests) -> Callable[..., int]:
         make_folder(asked.output, "the folder of what is made")
         with held(asked.output) as lock:
             write_text(asked.output / RECIPE, text)
+            _keep_unrecorded_search(calls)
             done = _run_until_kept(asked, calls, lock)
             if done.code:
                 return done.code
             results = done.results
             missed = missed_budget(asked, results)
-            if not missed:
-                _deliver(asked.output, calls)
-            else:
-                _measure_again(calls)  # in the next run of the same command
+            if missed:
+                _withdraw(asked.output / MODEL)
                 missed = f"{missed} {_NOT_DELIVERED}"
+            else:
+                _deliver(asked.output, calls)
             page = "\n".join(report_lines(asked, results, missed))
             write_text(asked.output / REPORT, page + "\n")
             write_text(asked.output / PAGE, report_page(asked.output))
@@ -95,10 +100,16 @@ def _deliver(folder: Path, calls: Sequence[Call]) -> None:
     if model.exists():
         if fingerprint(model) == fingerprint(made):
             return
-        note(f"'{model}' is of another budget; it is kept in '{spare(model)}'.")
-        set_aside(model, [model])
+        _withdraw(model)
     with replacing(model) as temporary:
         shutil.copytree(made, temporary)
+
+
+def _withdraw(model: Path) -> None:
+    """Set a model aside that was delivered before."""
+    if model.exists():
+        note(f"'{model}' was delivered before; it is kept in '{spare(model)}'.")
+        set_aside(model, [model])
 
 
 def _run_until_kept(asked: Compress, calls: Sequence[Call], lock: int | None) -> Done:
@@ -110,7 +121,7 @@ def _run_until_kept(asked: Compress, calls: Sequence[Call], lock: int | None) ->
             return done
         note(f"{missed} {'The search goes on.' if search_on else 'It is measured again.'}")
         if search_on:
-            _search_on(calls, cost_at_the_end(done.results))
+            _search_on(asked.asked, calls, done.results)
         _measure_again(calls)
     return run_all(calls, lock)
 
@@ -122,32 +133,76 @@ def _measure_again(calls: Sequence[Call]) -> None:
             shutil.rmtree(call.folder.path)
 
 
-def _search_on(calls: Sequence[Call], cost: Cost) -> None:
-    """The next run of the stages goes on with the search, which knows what its choice really costs."""
-    [search] = [call for call in calls if call.name == "search"]
-    found = search.folder.path / "search.json"
-    value = read_json(found, "outcome of a search")
-    journal = Journal.from_json(value).missed(value["chosen"], cost)
-    partial = partial_folder(found)
+def _search_on(budget: Budget, calls: Sequence[Call], results: Results) -> None:
+    """The next run of the stages goes on with the search, which knows what its choice really costs and reaches."""
+    search = _search_of(calls)
+    value = read_json(_found(search), "outcome of a search")
+    journal, chosen = Journal.from_json(value), value["chosen"]
+    if _cost_missed(budget, results):
+        journal = journal.missed(chosen, cost_at_the_end(results))
+    if _forces_missed(budget, results):
+        journal = _with_errors(journal, chosen, errors_at_the_end(results))
+    _go_on_from(journal, search)
+    search.folder.reopen()
+
+
+def _keep_unrecorded_search(calls: Sequence[Call]) -> None:
+    """Let a search that outlived its run, and ended, end again in the same choice; nobody recorded that it is done."""
+    search = _search_of(calls)
+    found = _found(search)
+    if not found.exists() or journal_of(partial_folder(found)).exists():
+        return
+    if any(call is search and state.status is Status.BEGUN for call, state in foreseen(calls)):
+        _go_on_from(Journal.from_json(read_json(found, "outcome of a search")), search)
+
+
+def _go_on_from(journal: Journal, search: Call) -> None:
+    """The next run of the search goes on from a journal."""
+    partial = partial_folder(_found(search))
     make_folder(partial, "the folder of a search")
     journal.save(journal_of(partial))
-    search.folder.reopen()
+
+
+def _search_of(calls: Sequence[Call]) -> Call:
+    return next(call for call in calls if call.name == "search")
+
+
+def _found(search: Call) -> Path:
+    return search.folder.path / "search.json"
+
+
+def _with_errors(journal: Journal, number: int, errors: Errors) -> Journal:
+    """The journal in which a finalist has these errors; what was tried later was for those that it had before."""
+    tried = tuple(each for each in journal.tried if each.number <= number)
+    kept = [each for each in journal.finalists if each.number <= number]
+    finalists = tuple(replace(each, errors=errors) if each.number == number else each for each in kept)
+    return replace(journal, tried=tried, finalists=finalists)
 
 
 def missed_budget(asked: Compress, results: Results) -> str:
     """Sentence on a budget that the measured result does not keep; empty if it does."""
-    cost, budget = cost_at_the_end(results), asked.asked
-    if budget.excess(cost) <= _TOLERATED:
+    budget = asked.asked
+    if not (_cost_missed(budget, results) or _forces_missed(budget, results)):
         return ""
-    memory = "" if cost.bytes_per_atom is None else f", needs {_gigabytes(cost) * (budget.atoms or 0):.3g} GB"
-    return (
-        f"The result is {cost.speed:.2f} times as fast as its parent{memory if budget.memory else ''}, measured at the "
-        f"end; asked for was {budget}."
-    )
+    return f"The result {', '.join(_reached(budget, results))}, measured at the end; asked for was {budget}."
 
 
-def _gigabytes(cost: Cost) -> float:
-    return (cost.bytes_per_atom or 0.0) / 1e9
+def _cost_missed(budget: Budget, results: Results) -> bool:
+    return budget.excess(cost_at_the_end(results)) > _TOLERATED
+
+
+def _forces_missed(budget: Budget, results: Results) -> bool:
+    return budget.max_force_error is not None and errors_at_the_end(results).forces > budget.max_force_error
+
+
+def _reached(budget: Budget, results: Results) -> Iterator[str]:
+    cost = cost_at_the_end(results)
+    yield f"is {cost.speed:.2f} times as fast as its parent"
+    if budget.atoms is not None and cost.bytes_per_atom is not None:
+        yield f"needs {cost.bytes_per_atom * budget.atoms / 1e9:.3g} GB"
+    if budget.max_force_error is not None:
+        forces = errors_at_the_end(results).forces
+        yield f"has forces {forces:.1f} meV/Angstrom from the labels of structures that were held out"
 
 
 def cost_at_the_end(results: Results) -> Cost:
@@ -159,11 +214,17 @@ def cost_at_the_end(results: Results) -> Cost:
     return Cost(float(parent / child), per_atom, results["search"]["measured"]["parameters"])
 
 
+def errors_at_the_end(results: Results) -> Errors:
+    """Errors of the trained result on structures that the training held out."""
+    [trained] = [each for each in results["train"]["accuracy"] if each["model"] == "trained"]
+    return Errors(trained["energy_mae"], trained["forces_mae"])
+
+
 def _document(asked: Compress, results: Results, missed: str) -> dict[str, Any]:
     """The outcome as JSON."""
     search = results["search"]
     return {
-        "model": str(asked.output / MODEL),
+        "model": None if missed else str(asked.output / MODEL),
         "report": str(asked.output / REPORT),
         "budget": search["budget"],
         "speed": cost_at_the_end(results).speed,
@@ -203,7 +264,7 @@ def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str
     if MEMORY in results:
         [peak] = results[MEMORY]
         yield ""
-        yield f"Peak memory of '{MODEL}' for {peak['atoms']} atoms: {peak['peak_memory_bytes'] / 1e9:.3g} GB."
+        yield f"Peak memory of the {_RESULT} for {peak['atoms']} atoms: {peak['peak_memory_bytes'] / 1e9:.3g} GB."
     yield from _errors_lines("Differences from the parent, on structures that were held out", _of_training(results))
     if "evaluate" in results:
         named = list(zip(_names(asked), results["evaluate"], strict=True))
@@ -212,23 +273,29 @@ def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str
     yield f"Certificate: **{'passed' if results['certify']['passed'] else 'FAILED'}**, see `certify/certificate.md`."
     yield "All candidates: `search/search.json`, and as a picture `search/front.png`. The stages: `recipe.yaml`."
     yield f"All of this with figures, for a browser: `{PAGE}`."
+    if not missed:
+        yield from _use_lines(asked.output / MODEL)
+    yield ""
+    yield "The licence of the parent's weights holds."
+
+
+def _use_lines(model: Path) -> Iterator[str]:
     yield ""
     yield "```python"
     yield "import equiprune as ep"
-    yield f'atoms.calc = ep.load("{asked.output / MODEL}").calculator()'
+    yield f'atoms.calc = ep.load("{model}").calculator()'
     yield "```"
     yield ""
     yield "For the tools of its own package, such as LAMMPS: 'equiprune export'."
-    yield "The licence of the parent's weights holds."
 
 
 def _names(asked: Compress) -> list[str]:
     """Models as the page calls them."""
-    return [asked.model, MODEL, *(asked.beside or [])]
+    return [asked.model, _RESULT, *(asked.beside or [])]
 
 
 def _of_training(results: Results) -> list[tuple[str, Mapping[str, Any]]]:
-    names = {"start": "pruned and repaired", "trained": MODEL}
+    names = {"start": "pruned and repaired", "trained": _RESULT}
     return [(names.get(each["model"], each["model"]), each) for each in results["train"]["accuracy"]]
 
 

@@ -10,17 +10,20 @@ from typing import Any
 from ase.data import chemical_symbols
 from cyclopts import Parameter
 
+from equiprune.adapters.base import Architecture, ModelAdapter
 from equiprune.adapters.capabilities import HasLinearMaps
 from equiprune.commands.opening import check_device, read_model
 from equiprune.commands.options.budget import NO_BUDGET, USUAL_EFFORT, BudgetOptions, EffortOptions, timed_atoms
 from equiprune.commands.options.opening import AS_IT_IS, OpeningOptions
 from equiprune.commands.options.processes import DeviceName
-from equiprune.commands.options.recipe import LONG_RECIPE, LongRecipeOptions, RecipeOptions
+from equiprune.commands.options.recipe import LONG_RECIPE, NO_WEIGHTS, LongRecipeOptions, RecipeOptions
 from equiprune.commands.options.targets import NO_SHAPE, ShapeOptions
 from equiprune.commands.options.values import Complete, Model, NotNegative, Output, Patterns, Positive
 from equiprune.commands.request import remarks
-from equiprune.errors import StructureError
+from equiprune.errors import StructureError, TargetError
 from equiprune.evaluation.accuracy import check_some_labels
+from equiprune.pruning.allocation import asked_for
+from equiprune.pruning.counts import PruningProblem
 from equiprune.pruning.parent_view import FEWEST
 from equiprune.searching.budget import Budget
 from equiprune.structures.reading import open_structures, read_structures
@@ -29,6 +32,9 @@ _CALIBRATED = 200
 """Structures that importance is the mean over."""
 _PARITY = "300"
 """Structures of the parity plots of a report."""
+_HELD_OUT, _HELD_OUT_OF_SEARCH = "0.1", "0.2"
+"""Share of the structures that training holds out; with a limit to the error the one of a search, so that both judge by
+the same structures."""
 MEMORY = "memory"
 """Name of the stage that evaluates as many atoms as the budget of memory is for."""
 _SHARED = ("preset", "batch_size", "learning_rate")
@@ -74,6 +80,7 @@ class Compress(Complete):
     def check(self) -> None:
         check_device(self.device)
         self.asked  # noqa: B018 (raises what is wrong with it)
+        self.budget.check_measurable(self.device)
 
     @property
     def asked(self) -> Budget:
@@ -81,23 +88,56 @@ class Compress(Complete):
         return self.budget.budget()
 
     def stages(self) -> list[dict[str, Settings]]:
-        """The stages of the recipe, in order; the model and all structures are looked at.
+        """The stages of the recipe, in order; the models and all structures are looked at.
 
         Raises:
             EquipruneError: a model or structures that cannot be used.
         """
         adapter, checkpoint = read_model(self.model, self.opening)
+        architecture = checkpoint.architecture
+        self._check_preset(adapter, architecture)
         numbers = [set(atoms.numbers.tolist()) for atoms in open_structures(self.data)]
         if len(numbers) * (1 + self.copies) < FEWEST:
             raise StructureError(
                 f"{len(numbers)} structures with {self.copies} copies of each are too few: {FEWEST} are needed. Give "
                 "more structures, or more `copies`."
             )
-        if self.test is not None:
-            check_some_labels(read_structures(self.test))  # used hours later
+        seen = set[int]().union(*numbers)
+        self._check_elements(seen, self._kept(adapter, architecture))
         if self.target.elements is None:
-            _remark_elements(set().union(*numbers), checkpoint.architecture.elements)
+            _remark_elements(seen, architecture.elements)
         return list(self._stages(isinstance(adapter, HasLinearMaps), len(numbers)))
+
+    def _check_preset(self, adapter: ModelAdapter, architecture: Architecture) -> None:
+        recipe = self.recipe.recipe(NO_WEIGHTS, self.seed, suited=adapter.preset)
+        if architecture.direct_forces and recipe.objective.stress.weight > 0:
+            raise TargetError(
+                f"`preset` {self.recipe.preset} gives stress a weight, and {adapter.name} models "
+                "have none. Give one that does not, such as escn."
+            )
+
+    def _kept(self, adapter: ModelAdapter, architecture: Architecture) -> Sequence[int]:
+        """Elements that the result knows; raises `TargetError` for targets that the model cannot reach."""
+        model = PruningProblem(adapter, architecture, adapter.spaces(architecture), self.target.heterogeneous)
+        _, explicit = asked_for(model, self.target.shape())
+        return adapter.shrink(architecture, explicit).elements
+
+    def _check_elements(self, seen: set[int], kept: Sequence[int]) -> None:
+        """Refuse structures that the result or a model beside it does not know, or without the labels they are for."""
+        known = {"the result": kept}
+        for name in self.beside or []:
+            known[f"'{name}'"] = read_model(name, self.opening.headless)[1].architecture.elements
+        files = {self.data: seen}
+        if self.test is not None:
+            check_some_labels(read_structures(self.test))
+            files[self.test] = {int(z) for atoms in read_structures(self.test) for z in atoms.numbers}
+        for path, there in files.items():
+            for model, elements in known.items():
+                if unknown := sorted(there - set(elements)):
+                    raise StructureError(
+                        f"'{path}' has {_symbols(unknown)}, which {model} would not know: it knows "
+                        f"{_symbols(elements)}. Take those structures out, or choose other `elements` or models."
+                    )
 
     def _stages(self, repairs: bool, structures: int) -> Iterator[dict[str, Settings]]:
         """``repairs`` says whether models of this architecture can be repaired; a lone head has no name any more."""
@@ -109,7 +149,8 @@ class Compress(Complete):
         alone = {key: value for key, value in common.items() if key != "head" or self.target.heads is None}
         if repairs:
             yield {"repair": {"data": "label", "keep_if_worse": "true", "seed": seed, **alone}}
-        split: Settings = {"validation_share": "0.1", "structure_key": "labelled_from"}
+        share = _HELD_OUT if self.budget.max_force_error is None else _HELD_OUT_OF_SEARCH
+        split: Settings = {"validation_share": share, "structure_key": "labelled_from"}
         training = {"data": "label", **split, **_given(self.recipe, RecipeOptions()), "seed": seed}
         yield {"train": {**training, **alone}}
         yield {"certify": {"model": "train", "parent": "parent", **alone}}
@@ -148,12 +189,15 @@ def anywhere(model: str) -> str:
 def _remark_elements(seen: set[int], known: Sequence[int]) -> None:
     """Say which elements the model could do without."""
     if unseen := set(known) - seen:
-        symbols = ",".join(chemical_symbols[z] for z in sorted(seen))
         remarks.info(
             f"{len(unseen)} of the model's {len(known)} elements are in none of the structures, so that nobody will "
-            f"know what becomes of them. If you do not need them, `elements` {symbols} makes the model smaller, "
-            "exactly."
+            f"know what becomes of them. If you do not need them, `elements` {_symbols(sorted(seen))} makes the model "
+            "smaller, exactly."
         )
+
+
+def _symbols(numbers: Sequence[int]) -> str:
+    return ",".join(chemical_symbols[z] for z in numbers)
 
 
 def _given(options: Any, defaults: Any) -> Settings:

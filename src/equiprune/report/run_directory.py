@@ -29,7 +29,7 @@ _DEEPEST = 4
 """Folders below the one that was given."""
 _LARGEST = 64 * 2**20
 """Bytes of a JSON file that is looked into."""
-_STAGE, _RESULT, _CURVE = "stage.json", "result.json", "curve.csv"
+_STAGE, _RESULT, _CURVE, _RECIPE = "stage.json", "result.json", "curve.csv", "recipe.yaml"
 _CERTIFICATE, _CERTIFICATE_BEGINS = ".md", "# Certificate\n"
 _ENDINGS = ("/run/model", "/model")
 """Ends of the paths of models that say nothing besides the folder."""
@@ -239,8 +239,8 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _set_aside(path: Path) -> bool:
-    """True for ``train.1`` beside ``train``: an earlier attempt, which is kept and counts no more."""
-    return path.suffix[1:].isdecimal() and path.with_suffix("").exists()
+    """True for what is kept and counts no more: ``train.1`` beside ``train``, ``model.1`` where 'compress' worked."""
+    return path.suffix[1:].isdecimal() and any(path.with_name(name).exists() for name in (path.stem, _RECIPE))
 
 
 def _counts(path: Path, stages: Mapping[Path, Stage]) -> bool:

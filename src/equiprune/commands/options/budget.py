@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Complete, EvaluationEngineName, NotNegative, Positive
 from equiprune.errors import TargetError
+from equiprune.evaluation.memory import measures_each_peak
 from equiprune.searching.budget import Budget
 from equiprune.searching.material import Effort
 
@@ -45,6 +46,14 @@ class BudgetOptions(Complete):
     def check(self) -> None:
         if self.memory is not None:
             read_bytes(self.memory)
+
+    def check_measurable(self, device: str) -> None:
+        """Raise `TargetError` unless the memory that is limited can be measured here."""
+        if self.memory is not None and device == "cpu" and not measures_each_peak():
+            raise TargetError(
+                "`memory` on a CPU needs a system that measures the peak of a process again and again, Linux, and this "
+                "one does not. Leave it out, or search on Linux or on a GPU (`device` cuda)."
+            )
 
     def budget(self) -> Budget:
         """The same as a value of the API; raises `TargetError` where nothing is limited."""

@@ -136,7 +136,11 @@ class RecipeOptions(Complete):
 @Parameter(name="*", group=panel("How to train"))
 @dataclass(frozen=True)
 class LongRecipeOptions(RecipeOptions):
-    """A training recipe that has enough steps for what was repaired; what is not given is the preset's."""
+    """A training recipe that has enough steps for what was repaired; what is not given is the preset's.
+
+    Attributes:
+        preset: objective and optimisation.
+    """
 
     preset: PresetName = "sevennet"
     epochs: Positive = 20
