@@ -265,7 +265,7 @@ def test_settings_go_to_the_stages_that_they_are_for(data: Path) -> None:
     )
     stages = {name: settings for stage in asked.stages() for name, settings in stage.items()}
     assert stages["search"] | {"memory": "8GB", "atoms": "5000", "keep_lmax": "1", "seed": "3"} == stages["search"]
-    assert (stages["train"]["preset"], stages["search"]["preset"]) == ("sevennet", "sevennet")
+    assert stages["train"]["preset"] == "sevennet"
     assert stages["train"]["epochs"] == "20"
     assert stages["certify"] == {"model": "train", "parent": "parent"}
     assert stages["prune"] == {"plan": "search"}

@@ -487,6 +487,8 @@ def test_a_busy_machine_is_named(
     settings = replace(SETTINGS, effort=replace(EFFORT, candidates=1, finalists=1, steps=0))
     searched(parent, labelled, tmp_path / "search", settings=settings, watchers=ep.Watchers(note=said.append))
     assert any("The machine is busy: 10 of 10 timings" in line for line in said)
+    for told in ("after brief training. Its timings", "measured again. Its timings"):
+        assert any(f"{told} vary by 50 %: the machine is busy." in line for line in said)
 
 
 def test_what_cannot_be_searched_on_is_refused(parent: ep.Potential, labelled: list[Atoms], tmp_path: Path) -> None:

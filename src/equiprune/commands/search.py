@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import ExitStack
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -19,7 +20,7 @@ from equiprune.commands.resuming import resumable
 from equiprune.commands.stages import Kind, Mark, Product, Takes, newest_data, scores_of_this_model
 from equiprune.errors import OutputError, TargetError
 from equiprune.evaluation.engines import engine_named
-from equiprune.files.atomic import check_writable, read_json, write_json
+from equiprune.files.atomic import check_writable, read_json, replacing, write_json
 from equiprune.progress import Display, Task, unseen
 from equiprune.searching.budget import Budget
 from equiprune.searching.figure import plot_front
@@ -134,11 +135,16 @@ class Search(Request[Searched]):
         folder = partial_folder(self.output)
         with resumable(folder), display(Task("search", self.effort.effort().total(self._budget), 1)) as [step]:
             found = self._found(parent, folder, ep.Watchers(note=remarks.info, progress=step))
-        write_json(self.output, found.to_json(), new=True)
-        if self.plot is not None:
-            plot_front(found, self.plot)
+            self._write(found)
         shutil.rmtree(folder, ignore_errors=True)
         return Searched(found, files)
+
+    def _write(self, found: Found) -> None:
+        """Write the plan and the picture, or neither: with one of them there the same command would be refused."""
+        with ExitStack() as pictures:
+            if self.plot is not None:
+                plot_front(found, pictures.enter_context(replacing(self.plot)))
+            write_json(self.output, found.to_json(), new=True)
 
     def _found(self, parent: ep.Potential, folder: Path, watchers: ep.Watchers) -> Found:
         structures, key = open_structures(self.data), self.structure_key

@@ -28,7 +28,7 @@ from equiprune.searching.work import work
 
 _RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3)
 _FOLDS = 6
-_SPREAD = 0.15
+BUSY = 0.15
 """Spread of repeated timings, over their median, from which on a machine counts as busy."""
 _MOST_ROUNDS = 4
 
@@ -105,7 +105,7 @@ def measured(parent: Potential, child: Potential, conditions: Conditions, repeat
         first, second = timed(pair, conditions.atoms, copies=conditions.copies, repeats=repeats, warmup=1)
         times += [own / theirs for own, theirs in zip(second.seconds, first.seconds, strict=True)]
         memory = second.peak_memory_bytes
-        if _spread(times) <= _SPREAD:
+        if _spread(times) <= BUSY:
             break
     per_atom = None if memory is None else max(memory - before, 0) / conditions.total
     amounts = work(child.adapter, child.architecture)

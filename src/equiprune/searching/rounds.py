@@ -17,7 +17,7 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.slicing import prune
 from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
-from equiprune.searching.cost_model import CostModel, measured
+from equiprune.searching.cost_model import BUSY, CostModel, measured
 from equiprune.searching.journal import Finalist, Journal, LeftOut, Tried
 from equiprune.searching.material import Effort, Material
 from equiprune.searching.shapes import Shape
@@ -106,7 +106,7 @@ class Round:
             elif found not in journal.finalists:
                 journal = journal.with_finalist(found)
                 keep(journal)
-                say(f"Candidate {each.number}: no size of it was measured within the budget.")
+                say(f"Candidate {each.number}: no size of it was measured within the budget.{_varied(found)}")
             done += found.left_out is None
         return journal
 
@@ -128,9 +128,11 @@ class Round:
                 again = replace(again, measured=cost, spread=spread)
             journal = journal.with_finalist(again)
             keep(journal)
-            if self._keeps_budget(again):
+            kept = self._keeps_budget(again)
+            outcome = "" if kept else ", which misses the budget"
+            say(f"Candidate {best.number} is {again.measured}, measured again{outcome}.{_varied(again)}")
+            if kept:
                 break
-            say(f"Candidate {best.number} is {again.measured}, measured again, which misses the budget.")
             tried = next(each for each in journal.tried if each.number == best.number)
             if smaller := self._smaller(tried, again):
                 journal = self._trained(journal, tried, smaller, keep, say)
@@ -309,13 +311,18 @@ def _plain(value: Any) -> str:
 def _finished(tried: Tried, found: Finalist) -> str:
     start = f"Candidate {found.number}: {found.measured.speed:.2f} times as fast, measured"
     if found.left_out is LeftOut.DIVERGED:
-        return f"{start}; brief training diverged, so it is left out. Try a lower `learning_rate`."
+        return f"{start}; brief training diverged, so it is left out. Try a lower `learning_rate`.{_varied(found)}"
     worse = (
         f" They were {tried.forces:.1f} before it: try a lower `learning_rate`."
         if found.forces > _EXPLODED * tried.forces
         else ""
     )
-    return f"{start}; forces {found.forces:.1f} meV/Angstrom after brief training.{worse}"
+    return f"{start}; forces {found.forces:.1f} meV/Angstrom after brief training.{worse}{_varied(found)}"
+
+
+def _varied(found: Finalist) -> str:
+    """A remark on timings that vary much although more turns were taken; empty where they do not."""
+    return f" Its timings vary by {100 * found.spread:.0f} %: the machine is busy." if found.spread > BUSY else ""
 
 
 def _line(found: Tried) -> str:

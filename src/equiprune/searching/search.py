@@ -34,7 +34,7 @@ from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import Target
 from equiprune.searching.budget import Budget
 from equiprune.searching.candidates import Asked, Candidate, drawn
-from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured
+from equiprune.searching.cost_model import BUSY, Conditions, CostModel, Measurement, measured
 from equiprune.searching.cost_table import CostTable, machine_of
 from equiprune.searching.found import Beside, Found
 from equiprune.searching.journal import Finalist, Journal, journal_of
@@ -281,11 +281,11 @@ class _Search:
             journal = journal.with_cost(self._measurement(len(journal.costs)))
             self._keep(journal)
             table.store(journal.costs)
-        busy = sum(each.spread > 0.15 for each in journal.costs)
+        busy = sum(each.spread > BUSY for each in journal.costs)
         if busy > len(journal.costs) / 4:
             self.watchers.note(
-                f"The machine is busy: {busy} of {len(journal.costs)} timings vary by more than 15 %. What is chosen "
-                "is measured again, in more turns."
+                f"The machine is busy: {busy} of {len(journal.costs)} timings vary by more than {100 * BUSY:.0f} %. "
+                "What is chosen is measured again, in more turns."
             )
         return journal
 

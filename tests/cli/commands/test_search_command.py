@@ -1,5 +1,6 @@
 """``equiprune search``: a plan that ``prune`` makes, what it says, and what is refused before anything is evaluated."""
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,6 +61,26 @@ def test_prune_makes_the_model_that_was_found(cli: Run, data: Path, tmp_path: Pa
     assert "(chosen)" in text.out
     assert "speed, measured" in text.text
     assert "Costs were measured before on this machine." in text.err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["plot_front", "write_json"])
+def test_a_disk_that_is_full_at_the_end_leaves_neither_file_and_the_same_command_goes_on(
+    name: str, cli: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    words = ["search", "toy", "--data", data, "--parameters", 0.5, *LITTLE]
+    words += ["-o", tmp_path / "found.json", "--plot", tmp_path / "front.png"]
+    with monkeypatch.context() as patched:
+        patched.setattr(f"equiprune.commands.search.{name}", full)
+        ran = cli(*words)
+    assert (ran.code, "the disk is full" in ran.err) == (2, True)
+    assert "found.json.partial keeps what was finished: the same command goes on" in ran.err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "found.json.partial"]
+    assert cli(*words).code == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "found.json", "front.png"]
 
 
 @pytest.mark.slow
