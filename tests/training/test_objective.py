@@ -1,6 +1,7 @@
 """The objective against formulas written out again, number by number."""
 
 import math
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -263,7 +264,10 @@ def test_named_objectives_have_the_values_of_their_sources() -> None:
 
 
 def test_presets_have_the_values_they_say() -> None:
-    assert PRESETS.keys() == {"mace-universal", "mace-weighted", "sevennet", "escn"}
+    assert PRESETS.keys() == {"mace-universal", "mace-weighted", "sevennet", "distil", "escn"}
+    distil, like = PRESETS["distil"], PRESETS["sevennet"]
+    assert distil.objective == replace(like.objective, atom_energies=Term(0.5, Huber(0.01)))
+    assert distil.optimisation == like.optimisation
     for name, objective in (("mace-universal", mace_universal()), ("mace-weighted", mace_weighted())):
         preset = PRESETS[name]
         chosen = preset.optimisation

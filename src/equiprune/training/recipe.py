@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from equiprune.errors import TargetError
 from equiprune.files.settings import UNRECORDED, kind, to_json
 from equiprune.training.batches import rounds
 from equiprune.training.objective import (
+    Huber,
     Objective,
+    Term,
     mace_universal,
     mace_weighted,
     open_catalyst,
@@ -86,6 +88,11 @@ PRESETS: Mapping[str, Preset] = {
     "sevennet": Preset(
         "the loss of SevenNet-0's config; learning rate from 0.004 linearly to 1 % of it (the config: 0.01 to 0.01 %)",
         sevennet_huber(),
+        Optimisation(learning_rate=4e-3, schedule=Linear(0.01), clip=None, average=None),
+    ),
+    "distil": Preset(
+        "preset sevennet with atom energies of the parent, weight 0.5; for a repaired start (docs/results.md, recipes)",
+        replace(sevennet_huber(), atom_energies=Term(0.5, Huber())),
         Optimisation(learning_rate=4e-3, schedule=Linear(0.01), clip=None, average=None),
     ),
     "escn": Preset(

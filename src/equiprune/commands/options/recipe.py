@@ -17,7 +17,7 @@ from equiprune.training.objective import NOT_WEIGHED, FeatureTerm, Objective
 from equiprune.training.optimisation import Constant, Cosine, Linear, Plateau, Schedule
 from equiprune.training.recipe import PRESETS, Recipe
 
-PresetName = Literal["mace-universal", "mace-weighted", "sevennet", "escn"]
+PresetName = Literal["mace-universal", "mace-weighted", "sevennet", "distil", "escn"]
 ScheduleName = Literal["constant", "linear", "cosine", "plateau"]
 _SCHEDULES: Mapping[str, Schedule] = {
     "constant": Constant(),
@@ -36,7 +36,7 @@ class WeightOptions(Complete):
         energy_weight: of the energy per atom.
         forces_weight: of the forces.
         stress_weight: of the stress.
-        atom_energies_weight: of each atom's share of the energy, which 'equiprune label' wrote; no preset has one.
+        atom_energies_weight: of each atom's share of the energy, which 'equiprune label' wrote; preset distil has 0.5.
         hessian_weight: of the Hessian products that 'equiprune label' wrote; no preset has one.
         hessian_samples: how many of a structure's products a step compares; each makes it dearer. 1 unless given.
     """
