@@ -81,6 +81,6 @@ def test_other_models_have_no_card(cli: Run) -> None:
 
 @MODELS
 def test_what_it_is_fits_into_a_paragraph(model: ShippedModel) -> None:
-    assert re.match("(SevenNet-l3i5|Nequix OAM-1) cut to", model.about)
+    assert re.match("(SevenNet-l3i5|Nequix OAM-1|MACE-MP-0 small) cut to", model.about)
     assert 80 < len(model.about) < 400
     assert not re.search(r"[#|`\n]", model.about)
