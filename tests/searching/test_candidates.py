@@ -150,7 +150,7 @@ def test_no_width_loses_an_l_that_is_to_be_kept(chosen: Shape, round_to: int) ->
 
 
 def test_rounding_loses_no_l_that_is_to_be_kept() -> None:
-    """Where channels of an l are too few for a step, no candidate is made."""
+    """No candidate is made where channels of an l are too few for a step."""
     request = asked(1.0, round_to=5)
     assert request.smallest(()) is not None
     assert replace(request, keep_lmax=1).smallest(()) is None
