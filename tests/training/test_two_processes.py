@@ -152,8 +152,8 @@ def test_each_validates_a_share_and_all_remember_the_same_losses(two: list[Found
     [
         ("foreign", 0, "OutputError: .*holds thesis.tex"),
         ("unreadable", 1, "StructureError: The disk is gone"),
-        ("infinite", None, "StructureError: Training has diverged: the predictions for .*C3.* not finite"),
-        ("validation", 1, "StructureError: Training has diverged: the predictions for .*C3.* not finite"),
+        ("infinite", None, "DivergedError: Training has diverged: the predictions for .*C3.* not finite"),
+        ("validation", 1, "DivergedError: Training has diverged: the predictions for .*C3.* not finite"),
         ("record", 0, "OutputError: The disk is full"),
         ("save", 0, "OutputError: The disk is full"),
         ("result", 0, "OutputError: The disk is full"),
