@@ -17,6 +17,7 @@ chose nothing; the parent, fine-tuned for its share of the time, is what can be 
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -109,7 +110,10 @@ def child(way: str, task: Task, crystals: Sequence[Atoms]) -> ep.Potential:
     begun, frames = time.process_time(), task.data.train
 
     def left() -> float:
-        return max(task.seconds - task.spent(begun), 1.0)
+        rest = task.seconds - task.spent(begun)
+        if rest <= 0:
+            sys.exit(f"'{way}': nothing of {task.seconds:g} s was left for the child. Give more with --seconds.")
+        return rest
 
     if way in ("fine-tune", "retrain first"):
         model = task.pruned(task.parent, crystals[:SCORED])
