@@ -219,7 +219,7 @@ def tidy(atoms: Atoms) -> Atoms:
 @pytest.mark.parametrize("suffix", ["xyz", "aselmdb"])
 def test_memory_does_not_grow_with_the_number_of_structures(suffix: str, tmp_path: Path) -> None:
     """Kept, these structures would be 4700 bytes each; where each begins is 8, its place in an epoch's order 36."""
-    few, many = (opened(tmp_path / f"{copies}.{suffix}", copies) for copies in (20, 80))
+    few, many = (opened(tmp_path / f"{copies}.{suffix}", copies) for copies in (20, 160))
     smaller, larger = (min(peak(structures) for _ in range(2)) for structures in (few, many))  # tables of Python grow
     assert (larger - smaller) / (len(many) - len(few)) < 500
 
