@@ -23,7 +23,7 @@ from equiprune import Potential, load
 OFFICIALS = {"7net-l3i5": "7net-0", "nequix-oam-1": "7net-0", "mace-mp-small": "mace-mp-small"}
 """Parents, and the official small model that their children are compared with: of the same makers where they have one.
 
-MACE-MP-0 small is the smallest of its makers, so it is both."""
+MACE-MP-0 small is the official small model itself."""
 
 PARENT = "7net-l3i5"
 OFFICIAL = OFFICIALS[PARENT]
@@ -97,21 +97,21 @@ def _interval(value: float, draws: np.ndarray) -> list[float]:
     return [round(float(number), 2) for number in (value, *np.percentile(draws, [2.5, 97.5]))]
 
 
-def frames_of(name: str, most: int, mptrj_atoms: int) -> list[Atoms]:
-    """Frames of a set, evenly spaced."""
+def frames_of(name: str, most: int, mptrj_atoms: int, fewest: int = 1) -> list[Atoms]:
+    """Frames of a set, evenly spaced; MPtrj's of ``fewest`` to ``mptrj_atoms`` atoms."""
     structures = reference(SETS[name])
     if name == "MPtrj":
-        structures = [atoms for atoms in structures[::5] if len(atoms) <= mptrj_atoms]
+        structures = [atoms for atoms in structures[::5] if fewest <= len(atoms) <= mptrj_atoms]
     return structures[:: max(1, -(-len(structures) // most))]
 
 
 def accuracy(
-    models: Mapping[str, Potential], official: str, sets: Iterable[str], most: int, mptrj_atoms: int
+    models: Mapping[str, Potential], official: str, sets: Iterable[str], most: int, mptrj_atoms: int, fewest: int = 1
 ) -> dict[str, Json]:
     """`compared`, for every set; the first model is the parent."""
     found = {}
     for name in sets:
-        structures = frames_of(name, most, mptrj_atoms)
+        structures = frames_of(name, most, mptrj_atoms, fewest)
         print(f"{name}: {len(structures)} frames", file=sys.stderr, flush=True)
         errors = {model: frame_errors(potential, structures) for model, potential in models.items()}
         found[name] = compared(errors, official)
@@ -181,12 +181,13 @@ def main() -> None:
     """Print errors, differences and who wins where."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+", help="names or paths of models")
+    parser.add_argument("--mptrj-fewest-atoms", type=int, default=1, help="smallest MPtrj frame")
     parser.add_argument("--parent", default=PARENT, choices=OFFICIALS)
     add_arguments(parser)
     chosen = parser.parse_args()
     official = OFFICIALS[chosen.parent]
     models = {name: load(name) for name in dict.fromkeys([chosen.parent, official, *chosen.models])}
-    found = accuracy(models, official, chosen.sets, chosen.frames, chosen.mptrj_atoms)
+    found = accuracy(models, official, chosen.sets, chosen.frames, chosen.mptrj_atoms, chosen.mptrj_fewest_atoms)
     print(f"Energy in {UNITS['energy']}, forces in {UNITS['forces']}.\n\n{error_table(found)}\n")
     said = (wins(found, model, official) for model in chosen.models)
     print(difference_table(found, official), *said, sep="\n\n")

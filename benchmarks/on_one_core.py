@@ -13,16 +13,16 @@ from reference_data import data_folder, reference
 
 import equiprune as ep
 
-ROOT = Path(__file__).parents[1]
+sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks.gpu import flagship
+from benchmarks.gpu.structures import compositions_aside, families_of, formula, invented, known, write_starting
+
 _REAL, _INVENTED = 3_000, 3_000
 """Starting structures: real ones, and decorated ones with as many packed; one core labels some thousands."""
 
 
 def shown_frames(largest: int) -> list[Atoms]:
     """Frames of the MPtrj sample of up to so many atoms that a model may see: not those on which it is tested."""
-    sys.path.append(str(ROOT))
-    from benchmarks.gpu.structures import compositions_aside, formula
-
     frames, aside = reference("mptrj_sample/mptrj-random-1k.extxyz.xz"), compositions_aside(data_folder())
     return [atoms for atoms in frames if len(atoms) <= largest and formula(atoms) not in aside]
 
@@ -33,9 +33,6 @@ def written(teacher: ep.Potential, name: str, folder: Path, seed: int) -> None:
     Raises:
         SystemExit: those that are there are of another teacher or seed.
     """
-    sys.path.append(str(ROOT))
-    from benchmarks.gpu.structures import compositions_aside, families_of, invented, known, write_starting
-
     made_with = {"teacher_sha256": teacher.checkpoint.sha256, "seed": seed}
     if not kept(folder / name, made_with):
         ep.save(teacher.with_dtype(torch.float32), folder / name)
@@ -49,8 +46,6 @@ def written(teacher: ep.Potential, name: str, folder: Path, seed: int) -> None:
 
 def distilled(folder: Path, teacher: str, child: str, labelling_seconds: str, seed: int) -> None:
     """Label with the teacher of a folder, then distil a child; ``child`` is name=seconds=rate, name-start is there."""
-    from benchmarks.gpu import flagship
-
     engines = f"--labelling-engine equiprune --training-engine equiprune --device cpu --teacher {teacher} --seed {seed}"
     sizes = f"--labelling-atoms 400 --batch-atoms 128 --labelling-seconds {labelling_seconds}"
     where = ["--models", str(folder), "--output", str(folder / "trained")]
