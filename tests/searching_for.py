@@ -9,9 +9,9 @@ from equiprune.searching.shapes import Shape, shapes
 from equiprune.searching.work import work
 
 
-def candidates(parent: ep.Potential, fraction: float) -> dict[Shape, list[Candidate]]:
+def candidates(parent: ep.Potential, fraction: float, *, heterogeneous: bool = False) -> dict[Shape, list[Candidate]]:
     """Candidates of every shape with a fraction of the parameters; each is checked against the budget and the rules."""
-    model = PruningProblem(parent.adapter, parent.architecture, parent.spaces)
+    model = PruningProblem(parent.adapter, parent.architecture, parent.spaces, heterogeneous)
     costs = CostModel(parent.adapter, parent.architecture, ())
 
     def counted(architecture: object) -> Cost:
@@ -24,15 +24,15 @@ def candidates(parent: ep.Potential, fraction: float) -> dict[Shape, list[Candid
         made = [asked.even(shape), asked.by_importance(shape)]
         found[shape] = [each for each in made if each is not None]
         for each in found[shape]:
-            check(parent, each, fraction)
+            check(parent, each, fraction, heterogeneous=heterogeneous)
     return found
 
 
-def check(parent: ep.Potential, found: Candidate, fraction: float) -> None:
+def check(parent: ep.Potential, found: Candidate, fraction: float, *, heterogeneous: bool) -> None:
     """A plan that leaves a model which upstream's constructor builds, small enough, with no more work of any kind."""
     found.plan.check(parent.spaces)
     smaller = parent.adapter.shrink(parent.architecture, found.plan)
-    assert smaller.assembled == parent.architecture.assembled
+    assert heterogeneous or smaller.assembled == parent.architecture.assembled
     assert found.predicted.parameters <= fraction
     before, after = work(parent.adapter, parent.architecture), work(parent.adapter, smaller)
     grown = {kind: (before.get(kind, 0), amount) for kind, amount in after.items() if amount > before.get(kind, 0)}

@@ -7,7 +7,7 @@ from itertools import product
 
 from equiprune.blocks import FeatureSpace, Role
 from equiprune.pruning.counts import PruningProblem
-from equiprune.pruning.targets import Correlation, EdgeLmax, Interactions, Lmax, RadialWidth, Target
+from equiprune.pruning.targets import BasisLmax, Correlation, EdgeLmax, Interactions, Lmax, RadialWidth, Target
 
 Shape = tuple[Target, ...]
 """Targets besides widths; an empty one is the shape of the parent."""
@@ -18,7 +18,8 @@ def shapes(model: PruningProblem, keep_lmax: int = 0) -> list[Shape]:
 
     Hidden features and spherical harmonics lose their highest l, products their highest order, the radial networks half
     of their neurons, and models of several interactions the last one. Harmonics keep at least the l of the features,
-    and none that no product can use.
+    and none that no product can use. Messages that are multiplied (MACE's A-basis) have the highest l of the harmonics,
+    and a lower one too where models may be other ones than upstream's constructor builds.
 
     Args:
         model: what is pruned.
@@ -39,16 +40,27 @@ def _lost(choice: Sequence[_Choice]) -> int:
 
 
 def _degrees(model: PruningProblem, keep_lmax: int) -> list[_Choice]:
-    """Highest l of features and harmonics."""
+    """Highest l of features, harmonics and messages that are multiplied."""
     hidden = max(space.irreps.lmax for space in model.of(Role.NODE_FEATS))
     edges = max((space.irreps.lmax for space in model.of(Role.EDGE_ATTRS)), default=hidden)
-    messages = max((space.irreps.lmax for space in model.of(Role.A_BASIS)), default=0)
     return [
-        (hidden - lmax + edges - most, _if(lmax < hidden, Lmax(lmax)) + _if(most < edges, EdgeLmax(most)))
+        (hidden - lmax + edges - most + lost, _if(lmax < hidden, Lmax(lmax)) + _if(most < edges, EdgeLmax(most)) + own)
         for lmax in range(min(hidden, max(keep_lmax, min(hidden, 1))), hidden + 1)
         for most in range(min(edges, max(lmax, keep_lmax, 1)), edges + 1)
+        for messages, (lost, own) in _messages(model, most, keep_lmax)
         if most <= max(keep_lmax, lmax + max(lmax, messages), 1)  # a product's harmonics: l in and l out reach no more
     ]
+
+
+def _messages(model: PruningProblem, edges: int, keep_lmax: int) -> Iterator[tuple[int, _Choice]]:
+    """Highest l of messages, and what they lose besides what they lose with the harmonics."""
+    spaces = model.of(Role.A_BASIS)
+    yield max((space.irreps.lmax for space in spaces), default=0), (0, ())
+    if model.of(Role.CORRELATION) and (model.heterogeneous or model.architecture.assembled):
+        most = min(edges, *(space.irreps.lmax for space in spaces))
+        least = max(space.smallest().kept_irreps.lmax for space in spaces)
+        for lmax in range(max(least, keep_lmax, 1), most):
+            yield lmax, (most - lmax, (BasisLmax(lmax),))
 
 
 def _orders(model: PruningProblem) -> Iterator[_Choice]:
