@@ -8,7 +8,7 @@ with a ridge, chosen by leaving measurements out).
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
@@ -126,15 +126,17 @@ class CostModel:
         adapter: of the models.
         parent: architecture that costs are relative to.
         measurements: what was measured; the parent itself among them.
+        work: amounts by kind of an architecture, as those of the measurements.
     """
 
     adapter: ModelAdapter
     parent: Any
     measurements: tuple[Measurement, ...]
+    work: Callable[[ModelAdapter, Any], Mapping[str, float]] = work
 
     def __call__(self, architecture: Any) -> Cost:
         """Predicted cost of an architecture."""
-        amounts = self._row(work(self.adapter, architecture))
+        amounts = self._row(self.work(self.adapter, architecture))
         memory = None if self._memory is None else float(amounts @ self._memory)
         return Cost(float(amounts @ self._time), memory, self.parameters(architecture))
 
@@ -157,7 +159,7 @@ class CostModel:
 
     @cached_property
     def _kinds(self) -> tuple[str, ...]:
-        return tuple(work(self.adapter, self.parent))
+        return tuple(self._full)
 
     def _row(self, amounts: Mapping[str, float]) -> np.ndarray:
         full = self._full
@@ -165,7 +167,7 @@ class CostModel:
 
     @cached_property
     def _full(self) -> Mapping[str, float]:
-        return work(self.adapter, self.parent)
+        return self.work(self.adapter, self.parent)
 
     @cached_property
     def _rows(self) -> np.ndarray:

@@ -23,12 +23,14 @@ _PRODUCT = re.compile(r"(\d+)[eo]\*(\d+)[eo]->(\d+)[eo]")
 """Use of channels in a tensor product: input, harmonics, output."""
 
 
-def work(adapter: ModelAdapter, architecture: Any) -> Mapping[str, float]:
+def work(adapter: ModelAdapter, architecture: Any, *, each: bool = False) -> Mapping[str, float]:
     """Amounts of work by kind, none negative; weights of one name in all interactions are of one kind.
 
     Args:
         adapter: of the architecture.
         architecture: what is asked about; nothing is built.
+        each: weights of each interaction are of a kind of their own. A price for each predicts no better
+            (docs/results.md, from a budget).
 
     >>> from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
     >>> amounts = work(ToyAdapter(), ToyArchitecture(elements=(1, 8), cutoff=4.0, hidden_irreps=("6x0e", "5x0e")))
@@ -38,7 +40,8 @@ def work(adapter: ModelAdapter, architecture: Any) -> Mapping[str, float]:
     totals: Counter[str] = Counter({CONSTANT: 1})
     for name, layout in adapter.layouts(architecture).items():
         if not layout.buffer:
-            for kind, amount in _of_weight(_without_number(layout.identity or name), layout):
+            identity = layout.identity or name
+            for kind, amount in _of_weight(identity if each else _without_number(identity), layout):
                 totals[kind] += amount
     for space in adapter.spaces(architecture):
         totals[f"{space.role} numbers"] += space.irreps.dim
