@@ -9,15 +9,15 @@ all take the same time on one thread, labelling included:
   distil after      fine-tune the parent; prune it; distil the child on what the fine-tuned parent says of the frames
                     and of displaced copies of them
   both              the same with the DFT frames and their own labels among them
-  repair, both      the same after a repair on the frames and their copies
+  repair, both      the same after a repair on some frames and copies
 
+A way that leaves no time for its child has no errors.
 Energies of elements are refitted to the frames before anything is fine-tuned. Errors are those of test frames that
 chose nothing; the parent, fine-tuned for its share of the time, is what can be reached.
 """
 
 import argparse
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -34,6 +34,7 @@ from timed import Teaching
 import equiprune as ep
 from equiprune.files.atomic import write_text
 from equiprune.pruning.repair import WorseError
+from equiprune.structures.sampling import spread
 from equiprune.training.optimisation import Cosine, Optimisation
 from equiprune.training.recipe import Recipe
 
@@ -41,8 +42,14 @@ SHARE = 0.4
 """Share of the time for the parent, or for retraining; the child's fine-tuning or distillation has the rest."""
 SCORED = 8
 """Structures that decide which channels stay."""
+REPAIRED = 30
+"""Structures of a repair, displaced once: with more, none of the time is left where they have 50 atoms."""
 REACHED = "the parent, fine-tuned"
 WAYS = (REACHED, "fine-tune", "retrain first", "prune after", "distil after", "both", "repair, both")
+
+
+class NoTimeLeftError(Exception):
+    """A way of which no time was left for its child."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +105,9 @@ def copies(structures: Sequence[Atoms], seed: int) -> list[Atoms]:
 
 
 def repaired(model: ep.Potential, teacher: ep.Potential, structures: Sequence[Atoms]) -> ep.Potential:
-    """Repaired where that helps, as `equiprune compress` does."""
+    """Repaired on some of the structures where that helps, as `equiprune compress` does."""
     try:
-        return ep.repair(model, teacher, structures).potential
+        return ep.repair(model, teacher, spread(structures, REPAIRED), displacements=1).potential
     except WorseError:
         return model
 
@@ -112,7 +119,7 @@ def child(way: str, task: Task, crystals: Sequence[Atoms]) -> ep.Potential:
     def left() -> float:
         rest = task.seconds - task.spent(begun)
         if rest <= 0:
-            sys.exit(f"'{way}': nothing of {task.seconds:g} s was left for the child. Give more with --seconds.")
+            raise NoTimeLeftError
         return rest
 
     if way in ("fine-tune", "retrain first"):
@@ -133,14 +140,17 @@ def child(way: str, task: Task, crystals: Sequence[Atoms]) -> ep.Potential:
     return task.fine_tuned(model, [*soft, *hard], left())
 
 
-def row(way: str, task: Task, crystals: Sequence[Atoms]) -> dict[str, float]:
-    """CPU time and test errors of one way."""
+def row(way: str, task: Task, crystals: Sequence[Atoms]) -> dict[str, float | None]:
+    """CPU time and test errors of one way; no errors where no time was left."""
     begun = time.process_time()
     if way == REACHED:
         start = referenced(task.parent, task.data, scale=False)
         model = task.fine_tuned(start, task.data.train, SHARE * task.seconds)
     else:
-        model = child(way, task, crystals)
+        try:
+            model = child(way, task, crystals)
+        except NoTimeLeftError:
+            return {"cpu": task.spent(begun), "energy": None, "forces": None}
     spent = task.spent(begun)
     [accuracy] = ep.evaluate({"": model}, task.data.test)
     return {"cpu": spent} | {quantity: accuracy.mae(quantity) for quantity in ("energy", "forces")}
@@ -179,7 +189,8 @@ def main() -> None:
                     done = [named | row(way, replace(task, measuring=[]), near)]
                     found += done
                     write_text(chosen.json, json.dumps(found, indent=1))
-                cells = " | ".join(f"{done[0][key]:.1f}" for key in ("cpu", "energy", "forces"))
+                values = [done[0][key] for key in ("cpu", "energy", "forces")]
+                cells = " | ".join("no time left" if value is None else f"{value:.1f}" for value in values)
                 print(f"| {name} | {way} | {seed} | {cells} |", flush=True)
 
 
