@@ -16,17 +16,16 @@ from equiprune.cli.display import note, show, show_json
 from equiprune.cli.pipeline.calls import Call, calls_of, foreseen
 from equiprune.cli.pipeline.recipe import parse_pipeline
 from equiprune.cli.pipeline.run import Done, check_calls, held, run_all
-from equiprune.cli.pipeline.stage_folder import Status
 from equiprune.cli.reports import show_plan
 from equiprune.cli.results import JSON
 from equiprune.commands.compress import MEMORY, Compress, anywhere
 from equiprune.commands.options.values import Switch
-from equiprune.commands.search import partial_folder
+from equiprune.commands.search import go_on_from
 from equiprune.commands.wiring import Requests
 from equiprune.files.atomic import make_folder, read_json, replacing, set_aside, spare, write_text
 from equiprune.report.report import report_page
 from equiprune.searching.budget import Budget, Cost
-from equiprune.searching.journal import Errors, Journal, journal_of
+from equiprune.searching.journal import Errors, Journal
 from equiprune.structures.reading import fingerprint
 
 DRY_RUN = Annotated[Switch, Parameter(help="only print the commands of the stages, and which would be skipped.")]
@@ -65,7 +64,6 @@ def compress_command(app: App, requests: Requests) -> Callable[..., int]:
         make_folder(asked.output, "the folder of what is made")
         with held(asked.output) as lock:
             write_text(asked.output / RECIPE, text)
-            _keep_unrecorded_search(calls)
             done = _run_until_kept(asked, calls, lock)
             if done.code:
                 return done.code
@@ -142,25 +140,8 @@ def _search_on(budget: Budget, calls: Sequence[Call], results: Results) -> None:
         journal = journal.missed(chosen, cost_at_the_end(results))
     if _forces_missed(budget, results):
         journal = _with_errors(journal, chosen, errors_at_the_end(results))
-    _go_on_from(journal, search)
+    go_on_from(journal, _found(search))
     search.folder.reopen()
-
-
-def _keep_unrecorded_search(calls: Sequence[Call]) -> None:
-    """Let a search that outlived its run, and ended, end again in the same choice; nobody recorded that it is done."""
-    search = _search_of(calls)
-    found = _found(search)
-    if not found.exists() or journal_of(partial_folder(found)).exists():
-        return
-    if any(call is search and state.status is Status.BEGUN for call, state in foreseen(calls)):
-        _go_on_from(Journal.from_json(read_json(found, "outcome of a search")), search)
-
-
-def _go_on_from(journal: Journal, search: Call) -> None:
-    """The next run of the search goes on from a journal."""
-    partial = partial_folder(_found(search))
-    make_folder(partial, "the folder of a search")
-    journal.save(journal_of(partial))
 
 
 def _search_of(calls: Sequence[Call]) -> Call:
