@@ -6,13 +6,18 @@ from. Prints mean absolute differences of forces from those of the parent, meV/A
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from reference_data import reference
+from reference_data import data_folder, reference
 
 import equiprune as ep
+
+sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks.gpu.structures import not_aside
 
 LARGEST = 40
 """Atoms."""
@@ -39,9 +44,7 @@ def kinds() -> dict[str, list[Atoms]]:
     frames = reference("mptrj_sample/mptrj-random-1k.extxyz.xz")
     aside = chosen(frames[::5], random)
     met = chosen(reference("mptrj_sample/alexandria-random-1k.extxyz.xz"), random)
-    compositions = {atoms.get_chemical_formula(empirical=True) for atoms in frames[::5]}
-    others = [atoms for atoms in frames if atoms.get_chemical_formula(empirical=True) not in compositions]
-    seen = chosen(others, np.random.default_rng(1))
+    seen = chosen(not_aside(frames, data_folder()), np.random.default_rng(1))
     found = {"MPtrj, kept aside": aside, "MPtrj, trained on": seen}
     found |= {f"the same, displaced by {size} Angstrom": shaken(aside, size) for size in (0.03, 0.1, 0.2)}
     return found | {"Alexandria, trained on": met, "the same, displaced by 0.05 Angstrom": shaken(met, 0.05)}

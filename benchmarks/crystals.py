@@ -12,10 +12,10 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
-from reference_data import reference
+from reference_data import data_folder, reference
 
 sys.path.append(str(Path(__file__).parents[1]))
-from benchmarks.gpu.structures import elemental
+from benchmarks.gpu.structures import elemental, not_aside
 
 SIZES = (0.02, 0.05, 0.1, 0.15)
 """Displacements, standard deviation in Angstrom."""
@@ -33,11 +33,9 @@ def displaced(atoms: Atoms, random: np.random.Generator) -> Atoms:
 def real(largest: int) -> list[Atoms]:
     """Small crystals whose compositions no test has."""
     frames = reference("mptrj_sample/mptrj-random-1k.extxyz.xz")
-    aside = {atoms.get_chemical_formula(empirical=True) for atoms in frames[::5]}
     more = reference("mptrj_sample/alexandria-random-1k.extxyz.xz")
     more += reference("mp_elasticity/mp_binary_pbe_elasticity.extxyz.xz")
-    every = [a for a in frames + more if a.get_chemical_formula(empirical=True) not in aside]
-    return [atoms for atoms in every if len(atoms) <= largest]
+    return not_aside((atoms for atoms in frames + more if len(atoms) <= largest), data_folder())
 
 
 def main() -> None:

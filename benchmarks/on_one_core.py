@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from ase import Atoms
 from kept import kept
-from reference_data import data_folder, reference
+from reference_data import data_folder, mptrj
 
 import equiprune as ep
 
 sys.path.append(str(Path(__file__).parents[1]))
 from benchmarks.gpu import flagship
-from benchmarks.gpu.structures import compositions_aside, families_of, formula, invented, known, write_starting
+from benchmarks.gpu.structures import compositions_aside, families_of, invented, known, not_aside, write_starting
 
 _REAL, _INVENTED = 3_000, 3_000
 """Starting structures: real ones, and decorated ones with as many packed; one core labels some thousands."""
@@ -23,8 +23,7 @@ _REAL, _INVENTED = 3_000, 3_000
 
 def shown_frames(largest: int) -> list[Atoms]:
     """Frames of the MPtrj sample of up to so many atoms that a model may see: not those on which it is tested."""
-    frames, aside = reference("mptrj_sample/mptrj-random-1k.extxyz.xz"), compositions_aside(data_folder())
-    return [atoms for atoms in frames if len(atoms) <= largest and formula(atoms) not in aside]
+    return not_aside(mptrj(largest), data_folder())
 
 
 def written(teacher: ep.Potential, name: str, folder: Path, seed: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import lzma
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Sequence, Set
 from pathlib import Path
 
 import numpy as np
@@ -83,6 +83,12 @@ def families_of(data: Path, elements: frozenset[int]) -> Sequence[Sequence[Atoms
 def compositions_aside(data: Path) -> frozenset[str]:
     """Compositions of the frames that are kept aside."""
     return frozenset(formula(atoms) for atoms in kept_aside(data))
+
+
+def not_aside(structures: Iterable[Atoms], data: Path) -> list[Atoms]:
+    """Structures, in their order, whose composition no frame has that is kept aside."""
+    left_out = compositions_aside(data)
+    return [atoms for atoms in structures if formula(atoms) not in left_out]
 
 
 def prototypes() -> list[Atoms]:

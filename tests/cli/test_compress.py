@@ -274,9 +274,8 @@ def test_settings_go_to_the_stages_that_they_are_for(data: Path) -> None:
     assert list(stages) == names
     *_, timed, promised = asked.stages()
     assert "name" not in timed["benchmark"]
-    assert promised["benchmark"] == {"name": "memory", "models": "train", "atoms": "5000", "repeats": "1"} | {
-        "data": "label"
-    }
+    limit = {"atoms": "5000", "memory": "8GB"}
+    assert promised["benchmark"] == {"name": "memory", "models": "train", "repeats": "1", "data": "label"} | limit
 
 
 def test_a_head_is_named_as_long_as_there_are_several(data: Path) -> None:

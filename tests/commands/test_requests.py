@@ -148,7 +148,7 @@ REFUSED: list[tuple[type[Any], dict[str, Any], str]] = [
     (commands.Benchmark, {"models": ["toy"], "plot": "a.png"}, "`plot` draws time against number of atoms: give"),
     (commands.Benchmark, {"models": ["toy"], "sizes": [8, 64, 512], "plot": "a.pdf"}, ".png or .svg, not '.pdf'"),
     (commands.Benchmark, {"models": ["toy"], "largest_batch": True}, "give `memory`, such as 8GB"),
-    (commands.Benchmark, {"models": ["toy"], "memory": "8GB"}, "`memory` is what the largest batch may need"),
+    (commands.Benchmark, {"models": ["toy"], "memory": "8GB"}, "`memory` is what the largest batch, or `atoms`, may"),
     (commands.Benchmark, {"models": ["toy"], "memory": "8", "largest_batch": True}, "`memory` '8' is no amount"),
     (commands.Benchmark, {"models": ["toy"], "precision": ["bf16"]}, "`precision` bf16 is arithmetic of CUDA GPUs"),
     (commands.Benchmark, {"models": ["toy"], "precision": ["tf32"]}, "models are on cpu. There is only float32."),

@@ -16,6 +16,7 @@ from equiprune.adapters.toy import ToyAdapter
 from equiprune.evaluation.benchmark import table
 from equiprune.evaluation.engines import ENGINES
 from equiprune.evaluation.machine import device_name
+from equiprune.evaluation.memory import obtainable_memory
 
 
 class Logged(ToyAdapter):
@@ -93,3 +94,22 @@ def test_speed_is_by_the_median() -> None:
     _, first, second = table([slow, fast])
     assert first[1:3] == ["equiprune", "500.0 (250.0..7500.0)"]
     assert (first[4], second[4]) == ("1.00x", "4.00x")
+
+
+def test_the_memory_of_a_cpu_is_nobody_s_own() -> None:
+    assert obtainable_memory(torch.device("cpu")) is None
+
+
+@pytest.mark.gpu
+def test_tensors_that_are_there_count_as_memory_that_a_gpu_has_for_them() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch finds no CUDA device here")
+    device, size = torch.device("cuda"), 2**28
+    before = obtainable_memory(device)
+    held = torch.zeros(size, dtype=torch.uint8, device=device)
+    after = obtainable_memory(device)
+    assert before is not None
+    assert after is not None
+    assert size <= after <= torch.cuda.get_device_properties(device).total_memory
+    assert after == pytest.approx(before, abs=size / 2)
+    assert held.numel() == size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,17 +16,16 @@ from equiprune.cli.display import note, show, show_json
 from equiprune.cli.pipeline.calls import Call, calls_of, foreseen
 from equiprune.cli.pipeline.recipe import parse_pipeline
 from equiprune.cli.pipeline.run import Done, check_calls, held, run_all
-from equiprune.cli.pipeline.stage_folder import Status
 from equiprune.cli.reports import show_plan
 from equiprune.cli.results import JSON
 from equiprune.commands.compress import MEMORY, Compress, anywhere
 from equiprune.commands.options.values import Switch
-from equiprune.commands.search import partial_folder
+from equiprune.commands.search import go_on_from
 from equiprune.commands.wiring import Requests
 from equiprune.files.atomic import make_folder, read_json, replacing, set_aside, spare, write_text
 from equiprune.report.report import report_page
 from equiprune.searching.budget import Budget, Cost
-from equiprune.searching.journal import Errors, Journal, journal_of
+from equiprune.searching.journal import Errors, Journal
 from equiprune.structures.reading import fingerprint
 
 DRY_RUN = Annotated[Switch, Parameter(help="only print the commands of the stages, and which would be skipped.")]
@@ -37,6 +36,8 @@ _TOLERATED = 1 / 0.95
 """Measured cost over the budget, above which the result has missed it."""
 _SEARCHES = 2
 """Times that a search goes on after its choice was finished and missed the budget."""
+_BEYOND = 1.1
+"""Memory that a result is taken to need over all that it could have, where it ran out of that."""
 _NOT_DELIVERED = (
     f"So there is no '{MODEL}': it stays in 'train'. Timings of a busy machine vary: the same command measures again, "
     "and goes on with the search if need be. Or ask for a little more."
@@ -65,7 +66,6 @@ def compress_command(app: App, requests: Requests) -> Callable[..., int]:
         make_folder(asked.output, "the folder of what is made")
         with held(asked.output) as lock:
             write_text(asked.output / RECIPE, text)
-            _keep_unrecorded_search(calls)
             done = _run_until_kept(asked, calls, lock)
             if done.code:
                 return done.code
@@ -142,25 +142,8 @@ def _search_on(budget: Budget, calls: Sequence[Call], results: Results) -> None:
         journal = journal.missed(chosen, cost_at_the_end(results))
     if _forces_missed(budget, results):
         journal = _with_errors(journal, chosen, errors_at_the_end(results))
-    _go_on_from(journal, search)
+    go_on_from(journal, _found(search))
     search.folder.reopen()
-
-
-def _keep_unrecorded_search(calls: Sequence[Call]) -> None:
-    """Let a search that outlived its run, and ended, end again in the same choice; nobody recorded that it is done."""
-    search = _search_of(calls)
-    found = _found(search)
-    if not found.exists() or journal_of(partial_folder(found)).exists():
-        return
-    if any(call is search and state.status is Status.BEGUN for call, state in foreseen(calls)):
-        _go_on_from(Journal.from_json(read_json(found, "outcome of a search")), search)
-
-
-def _go_on_from(journal: Journal, search: Call) -> None:
-    """The next run of the search goes on from a journal."""
-    partial = partial_folder(_found(search))
-    make_folder(partial, "the folder of a search")
-    journal.save(journal_of(partial))
 
 
 def _search_of(calls: Sequence[Call]) -> Call:
@@ -198,8 +181,9 @@ def _forces_missed(budget: Budget, results: Results) -> bool:
 def _reached(budget: Budget, results: Results) -> Iterator[str]:
     cost = cost_at_the_end(results)
     yield f"is {cost.speed:.2f} times as fast as its parent"
-    if budget.atoms is not None and cost.bytes_per_atom is not None:
-        yield f"needs {cost.bytes_per_atom * budget.atoms / 1e9:.3g} GB"
+    peak = _peak(results)
+    if budget.atoms is not None and peak is not None:
+        yield f"needs {peak.more}{peak.size / peak.atoms * budget.atoms / 1e9:.3g} GB"
     if budget.max_force_error is not None:
         forces = errors_at_the_end(results).forces
         yield f"has forces {forces:.1f} meV/Angstrom from the labels of structures that were held out"
@@ -208,10 +192,43 @@ def _reached(budget: Budget, results: Results) -> Iterator[str]:
 def cost_at_the_end(results: Results) -> Cost:
     """Cost of the result beside its parent, measured when it was finished; memory where that is limited."""
     parent, child = (each["atoms_per_second"] for each in results["benchmark"][:2])
-    [memory] = results.get(MEMORY, [None])
-    peak = memory and memory["peak_memory_bytes"]
-    per_atom = None if peak is None else peak / memory["atoms"]
+    peak = _peak(results)
+    per_atom = None if peak is None else peak.per_atom
     return Cost(float(parent / child), per_atom, results["search"]["measured"]["parameters"])
+
+
+@dataclass(frozen=True)
+class _Peak:
+    """Peak memory of the result.
+
+    Attributes:
+        atoms: that were evaluated.
+        size: bytes.
+        exceeded: more was needed, and there was no more.
+    """
+
+    atoms: int
+    size: int
+    exceeded: bool
+
+    @property
+    def per_atom(self) -> float:
+        """Bytes per atom, by which the search goes on."""
+        return (_BEYOND if self.exceeded else 1) * self.size / self.atoms
+
+    @property
+    def more(self) -> str:
+        return "more than " if self.exceeded else ""
+
+
+def _peak(results: Results) -> _Peak | None:
+    """Peak memory as it was measured at the end; None where it is not limited."""
+    match results.get(MEMORY):
+        case {"out_of_memory": {"atoms": atoms, "available_bytes": size}}:
+            return _Peak(atoms, size, exceeded=True)
+        case [{"atoms": atoms, "peak_memory_bytes": size}]:
+            return _Peak(atoms, size, exceeded=False)
+    return None
 
 
 def errors_at_the_end(results: Results) -> Errors:
@@ -261,10 +278,10 @@ def report_lines(asked: Compress, results: Results, missed: str) -> Iterator[str
         shown = "not measured" if memory is None else f"{memory / 2**20:.0f}"
         ratio = timing["atoms_per_second"] / first["atoms_per_second"]
         yield f"| {name} | {timing['atoms_per_second']:.0f} | {ratio:.2f}x | {shown} |"
-    if MEMORY in results:
-        [peak] = results[MEMORY]
+    peak = _peak(results)
+    if peak is not None:
         yield ""
-        yield f"Peak memory of the {_RESULT} for {peak['atoms']} atoms: {peak['peak_memory_bytes'] / 1e9:.3g} GB."
+        yield f"Peak memory of the {_RESULT} for {peak.atoms} atoms: {peak.more}{peak.size / 1e9:.3g} GB."
     yield from _errors_lines("Differences from the parent, on structures that were held out", _of_training(results))
     if "evaluate" in results:
         named = list(zip(_names(asked), results["evaluate"], strict=True))

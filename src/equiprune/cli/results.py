@@ -14,7 +14,7 @@ from equiprune.adapters.capabilities import HasLinearMaps
 from equiprune.adapters.growth import NativeGrids
 from equiprune.cli.display import plain, show, show_table
 from equiprune.cli.machine import show_machine
-from equiprune.commands.benchmark import Timed
+from equiprune.commands.benchmark import OutOfMemory, Timed
 from equiprune.commands.calibrate import Calibrated
 from equiprune.commands.crystals import Started
 from equiprune.commands.discovery import Discovered
@@ -224,8 +224,11 @@ def evaluated(found: Evaluated) -> None:
             show(f"{count} of {first.structures} structures have no {quantity} label and were left out of that column.")
 
 
-def timed(found: Timed) -> None:
-    """Speed and memory of models."""
+def timed(found: Timed | OutOfMemory) -> None:
+    """Speed and memory of models, or that there was too little of it."""
+    if isinstance(found, OutOfMemory):
+        show(f"Out of memory: {found.atoms} atoms need more than the {found.available / 1e9:.3g} GB that the GPU had.")
+        return
     formula = found.structure.get_chemical_formula()
     formula = formula if found.copies == 1 else f"{found.copies} copies of {formula}"
     where = f"{found.device} ({found.timings[0].device_name})"

@@ -7,6 +7,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
+import torch
 from ase import Atoms
 
 import equiprune as ep
@@ -31,10 +32,12 @@ from equiprune.errors import TargetError
 from equiprune.evaluation.benchmark import compared, timed
 from equiprune.evaluation.engines import OWN, EvaluationEngine, engine_named
 from equiprune.evaluation.largest_batch import LargestBatch, largest_batches
+from equiprune.evaluation.memory import obtainable_memory
 from equiprune.evaluation.precisions import PRECISIONS, Precision, PrecisionErrors, precision_errors
 from equiprune.evaluation.scaling import FEWEST_SIZES, Scaling, scaled, supercells
 from equiprune.evaluation.scaling_figure import plot_scaling
 from equiprune.files.atomic import check_writable
+from equiprune.potentials.out_of_memory import is_out_of_memory
 from equiprune.progress import Display, Task, unseen
 from equiprune.searching.cost_model import Conditions
 from equiprune.structures.probes import probe_structures
@@ -90,7 +93,26 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class Benchmark(Request[Timed]):
+class OutOfMemory:
+    """Models that ran out of memory on a GPU that had as much as they may need.
+
+    Attributes:
+        models: that were evaluated in turns.
+        atoms: evaluated at once.
+        available: bytes that the GPU had for them.
+    """
+
+    models: tuple[str, ...]
+    atoms: int
+    available: int
+
+    def to_json(self) -> dict[str, Any]:
+        found = {"models": list(self.models), "atoms": self.atoms, "available_bytes": self.available}
+        return {"out_of_memory": found}
+
+
+@dataclass(frozen=True)
+class Benchmark(Request[Timed | OutOfMemory]):
     """Time models side by side, taking turns on the same structure.
 
     Attributes:
@@ -108,7 +130,8 @@ class Benchmark(Request[Timed]):
         largest_batch: also find the largest batch that fits into memory, and time it there.
         precision: also compare energies and forces with those in float64, on all structures, and the speeds: float32,
             on a CUDA GPU also tf32, bf16 and fp16.
-        memory: that the largest batch may need, e.g. 8GB; that of a GPU unless given.
+        memory: that the largest batch may need, e.g. 8GB; that of a GPU unless given. With --atoms instead, that so
+            many may need: a GPU that has as much, and runs out of it, is a result then.
         threads: of torch; its own choice unless given.
     """
 
@@ -150,8 +173,8 @@ class Benchmark(Request[Timed]):
     def _check_memory(self) -> None:
         if self.memory is not None:
             read_bytes(self.memory)
-            if not self.largest_batch:
-                raise TargetError("`memory` is what the largest batch may need: give `largest_batch` too, or neither.")
+            if not (self.largest_batch or self.atoms):
+                raise TargetError("`memory` is what the largest batch, or `atoms`, may need: give one of them too.")
         elif self.largest_batch and self.device == "cpu":
             raise TargetError(
                 "A CPU has no memory of its own that a batch could fill. Say how much it may need: give `memory`, such "
@@ -168,8 +191,12 @@ class Benchmark(Request[Timed]):
                 "different numbers of atoms, such as 8 64 512."
             )
 
-    def run(self, display: Display = unseen) -> Timed:
-        """Time all models in turns."""
+    def run(self, display: Display = unseen) -> Timed | OutOfMemory:
+        """Time all models in turns.
+
+        Raises:
+            TargetError: memory is out, and the device does not have as much as the models may need.
+        """
         if self.plot is not None:
             check_writable(self.plot)
             check_apart(self.plot, [self.data])
@@ -182,7 +209,12 @@ class Benchmark(Request[Timed]):
             models = compared(potentials, self._engines(), atoms)
             how: dict[str, Any] = {"repeats": self.repeats, "warmup": WARM_UP}
             with display(Task("benchmark", (self.repeats + WARM_UP) * len(models) * (1 + len(cells)))) as [step]:
-                timings = timed(models, atoms, copies=copies, **how, progress=step)
+                try:
+                    timings = timed(models, atoms, copies=copies, **how, progress=step)
+                except Exception as error:
+                    if not is_out_of_memory(error) or self.memory is None or self.largest_batch:
+                        raise
+                    return self._ran_out(copies * len(atoms), read_bytes(self.memory))
                 lines = tuple(scaled(models, cells, **how, progress=step)) if cells else ()
             batches = self._batches(models, atoms, display) if self.largest_batch else ()
             errors = self._errors(potentials, [atoms] * copies, display) if self.precision else ()
@@ -190,6 +222,20 @@ class Benchmark(Request[Timed]):
             plot_scaling(lines, self.plot)
         how_long, which = tuple(timings), identities(potentials)
         return Timed(atoms, copies, self.device, how_long, self.timestep, which, lines, batches, errors, self.plot)
+
+    def _ran_out(self, atoms: int, allowed: float) -> OutOfMemory:
+        """The outcome where that is the models' fault, and not the machine's."""
+        available = obtainable_memory(torch.device(self.device))
+        if available is None:
+            raise TargetError(
+                f"Out of memory with {atoms} atoms. Run it on a machine with more, or give fewer `atoms`."
+            )
+        if available < allowed:
+            raise TargetError(
+                f"Out of memory with {atoms} atoms: the GPU had {available / 1e9:.3g} GB for them, and `memory` is "
+                f"{allowed / 1e9:.3g} GB. Run it on a GPU that has as much free, or give less `memory`."
+            )
+        return OutOfMemory(tuple(self.models), atoms, available)
 
     def _batches(
         self, models: Mapping[tuple[str, str], ep.Potential], atoms: Atoms, display: Display

@@ -162,7 +162,8 @@ class Compress(Complete):
         atoms = str(timed_atoms(self.timed_atoms, self.device))
         yield {"benchmark": {"models": models, "data": "label", "atoms": atoms, **engine, **common}}
         if self.budget.atoms is not None:
-            promised: Settings = {"name": MEMORY, "models": "train", "atoms": str(self.budget.atoms), "repeats": "1"}
+            limit: Settings = {"atoms": str(self.budget.atoms), "memory": str(self.budget.memory)}
+            promised: Settings = {"name": MEMORY, "models": "train", **limit, "repeats": "1"}
             yield {"benchmark": {**promised, "data": "label", **engine, **common}}
 
     @property

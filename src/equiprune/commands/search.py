@@ -20,11 +20,12 @@ from equiprune.commands.resuming import resumable
 from equiprune.commands.stages import Kind, Mark, Product, Takes, newest_data, scores_of_this_model
 from equiprune.errors import OutputError, TargetError
 from equiprune.evaluation.engines import engine_named
-from equiprune.files.atomic import check_writable, read_json, replacing, write_json
+from equiprune.files.atomic import check_writable, make_folder, read_json, replacing, write_json
 from equiprune.progress import Display, Task, unseen
 from equiprune.searching.budget import Budget
 from equiprune.searching.figure import plot_front
 from equiprune.searching.found import Found
+from equiprune.searching.journal import Journal, journal_of
 from equiprune.searching.search import Constraints, SearchData, SearchSettings
 from equiprune.structures.reading import check_apart, fingerprint, open_structures
 from equiprune.structures.sampling import structure_ids
@@ -34,6 +35,19 @@ from equiprune.training.recipe import PRESETS, Recipe
 def partial_folder(output: Path) -> Path:
     """The folder that a search goes on from, beside its outcome."""
     return output.with_name(output.name + ".partial")
+
+
+def go_on_from(journal: Journal, output: Path) -> None:
+    """Let the search for this output go on from a journal."""
+    partial = partial_folder(output)
+    make_folder(partial, "the folder of a search")
+    journal.save(journal_of(partial))
+
+
+def end_again(output: Path) -> None:
+    """Let a search whose outcome is there end in the same choice, measuring and training nothing."""
+    if output.exists() and not journal_of(partial_folder(output)).exists():
+        go_on_from(Journal.from_json(read_json(output, "outcome of a search")), output)
 
 
 @dataclass(frozen=True)
@@ -68,7 +82,7 @@ class Search(Request[Searched]):
         beside: other models to measure as they are and to show in the picture, e.g. 7net-0.
     """
 
-    stage: ClassVar[Kind] = Kind("search.json", Product.PLAN, keeps="{output}.partial")
+    stage: ClassVar[Kind] = Kind("search.json", Product.PLAN, keeps="{output}.partial", ended=end_again)
     measures: ClassVar[bool] = True
 
     model: Model

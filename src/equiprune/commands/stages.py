@@ -51,12 +51,14 @@ class Kind:
         gives: what later stages take.
         product: where that is, below the folder of the stage.
         keeps: what an interrupted stage goes on from.
+        ended: called with the product before a begun stage goes on: lets one that had ended, unrecorded, end the same.
     """
 
     output: str | None = None
     gives: Product | None = None
     product: str = "{output}"
     keeps: str | None = None
+    ended: Callable[[Path], None] = lambda _product: None
 
 
 @dataclass(frozen=True)

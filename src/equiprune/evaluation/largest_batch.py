@@ -155,24 +155,7 @@ def largest_batches(
         for _ in range(repeats):
             for batch in batches.values():
                 batch.time()
-    return [
-        LargestBatch(
-            model=key[0],
-            engine=key[1],
-            dtype=dtype_name(potentials[key].dtype),
-            backend=f"{potentials[key].adapter.name} on {potentials[key].device.type}",
-            threads=torch.get_num_threads(),
-            structure_atoms=len(atoms),
-            copies=batch.copies,
-            refused=batch.refused,
-            halved=batch.halved,
-            single=tuple(batch.single),
-            seconds=tuple(batch.seconds),
-            peak_memory_bytes=batch.peak,
-            memory=memory,
-        )
-        for key, batch in batches.items()
-    ]
+    return [_outcome(key, potentials[key], len(atoms), batch, memory) for key, batch in batches.items()]
 
 
 _Evaluate = Callable[[int, int], Evaluated | None]
@@ -213,6 +196,27 @@ class _Batch:
                 return
             self.copies, self.refused, self.halved = self.copies // 2, self.copies, self.halved + 1
             self.seconds, self.single, self.peak = [], [], 0
+
+
+def _outcome(
+    key: tuple[str, str], potential: Potential, structure_atoms: int, batch: _Batch, memory: int | None
+) -> LargestBatch:
+    """The batch of a model and an engine, of these names, with the conditions that it was timed under."""
+    return LargestBatch(
+        model=key[0],
+        engine=key[1],
+        dtype=dtype_name(potential.dtype),
+        backend=f"{potential.adapter.name} on {potential.device.type}",
+        threads=torch.get_num_threads(),
+        structure_atoms=structure_atoms,
+        copies=batch.copies,
+        refused=batch.refused,
+        halved=batch.halved,
+        single=tuple(batch.single),
+        seconds=tuple(batch.seconds),
+        peak_memory_bytes=batch.peak,
+        memory=memory,
+    )
 
 
 def _place(potential: Potential, engine: EvaluationEngine, atoms: Atoms, memory: int | None) -> Place:

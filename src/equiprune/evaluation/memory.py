@@ -65,6 +65,14 @@ def held_memory(device: torch.device) -> int:
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
 
 
+def obtainable_memory(device: torch.device) -> int | None:
+    """Bytes that tensors of this process have or could have on a GPU; None on a CPU, whose memory is everybody's."""
+    if device.type != "cuda":
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    return free + torch.cuda.memory_reserved(device)
+
+
 def measures_each_peak() -> bool:
     """True where the peak of a process can be measured again and again, whatever it was before."""
     try:

@@ -153,33 +153,8 @@ def precision_errors(
         TargetError: the device has no such arithmetic, or the code cannot do with it.
     """
     elements = {int(number) for atoms in (*structures, *timed) for number in atoms.numbers}
-    found = []
-    for engine in engines:
-        for name, potential in potentials.items():
-            own = _Compared(name, engine, potential, elements)
-            for precision in precisions:
-                precision.check(potential.device.type)
-            truth = own.values(FLOAT64, structures, progress)
-            seconds = own.seconds([FLOAT64, *precisions], timed, repeats, progress)
-            for precision in precisions:
-                values = own.values(precision, structures, progress)
-                energies, forces = (np.abs(a - b) for a, b in zip(values, truth, strict=True))
-                turns = zip(seconds[FLOAT64.name], seconds[precision.name], strict=True)
-                found.append(
-                    PrecisionErrors(
-                        model=name,
-                        engine=engine.name,
-                        precision=precision.name,
-                        device=potential.device.type,
-                        structures=len(structures),
-                        energy_mae=float(energies.mean()),
-                        energy_max=float(energies.max()),
-                        forces_mae=float(forces.mean()),
-                        forces_max=float(forces.max()),
-                        speed=statistics.median(exact / rounded for exact, rounded in turns),
-                    )
-                )
-    return found
+    models = (_Compared(name, engine, each, elements) for engine in engines for name, each in potentials.items())
+    return [found for model in models for found in model.errors(structures, precisions, timed, repeats, progress)]
 
 
 class _Compared:
@@ -188,7 +163,37 @@ class _Compared:
     def __init__(self, name: str, engine: EvaluationEngine, potential: Potential, elements: set[int]) -> None:
         self._name, self._engine, self._potential, self._elements = name, engine, potential, elements
 
-    def values(
+    def errors(
+        self,
+        structures: Sequence[Atoms],
+        precisions: Sequence[Precision],
+        timed: Sequence[Atoms],
+        repeats: int,
+        progress: Progress,
+    ) -> Iterator[PrecisionErrors]:
+        """Errors in every precision; raises `TargetError` for what the device or the code cannot do."""
+        for precision in precisions:
+            precision.check(self._potential.device.type)
+        truth = self._values(FLOAT64, structures, progress)
+        seconds = self._seconds([FLOAT64, *precisions], timed, repeats, progress)
+        for precision in precisions:
+            values = self._values(precision, structures, progress)
+            energies, forces = (np.abs(a - b) for a, b in zip(values, truth, strict=True))
+            turns = zip(seconds[FLOAT64.name], seconds[precision.name], strict=True)
+            yield PrecisionErrors(
+                model=self._name,
+                engine=self._engine.name,
+                precision=precision.name,
+                device=self._potential.device.type,
+                structures=len(structures),
+                energy_mae=float(energies.mean()),
+                energy_max=float(energies.max()),
+                forces_mae=float(forces.mean()),
+                forces_max=float(forces.max()),
+                speed=statistics.median(exact / rounded for exact, rounded in turns),
+            )
+
+    def _values(
         self, precision: Precision, structures: Sequence[Atoms], progress: Progress
     ) -> tuple[np.ndarray, np.ndarray]:
         """Energies (structures,) in meV/atom and components of forces in meV/Angstrom."""
@@ -201,7 +206,7 @@ class _Compared:
             progress(len(batch))
         return 1e3 * np.array(energies), 1e3 * np.concatenate(forces)
 
-    def seconds(
+    def _seconds(
         self, precisions: Sequence[Precision], timed: Sequence[Atoms], repeats: int, progress: Progress
     ) -> dict[str, list[float]]:
         """Times of evaluations by name of the precision, which take turns."""

@@ -172,3 +172,39 @@ def test_benchmark_uses_the_threads_it_is_given(cli: Run, data: Path) -> None:
         assert timing["threads"] == before + 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def exhausted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluating needs more memory than there is."""
+
+    def out(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("equiprune.commands.benchmark.timed", out)
+
+
+@pytest.mark.usefixtures("exhausted")
+def test_benchmark_says_that_a_gpu_with_as_much_memory_ran_out_of_it(cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("equiprune.commands.benchmark.obtainable_memory", lambda device: 9 * 10**9)
+    words = ("benchmark", "toy", "--atoms", 100, "--memory", "8GB")
+    ran = cli(*words, "--json")
+    assert ran.code == 0
+    assert ran.json == {"out_of_memory": {"models": ["toy"], "atoms": 128, "available_bytes": 9 * 10**9}}
+    assert cli(*words).text == "Out of memory: 128 atoms need more than the 9 GB that the GPU had."
+
+
+@pytest.mark.usefixtures("exhausted")
+@pytest.mark.parametrize(
+    ("available", "flags", "says"),
+    [
+        (7 * 10**9, ["--memory", "8GB"], ("Out of memory with 128 atoms: the GPU had 7 GB", "--memory is 8 GB")),
+        (None, ["--memory", "8GB"], ("Out of memory with 128 atoms. Run it on a machine with more", "fewer --atoms")),
+        (9 * 10**9, [], ("Out of memory. Evaluate fewer atoms at once",)),
+    ],
+)
+def test_memory_that_the_machine_lacks_is_an_error(
+    refused: Run, monkeypatch: pytest.MonkeyPatch, available: int | None, flags: list[str], says: tuple[str, ...]
+) -> None:
+    monkeypatch.setattr("equiprune.commands.benchmark.obtainable_memory", lambda device: available)
+    refused("benchmark", "toy", "--atoms", 100, *flags, says=says)

@@ -116,6 +116,8 @@ def _run_one(call: Call, lock: int | None) -> Ended | None:
         note(f"{call.name}: {SKIPPED}")
         return None
     begun = state.status is Status.BEGUN
+    if begun and call.step.product:  # a stage may outlive its run, which then records no end
+        call.step.kind.ended(folder.path / call.step.product)
     if state.in_the_way:
         had = "what it does not go on from" if begun else "what it had"
         note(f"{call.name}: {state.why}; {had} is kept in '{spare(folder.path)}'")
