@@ -33,6 +33,7 @@ from timed import Teaching
 
 import equiprune as ep
 from equiprune.files.atomic import write_text
+from equiprune.pruning.parent_view import ParentView
 from equiprune.pruning.repair import WorseError
 from equiprune.structures.sampling import spread
 from equiprune.training.optimisation import Cosine, Optimisation
@@ -43,7 +44,7 @@ SHARE = 0.4
 SCORED = 8
 """Structures that decide which channels stay."""
 REPAIRED = 30
-"""Structures of a repair, displaced once: with more, none of the time is left where they have 50 atoms."""
+"""Structures of a repair, displaced once, for maps alone: more leaves none of the time where they have 50 atoms."""
 REACHED = "the parent, fine-tuned"
 WAYS = (REACHED, "fine-tune", "retrain first", "prune after", "distil after", "both", "repair, both")
 
@@ -105,9 +106,10 @@ def copies(structures: Sequence[Atoms], seed: int) -> list[Atoms]:
 
 
 def repaired(model: ep.Potential, teacher: ep.Potential, structures: Sequence[Atoms]) -> ep.Potential:
-    """Repaired on some of the structures where that helps, as `equiprune compress` does."""
+    """Repaired on some of the structures where that helps, as `equiprune compress` does with its candidates."""
+    view = ParentView.of(teacher, spread(structures, REPAIRED), displacements=1, gains=False)
     try:
-        return ep.repair(model, teacher, spread(structures, REPAIRED), displacements=1).potential
+        return ep.repair(model, view).potential
     except WorseError:
         return model
 
