@@ -143,7 +143,7 @@ def task(labelled: Path, structures: int, steps: int) -> Task:
 
 
 def results(of: Task, seed: int, folder: Path) -> Iterator[tuple[str, dict]]:
-    """What is judged of the start and of each kind of data; kept in the folder."""
+    """Judgements of the start and of the model of each kind of data; kept in the folder."""
     first = folder / f"first-{seed}"
     if not first.exists():
         ep.save(of.trained(of.child, of.crystals, 4e-3, seed), first)
