@@ -32,7 +32,7 @@ from ase import Atoms
 from kept import kept
 from on_one_core import shown_frames
 from reference_data import reference
-from repair import DYNAMICS
+from repair import CUTS, DYNAMICS, Errors, displaced, errors
 from timed import Teaching
 
 import equiprune as ep
@@ -52,9 +52,6 @@ LARGEST, STARTS, TESTS = 12, 40, 8
 """Atoms of a frame of MPtrj, the number of those that are walked from, and of those that tests start from."""
 LARGEST_FORCE = 20.0
 """eV/Angstrom: structures with more are not learned from."""
-
-Errors = dict[str, tuple[float, float]]
-"""By test: energy in meV/atom, forces in meV/Angstrom, from the parent."""
 
 
 @dataclass(frozen=True)
@@ -108,19 +105,12 @@ def walked(driver: ep.Potential, starts: Sequence[Atoms], seed: int) -> tuple[li
     return frames, sum(isinstance(item, ep.EarlyEnd) for item in items)
 
 
-def errors(model: ep.Potential, parent: ep.Potential, structures: Sequence[Atoms]) -> tuple[float, float]:
-    """Energy in meV/atom, forces in meV/Angstrom, mean absolute differences from the parent."""
-    pairs = list(zip(model.predict(structures), parent.predict(structures), strict=True))
-    energy = np.mean([abs(float(own.energy - right.energy)) / len(own.forces) for own, right in pairs])
-    forces = torch.cat([(own.forces - right.forces).abs().flatten() for own, right in pairs]).mean()
-    return 1e3 * float(energy), 1e3 * float(forces)
-
-
 def judged(of: Task, model: ep.Potential) -> dict:
     """`Errors` by test, and how many of the model's own walks ended early."""
-    found = {name: errors(model, of.parent, structures) for name, structures in of.tests.items()}
     own, ended = walked(model, of.aside, 1000)
-    return {"errors": found | {"its own dynamics": errors(model, of.parent, own)}, "ended": ended}
+    sets = of.tests | {"its own dynamics": own}
+    found: Errors = errors(model, {name: of.parent.predict(each) for name, each in sets.items()}, sets)
+    return {"errors": found, "ended": ended}
 
 
 def task(labelled: Path, structures: int, steps: int) -> Task:
@@ -128,15 +118,15 @@ def task(labelled: Path, structures: int, steps: int) -> Task:
     parent = ep.load("7net-l3i5")
     every = ep.open_structures(labelled)
     sane = [every[i] for i in range(structures) if np.abs(every[i].get_forces()).max() < LARGEST_FORCE]
-    targets = [ep.HiddenIrreps.parse("64x0e+32x1e+16x2e"), ep.EdgeLmax(2)]
-    child = ep.prune(parent, ep.allocate(parent, targets, ep.calibrate(parent, sane[:40])))
+    child = ep.prune(parent, ep.allocate(parent, CUTS["7net-l3i5"]["half width"], ep.calibrate(parent, sane[:40])))
     aside = [a for a in reference("mptrj_sample/mptrj-random-1k.extxyz.xz")[::5] if 1 < len(a) <= LARGEST]
     aside = spread(aside, TESTS)
-    displaced = [atoms.copy() for atoms in aside]
-    for seed, atoms in enumerate(displaced):
-        atoms.rattle(0.1, seed=seed)
     dft = {name: spread(reference(path), 8) for name, path in DYNAMICS.items() if name != "Li-Ge-P-S"}
-    tests = {"as they are": aside, "displaced": displaced, "dynamics of the parent": walked(parent, aside, 1000)[0]}
+    tests = {
+        "as they are": aside,
+        "displaced": displaced(aside),
+        "dynamics of the parent": walked(parent, aside, 1000)[0],
+    }
     starts = spread([a for a in shown_frames(LARGEST) if len(a) > 1], STARTS)
     child = ep.repair(child, parent, sane[:: max(1, len(sane) // 300)]).potential
     return Task(parent, child, sane, starts, tests | dft, aside, steps)

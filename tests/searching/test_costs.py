@@ -53,6 +53,12 @@ def test_scalars_are_multiplied_once_by_each_weight_and_vectors_three_times() ->
     assert multiplications("6x0e+2x1o") == 4 * 4 + 6 * 6 + 3 * 2 * 2
 
 
+def test_work_of_each_interaction_adds_up_to_that_of_all() -> None:
+    alone, together = work(ADAPTER, PARENT, each=True), work(ADAPTER, PARENT)
+    assert len(alone) > len(together)
+    assert sum(alone.values()) == sum(together.values())
+
+
 def test_without_vectors_every_weight_is_multiplied_once() -> None:
     scalars = replace(PARENT, hidden_irreps=("4x0e", "6x0e", "5x0e"), edge_lmax=0)
     total = sum(amount for kind, amount in work(ADAPTER, scalars).items() if kind.endswith("multiplications"))

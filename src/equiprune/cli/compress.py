@@ -222,11 +222,11 @@ class _Peak:
 
 
 def _peak(results: Results) -> _Peak | None:
-    """Peak memory as it was measured at the end; None where it is not limited."""
+    """Peak memory as it was measured at the end; None where it is not limited or not measured."""
     match results.get(MEMORY):
         case {"out_of_memory": {"atoms": atoms, "available_bytes": size}}:
             return _Peak(atoms, size, exceeded=True)
-        case [{"atoms": atoms, "peak_memory_bytes": size}]:
+        case [{"atoms": atoms, "peak_memory_bytes": int(size)}]:
             return _Peak(atoms, size, exceeded=False)
     return None
 
