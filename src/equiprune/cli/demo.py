@@ -131,11 +131,12 @@ def _retrain(parent: Potential, child: Potential, folder: Path, say: Any) -> Pot
     """For the crystals at hand, which need no labels: their parent labels displaced copies of them."""
     family = COPIES.copies + 1
     copies = [a for i, a in enumerate(augmented(_shipped("evaluation"), COPIES)) if i % family]  # not the crystals
+    say(f"Labelling {len(copies)} displaced copies of 40 crystals with {PARENT}.")
     labelled = list(label(parent, copies))
     training = [atoms for i, atoms in enumerate(labelled) if i % COPIES.copies]
     data = TrainingData(training, validation=labelled[:: COPIES.copies])  # one copy of each
     steps = RECIPE.epochs * -(-len(training) // RECIPE.batch_size)
-    say(f"Retraining {CHILD} for {steps} steps on displaced copies of 40 crystals, with {PARENT}'s labels.")
+    say(f"Retraining {CHILD} for {steps} steps on these copies, with {PARENT}'s labels.")
     run = folder / "retraining"
     try:
         with progress("retrain", steps) as step:
