@@ -3,7 +3,8 @@
 ``python benchmarks/repair.py 7net-l3i5`` or, in the environment of MACE, ``python benchmarks/repair.py mace-mp-small``.
 Structures for the scores and the repair: frames of the MPtrj sample, four of five; tests: every fifth of them as it is
 and displaced by 0.1 Angstrom, and frames of DFT dynamics of chemistries that were not looked at in particular. ``--data
-lgps_sse_pbe/train_50at.extxyz.xz`` scores and repairs on one chemistry in their place.
+lgps_sse_pbe/train_50at.extxyz.xz`` scores and repairs on one chemistry in their place; ``--more crystals.extxyz``
+(``benchmarks/crystals.py``) repairs on those as well. Structures with the composition of a test frame are left out.
 Rows are the pruned model, the same with its linear maps fitted, and with gains as well, which is what a repair is.
 ``--steps`` retrains all starts as well, with labels of the parent: errors after so many steps, for each seed.
 """
@@ -12,10 +13,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +31,9 @@ from equiprune.pruning.displacing import RATTLE
 from equiprune.pruning.parent_view import ParentView
 from equiprune.pruning.repair import WorseError
 from equiprune.structures.sampling import spread
+
+sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks.gpu.structures import formula
 from equiprune.training.arguments import TrainingData
 from equiprune.training.optimisation import Linear
 
@@ -69,6 +75,18 @@ def tests(kept_aside: Sequence[Atoms], frames: int) -> dict[str, list[Atoms]]:
     sets = {name: reference(path) for name, path in DYNAMICS.items()}
     chosen = {name: found[:: max(len(found) // frames, 1)][:frames] for name, found in sets.items()}
     return chosen | {"MPtrj": list(kept_aside), "MPtrj, displaced": displaced(kept_aside)}
+
+
+def others(structures: Sequence[Atoms], kept_aside: Sequence[Atoms]) -> list[Atoms]:
+    """Structures whose composition none has that is kept aside."""
+    left_out = {formula(atoms) for atoms in kept_aside}
+    return [atoms for atoms in structures if formula(atoms) not in left_out]
+
+
+def mixed(few: Sequence[Atoms], many: Sequence[Atoms]) -> list[Atoms]:
+    """Both, spread evenly, so that whatever takes every fifth of them takes some of either."""
+    places = np.concatenate([(np.arange(len(one)) + 0.5) / len(one) for one in (few, many) if len(one)])
+    return [[*few, *many][i] for i in np.argsort(places, kind="stable")]
 
 
 def errors(model: ep.Potential, right: Mapping[str, list], sets: Mapping[str, list[Atoms]]) -> dict:
@@ -122,6 +140,8 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=16, help="atoms of a structure of MPtrj")
     parser.add_argument("--frames", type=int, default=6, help="of each dynamics")
     parser.add_argument("--data", help="reference data whose frames score and repair, in place of MPtrj's")
+    parser.add_argument("--more", type=Path, help="further structures that repair")
+    parser.add_argument("--more-count", type=int, default=1200, help="how many of them, the first")
     parser.add_argument("--rattle", type=float, default=RATTLE, help="displacement of the structures, Angstrom")
     parser.add_argument("--displacements", type=int, help="of each structure; as many as make 6,000 atoms if not given")
     parser.add_argument("--seed", type=int, default=0, help="of the displacements")
@@ -131,10 +151,13 @@ def main() -> None:
     chosen = parser.parse_args()
     parent = ep.load(chosen.model, dtype=torch.float64)
     frames = [a for a in reference("mptrj_sample/mptrj-random-1k.extxyz.xz") if len(a) <= chosen.largest]
-    used = [atoms for i, atoms in enumerate(frames) if i % 5][: chosen.structures]
+    aside = frames[::5][:20]
+    used = others([atoms for i, atoms in enumerate(frames) if i % 5], aside)[: chosen.structures]
     if chosen.data:
         used = spread(reference(chosen.data), chosen.structures)
-    sets = tests(frames[::5][:20], chosen.frames)
+    more = others(list(islice(ep.read_structures(chosen.more), chosen.more_count)), aside) if chosen.more else []
+    seen = mixed(used, more)
+    sets = tests(aside, chosen.frames)
     right = {name: parent.predict(structures) for name, structures in sets.items()}
     scores = ep.calibrate(parent, used, limit=60)
     every: dict[str, dict[str, Errors]] = {}
@@ -144,13 +167,13 @@ def main() -> None:
         child = ep.prune(parent, ep.allocate(parent, targets, scores))
         begun = time.process_time()
         how = {"rattle": chosen.rattle, "displacements": chosen.displacements, "seed": chosen.seed}
-        view = ParentView.of(parent, used, **how)
+        view = ParentView.of(parent, seen, **how)
         models, said = repaired(child, view)
         what, spent = "; ".join(said), time.process_time() - begun
         every[cut] = {name: errors(model, right, sets) for name, model in models.items()}
-        print(f"\n{chosen.model}, {cut}: {what}, {len(used)} structures, {spent:.0f} s of CPU\n")
+        print(f"\n{chosen.model}, {cut}: {what}, {len(seen)} structures, {spent:.0f} s of CPU\n")
         if chosen.steps:
-            data = list(ep.label(parent, ep.augmented(used, ep.Augmentation(copies=1))))
+            data = list(ep.label(parent, ep.augmented(seen, ep.Augmentation(copies=1))))
             for name, start in models.items():
                 single = start.with_dtype(torch.float32)
                 for seed in range(chosen.seeds):

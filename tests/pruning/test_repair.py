@@ -175,7 +175,7 @@ def test_few_structures_are_displaced_often(
         assert view.step.displacements == times
         assert rows(view) == {fold: times * count for fold, count in once.items()}
         assert len(view.held_out) == 5
-    monkeypatch.setattr(parent_view, "_MOST_ATOMS", 2 * sum(map(len, structures)))
+    monkeypatch.setattr(parent_view, "_ENOUGH_ATOMS", 2 * sum(map(len, structures)))
     view = looked_at()
     assert view.step.displacements == 2
     positions = [sample.graph.positions for sample in view.samples]

@@ -6,7 +6,7 @@ one Gauss-Newton step for g: energies of structures and their changes along rand
 strain, which are forces and stress. The gradient of an energy in g takes one backward pass, for all structures of a
 batch at once, since each has factors of its own in it.
 
-There are about as many rows as gains, so much hangs on the ridge. It is chosen in the model itself, which is not linear
+There are not many more rows than gains, so much hangs on the ridge. It is chosen in the model itself, which is not linear
 in g: by how much the gains of three folds help on the fourth.
 """
 
@@ -26,7 +26,7 @@ from equiprune.blocks.linear_map import channels, mixings, spread
 from equiprune.potentials.observing import multiplied
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.displacing import STEP
-from equiprune.pruning.least_squares import from_few_rows
+from equiprune.pruning.least_squares import ridge_solution
 from equiprune.pruning.parent_view import Change, maps_of
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -148,7 +148,7 @@ class _Rows:
     def solved(self, ridge: float) -> Tensor:
         """Gains (gains,)."""
         by = (self.weights / torch.where(self.changes, self.sizes[1], self.sizes[0])).sqrt()
-        return from_few_rows(by[:, None] * self.x, by * self.y, ridge)
+        return ridge_solution(by[:, None] * self.x, by * self.y, ridge)
 
 
 def _rows(child: Potential, maps: Mapping[str, LinearMap], change: Change) -> _Rows:

@@ -85,8 +85,8 @@ def cross_validated(folds: Sequence[NormalEquations], ridges: Sequence[float] = 
     return everything.solved(best) if left[best] < everything.left(nothing) else nothing
 
 
-def from_few_rows(x: Tensor, y: Tensor, ridge: float) -> Tensor:
-    """The vector a that minimises |y - x a|^2 + r |a|^2, in time that grows little with its length.
+def ridge_solution(x: Tensor, y: Tensor, ridge: float) -> Tensor:
+    """The vector a that minimises |y - x a|^2 + r |a|^2, in a time that the smaller side of x decides.
 
     Args:
         x: inputs (rows, inputs).
@@ -94,12 +94,13 @@ def from_few_rows(x: Tensor, y: Tensor, ridge: float) -> Tensor:
         ridge: r, relative to the mean square of a row.
 
     >>> x = torch.tensor([[1.0, 1.0, 0.0], [0.0, 0.0, 2.0]], dtype=torch.float64)
-    >>> from_few_rows(x, torch.tensor([2.0, 2.0], dtype=torch.float64), 0.0)
+    >>> ridge_solution(x, torch.tensor([2.0, 2.0], dtype=torch.float64), 0.0)
     tensor([1., 1., 1.], dtype=torch.float64)
     """
-    products = x @ x.T
-    size = products.diagonal().mean()
+    size = x.square().sum() / max(len(x), 1)
     if not size > 0:
-        return torch.zeros_like(x[0])
-    damping = ridge * size * torch.eye(len(x), dtype=x.dtype, device=x.device)
-    return x.T @ torch.linalg.solve(products + damping, y)
+        return x.new_zeros(x.shape[1])
+    few_rows = len(x) <= x.shape[1]
+    products = x @ x.T if few_rows else x.T @ x
+    damped = products + ridge * size * torch.eye(len(products), dtype=x.dtype, device=x.device)
+    return x.T @ torch.linalg.solve(damped, y) if few_rows else torch.linalg.solve(damped, x.T @ y)

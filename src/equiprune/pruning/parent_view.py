@@ -28,12 +28,12 @@ FOLDS = 4
 _HELD_OUT = 5
 """Number of structures of which one is held out."""
 _BATCH_ATOMS = 64
-_MOST_ATOMS = 6000
-"""Atoms that a parent is looked at on, because memory holds what all its maps make of each, twice."""
-_MOST_CHANGES, _MOST_ATOMS_OF_CHANGES = 1500, 20_000
-"""Changes of energies that a parent is asked for, fewer of large structures."""
-_MOST_DISPLACEMENTS = 8
-"""Times that a structure is displaced where nothing else is asked for; more teach little of so few structures."""
+_MOST_ATOMS = 12_000
+"""Atoms of structures that a parent is looked at on, because memory holds what all its maps make of each, twice."""
+_ENOUGH_ATOMS, _MOST_DISPLACEMENTS = 6000, 8
+"""Fewer are displaced several times, up to so many atoms and times; more teach little of so few structures."""
+_MOST_CHANGES, _MOST_ATOMS_OF_CHANGES, _MOST_STEPS = 6000, 60_000, 20
+"""Changes of energies that a parent is asked for: in all, fewer of large structures, and of one structure."""
 
 
 class TooFewError(StructureError):
@@ -118,7 +118,7 @@ class ParentView:
         Args:
             parent: the model that children are pruned from.
             structures: at least `FEWEST`, of the chemistry the models are for; labels are not looked at. One in five
-                is held out. Of many large ones some are chosen, evenly from first to last, with 6,000 atoms together.
+                is held out. Of many some are chosen, evenly from first to last, with 12,000 atoms together.
             rattle: each structure is displaced by an amount of its own, standard deviation of up to so many Angstrom.
                 It moves less where forces would be `LARGEST_FORCE` or more, and counts the less the larger they are.
             displacements: how many times each is displaced; None for up to 8 times, until there are 6,000 atoms.
@@ -175,7 +175,7 @@ def maps_of(potential: Potential) -> Sequence[Sequence[LinearMap]]:
 
 def _as_many_as_fit(structures: Sequence[Atoms]) -> int:
     """Number of times that structures can be displaced."""
-    return max(1, min(_MOST_DISPLACEMENTS, _MOST_ATOMS // sum(map(len, structures))))
+    return max(1, min(_MOST_DISPLACEMENTS, _ENOUGH_ATOMS // sum(map(len, structures))))
 
 
 def _check_left(left: int, of: int) -> None:
@@ -209,7 +209,7 @@ def _changes(
 ) -> Iterator[Change]:
     """Steps of further copies, whose energies are told from the energy, the forces and the stress half-way."""
     fit = min(_MOST_CHANGES // len(structures), _MOST_ATOMS_OF_CHANGES // sum(map(len, structures)))
-    for _ in range(max(1, min(_MOST_DISPLACEMENTS, fit))):
+    for _ in range(max(1, min(_MOST_STEPS, fit))):
         copies = displaced(single, structures, rattle, random)
         for fold in range(FOLDS):
             for batch in batches([copy for copy in copies[fold::FOLDS] if copy], _BATCH_ATOMS):
