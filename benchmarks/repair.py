@@ -6,7 +6,8 @@ and displaced by 0.1 Angstrom, and frames of DFT dynamics of chemistries that we
 lgps_sse_pbe/train_50at.extxyz.xz`` scores and repairs on one chemistry in their place; ``--more crystals.extxyz``
 (``benchmarks/crystals.py``) repairs on those as well. Structures with the composition of a test frame are left out.
 Rows are the pruned model, the same with its linear maps fitted, and with gains as well, which is what a repair is.
-``--steps`` retrains all starts as well, with labels of the parent: errors after so many steps, for each seed.
+``--beside 7net-compact`` adds rows of other children. ``--steps`` retrains all starts as well, with labels of the
+parent: errors after so many steps, for each seed.
 """
 
 from __future__ import annotations
@@ -131,8 +132,8 @@ def table(rows: Mapping[str, Errors]) -> str:
     return "\n".join([*lines, *(f"| {name} | {' | '.join(row)} |" for name, row in cells.items())])
 
 
-def main() -> None:
-    """Print a table for each cut."""
+def asked() -> argparse.Namespace:
+    """What the command line asks for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=CUTS)
     parser.add_argument("--cuts", nargs="*", help="some of them only")
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--largest", type=int, default=16, help="atoms of a structure of MPtrj")
     parser.add_argument("--frames", type=int, default=6, help="of each dynamics")
     parser.add_argument("--data", help="reference data whose frames score and repair, in place of MPtrj's")
+    parser.add_argument("--beside", nargs="*", default=[], help="other children of the parent, for rows of their own")
     parser.add_argument("--more", type=Path, help="further structures that repair")
     parser.add_argument("--more-count", type=int, default=1200, help="how many of them, the first")
     parser.add_argument("--rattle", type=float, default=RATTLE, help="displacement of the structures, Angstrom")
@@ -148,7 +150,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--json", type=Path)
-    chosen = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print a table for each cut."""
+    chosen = asked()
     parent = ep.load(chosen.model, dtype=torch.float64)
     frames = [a for a in reference("mptrj_sample/mptrj-random-1k.extxyz.xz") if len(a) <= chosen.largest]
     aside = frames[::5][:20]
@@ -170,7 +177,8 @@ def main() -> None:
         view = ParentView.of(parent, seen, **how)
         models, said = repaired(child, view)
         what, spent = "; ".join(said), time.process_time() - begun
-        every[cut] = {name: errors(model, right, sets) for name, model in models.items()}
+        beside = {name: ep.load(name, dtype=torch.float64) for name in chosen.beside}
+        every[cut] = {name: errors(model, right, sets) for name, model in (models | beside).items()}
         print(f"\n{chosen.model}, {cut}: {what}, {len(seen)} structures, {spent:.0f} s of CPU\n")
         if chosen.steps:
             data = list(ep.label(parent, ep.augmented(seen, ep.Augmentation(copies=1))))
