@@ -101,10 +101,16 @@ def errors(model: ep.Potential, right: Mapping[str, list], sets: Mapping[str, li
     return found
 
 
-def retrained(start: ep.Potential, data: Sequence[Atoms], preset: str, steps: int, seed: int) -> ep.Potential:
-    """The model after so many steps of four structures, the learning rate falling to nothing."""
+def recipe_of(preset: str, learning_rate: float | None) -> ep.Recipe:
+    """A preset's objective and optimisation, four structures a step, the learning rate falling to nothing."""
     known = ep.PRESETS[preset]
-    recipe = ep.Recipe(known.objective, replace(known.optimisation, schedule=Linear()), 1, 4, seed)
+    rate = learning_rate or known.optimisation.learning_rate
+    return ep.Recipe(known.objective, replace(known.optimisation, learning_rate=rate, schedule=Linear()), 1, 4)
+
+
+def retrained(start: ep.Potential, data: Sequence[Atoms], recipe: ep.Recipe, steps: int, seed: int) -> ep.Potential:
+    """The model after so many steps."""
+    recipe = replace(recipe, seed=seed)
     random = np.random.default_rng(seed)
     order = np.concatenate([random.permutation(len(data)) for _ in range(-(-4 * steps // len(data)))])[: 4 * steps]
     with tempfile.TemporaryDirectory() as folder:
@@ -149,6 +155,7 @@ def asked() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="of the displacements")
     parser.add_argument("--steps", type=int, default=0)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--learning-rate", type=float, help="of the steps; the preset's if not given")
     parser.add_argument("--json", type=Path)
     return parser.parse_args()
 
@@ -167,6 +174,7 @@ def main() -> None:
     sets = tests(aside, chosen.frames)
     right = {name: parent.predict(structures) for name, structures in sets.items()}
     scores = ep.calibrate(parent, used, limit=60)
+    recipe = recipe_of(PRESET[chosen.model], chosen.learning_rate)
     every: dict[str, dict[str, Errors]] = {}
     for cut, targets in CUTS[chosen.model].items():
         if chosen.cuts and cut not in chosen.cuts:
@@ -185,7 +193,7 @@ def main() -> None:
             for name, start in models.items():
                 single = start.with_dtype(torch.float32)
                 for seed in range(chosen.seeds):
-                    after = retrained(single, data, PRESET[chosen.model], chosen.steps, seed)
+                    after = retrained(single, data, recipe, chosen.steps, seed)
                     every[cut][f"{name}, {chosen.steps} steps, seed {seed}"] = errors(after, right, sets)
         print(table(every[cut]), flush=True)
     if chosen.json:
