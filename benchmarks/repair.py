@@ -32,11 +32,11 @@ from equiprune.pruning.displacing import RATTLE
 from equiprune.pruning.parent_view import ParentView
 from equiprune.pruning.repair import WorseError
 from equiprune.structures.sampling import spread
-
-sys.path.append(str(Path(__file__).parents[1]))
-from benchmarks.gpu.structures import formula
 from equiprune.training.arguments import TrainingData
 from equiprune.training.optimisation import Linear
+
+sys.path.append(str(Path(__file__).parents[1]))
+from benchmarks.gpu.structures import compositions, without
 
 DYNAMICS = {
     "Cu": "mlearn/Cu_test.extxyz.xz",
@@ -78,14 +78,8 @@ def tests(kept_aside: Sequence[Atoms], frames: int) -> dict[str, list[Atoms]]:
     return chosen | {"MPtrj": list(kept_aside), "MPtrj, displaced": displaced(kept_aside)}
 
 
-def others(structures: Sequence[Atoms], kept_aside: Sequence[Atoms]) -> list[Atoms]:
-    """Structures whose composition none has that is kept aside."""
-    left_out = {formula(atoms) for atoms in kept_aside}
-    return [atoms for atoms in structures if formula(atoms) not in left_out]
-
-
 def mixed(few: Sequence[Atoms], many: Sequence[Atoms]) -> list[Atoms]:
-    """Both, spread evenly, so that whatever takes every fifth of them takes some of either."""
+    """Structures of both, spread evenly, so that whatever takes every fifth of them takes some of either."""
     places = np.concatenate([(np.arange(len(one)) + 0.5) / len(one) for one in (few, many) if len(one)])
     return [[*few, *many][i] for i in np.argsort(places, kind="stable")]
 
@@ -139,7 +133,7 @@ def table(rows: Mapping[str, Errors]) -> str:
 
 
 def asked() -> argparse.Namespace:
-    """What the command line asks for."""
+    """Arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", choices=CUTS)
     parser.add_argument("--cuts", nargs="*", help="some of them only")
@@ -166,10 +160,11 @@ def main() -> None:
     parent = ep.load(chosen.model, dtype=torch.float64)
     frames = [a for a in reference("mptrj_sample/mptrj-random-1k.extxyz.xz") if len(a) <= chosen.largest]
     aside = frames[::5][:20]
-    used = others([atoms for i, atoms in enumerate(frames) if i % 5], aside)[: chosen.structures]
+    used = without((atoms for i, atoms in enumerate(frames) if i % 5), compositions(aside))[: chosen.structures]
     if chosen.data:
         used = spread(reference(chosen.data), chosen.structures)
-    more = others(list(islice(ep.read_structures(chosen.more), chosen.more_count)), aside) if chosen.more else []
+    crystals = islice(ep.read_structures(chosen.more), chosen.more_count) if chosen.more else []
+    more = without(crystals, compositions(aside))
     seen = mixed(used, more)
     sets = tests(aside, chosen.frames)
     right = {name: parent.predict(structures) for name, structures in sets.items()}

@@ -82,12 +82,21 @@ def families_of(data: Path, elements: frozenset[int]) -> Sequence[Sequence[Atoms
 
 def compositions_aside(data: Path) -> frozenset[str]:
     """Compositions of the frames that are kept aside."""
-    return frozenset(formula(atoms) for atoms in kept_aside(data))
+    return compositions(kept_aside(data))
+
+
+def compositions(structures: Iterable[Atoms]) -> frozenset[str]:
+    """Compositions of structures."""
+    return frozenset(formula(atoms) for atoms in structures)
 
 
 def not_aside(structures: Iterable[Atoms], data: Path) -> list[Atoms]:
     """Structures, in their order, whose composition no frame has that is kept aside."""
-    left_out = compositions_aside(data)
+    return without(structures, compositions_aside(data))
+
+
+def without(structures: Iterable[Atoms], left_out: Set[str]) -> list[Atoms]:
+    """Structures, in their order, that have none of these compositions."""
     return [atoms for atoms in structures if formula(atoms) not in left_out]
 
 

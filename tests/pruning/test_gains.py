@@ -11,6 +11,7 @@ from repairing import probes
 import equiprune as ep
 from equiprune.blocks.linear_map import channels
 from equiprune.pruning import gains as module
+from equiprune.pruning import parent_view
 from equiprune.pruning import repair as repairing
 from equiprune.pruning.gains import fitted_gains, scalable_maps, with_gains
 from equiprune.pruning.least_squares import NormalEquations, ridge_solution
@@ -74,6 +75,17 @@ def test_changes_are_the_parents(parent: ep.Potential, view: ParentView, structu
         assert moved > 1e-4
         assert (ahead - behind - (forward - back)).abs().max() < 0.02 * moved
         assert (ahead - forward).abs().max() < 0.2 * moved  # half of the curvature, on both sides
+
+
+def test_changes_are_limited_in_number_and_atoms(
+    parent: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = [atoms for i, atoms in enumerate(structures) if i % 5]
+    limits = {"_MOST_CHANGES": 3 * len(used), "_MOST_ATOMS_OF_CHANGES": 2 * sum(map(len, used))}
+    for (limit, size), times in zip(limits.items(), (3, 2), strict=True):
+        monkeypatch.setattr(parent_view, limit, size)
+        found = ParentView.of(parent, structures, displacements=1).changes
+        assert sum(len(change.weights) for change in found) == times * len(used)
 
 
 def test_they_can_be_left_out(parent: ep.Potential, structures: list[Atoms]) -> None:

@@ -6,8 +6,8 @@ one Gauss-Newton step for g: energies of structures and their changes along rand
 strain, which are forces and stress. The gradient of an energy in g takes one backward pass, for all structures of a
 batch at once, since each has factors of its own in it.
 
-There are not many more rows than gains, so much hangs on the ridge. It is chosen in the model itself, which is not
-linear in g: by how much the gains of three folds help on the fourth.
+There are a few times as many rows as gains at most, so much hangs on the ridge. It is chosen in the model itself, which
+is not linear in g: by how much the gains of three folds help on the fourth.
 """
 
 from __future__ import annotations

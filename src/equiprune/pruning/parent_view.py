@@ -31,9 +31,9 @@ _BATCH_ATOMS = 64
 _MOST_ATOMS = 12_000
 """Atoms of structures that a parent is looked at on, because memory holds what all its maps make of each, twice."""
 _ENOUGH_ATOMS, _MOST_DISPLACEMENTS = 6000, 8
-"""Fewer are displaced several times, up to so many atoms and times; more teach little of so few structures."""
+"""Structures of fewer atoms together are displaced several times, up to so many; more teach little of so few."""
 _MOST_CHANGES, _MOST_ATOMS_OF_CHANGES, _MOST_STEPS = 6000, 60_000, 20
-"""Changes of energies that a parent is asked for: in all, fewer of large structures, and of one structure."""
+"""Changes of energies that a parent is asked for in all, atoms of their structures, and changes of one structure."""
 
 
 class TooFewError(StructureError):
