@@ -2,7 +2,7 @@
 
 Real crystals of up to 20 atoms of the MPtrj and Alexandria samples and of elastic constants, and lattices of every
 element; each displaced and strained by an amount of its own. Compositions of the frames that tests keep aside (every
-fifth of the MPtrj sample) are left out.
+fifth of the MPtrj sample) are left out. ``--published ARCHIVE`` adds the crystals of `published.py`.
 """
 
 import argparse
@@ -12,6 +12,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
+from published import published
 from reference_data import data_folder, reference
 
 sys.path.append(str(Path(__file__).parents[1]))
@@ -30,10 +31,11 @@ def displaced(atoms: Atoms, random: np.random.Generator) -> Atoms:
     return copy
 
 
-def real(largest: int) -> list[Atoms]:
+def real(largest: int, archive: Path | None) -> list[Atoms]:
     """Small crystals whose compositions no test has."""
+    more = published(archive) if archive else []
     frames = reference("mptrj_sample/mptrj-random-1k.extxyz.xz")
-    more = reference("mptrj_sample/alexandria-random-1k.extxyz.xz")
+    more += reference("mptrj_sample/alexandria-random-1k.extxyz.xz")
     more += reference("mp_elasticity/mp_binary_pbe_elasticity.extxyz.xz")
     return not_aside((atoms for atoms in frames + more if len(atoms) <= largest), data_folder())
 
@@ -45,10 +47,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--elemental", type=float, default=0.2, help="share of lattices of one element")
     parser.add_argument("--largest", type=int, default=20, help="atoms")
+    parser.add_argument("--published", type=Path, metavar="ARCHIVE", help="more crystals, of published.py")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     random = np.random.default_rng(chosen.seed)
-    crystals = real(chosen.largest)
+    crystals = real(chosen.largest, chosen.published)
     elements = sorted({z for atoms in crystals for z in set(atoms.numbers.tolist())})
     lattices = [atoms for atoms in elemental(elements, random) if 2 <= len(atoms) <= chosen.largest]
     found = []

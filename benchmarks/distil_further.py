@@ -1,8 +1,9 @@
 """Distil a model that comes with equiprune further, on new labels of its parent, on one core.
 
 ``OMP_NUM_THREADS=1 python benchmarks/distil_further.py 7net-mini FOLDER --seed 41``: 20 minutes of labels, 65 of
-training. Training can be stopped at any time; the same command goes on. FOLDER/trained/MODEL/model is the result. What
-it is distilled on, `benchmarks.gpu.structures` says; frames that models are compared on are not among it.
+training; or with ``--labelled FRAMES`` training alone, on frames that `equiprune label` wrote. Training can be stopped
+at any time; the same command goes on. FOLDER/trained/MODEL/model is the result. What it labels,
+`benchmarks.gpu.structures` says; frames that models are compared on are not among it.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import torch
 from kept import kept
-from on_one_core import distilled, written
+from on_one_core import distilled, distilled_on, written
 
 import equiprune as ep
+from benchmarks.gpu.distil import Distillation
 
 PARENTS = {
     "7net-mini": "7net-l3i5",
@@ -30,10 +32,16 @@ def main() -> None:
     parser.add_argument("model", choices=PARENTS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--labelling-seconds", default="1200")
+    parser.add_argument("--labelled", type=Path, help="frames with the parent's labels, in the place of labelling")
     parser.add_argument("--training-seconds", default="3900")
     parser.add_argument("--learning-rate", default="1e-3")
     parser.add_argument("--seed", type=int, default=41)
     chosen = parser.parse_args()
+    if chosen.labelled:
+        recipe = Distillation(float(chosen.training_seconds), float(chosen.learning_rate), 128, seed=chosen.seed)
+        start = ep.load(chosen.model, dtype=torch.float32)
+        distilled_on(chosen.labelled, start, recipe, chosen.folder / "trained" / chosen.model)
+        return
     written(ep.load(PARENTS[chosen.model], dtype=torch.float64), "parent", chosen.folder, chosen.seed)
     start = ep.load(chosen.model, dtype=torch.float32)
     if not kept(chosen.folder / f"{chosen.model}-start", {"start_sha256": start.checkpoint.sha256}):

@@ -15,7 +15,12 @@ import equiprune as ep
 
 sys.path.append(str(Path(__file__).parents[1]))
 from benchmarks.gpu import flagship
+from benchmarks.gpu.batched import with_engine
+from benchmarks.gpu.distil import Distillation, distil
+from benchmarks.gpu.explore import of_frames
+from benchmarks.gpu.pool import Pool
 from benchmarks.gpu.structures import compositions_aside, families_of, invented, known, not_aside, write_starting
+from equiprune.files.atomic import sha256_of
 
 _REAL, _INVENTED = 3_000, 3_000
 """Starting structures: real ones, and decorated ones with as many packed; one core labels some thousands."""
@@ -50,3 +55,17 @@ def distilled(folder: Path, teacher: str, child: str, labelling_seconds: str, se
     where = ["--models", str(folder), "--output", str(folder / "trained")]
     sys.argv = ["flagship", *where, *engines.split(), *sizes.split(), "--children", child]
     flagship.main()
+
+
+def distilled_on(frames: Path, start: ep.Potential, recipe: Distillation, folder: Path) -> None:
+    """Distil a child on frames that `equiprune label` wrote, the first 100 kept aside; folder/model is the result.
+
+    Raises:
+        SystemExit: the folder holds a run of another start, of other frames or of another recipe.
+    """
+    made_with = {"frames_sha256": sha256_of(frames), "start_sha256": start.checkpoint.sha256, **vars(recipe)}
+    kept(folder, made_with)
+    cutoff = start.architecture.cutoff
+    labelled = list(ep.read_structures(frames))
+    held_out, training = (Pool(of_frames(part, cutoff), cutoff) for part in (labelled[:100], labelled[100:]))
+    distil(with_engine(start, "equiprune", "cpu", torch.float32, plain=True), training, held_out, recipe, folder)

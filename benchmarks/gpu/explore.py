@@ -8,12 +8,14 @@ stress) is left out.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 from torch import Tensor
 
 from benchmarks.gpu.batched import Crystals, Edges, Outputs, evaluate, graph
@@ -143,6 +145,24 @@ def _selected(crystals: Crystals, found: AtomicGraph, outputs: Outputs, which: T
     chosen = Crystals(crystals.numbers[atoms], found.positions[atoms], crystals.cells[which], crystals.sizes[which])
     labels = (outputs.energy[which], outputs.atomic_energy[atoms], outputs.forces[atoms], outputs.stress[which])
     return Labelled(chosen, Edges.of(found, crystals.cells, which), *(label.detach() for label in labels))
+
+
+def of_frames(frames: Sequence[Atoms], cutoff: float) -> Labelled:
+    """Periodic frames that have energy, energies of atoms, forces and stress attached; edges within the cutoff."""
+    return joined([_of_frame(atoms, atoms.calc.results, cutoff) for atoms in frames])
+
+
+def _of_frame(atoms: Atoms, labels: Mapping[str, Any], cutoff: float) -> Labelled:
+    crystals = Crystals.of([atoms], "cpu", torch.float32)
+    found = graph(crystals, cutoff)
+    stress = torch.as_tensor(voigt_6_to_full_3x3_stress(labels["stress"]), dtype=torch.float32)
+    outputs = Outputs(
+        torch.tensor([labels["energy"]], dtype=torch.float32),
+        torch.as_tensor(labels["energies"], dtype=torch.float32),
+        torch.as_tensor(labels["forces"], dtype=torch.float32),
+        stress[None],
+    )
+    return _selected(crystals, found, outputs, torch.tensor([True]))
 
 
 def joined(parts: Sequence[Labelled]) -> Labelled:

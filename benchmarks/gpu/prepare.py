@@ -2,7 +2,8 @@
 
 Parent, official small model, and the children where training starts (l3i5 at SevenNet-0's irreps and at half width,
 chosen by importance on the crystals of the demo), in equiprune's native format; with ``--data`` also the structures
-where labelling starts. With ``--mace``, in an environment with MACE, MACE-MP-0 small instead of all that.
+where labelling starts, and with ``--published ARCHIVE`` crystals of `published.py` among them. With ``--mace``, in an
+environment with MACE, MACE-MP-0 small instead of all that.
 """
 
 import argparse
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import equiprune as ep
 from benchmarks.gpu.structures import starting_structures, write_starting
+from benchmarks.published import published
 
 TARGETS: Mapping[str, Sequence[object]] = {
     "compact-start": (ep.Lmax(2), ep.EdgeLmax(2)),
@@ -24,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, help="reference data with mptrj_sample and mp_elasticity")
+    parser.add_argument("--published", type=Path, metavar="ARCHIVE", help="more crystals, of published.py")
     parser.add_argument("--neighbours", type=int, default=60_000, help="decorated crystals, and as many packed groups")
     parser.add_argument("--mace", action="store_true", help="MACE-MP-0 small alone")
     parser.add_argument("--device", default="cpu", help="where the parent is calibrated")
@@ -35,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     parent = _models(folder, chosen.device)
     if chosen.data:
-        structures = list(starting_structures(chosen.data, parent.elements, chosen.neighbours, seed=0))
+        more = published(chosen.published) if chosen.published else []
+        structures = list(starting_structures(chosen.data, parent.elements, chosen.neighbours, 0, more))
         write_starting(structures, folder / "starting-structures.npz")
 
 

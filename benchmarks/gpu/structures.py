@@ -36,16 +36,20 @@ def kept_aside(data: Path) -> list[Atoms]:
     return read_compressed(data / "mptrj_sample" / "mptrj-random-1k.extxyz.xz")[::5]
 
 
-def starting_structures(data: Path, elements: frozenset[int], neighbours: int, seed: int) -> Iterator[Atoms]:
-    """What is `known`, then ``neighbours`` decorated crystals and as many packed groups."""
+def starting_structures(
+    data: Path, elements: frozenset[int], neighbours: int, seed: int, more: Sequence[Atoms] = ()
+) -> Iterator[Atoms]:
+    """What is `known`, ``more`` crystals among it, then ``neighbours`` decorated ones and as many packed groups."""
     random = np.random.default_rng(seed)
-    yield from known(data, elements, random)
-    yield from invented(families_of(data, elements), compositions_aside(data), elements, neighbours, random)
+    yield from known(data, elements, random, more)
+    yield from invented(families_of(data, elements, more), compositions_aside(data), elements, neighbours, random)
 
 
-def known(data: Path, elements: frozenset[int], random: np.random.Generator) -> Iterator[Atoms]:
+def known(
+    data: Path, elements: frozenset[int], random: np.random.Generator, more: Sequence[Atoms] = ()
+) -> Iterator[Atoms]:
     """Real crystals several times, lattices of every element, and pairs."""
-    for atoms, visits in _real(data, elements):
+    for atoms, visits in _real(data, elements, more):
         yield from (enlarged(atoms, random) for _ in range(visits))
     for _ in range(_ELEMENTAL_VISITS):
         yield from elemental(sorted(elements), random)
@@ -73,9 +77,9 @@ def invented(
         yield from (atoms for atoms in possible if formula(atoms) not in left_out)
 
 
-def families_of(data: Path, elements: frozenset[int]) -> Sequence[Sequence[Atoms]]:
+def families_of(data: Path, elements: frozenset[int], more: Sequence[Atoms] = ()) -> Sequence[Sequence[Atoms]]:
     """Crystals that are to be decorated: those of three elements and more twice as often as prototypes and as all."""
-    crystals = [atoms for atoms, _ in _real(data, elements)]
+    crystals = [atoms for atoms, _ in _real(data, elements, more)]
     rich = [atoms for atoms in crystals if len(set(atoms.numbers)) > 2]
     return rich, rich, prototypes(), crystals
 
@@ -134,19 +138,20 @@ def read_starting(path: Path) -> list[Atoms]:
     ]
 
 
-_VISITS = {"mptrj": 12, "alexandria": 6, "binary": 2}
+_VISITS = {"mptrj": 12, "alexandria": 6, "binary": 2, "published": 4}
 """Starts from each real crystal, by where it is from: rich compositions more often than binaries."""
 _ELEMENTAL_VISITS = 3
 """Starts from each lattice of each element, with other vacancies and kicks."""
 
 
-def _real(data: Path, elements: frozenset[int]) -> Iterator[tuple[Atoms, int]]:
+def _real(data: Path, elements: frozenset[int], more: Sequence[Atoms]) -> Iterator[tuple[Atoms, int]]:
     left_out = compositions_aside(data)
     mptrj = read_compressed(data / "mptrj_sample" / "mptrj-random-1k.extxyz.xz")
     sources = {
         "mptrj": [atoms for number, atoms in enumerate(mptrj) if number % 5],
         "alexandria": read_compressed(data / "mptrj_sample" / "alexandria-random-1k.extxyz.xz"),
         "binary": read_compressed(data / "mp_elasticity" / "mp_binary_pbe_elasticity.extxyz.xz"),
+        "published": more,
     }
     for source, structures in sources.items():
         for atoms in structures:

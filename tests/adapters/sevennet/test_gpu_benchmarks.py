@@ -113,6 +113,21 @@ def test_a_child_is_distilled_for_a_moment_and_goes_on(small: ep.Potential, tmp_
     assert again.checkpoint.history[-1]["steps"] == trained.checkpoint.history[-1]["steps"]
 
 
+def test_frames_with_labels_are_what_the_teacher_says(small: ep.Potential) -> None:
+    from benchmarks.gpu.batched import Crystals, evaluate
+    from benchmarks.gpu.explore import of_frames
+    from benchmarks.gpu.pool import Pool
+
+    crystals = [atoms for atoms in ep.probe_structures(small.elements).values() if atoms.pbc.all()]
+    labelled = of_frames(list(ep.label(small, crystals)), small.architecture.cutoff)
+    assert labelled.crystals.numbers.equal(Crystals.of(crystals, "cpu", torch.float32).numbers)
+    batch = Pool(labelled, small.architecture.cutoff).batch(range(len(crystals)))
+    found = evaluate(small, batch.graph)
+    for name in ("energy", "atomic_energy", "forces", "stress"):
+        label = getattr(batch.label, name)
+        torch.testing.assert_close(getattr(found, name).detach(), label, atol=2e-4 * float(label.abs().max()), rtol=0)
+
+
 def test_features_of_a_parent_are_learnt(small: ep.Potential) -> None:
     from benchmarks.gpu.distil import Distillation, Losses
     from benchmarks.gpu.explore import explore, joined
