@@ -90,10 +90,7 @@ def predictions(parent: ep.Potential, count: int, folder: Path) -> list[tuple[fl
         timed = Conditions.of(list(ep.read_structures(folder.parent / "labelled.extxyz")), ATOMS)
         pairs: list[tuple[float, float]] = []
         while len(pairs) < count:
-            try:
-                child = ep.prune(parent, drawn(model, (), every[int(len(every) * random.random() ** 2)], random))
-            except EquipruneError:
-                continue
+            child = ep.prune(parent, drawn(model, (), every, random))
             pairs.append((costs(child.architecture).time, measured(parent, child, timed, _TURNS).time))
         write_text(path, json.dumps(pairs))
     return [(float(a), float(b)) for a, b in json.loads(path.read_text())]

@@ -22,7 +22,6 @@ from kept import kept
 from reference_data import mptrj
 
 import equiprune as ep
-from equiprune.errors import EquipruneError
 from equiprune.files.atomic import write_text
 from equiprune.pruning.counts import PruningProblem
 from equiprune.searching.candidates import drawn
@@ -60,13 +59,7 @@ def _plans(parent: ep.Potential, first: int, count: int) -> Iterator[ep.PruningP
     model = PruningProblem(parent.adapter, parent.architecture, parent.spaces)
     every = shapes(model)
     for number in range(first, count):
-        random = np.random.default_rng([77, number])
-        while True:
-            try:
-                yield drawn(model, (), every[int(len(every) * random.random() ** 2)], random)
-                break
-            except EquipruneError:
-                continue
+        yield drawn(model, (), every, np.random.default_rng([77, number]))
 
 
 def errors(parent: ep.Potential, models: Sequence[Measured], seen: int, draws: int, prices: Any) -> Mapping[str, Any]:

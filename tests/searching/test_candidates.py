@@ -10,6 +10,7 @@ from pretended_machine import seconds
 
 import equiprune as ep
 from equiprune.blocks import Role
+from equiprune.errors import TargetError
 from equiprune.pruning.counts import PruningProblem
 from equiprune.pruning.widths import units
 from equiprune.searching.budget import Budget, Cost
@@ -164,9 +165,16 @@ def test_a_budget_that_no_width_keeps_has_no_candidate() -> None:
 @given(st.integers(0, 200), shape)
 @settings(max_examples=12, deadline=None)
 def test_models_for_the_cost_model_can_be_made(seed: int, chosen: tuple) -> None:
-    plan = drawn(MODEL, (), chosen, np.random.default_rng(seed))
+    plan = drawn(MODEL, (), [chosen], np.random.default_rng(seed))
     child = ep.prune(PARENT, plan)
     assert seconds(child) <= seconds(PARENT)
+
+
+def test_a_shape_that_leaves_no_model_is_not_drawn() -> None:
+    random, impossible = np.random.default_rng(0), (ep.HiddenIrreps.parse("9x7e"),)
+    assert drawn(MODEL, (), [impossible, ()], random)
+    with pytest.raises(TargetError, match=r"The constraints leave nothing to choose\. Ask for fewer of them\."):
+        drawn(MODEL, (), [impossible], random)
 
 
 def test_shapes_lose_least_first_and_keep_the_l_that_is_asked_for() -> None:

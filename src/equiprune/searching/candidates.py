@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,6 +23,8 @@ from equiprune.searching.shapes import Shape
 _FLOORS = (0.25, 0.1, 0.0)
 """Shares of its channels that an irrep keeps where importance decides; see `equiprune.Parameters`. The first that the
 budget allows."""
+_DRAWS = 20
+"""Plans that are drawn for one that leaves a model."""
 _CHANGE = 1.4
 """Factor by which a changed candidate has more or fewer channels of one l, or in one group of spaces."""
 
@@ -213,7 +216,24 @@ def _kinds(unit: Unit) -> set[int | str]:
     return {kind for group, ir in unit.keys for kind in (ir.l, group)}
 
 
-def drawn(model: PruningProblem, targets: tuple[Target, ...], shape: Shape, random: np.random.Generator) -> PruningPlan:
+def drawn(
+    model: PruningProblem, targets: tuple[Target, ...], every: Sequence[Shape], random: np.random.Generator
+) -> PruningPlan:
+    """A plan of one of the shapes, more often of those that lose little, which come first, with random widths.
+
+    Raises:
+        TargetError: none of those that were drawn leaves a model.
+    """
+    for _ in range(_DRAWS):
+        shape = every[int(len(every) * random.random() ** 2)]
+        with suppress(PlanError, TargetError):
+            return _of_shape(model, targets, shape, random)
+    raise TargetError("The constraints leave nothing to choose. Ask for fewer of them.")
+
+
+def _of_shape(
+    model: PruningProblem, targets: tuple[Target, ...], shape: Shape, random: np.random.Generator
+) -> PruningPlan:
     """A plan with random widths, the same size for most of them; raises `PlanError` where a shape leaves no model."""
     counts, explicit = asked_for(model, [*targets, *shape])
     size, found = random.uniform(0.1, 1), dict(counts)

@@ -21,7 +21,7 @@ import numpy as np
 from ase import Atoms
 
 from equiprune.adapters.precision import dtype_name
-from equiprune.errors import PlanError, StructureError, TargetError
+from equiprune.errors import StructureError, TargetError
 from equiprune.evaluation.engines import OWN, EvaluationEngine
 from equiprune.files.atomic import make_folder
 from equiprune.files.settings import to_json
@@ -57,8 +57,6 @@ _HELD_OUT = 0.2
 """Share of the structures that errors are of."""
 _LOOKED_AT = 200
 """Most structures that importance is the mean over, and of which the largest is timed."""
-_DRAWS = 20
-"""Plans that are drawn for one that leaves a model."""
 
 
 def _usual_recipe() -> Recipe:
@@ -297,14 +295,8 @@ class _Search:
             return replace(found, work=work(parent.adapter, parent.architecture), time=1.0)
         every = shapes(self.model, self.constraints.keep_lmax)
         random = np.random.default_rng([self.material.seed, number])
-        for _ in range(_DRAWS):
-            shape = every[int(len(every) * random.random() ** 2)]  # more often those that lose little
-            try:
-                plan = drawn(self.model, self.constraints.targets, shape, random)
-                return measured(parent, prune(parent, plan), timed, _REPEATS)
-            except (PlanError, TargetError):
-                continue
-        raise TargetError("The constraints leave nothing to choose. Ask for fewer of them.")
+        plan = drawn(self.model, self.constraints.targets, every, random)
+        return measured(parent, prune(parent, plan), timed, _REPEATS)
 
     # Rounds.
 
