@@ -1,6 +1,7 @@
 """Crystals of published tables of the Materials Project, without labels, from an archive of matminer.
 
-``pip download matminer==0.2.6 --no-deps --no-binary :all:`` fetches it. Its tables are of formation energies (Faber and
+``pip download matminer==0.2.6 --no-deps --no-binary :all:`` fetches it, ``python benchmarks/published.py
+matminer-0.2.6.tar.gz crystals.extxyz`` writes them. Its tables are of formation energies (Faber and
 others, Int. J. Quantum Chem. 115, 1094, 2015), elastic, piezoelectric and dielectric tensors (de Jong and others, Sci.
 Data 2, 150009 and 150053, 2015; Petousis and others, Sci. Data 4, 160134, 2017): 7,116 crystals of 5,667 compositions,
 nearly two thirds of three elements and more, most of up to 20 atoms. The Materials Project is licensed CC BY 4.0.
@@ -8,6 +9,7 @@ nearly two thirds of three elements and more, most of up to 20 atoms. The Materi
 
 from __future__ import annotations
 
+import argparse
 import ast
 import csv
 import io
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ase import Atoms
-from ase.io import read
+from ase.io import read, write
 
 _TENSORS = ("elastic_tensor.csv", "piezoelectric_tensor.csv", "dielectric_constant.csv")
 _ENERGIES = "flla_2015.csv"
@@ -64,3 +66,16 @@ def _of_sites(row: list[str]) -> Atoms:
     sites = structure["sites"]
     symbols = [site["species"][0]["element"] for site in sites]
     return Atoms(symbols, scaled_positions=[s["abc"] for s in sites], cell=structure["lattice"]["matrix"], pbc=True)
+
+
+def main() -> None:
+    """Write them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("output", type=Path)
+    chosen = parser.parse_args()
+    write(chosen.output, published(chosen.archive), format="extxyz")
+
+
+if __name__ == "__main__":
+    main()
