@@ -1,5 +1,8 @@
 """Predictions of the cost model for models that it has not seen: time and memory, with one price or with many.
 
+Time is that of 64 atoms. Memory is that of 2,000, predicted from what tensors take for up to 256, and compared with
+what the process takes.
+
 ``python benchmarks/prices.py 7net-l3i5 --json FILE`` or, in the environment of MACE, ``python benchmarks/prices.py
 mace-mp-small --json FILE``. Models of random widths and shapes are measured beside their parent, as a search measures
 them; those in FILE are not measured again. Prices of work are fitted to some of them, drawn at random, and predict the
@@ -10,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,34 +28,46 @@ import equiprune as ep
 from equiprune.files.atomic import write_text
 from equiprune.pruning.counts import PruningProblem
 from equiprune.searching.candidates import drawn
-from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured
+from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured, peak_of
 from equiprune.searching.shapes import shapes
 from equiprune.searching.work import work
 
-ATOMS = 64
+ATOMS, MANY_ATOMS = 64, 2000
 PRICES = {"one price in all interactions": work, "a price in each": partial(work, each=True)}
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A model that was measured."""
+    """A model that was measured; ``peak`` is the memory of the process for many atoms, in bytes."""
 
     plan: ep.PruningPlan
     architecture: Any
     measurement: Measurement
+    peak: float
 
 
 def found(parent: ep.Potential, count: int, repeats: int, path: Path) -> list[Measured]:
     """So many models, those of the file first; written after each."""
+    shrink = partial(parent.adapter.shrink, parent.architecture)
     stored = json.loads(path.read_text()) if path.exists() else []
-    plans = [(ep.PruningPlan.from_json(each["plan"]), Measurement.from_json(each["cost"])) for each in stored]
+    models = [_read(each, shrink) for each in stored]
     timed = Conditions.of(mptrj(16)[:100], ATOMS)
-    for plan in _plans(parent, len(plans), count):
-        plans.append((plan, measured(parent, ep.prune(parent, plan), timed, repeats)))
-        write_text(path, json.dumps([{"plan": p.to_json(), "cost": m.to_json()} for p, m in plans]))
-        print(f"{len(plans)} of {count}: {plans[-1][1].time:.3f} of the parent's time", flush=True)
-    shrink = parent.adapter.shrink
-    return [Measured(plan, shrink(parent.architecture, plan), cost) for plan, cost in plans[:count]]
+    for plan in _plans(parent, len(models), count):
+        child = ep.prune(parent, plan)
+        cost = measured(parent, child, timed, repeats)
+        models.append(Measured(plan, shrink(plan), cost, peak_of(child, timed, MANY_ATOMS, 0.0)))
+        write_text(path, json.dumps(list(map(_written, models))))
+        print(f"{len(models)} of {count}: {cost.time:.3f} of the parent's time", flush=True)
+    return models[:count]
+
+
+def _read(stored: Any, shrink: Callable[[ep.PruningPlan], Any]) -> Measured:
+    plan = ep.PruningPlan.from_json(stored["plan"])
+    return Measured(plan, shrink(plan), Measurement.from_json(stored["cost"]), stored["peak"])
+
+
+def _written(model: Measured) -> dict[str, Any]:
+    return {"plan": model.plan.to_json(), "cost": model.measurement.to_json(), "peak": model.peak}
 
 
 def _plans(parent: ep.Potential, first: int, count: int) -> Iterator[ep.PruningPlan]:
@@ -69,12 +84,13 @@ def errors(parent: ep.Potential, models: Sequence[Measured], seen: int, draws: i
     costs = [replace(each.measurement, work=prices(parent.adapter, each.architecture)) for each in models]
     for draw in range(draws):
         order = np.random.default_rng(draw).permutation(len(models))
-        model = CostModel(parent.adapter, parent.architecture, (itself, *(costs[i] for i in order[:seen])), prices)
+        given = (itself, *(costs[i] for i in order[:seen]))
+        model = CostModel(parent.adapter, parent.architecture, given, MANY_ATOMS, prices)
         for i in order[seen:]:
             predicted = model(models[i].architecture)
             found["time"].append(abs(predicted.time / costs[i].time - 1))
-            if predicted.bytes_per_atom and costs[i].bytes_per_atom:
-                found["memory"].append(abs(predicted.bytes_per_atom / costs[i].bytes_per_atom - 1))
+            if predicted.bytes_per_atom:
+                found["memory"].append(abs(predicted.bytes_per_atom * MANY_ATOMS / models[i].peak - 1))
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.searching import cost_model
+from equiprune.searching import cost_model, rounds
 from equiprune.searching.work import work
 
 PRICES = {"radial__layer1_weight messages": 3.0, "linear_down__weight multiplications": 0.2, "node_feats numbers": 1.0}
@@ -19,6 +19,11 @@ def seconds(potential: ep.Potential) -> float:
     """Time of a model on the machine that is pretended."""
     amounts = work(potential.adapter, potential.architecture)
     return 1e-3 * (CONSTANT + sum(price * amounts.get(kind, 0.0) for kind, price in PRICES.items()))
+
+
+def memory(potential: ep.Potential) -> cost_model.Memory:
+    """Memory of a model on that machine: as its time, in GB for 16 atoms."""
+    return cost_model.Memory(0.0, 1e9 * seconds(potential) / 16)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -35,11 +40,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
                 model=name,
                 batch=copies,
                 seconds=(seconds(each),) * repeats,
-                peak_memory_bytes=int(1e9 * seconds(each)),
+                peak_memory_bytes=None,
                 **common,
             )
             for (name, _), each in potentials.items()
         ]
 
     monkeypatch.setattr(cost_model, "timed", timed)
+    monkeypatch.setattr(cost_model, "memory_line", lambda prepared, _: memory(prepared))
+    monkeypatch.setattr(rounds, "peak_of", lambda child, _, atoms, tensors: tensors)
     return asked

@@ -17,8 +17,9 @@ import equiprune as ep
 from equiprune.adapters.toy import ToyAdapter, ToyArchitecture
 from equiprune.errors import OutputError
 from equiprune.evaluation.engines import ENGINES
+from equiprune.evaluation.memory import tensor_memory
 from equiprune.pruning.cost import count_parameters
-from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured
+from equiprune.searching.cost_model import Conditions, CostModel, Measurement, Memory, measured, memory_line, peak_of
 from equiprune.searching.cost_table import CostTable
 from equiprune.searching.work import CONSTANT, work
 
@@ -78,7 +79,11 @@ def test_messages_are_counted_for_each_path() -> None:
 def priced(chosen: Sequence[int], noise: float = 0.0) -> Measurement:
     amounts = work(ADAPTER, architecture(chosen))
     time = 0.2 + 0.4 * amounts["radial__layer1_weight messages"] / 100 + 0.3 * amounts["node_feats numbers"] / 50
-    return Measurement(amounts, time * (1 + noise), 1e6 * time, 0.01)
+    return Measurement(amounts, time * (1 + noise), Memory(4e6, 1e6 * time), 0.01)
+
+
+ATOMS = 100
+"""Atoms that memory is predicted for."""
 
 
 def models(count: int, seed: int, noise: float = 0.0) -> tuple[tuple[int, ...], ...]:
@@ -88,14 +93,15 @@ def models(count: int, seed: int, noise: float = 0.0) -> tuple[tuple[int, ...], 
 
 @pytest.fixture(scope="module")
 def costs() -> CostModel:
-    return CostModel(ADAPTER, PARENT, tuple(priced(chosen) for chosen in models(20, 0)))
+    return CostModel(ADAPTER, PARENT, tuple(priced(chosen) for chosen in models(20, 0)), ATOMS)
 
 
 def test_models_that_were_not_measured_are_predicted(costs: CostModel) -> None:
     for chosen in models(20, 1):
         found, right = costs(architecture(chosen)), priced(chosen)
         assert found.time == pytest.approx(right.time, rel=0.05)
-        assert found.bytes_per_atom == pytest.approx(right.bytes_per_atom, rel=0.05)
+        assert right.memory is not None
+        assert found.bytes_per_atom == pytest.approx(right.memory.of(ATOMS) / ATOMS, rel=0.05)
         assert found.parameters == costs.parameters(architecture(chosen)) < 1
 
 
@@ -114,7 +120,7 @@ def test_the_stated_error_is_that_of_predictions_from_the_others() -> None:
 
 
 def test_memory_that_was_not_measured_is_not_predicted() -> None:
-    blind = tuple(replace(priced(chosen), bytes_per_atom=None) for chosen in models(20, 0))
+    blind = tuple(replace(priced(chosen), memory=None) for chosen in models(20, 0))
     assert CostModel(ADAPTER, PARENT, blind)(PARENT).bytes_per_atom is None
 
 
@@ -128,7 +134,32 @@ def test_a_model_is_timed_in_turns_with_its_parent(parent: ep.Potential) -> None
     found = measured(parent, small, Conditions(bulk("Si", cubic=True), 2), repeats=2)
     assert 0.05 < found.time < 20
     assert found.work == work(small.adapter, small.architecture)
-    assert found.bytes_per_atom is None or found.bytes_per_atom >= 0
+    assert found.memory is not None
+    assert found.memory.per_atom > 0
+
+
+def test_memory_of_many_atoms_is_known_from_few(parent: ep.Potential) -> None:
+    timed = Conditions(bulk("Si", cubic=True), 2)
+    line = memory_line(parent, timed)
+    assert line is not None
+    graph = parent.graph([timed.atoms] * 128)
+    needed = tensor_memory(lambda: parent.differentiate(graph), parent.device)
+    assert line.of(8 * 128) == pytest.approx(needed, rel=0.02)
+    assert line == memory_line(parent, timed), "the same number each time"
+
+
+def test_a_peak_is_no_less_than_the_tensors_and_more_than_is_free_is_not_tried(
+    parent: ep.Potential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timed = Conditions(bulk("Si", cubic=True), 2)
+    assert peak_of(parent, timed, 16, 1e12) == 1e12, "no machine of these tests has so much"
+    assert peak_of(parent, timed, 16, 5e9) == 5e9
+
+    def out(*_: object) -> int:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr("equiprune.searching.cost_model.peak_memory", out)
+    assert peak_of(parent, timed, 16, 0.0) == float("inf")
 
 
 def test_the_largest_structure_is_repeated() -> None:
@@ -173,7 +204,7 @@ def test_what_was_measured_is_found_again_under_the_same_conditions_only(parent:
         assert other.stored() == ()
 
 
-@pytest.mark.parametrize("spoilt", ["", "{}", '{"format": "equiprune-costs-1"}', "[1]"])
+@pytest.mark.parametrize("spoilt", ["", "{}", '{"format": "equiprune-costs-2"}', "[1]"])
 def test_a_damaged_table_is_measured_again(parent: ep.Potential, spoilt: str) -> None:
     there = table(parent, seed=0)
     there.store([priced(models(1, 0)[0])])

@@ -230,7 +230,7 @@ def test_a_folder_of_another_search_is_refused(
     with pytest.raises(OutputError, match=r"asked for something else: budget\.faster differs"):
         searched(parent, labelled, kept / "search", ep.Budget(faster=1.3))
     (tmp_path / "search").mkdir()
-    (tmp_path / "search" / "journal.json").write_text('{"format": "equiprune-search-1"}')
+    (tmp_path / "search" / "journal.json").write_text('{"format": "equiprune-search-2"}')
     with pytest.raises(OutputError, match="damaged"):
         searched(parent, labelled, tmp_path / "search")
 

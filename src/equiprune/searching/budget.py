@@ -17,8 +17,8 @@ class Cost:
 
     Attributes:
         time: seconds of energy, forces and stress over the parent's, so that 0.5 is twice as fast.
-        bytes_per_atom: peak memory of the same, without weights, over the number of atoms; None where it cannot be
-            measured.
+        bytes_per_atom: peak memory of the same, without weights, over the number of atoms: as many as the budget says,
+            or those that were timed. None where it cannot be measured.
         parameters: trainable parameters over the parent's.
     """
 

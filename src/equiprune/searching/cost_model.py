@@ -10,7 +10,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,8 @@ from equiprune.adapters import ModelAdapter
 from equiprune.errors import OutputError
 from equiprune.evaluation.benchmark import timed
 from equiprune.evaluation.engines import OWN, EvaluationEngine
-from equiprune.evaluation.memory import held_memory
+from equiprune.evaluation.memory import held_memory, is_free, peak_memory, tensor_memory
+from equiprune.potentials.out_of_memory import is_out_of_memory
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
 from equiprune.searching.budget import Cost
@@ -31,6 +32,8 @@ _FOLDS = 6
 BUSY = 0.15
 """Spread of repeated timings, over their median, from which on a machine counts as busy."""
 _MOST_ROUNDS = 4
+_ENOUGH_ATOMS = 256
+"""Atoms from which on memory grows in proportion: what is worked on in parts no longer does."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,30 @@ class Conditions:
         """Number of atoms that are evaluated at once."""
         return len(self.atoms) * self.copies
 
+    def copies_of(self, atoms: int) -> int:
+        """Copies that have at least so many atoms together."""
+        return -(-atoms // len(self.atoms))
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Peak memory of energy, forces and stress, without weights, as a line in the number of atoms.
+
+    Attributes:
+        fixed: bytes, however many atoms.
+        per_atom: bytes of each.
+
+    >>> Memory(fixed=2e6, per_atom=1e6).of(10)
+    12000000.0
+    """
+
+    fixed: float
+    per_atom: float
+
+    def of(self, atoms: int) -> float:
+        """Bytes of so many atoms."""
+        return self.fixed + self.per_atom * atoms
+
 
 @dataclass(frozen=True)
 class Measurement:
@@ -67,13 +94,13 @@ class Measurement:
     Attributes:
         work: amounts by kind.
         time: seconds over the parent's.
-        bytes_per_atom: peak memory, None where it cannot be measured.
+        memory: of its tensors; None where it cannot be measured.
         spread: of repeated timings, over their median.
     """
 
     work: Mapping[str, float]
     time: float
-    bytes_per_atom: float | None
+    memory: Memory | None
     spread: float
 
     def to_json(self) -> dict[str, Any]:
@@ -83,9 +110,10 @@ class Measurement:
     def from_json(cls, value: Any) -> Measurement:
         """Read what `to_json` wrote; raises `OutputError` for anything else."""
         try:
-            memory = value["bytes_per_atom"]
+            line = value["memory"]
+            memory = line and Memory(float(line["fixed"]), float(line["per_atom"]))
             work = {str(kind): float(amount) for kind, amount in value["work"].items()}
-            return cls(work, float(value["time"]), memory if memory is None else float(memory), float(value["spread"]))
+            return cls(work, float(value["time"]), memory, float(value["spread"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise OutputError("This is not a table of costs. Remove the file to measure again.") from error
 
@@ -99,17 +127,54 @@ def measured(parent: Potential, child: Potential, conditions: Conditions, repeat
     models = (("parent", parent), ("child", child))
     pair = {(name, engine.name): engine.prepared(each, elements) for name, each in models}
     times: list[float] = []
-    memory: int | None = None
-    before = held_memory(parent.device)  # weights, which do not grow with the number of atoms
     for _ in range(_MOST_ROUNDS):
         first, second = timed(pair, conditions.atoms, copies=conditions.copies, repeats=repeats, warmup=1)
         times += [own / theirs for own, theirs in zip(second.seconds, first.seconds, strict=True)]
-        memory = second.peak_memory_bytes
         if _spread(times) <= BUSY:
             break
-    per_atom = None if memory is None else max(memory - before, 0) / conditions.total
-    amounts = work(child.adapter, child.architecture)
-    return Measurement(amounts, statistics.median(times), per_atom, _spread(times))
+    amounts, memory = work(child.adapter, child.architecture), memory_line(pair["child", engine.name], conditions)
+    return Measurement(amounts, statistics.median(times), memory, _spread(times))
+
+
+def memory_line(prepared: Potential, conditions: Conditions) -> Memory | None:
+    """Memory that a model's tensors take, from two numbers of atoms; None where it cannot be measured.
+
+    Code of another package has memory that torch does not know of: there it is the memory of the process.
+    """
+    copies = conditions.copies_of(max(conditions.total, _ENOUGH_ATOMS))
+    few, many = max(1, copies // 2), max(2, copies)
+    measure = tensor_memory if prepared.evaluator is None else peak_memory
+    found = [measure(_evaluation(prepared, conditions, n), prepared.device) for n in (few, many)]
+    if found[0] is None or found[1] is None:
+        return None
+    slope = (found[1] - found[0]) / (many - few)
+    return Memory(max(found[0] - slope * few, 0.0), max(slope, 0.0) / len(conditions.atoms))
+
+
+def peak_of(child: Potential, conditions: Conditions, atoms: int, tensors: float) -> float:
+    """Bytes that the process, or the GPU, needs for so many atoms, without weights; infinitely many where it has less.
+
+    Args:
+        child: the model.
+        conditions: structure and engine.
+        atoms: at least so many, copies of the structure.
+        tensors: bytes that they are expected to need; more than is free is not tried, and returned.
+    """
+    if not is_free(tensors, child.device):
+        return tensors
+    prepared = conditions.engine.prepared(child, set(conditions.atoms.numbers.tolist()))
+    before = held_memory(child.device)
+    try:
+        peak = peak_memory(_evaluation(prepared, conditions, conditions.copies_of(atoms)), child.device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return float("inf")
+    return max(tensors, (peak or 0) - before)  # a process that had more before says less
+
+
+def _evaluation(prepared: Potential, conditions: Conditions, copies: int) -> Callable[[], object]:
+    return partial(prepared.differentiate, prepared.graph([conditions.atoms] * copies))
 
 
 def _spread(times: Sequence[float]) -> float:
@@ -126,12 +191,14 @@ class CostModel:
         adapter: of the models.
         parent: architecture that costs are relative to.
         measurements: what was measured; the parent itself among them.
+        atoms: number of atoms that memory is predicted for.
         work: amounts by kind of an architecture, as those of the measurements.
     """
 
     adapter: ModelAdapter
     parent: Any
     measurements: tuple[Measurement, ...]
+    atoms: int = _ENOUGH_ATOMS
     work: Callable[[ModelAdapter, Any], Mapping[str, float]] = work
 
     def __call__(self, architecture: Any) -> Cost:
@@ -146,7 +213,10 @@ class CostModel:
 
     def of(self, measurement: Measurement, architecture: Any) -> Cost:
         """Measured cost of an architecture."""
-        return Cost(measurement.time, measurement.bytes_per_atom, self.parameters(architecture))
+        return Cost(measurement.time, self._per_atom(measurement), self.parameters(architecture))
+
+    def _per_atom(self, measurement: Measurement) -> float | None:
+        return None if measurement.memory is None else measurement.memory.of(self.atoms) / self.atoms
 
     @cached_property
     def errors(self) -> tuple[float, ...]:
@@ -183,7 +253,7 @@ class CostModel:
 
     @cached_property
     def _memory(self) -> np.ndarray | None:
-        found = [each.bytes_per_atom for each in self.measurements]
+        found = list(map(self._per_atom, self.measurements))
         known = np.array([i for i, value in enumerate(found) if value])
         if len(known) < _FOLDS:
             return None

@@ -19,7 +19,7 @@ from equiprune.files.download import cache_folder
 from equiprune.potentials.potential import Potential
 from equiprune.searching.cost_model import Conditions, Measurement
 
-_FORMAT = "equiprune-costs-1"
+_FORMAT = "equiprune-costs-2"
 
 
 def machine_of(parent: Potential) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from equiprune.files.settings import first_difference
 from equiprune.searching.budget import Cost
 from equiprune.searching.cost_model import Measurement
 
-_FORMAT = "equiprune-search-2"
+_FORMAT = "equiprune-search-3"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.slicing import prune
 from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
-from equiprune.searching.cost_model import BUSY, CostModel, measured
+from equiprune.searching.cost_model import BUSY, CostModel, measured, peak_of
 from equiprune.searching.journal import Finalist, Journal, LeftOut, Tried
 from equiprune.searching.material import Effort, Material
 from equiprune.searching.shapes import Shape
@@ -278,7 +278,11 @@ class Round:
         """Cost of a model as it is, and the spread of its timings."""
         child = prune(self.material.parent, plan)
         found = measured(self.material.parent, child, self.material.conditions, repeats)
-        return self.costs.of(found, child.architecture), found.spread
+        cost, budget = self.costs.of(found, child.architecture), self.asked.budget
+        if found.memory is None or budget.atoms is None or budget.excess(cost) > 1 + _SLACK:
+            return cost, found.spread
+        peak = peak_of(child, self.material.conditions, budget.atoms, found.memory.of(budget.atoms))
+        return replace(cost, bytes_per_atom=peak / budget.atoms), found.spread
 
     def _after_training(self, tried: Tried, found: Finalist) -> Finalist:
         """The finalist with its errors after brief training, or left out because that diverged."""

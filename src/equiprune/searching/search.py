@@ -249,7 +249,8 @@ class _Search:
 
     def found(self, journal: Journal) -> Found:
         journal = self._measured(journal)
-        costs = CostModel(self.model.adapter, self.model.architecture, journal.costs)
+        atoms = self.budget.atoms or self.material.conditions.total
+        costs = CostModel(self.model.adapter, self.model.architecture, journal.costs, atoms)
         error = statistics.median(costs.errors)
         self.watchers.note(f"Times are predicted to {100 * error:.0f} % (median of models left out of the fit).")
         if self.budget.max_force_error is None:

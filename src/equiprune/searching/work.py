@@ -1,8 +1,9 @@
 """Work of an architecture: numbers that its time and memory grow with, counted on layouts and spaces.
 
 A weight that maps channels of degree l is multiplied 2l + 1 times for each row. A path of a channel-wise tensor product
-makes ``mul (2 l + 1)`` numbers for each edge and is a call of its own. What one of these costs depends on the machine,
-the precision and the code that runs it; `equiprune.searching.cost_model` fits that to measurements.
+makes ``mul (2 l + 1)`` numbers for each edge from ``mul`` weights and is a call of its own. What one of these costs
+depends on the machine, the precision and the code that runs it; `equiprune.searching.cost_model` fits that to
+measurements.
 """
 
 from __future__ import annotations
@@ -64,6 +65,7 @@ def _of_weight(name: str, layout: WeightLayout) -> Iterator[tuple[str, int]]:
             if found := _PRODUCT.fullmatch(segment.use):
                 before, harmonics, after = (2 * int(degree) + 1 for degree in found.groups())
                 yield f"{name} messages", segment.mul * after
+                yield f"{name} weights of messages", segment.mul
                 yield f"{name} couplings", segment.mul * before * harmonics * after
                 yield f"{name} paths", 1
 
