@@ -148,6 +148,23 @@ def test_memory_of_many_atoms_is_known_from_few(parent: ep.Potential) -> None:
     assert line == memory_line(parent, timed), "the same number each time"
 
 
+def test_memory_of_a_large_structure_is_measured_on_it_alone(
+    parent: ep.Potential, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    large = bulk("Si", cubic=True).repeat(4)
+    assert len(large) == 512
+    evaluated: list[int] = []
+
+    def counted(work: object, _: torch.device) -> int:
+        [graph] = work.args  # type: ignore[attr-defined]
+        evaluated.append(len(graph.numbers))
+        return 512_000
+
+    monkeypatch.setattr("equiprune.searching.cost_model.tensor_memory", counted)
+    assert memory_line(parent, Conditions(large, 1)) == Memory(0.0, 1000.0)
+    assert evaluated == [512]
+
+
 def test_a_peak_is_no_less_than_the_tensors_and_more_than_is_free_is_not_tried(
     parent: ep.Potential, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -137,18 +137,21 @@ def measured(parent: Potential, child: Potential, conditions: Conditions, repeat
 
 
 def memory_line(prepared: Potential, conditions: Conditions) -> Memory | None:
-    """Memory that a model's tensors take, from two numbers of atoms; None where it cannot be measured.
+    """Memory that a model's tensors take; None where it cannot be measured.
 
-    Code of another package has memory that torch does not know of: there it is the memory of the process.
+    It is measured for two numbers of atoms, or, where one structure has enough of them, for that alone: then what is
+    fixed matters little. Code of another package has memory that torch does not know of: there it is the memory of
+    the process.
     """
-    copies = conditions.copies_of(max(conditions.total, _ENOUGH_ATOMS))
-    few, many = max(1, copies // 2), max(2, copies)
     measure = tensor_memory if prepared.evaluator is None else peak_memory
-    found = [measure(_evaluation(prepared, conditions, n), prepared.device) for n in (few, many)]
-    if found[0] is None or found[1] is None:
+    copies = conditions.copies_of(max(conditions.total, _ENOUGH_ATOMS))
+    found = {n: measure(_evaluation(prepared, conditions, n), prepared.device) for n in {max(1, copies // 2), copies}}
+    known = {n: size for n, size in found.items() if size is not None}
+    if len(known) < len(found):
         return None
-    slope = (found[1] - found[0]) / (many - few)
-    return Memory(max(found[0] - slope * few, 0.0), max(slope, 0.0) / len(conditions.atoms))
+    few, many = min(known), max(known)
+    slope = known[many] / many if few == many else max(known[many] - known[few], 0) / (many - few)
+    return Memory(max(known[few] - slope * few, 0.0), slope / len(conditions.atoms))
 
 
 def peak_of(child: Potential, conditions: Conditions, atoms: int, tensors: float) -> float:
@@ -163,6 +166,7 @@ def peak_of(child: Potential, conditions: Conditions, atoms: int, tensors: float
     if not is_free(tensors, child.device):
         return tensors
     prepared = conditions.engine.prepared(child, set(conditions.atoms.numbers.tolist()))
+    _evaluation(prepared, conditions, 1)()  # what libraries and compilers take once is no memory of many atoms
     before = held_memory(child.device)
     try:
         peak = peak_memory(_evaluation(prepared, conditions, conditions.copies_of(atoms)), child.device)
