@@ -1,7 +1,7 @@
 """Predictions of the cost model for models that it has not seen: time and memory, with one price or with many.
 
 Time is that of 64 atoms. Memory is that of 2,000, predicted from what tensors take for up to 256, and compared with
-what the process takes.
+what the process takes; before that a table says how both grow for the parent.
 
 ``python benchmarks/prices.py 7net-l3i5 --json FILE`` or, in the environment of MACE, ``python benchmarks/prices.py
 mace-mp-small --json FILE``. Models of random widths and shapes are measured beside their parent, as a search measures
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,14 +26,16 @@ from kept import kept
 from reference_data import mptrj
 
 import equiprune as ep
+from equiprune.evaluation.memory import tensor_memory
 from equiprune.files.atomic import write_text
 from equiprune.pruning.counts import PruningProblem
 from equiprune.searching.candidates import drawn
-from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured, peak_of
+from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured, memory_line, peak_of
 from equiprune.searching.shapes import shapes
 from equiprune.searching.work import work
 
 ATOMS, MANY_ATOMS = 64, 2000
+SIZES = 64, 256, 1024, 3200
 PRICES = {"one price in all interactions": work, "a price in each": partial(work, each=True)}
 
 
@@ -44,6 +47,27 @@ class Measured:
     architecture: Any
     measurement: Measurement
     peak: float
+
+    @property
+    def overhead(self) -> float:
+        """Memory of the process over that of its tensors."""
+        assert self.measurement.memory is not None
+        return self.peak / self.measurement.memory.of(MANY_ATOMS)
+
+
+def print_growth(parent: ep.Potential) -> None:
+    """Print memory per atom by the number of atoms: of the tensors, and of the process."""
+    timed = Conditions.of(mptrj(16)[:100], ATOMS)
+    line = memory_line(parent, timed)
+    assert line is not None
+    print("| atoms | tensors, MiB/atom | their line from 256, MiB/atom | the process, MiB/atom |\n|---|---|---|---|")
+    for atoms in SIZES:
+        graph = parent.graph([timed.atoms] * timed.copies_of(atoms))
+        tensors = tensor_memory(partial(parent.differentiate, graph), parent.device)
+        process = statistics.median(peak_of(parent, timed, atoms, 0.0) for _ in range(3))
+        cells = [f"{size / atoms / 2**20:.2f}" for size in (tensors, line.of(atoms), process)]
+        print(f"| {atoms} | {' | '.join(cells)} |", flush=True)
+    print()
 
 
 def found(parent: ep.Potential, count: int, repeats: int, path: Path) -> list[Measured]:
@@ -85,7 +109,8 @@ def errors(parent: ep.Potential, models: Sequence[Measured], seen: int, draws: i
     for draw in range(draws):
         order = np.random.default_rng(draw).permutation(len(models))
         given = (itself, *(costs[i] for i in order[:seen]))
-        model = CostModel(parent.adapter, parent.architecture, given, MANY_ATOMS, prices)
+        overhead = statistics.median(models[i].overhead for i in order[:seen])
+        model = CostModel(parent.adapter, parent.architecture, given, MANY_ATOMS, overhead, prices)
         for i in order[seen:]:
             predicted = model(models[i].architecture)
             found["time"].append(abs(predicted.time / costs[i].time - 1))
@@ -107,6 +132,7 @@ def main() -> None:
     torch.set_num_threads(1)
     parent = ep.load(chosen.model)
     kept(chosen.json, {"parent_sha256": parent.checkpoint.sha256, "repeats": chosen.repeats})
+    print_growth(parent)
     models = found(parent, chosen.models, chosen.repeats, chosen.json)
     spread = np.median([each.measurement.spread for each in models])
     print(f"\n{len(models)} models, {chosen.seen} seen, {chosen.draws} draws; timings vary by {spread:.1%} (median)\n")

@@ -7,12 +7,14 @@ import pytest
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.searching import cost_model, rounds
+from equiprune.searching import cost_model, rounds, search
 from equiprune.searching.work import work
 
 PRICES = {"radial__layer1_weight messages": 3.0, "linear_down__weight multiplications": 0.2, "node_feats numbers": 1.0}
 """Milliseconds of each kind of work, and the time that every model takes."""
 CONSTANT = 40.0
+OVERHEAD = 1.25
+"""Memory of the process over that of its tensors."""
 
 
 def seconds(potential: ep.Potential) -> float:
@@ -48,5 +50,6 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(cost_model, "timed", timed)
     monkeypatch.setattr(cost_model, "memory_line", lambda prepared, _: memory(prepared))
-    monkeypatch.setattr(rounds, "peak_of", lambda child, _, atoms, tensors: tensors)
+    for module in (rounds, search):
+        monkeypatch.setattr(module, "peak_of", lambda child, _, atoms, tensors: OVERHEAD * tensors)
     return asked

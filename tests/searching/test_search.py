@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from pretended_machine import pretend, seconds
+from pretended_machine import OVERHEAD, memory, pretend, seconds
 from toy_search import BRIEF, EFFORT, FAST, SETTINGS, searched
 
 import equiprune as ep
@@ -288,12 +288,14 @@ def begun(parent: ep.Potential, labelled: list[Atoms], folder: Path, monkeypatch
 def test_memory_and_parameters_are_budgets_too(
     machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
 ) -> None:
-    per_atom = 1e9 * seconds(parent) / 16
+    per_atom = OVERHEAD * 1e9 * seconds(parent) / 16
     budget = ep.Budget(memory=0.85 * per_atom * 100, atoms=100, parameters=0.6)
     found = searched(parent, labelled, tmp_path / "search", budget, settings=BRIEF)
     assert found.chosen.measured.parameters <= 0.6
-    assert found.chosen.measured.bytes_per_atom is not None
-    assert found.chosen.measured.bytes_per_atom <= 0.85 * per_atom
+    assert found.journal.overhead == OVERHEAD
+    peak = OVERHEAD * memory(ep.prune(parent, found.plan)).of(100)
+    assert found.chosen.measured.bytes_per_atom == pytest.approx(peak / 100)
+    assert peak <= 0.85 * per_atom * 100
     child = ep.prune(parent, found.plan)
     assert child.parameters(trainable_only=True) / parent.parameters(trainable_only=True) <= 0.6
 

@@ -196,6 +196,7 @@ class CostModel:
         parent: architecture that costs are relative to.
         measurements: what was measured; the parent itself among them.
         atoms: number of atoms that memory is predicted for.
+        overhead: memory of the process over that of its tensors.
         work: amounts by kind of an architecture, as those of the measurements.
     """
 
@@ -203,6 +204,7 @@ class CostModel:
     parent: Any
     measurements: tuple[Measurement, ...]
     atoms: int = _ENOUGH_ATOMS
+    overhead: float = 1.0
     work: Callable[[ModelAdapter, Any], Mapping[str, float]] = work
 
     def __call__(self, architecture: Any) -> Cost:
@@ -220,7 +222,8 @@ class CostModel:
         return Cost(measurement.time, self._per_atom(measurement), self.parameters(architecture))
 
     def _per_atom(self, measurement: Measurement) -> float | None:
-        return None if measurement.memory is None else measurement.memory.of(self.atoms) / self.atoms
+        tensors = None if measurement.memory is None else measurement.memory.of(self.atoms)
+        return None if tensors is None else self.overhead * tensors / self.atoms
 
     @cached_property
     def errors(self) -> tuple[float, ...]:

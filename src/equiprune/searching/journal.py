@@ -110,12 +110,14 @@ class Journal:
         costs: measurements behind the cost model.
         tried: candidates, in order; `rounds` may have several.
         finalists: of all rounds.
+        overhead: memory of the process over that of its tensors, near the budget; None where it was not measured yet.
     """
 
     asked: Mapping[str, Any]
     costs: tuple[Measurement, ...] = ()
     tried: tuple[Tried, ...] = ()
     finalists: tuple[Finalist, ...] = field(default=())
+    overhead: float | None = None
 
     def with_cost(self, found: Measurement) -> Journal:
         """One more measurement."""
@@ -157,7 +159,8 @@ class Journal:
         """A JSON value, which `from_json` reads."""
         costs = [each.to_json() for each in self.costs]
         tried, finalists = map(list, (map(tried_json, self.tried), map(finalist_json, self.finalists)))
-        return {"asked": dict(self.asked), "costs": costs, "tried": tried, "finalists": finalists}
+        found = {"costs": costs, "overhead": self.overhead, "tried": tried, "finalists": finalists}
+        return {"asked": dict(self.asked), **found}
 
     @classmethod
     def from_json(cls, value: Any) -> Journal:
@@ -165,7 +168,8 @@ class Journal:
         try:
             costs = tuple(map(Measurement.from_json, value["costs"]))
             tried, finalists = tuple(map(_tried, value["tried"])), tuple(map(_finalist, value["finalists"]))
-            return cls(dict(value["asked"]), costs, tried, finalists)
+            overhead = None if value["overhead"] is None else float(value["overhead"])
+            return cls(dict(value["asked"]), costs, tried, finalists, overhead)
         except OutputError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, EquipruneError) as error:

@@ -39,6 +39,8 @@ _EXPLODED = 1.5
 """Errors of forces after brief training over those before it, above which training did harm."""
 _SLACK = 0.02
 """Excess over the budget that a second measurement may have."""
+_FAR = 1.5
+"""Predicted cost over the budget from which on the memory of the process is not measured: it is too much anyway."""
 _SIZES = 5
 """Sizes that a finalist is measured in until one keeps the budget."""
 _DIVERGED = 3
@@ -279,7 +281,7 @@ class Round:
         child = prune(self.material.parent, plan)
         found = measured(self.material.parent, child, self.material.conditions, repeats)
         cost, budget = self.costs.of(found, child.architecture), self.asked.budget
-        if found.memory is None or budget.atoms is None or budget.excess(cost) > 1 + _SLACK:
+        if found.memory is None or budget.atoms is None or budget.excess(cost) > _FAR:
             return cost, found.spread
         peak = peak_of(child, self.material.conditions, budget.atoms, found.memory.of(budget.atoms))
         return replace(cost, bytes_per_atom=peak / budget.atoms), found.spread

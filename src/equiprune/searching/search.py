@@ -34,7 +34,7 @@ from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import Target
 from equiprune.searching.budget import Budget
 from equiprune.searching.candidates import Asked, Candidate, drawn
-from equiprune.searching.cost_model import BUSY, Conditions, CostModel, Measurement, measured
+from equiprune.searching.cost_model import BUSY, Conditions, CostModel, Measurement, measured, peak_of
 from equiprune.searching.cost_table import CostTable, machine_of
 from equiprune.searching.found import Beside, Found
 from equiprune.searching.journal import Finalist, Journal, journal_of
@@ -53,6 +53,8 @@ from equiprune.training.scan import digest
 
 _REPEATS, _FINAL_REPEATS = 2, 5
 """Timed turns of a model that the cost model is fitted to, and of one that must keep the budget."""
+_NEAREST = 3
+"""Models by which the memory of a process is compared with that of its tensors."""
 _HELD_OUT = 0.2
 """Share of the structures that errors are of."""
 _LOOKED_AT = 200
@@ -248,9 +250,9 @@ class _Search:
     watchers: Watchers
 
     def found(self, journal: Journal) -> Found:
-        journal = self._measured(journal)
-        atoms = self.budget.atoms or self.material.conditions.total
-        costs = CostModel(self.model.adapter, self.model.architecture, journal.costs, atoms)
+        journal = self._with_overhead(self._measured(journal))
+        atoms, overhead = self.budget.atoms or self.material.conditions.total, journal.overhead or 1.0
+        costs = CostModel(self.model.adapter, self.model.architecture, journal.costs, atoms, overhead)
         error = statistics.median(costs.errors)
         self.watchers.note(f"Times are predicted to {100 * error:.0f} % (median of models left out of the fit).")
         if self.budget.max_force_error is None:
@@ -294,10 +296,33 @@ class _Search:
         if number == 0:
             found = measured(parent, parent, timed, 1)
             return replace(found, work=work(parent.adapter, parent.architecture), time=1.0)
+        return measured(parent, self._drawn(number), timed, _REPEATS)
+
+    def _drawn(self, number: int) -> Potential:
+        """The model of a measurement: the parent first, then models with random widths."""
+        if number == 0:
+            return self.material.parent
         every = shapes(self.model, self.constraints.keep_lmax)
         random = np.random.default_rng([self.material.seed, number])
-        plan = drawn(self.model, self.constraints.targets, every, random)
-        return measured(parent, prune(parent, plan), timed, _REPEATS)
+        return prune(self.material.parent, drawn(self.model, self.constraints.targets, every, random))
+
+    def _with_overhead(self, journal: Journal) -> Journal:
+        """The journal that knows how much more than its tensors a process takes, where memory is limited.
+
+        It is measured on the few models that are nearest to the budget: what is lost between blocks of memory is more
+        for small ones (docs/results.md, what the cost model predicts).
+        """
+        atoms, limit, timed = self.budget.atoms, self.budget.memory, self.material.conditions
+        if journal.overhead is not None or atoms is None or limit is None:
+            return journal
+        tensors = {i: each.memory.of(atoms) for i, each in enumerate(journal.costs) if each.memory is not None}
+        nearest = sorted(tensors, key=lambda i: abs(np.log(tensors[i] / limit)))[:_NEAREST]
+        peaks = [peak_of(self._drawn(i), timed, atoms, tensors[i]) / tensors[i] for i in nearest]
+        overhead = statistics.median([ratio for ratio in peaks if np.isfinite(ratio)] or [1.0])
+        self.watchers.note(f"A process takes {overhead:.2f} times the memory of its tensors for {atoms} atoms.")
+        journal = replace(journal, overhead=overhead)
+        journal.save(self.path)
+        return journal
 
     # Rounds.
 
