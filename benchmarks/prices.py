@@ -103,7 +103,7 @@ def _plans(parent: ep.Potential, first: int, count: int) -> Iterator[ep.PruningP
 
 def errors(parent: ep.Potential, models: Sequence[Measured], seen: int, draws: int, prices: Any) -> Mapping[str, Any]:
     """Relative errors of models left out, over draws of those that are seen; of the time and of the memory."""
-    found: dict[str, list[float]] = {"time": [], "memory": []}
+    found: dict[str, list[float]] = {"time": [], "memory of the tensors": [], "memory of the process": []}
     itself = Measurement(prices(parent.adapter, parent.architecture), 1.0, None, 0.0)
     costs = [replace(each.measurement, work=prices(parent.adapter, each.architecture)) for each in models]
     for draw in range(draws):
@@ -114,8 +114,11 @@ def errors(parent: ep.Potential, models: Sequence[Measured], seen: int, draws: i
         for i in order[seen:]:
             predicted = model(models[i].architecture)
             found["time"].append(abs(predicted.time / costs[i].time - 1))
-            if predicted.bytes_per_atom:
-                found["memory"].append(abs(predicted.bytes_per_atom * MANY_ATOMS / models[i].peak - 1))
+            line, memory = costs[i].memory, predicted.bytes_per_atom
+            if line is not None and memory is not None:
+                tensors = memory * MANY_ATOMS / overhead
+                found["memory of the tensors"].append(abs(tensors / line.of(MANY_ATOMS) - 1))
+                found["memory of the process"].append(abs(overhead * tensors / models[i].peak - 1))
     return found
 
 
