@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import Run
-from pretended_machine import pretend, seconds
+from pretended_machine import OVERHEAD, memory, pretend
 from runs import bare, write
 
 import equiprune as ep
@@ -27,7 +27,7 @@ SEARCHED = ["search", "prune", "repair", "train", "certify", "benchmark", "bench
 
 def bytes_of(potential: ep.Potential) -> float:
     """Peak memory of a model for these atoms on the machine that is pretended."""
-    return 1e9 * seconds(potential)
+    return OVERHEAD * memory(potential).of(ATOMS)
 
 
 @pytest.fixture

@@ -315,7 +315,8 @@ class _Search:
         atoms, limit, timed = self.budget.atoms, self.budget.memory, self.material.conditions
         if journal.overhead is not None or atoms is None or limit is None:
             return journal
-        tensors = {i: each.memory.of(atoms) for i, each in enumerate(journal.costs) if each.memory is not None}
+        known = {i: each.memory.of(atoms) for i, each in enumerate(journal.costs) if each.memory is not None}
+        tensors = {i: size for i, size in known.items() if size > 0}
         nearest = sorted(tensors, key=lambda i: abs(np.log(tensors[i] / limit)))[:_NEAREST]
         peaks = [peak_of(self._drawn(i), timed, atoms, tensors[i]) / tensors[i] for i in nearest]
         overhead = statistics.median([ratio for ratio in peaks if np.isfinite(ratio)] or [1.0])
