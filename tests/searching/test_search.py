@@ -300,6 +300,19 @@ def test_memory_and_parameters_are_budgets_too(
     assert child.parameters(trainable_only=True) / parent.parameters(trainable_only=True) <= 0.6
 
 
+def test_what_a_process_takes_more_than_its_tensors_is_measured_once(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = ep.Budget(memory=0.85 * OVERHEAD * memory(parent).of(100), atoms=100)
+    first = searched(parent, labelled, tmp_path / "search", budget, settings=BRIEF)
+
+    def again(*_: object) -> float:
+        raise AssertionError("measured again")
+
+    monkeypatch.setattr("equiprune.searching.search.peak_of", again)
+    assert searched(parent, labelled, tmp_path / "search", budget, settings=BRIEF).plan == first.plan
+
+
 def test_the_smallest_model_with_an_error_that_is_allowed(
     machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
 ) -> None:
