@@ -1,4 +1,4 @@
-"""Distil a model that comes with equiprune further, on new labels of its parent, on one core.
+"""Distil a model that comes with equiprune, or SevenNet-0, further, on new labels of a large parent, on one core.
 
 ``OMP_NUM_THREADS=1 python benchmarks/distil_further.py 7net-mini FOLDER --seed 41``: 20 minutes of labels, 65 of
 training; or with ``--labelled FRAMES`` training alone, on frames that `equiprune label` wrote. Training can be stopped
@@ -23,7 +23,10 @@ PARENTS = {
     "7net-compact": "7net-l3i5",
     "nequix-compact": "nequix-oam-1",
     "mace-mp-compact": "mace-mp-small",
+    "7net-0": "7net-l3i5",
 }
+"""Models and whose labels they learn. SevenNet-0, no child of it, is what the same training makes of a model trained
+from nothing; its per-atom energies are its own, so that only totals of another model suit it."""
 
 
 def main() -> None:
@@ -35,10 +38,12 @@ def main() -> None:
     parser.add_argument("--labelled", type=Path, help="frames with the parent's labels, in the place of labelling")
     parser.add_argument("--training-seconds", default="3900")
     parser.add_argument("--learning-rate", default="1e-3")
+    parser.add_argument("--atomic-energy", type=float, default=0.5, help="weight of per-atom energies of --labelled")
     parser.add_argument("--seed", type=int, default=41)
     chosen = parser.parse_args()
     if chosen.labelled:
-        recipe = Distillation(float(chosen.training_seconds), float(chosen.learning_rate), 128, seed=chosen.seed)
+        seconds, rate = float(chosen.training_seconds), float(chosen.learning_rate)
+        recipe = Distillation(seconds, rate, 128, atomic_energy=chosen.atomic_energy, seed=chosen.seed)
         start = ep.load(chosen.model, dtype=torch.float32)
         distilled_on(chosen.labelled, start, recipe, chosen.folder / "trained" / chosen.model)
         return

@@ -1,7 +1,7 @@
 """Predictions of the cost model for models that it has not seen: time and memory, with one price or with many.
 
 Time is that of 64 atoms. Memory is that of 2,000, predicted from what tensors take for up to 256, and compared with
-what the process takes; before that a table says how both grow for the parent.
+what a process of its own takes; before that a table says how both grow for the parent.
 
 ``python benchmarks/prices.py 7net-l3i5 --json FILE`` or, in the environment of MACE, ``python benchmarks/prices.py
 mace-mp-small --json FILE``. Models of random widths and shapes are measured beside their parent, as a search measures
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +31,8 @@ from equiprune.evaluation.memory import tensor_memory
 from equiprune.files.atomic import write_text
 from equiprune.pruning.counts import PruningProblem
 from equiprune.searching.candidates import drawn
-from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured, memory_line, peak_of
+from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured, memory_line
+from equiprune.searching.process_memory import peak_of
 from equiprune.searching.shapes import shapes
 from equiprune.searching.work import work
 
@@ -64,7 +66,7 @@ def print_growth(parent: ep.Potential) -> None:
     for atoms in SIZES:
         graph = parent.graph([timed.atoms] * timed.copies_of(atoms))
         tensors = tensor_memory(partial(parent.differentiate, graph), parent.device)
-        process = statistics.median(peak_of(parent, timed, atoms, 0.0) for _ in range(3))
+        process = statistics.median(_peak(parent, timed, atoms) for _ in range(3))
         cells = [f"{size / atoms / 2**20:.2f}" for size in (tensors, line.of(atoms), process)]
         print(f"| {atoms} | {' | '.join(cells)} |", flush=True)
     print()
@@ -79,10 +81,18 @@ def found(parent: ep.Potential, count: int, repeats: int, path: Path) -> list[Me
     for plan in _plans(parent, len(models), count):
         child = ep.prune(parent, plan)
         cost = measured(parent, child, timed, repeats)
-        models.append(Measured(plan, shrink(plan), cost, peak_of(child, timed, MANY_ATOMS, 0.0)))
+        models.append(Measured(plan, shrink(plan), cost, _peak(child, timed, MANY_ATOMS)))
         write_text(path, json.dumps(list(map(_written, models))))
         print(f"{len(models)} of {count}: {cost.time:.3f} of the parent's time", flush=True)
     return models[:count]
+
+
+def _peak(model: ep.Potential, timed: Conditions, atoms: int) -> float:
+    """Bytes of a process of its own, however many."""
+    found = peak_of(model, timed, timed.copies_of(atoms), math.inf)
+    if found is None:
+        raise SystemExit(f"{atoms} atoms need more memory than this machine has free.")
+    return found
 
 
 def _read(stored: Any, shrink: Callable[[ep.PruningPlan], Any]) -> Measured:

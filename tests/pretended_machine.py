@@ -7,14 +7,14 @@ import pytest
 from ase import Atoms
 
 import equiprune as ep
-from equiprune.searching import cost_model, rounds, search
+from equiprune.searching import cost_model, process_memory, rounds, search
 from equiprune.searching.work import work
 
 PRICES = {"radial__layer1_weight messages": 3.0, "linear_down__weight multiplications": 0.2, "node_feats numbers": 1.0}
 """Milliseconds of each kind of work, and the time that every model takes."""
 CONSTANT = 40.0
 OVERHEAD = 1.25
-"""Memory of the process over that of its tensors."""
+"""Memory of the process over that of its tensors, at least."""
 
 
 def seconds(potential: ep.Potential) -> float:
@@ -24,8 +24,13 @@ def seconds(potential: ep.Potential) -> float:
 
 
 def memory(potential: ep.Potential) -> cost_model.Memory:
-    """Memory of a model on that machine: as its time, in GB for 16 atoms."""
-    return cost_model.Memory(0.0, 1e9 * seconds(potential) / 16)
+    """Memory of a model's tensors on that machine: as its time, in GB for 16 atoms, and a little for any number."""
+    return cost_model.Memory(1e6, 1e9 * seconds(potential) / 16)
+
+
+def peak(potential: ep.Potential, atoms: int) -> float:
+    """Bytes of the process, which nobody can foresee to the last per cent."""
+    return OVERHEAD * (1 + 0.001 * (potential.parameters() % 41)) * memory(potential).of(atoms)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -50,6 +55,12 @@ def pretend(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(cost_model, "timed", timed)
     monkeypatch.setattr(cost_model, "memory_line", lambda prepared, _: memory(prepared))
-    for module in (rounds, search):
-        monkeypatch.setattr(module, "peak_of", lambda child, _, atoms, tensors: OVERHEAD * tensors)
+    for module in (rounds, process_memory):
+        monkeypatch.setattr(module, "peak_of", _measured_peak)
+    monkeypatch.setattr(search, "check_memory", lambda *_: None)
     return asked
+
+
+def _measured_peak(child: ep.Potential, conditions: cost_model.Conditions, copies: int, most: float) -> float | None:
+    found = peak(child, copies * len(conditions.atoms))
+    return found if found <= most else None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import Run
-from pretended_machine import OVERHEAD, memory, pretend
+from pretended_machine import peak, pretend
 from runs import bare, write
 
 import equiprune as ep
@@ -27,7 +27,7 @@ SEARCHED = ["search", "prune", "repair", "train", "certify", "benchmark", "bench
 
 def bytes_of(potential: ep.Potential) -> float:
     """Peak memory of a model for these atoms on the machine that is pretended."""
-    return OVERHEAD * memory(potential).of(ATOMS)
+    return peak(potential, ATOMS)
 
 
 @pytest.fixture

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -155,7 +158,7 @@ def test_a_system_that_cannot_limit_processes_is_named(
     toy: ep.Potential, structures: list[Atoms], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(places, "measures_each_peak", lambda: False)
-    with pytest.raises(TargetError, match="a system that measures and limits the memory of a process, Linux"):
+    with pytest.raises(TargetError, match="only where the memory of a process is measured and limited, on Linux"):
         InLimitedProcess(toy, OWN, structures[0], 10**6)
 
 
@@ -173,6 +176,23 @@ def test_memory_of_a_process_is_limited_and_this_one_lives(toy: ep.Potential, st
         assert one.peak < 40 * 10**6
         assert place.evaluated(2**8) is None  # measured
         assert place.evaluated(2**12) is None  # its allocator refuses, before the machine is in need
+
+
+@pytest.mark.slow
+def test_a_script_runs_once(tmp_path: Path) -> None:
+    """One without the line ``if __name__ == "__main__":``."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "from ase.build import bulk\n"
+        "import equiprune as ep\n"
+        "from equiprune.evaluation.engines import OWN\n"
+        "from equiprune.evaluation.places import InLimitedProcess\n"
+        "print('begun')\n"
+        "with InLimitedProcess(ep.load('toy'), OWN, bulk('Si'), 10**8) as place:\n"
+        "    print(place.evaluated(1).peak < 10**8)\n"
+    )
+    ran = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout) == (0, "begun\nTrue\n"), ran.stderr
 
 
 @pytest.mark.slow

@@ -19,7 +19,7 @@ from equiprune.errors import OutputError
 from equiprune.evaluation.engines import ENGINES
 from equiprune.evaluation.memory import tensor_memory
 from equiprune.pruning.cost import count_parameters
-from equiprune.searching.cost_model import Conditions, CostModel, Measurement, Memory, measured, memory_line, peak_of
+from equiprune.searching.cost_model import Conditions, CostModel, Measurement, Memory, measured, memory_line
 from equiprune.searching.cost_table import CostTable
 from equiprune.searching.work import CONSTANT, work
 
@@ -165,23 +165,10 @@ def test_memory_of_a_large_structure_is_measured_on_it_alone(
     assert evaluated == [512]
 
 
-def test_a_peak_is_no_less_than_the_tensors_and_more_than_is_free_is_not_tried(
-    parent: ep.Potential, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    timed = Conditions(bulk("Si", cubic=True), 2)
-    assert peak_of(parent, timed, 16, 1e12) == 1e12, "no machine of these tests has so much"
-    assert peak_of(parent, timed, 16, 5e9) == 5e9
-
-    def out(*_: object) -> int:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    monkeypatch.setattr("equiprune.searching.cost_model.peak_memory", out)
-    assert peak_of(parent, timed, 16, 0.0) == float("inf")
-
-
 def test_the_largest_structure_is_repeated() -> None:
     timed = Conditions.of([molecule("H2O"), bulk("Si", cubic=True), molecule("H2")], 20)
     assert (len(timed.atoms), timed.copies, timed.total) == (8, 3, 24)
+    assert (timed.copies_of(17), timed.at_least(17)) == (3, 24)
 
 
 def test_a_busy_machine_is_asked_again(parent: ep.Potential, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from pretended_machine import OVERHEAD, memory, pretend, seconds
+from pretended_machine import OVERHEAD, peak, pretend, seconds
 from toy_search import BRIEF, EFFORT, FAST, SETTINGS, searched
 
 import equiprune as ep
@@ -23,6 +23,9 @@ from equiprune.searching.candidates import Candidate
 from equiprune.searching.journal import Journal, LeftOut
 
 pytestmark = pytest.mark.slow
+
+ATOMS, WHOLE = 100, 104
+"""Atoms of a budget of memory, and those of the copies of the largest structure that have so many."""
 
 
 @pytest.fixture(scope="module")
@@ -230,9 +233,11 @@ def test_a_folder_of_another_search_is_refused(
     with pytest.raises(OutputError, match=r"asked for something else: budget\.faster differs"):
         searched(parent, labelled, kept / "search", ep.Budget(faster=1.3))
     (tmp_path / "search").mkdir()
-    (tmp_path / "search" / "journal.json").write_text('{"format": "equiprune-search-2"}')
-    with pytest.raises(OutputError, match="damaged"):
-        searched(parent, labelled, tmp_path / "search")
+    journal = tmp_path / "search" / "journal.json"
+    for written, says in (("{}", "damaged"), ('{"format": "equiprune-search-2", "asked": {}}', "by another version")):
+        journal.write_text(written)
+        with pytest.raises(OutputError, match=says):
+            searched(parent, labelled, tmp_path / "search")
 
 
 @pytest.mark.parametrize(
@@ -288,28 +293,44 @@ def begun(parent: ep.Potential, labelled: list[Atoms], folder: Path, monkeypatch
 def test_memory_and_parameters_are_budgets_too(
     machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path
 ) -> None:
-    per_atom = OVERHEAD * 1e9 * seconds(parent) / 16
-    budget = ep.Budget(memory=0.85 * per_atom * 100, atoms=100, parameters=0.6)
+    limit = 0.85 * peak(parent, WHOLE) / WHOLE * ATOMS
+    budget = ep.Budget(memory=limit, atoms=ATOMS, parameters=0.6)
     found = searched(parent, labelled, tmp_path / "search", budget, settings=BRIEF)
     assert found.chosen.measured.parameters <= 0.6
-    assert found.journal.overhead == OVERHEAD
-    peak = OVERHEAD * memory(ep.prune(parent, found.plan)).of(100)
-    assert found.chosen.measured.bytes_per_atom == pytest.approx(peak / 100)
-    assert peak <= 0.85 * per_atom * 100
+    assert found.journal.overhead is not None
+    assert OVERHEAD <= found.journal.overhead <= 1.04 * OVERHEAD
     child = ep.prune(parent, found.plan)
+    assert found.chosen.measured.bytes_per_atom == pytest.approx(peak(child, WHOLE) / WHOLE)
+    assert peak(child, WHOLE) / WHOLE * ATOMS <= limit
     assert child.parameters(trainable_only=True) / parent.parameters(trainable_only=True) <= 0.6
+
+
+def test_a_finalist_that_needs_far_more_than_predicted_gives_way_to_smaller_sizes(
+    machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = 0.85 * peak(parent, WHOLE) / WHOLE * ATOMS
+    tried: list[float] = []
+
+    def out_above(child: ep.Potential, _: object, __: int, most: float) -> float | None:
+        tried.append(peak(child, WHOLE) / WHOLE * ATOMS)
+        return tried[-1] if tried[-1] <= 0.9 * limit else None
+
+    monkeypatch.setattr("equiprune.searching.rounds.peak_of", out_above)
+    found = searched(parent, labelled, tmp_path, ep.Budget(memory=limit, atoms=ATOMS), settings=BRIEF)
+    assert max(tried) > 0.9 * limit
+    assert peak(ep.prune(parent, found.plan), WHOLE) / WHOLE * ATOMS <= 0.9 * limit
 
 
 def test_what_a_process_takes_more_than_its_tensors_is_measured_once(
     machine: list[str], parent: ep.Potential, labelled: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    budget = ep.Budget(memory=0.85 * OVERHEAD * memory(parent).of(100), atoms=100)
+    budget = ep.Budget(memory=0.85 * peak(parent, WHOLE), atoms=ATOMS)
     first = searched(parent, labelled, tmp_path / "search", budget, settings=BRIEF)
 
     def again(*_: object) -> float:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("equiprune.searching.search.peak_of", again)
+    monkeypatch.setattr("equiprune.searching.search.overhead", again)
     assert searched(parent, labelled, tmp_path / "search", budget, settings=BRIEF).plan == first.plan
 
 

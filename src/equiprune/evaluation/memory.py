@@ -41,24 +41,30 @@ def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
     return None if before is None or after is None else after - before
 
 
-def tensor_memory(work: Callable[[], object], device: torch.device) -> int:
-    """Bytes of the tensors that ``work`` makes, at its worst moment: the same number each time, on any system.
+def added_memory(work: Callable[[], object], device: torch.device) -> int | None:
+    """Bytes that ``work`` needs beyond what is held already; None where `peak_memory` is."""
+    before = held_memory(device)
+    peak = peak_memory(work, device)
+    return None if peak is None else peak - before
 
-    A process takes more than its tensors from the system: memory in pieces, what libraries keep. On a CPU that is half
+
+def tensor_memory(work: Callable[[], object], device: torch.device) -> int | None:
+    """Bytes of the tensors that ``work`` makes, at its worst moment: on a CPU the same number each time, on any system.
+
+    A process takes more than its tensors from the system: memory in pieces, what libraries keep. On a CPU that is up to
     as much again for small batches and a few per cent for large ones (docs/results.md, what the cost model predicts),
     so that `peak_memory` of a small batch says little about a large one, and this does. Where torch was built
-    without its profiler, `peak_memory` is returned, or 0 where that is not measured.
+    without its profiler it is `added_memory`.
     """
-    if device.type == "cuda":
-        before = held_memory(device)
-        return (peak_memory(work, device) or 0) - before
-    if not torch.profiler.kineto_available():
-        return peak_memory(work, device) or 0
+    if device.type == "cuda" or not torch.profiler.kineto_available():
+        return added_memory(work, device)
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # or starting and stopping is told on the screen
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         work()
     results = profile.profiler and profile.profiler.kineto_results
-    found = sorted(_allocations(results.experimental_event_tree() if results else []))
+    if not results:
+        return None
+    found = sorted(_allocations(results.experimental_event_tree()))
     return max(accumulate(size for _, size in found), default=0)
 
 
@@ -119,16 +125,6 @@ def measures_each_peak() -> bool:
 def free_memory() -> int:
     """Bytes of main memory that processes can still have; Linux only."""
     return _kilobytes(_MACHINE, "MemAvailable") * 1024
-
-
-def is_free(size: float, device: torch.device) -> bool:
-    """True where a piece of work could have so many bytes; on a CPU of systems that do not say so, too."""
-    if device.type == "cuda":
-        return size <= (obtainable_memory(device) or 0)
-    try:
-        return size <= free_memory()
-    except (OSError, StopIteration):
-        return True
 
 
 def limit_memory(more: int) -> None:

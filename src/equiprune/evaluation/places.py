@@ -9,13 +9,14 @@ from __future__ import annotations
 import gc
 import pickle
 import signal
+import socket
+import subprocess
+import sys
 import time
 from abc import abstractmethod
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from typing import Any
 
 import torch
 from ase import Atoms
@@ -36,6 +37,16 @@ _RESERVE = 2**28
 """Bytes that a limited process may ask for beyond a quarter more than its limit: address space that is never used."""
 _PATIENCE = 5
 """Seconds in which a process may end by itself."""
+_SERVING = """
+import signal, sys
+from multiprocessing.connection import Connection
+signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks hears it, and ends this one
+connection = Connection(int(sys.argv[1]))
+sys.path[:] = connection.recv()
+from equiprune.evaluation.places import serve
+serve(connection)
+"""
+"""What a limited process runs: with the other's path, so that it finds the same packages."""
 _KILLED = (-signal.SIGABRT, -getattr(signal, "SIGKILL", 9), -signal.SIGSEGV)
 """Ends of a process without memory: by C++ code that gets none, by the system, by code that does not ask."""
 
@@ -106,16 +117,16 @@ class InLimitedProcess(Place):
             raise TargetError("A masked model cannot be evaluated in a process of its own. Prune it.")
         given = (potential.adapter, potential.checkpoint, potential.dtype, potential.head, engine, atoms)
         self._packed = pickle.dumps((*given, memory, torch.get_num_threads()))
-        self._child: Any = None
-        self._connection: Connection | None = None
+        self._child: tuple[Connection, subprocess.Popen[bytes]] | None = None
 
     def evaluated(self, copies: int, times: int = 1) -> Evaluated | None:
-        connection = self._started()
+        connection, child = self._running()
         try:
             connection.send((copies, times))
             answer = connection.recv()
         except (EOFError, OSError):
-            self._check_lost()
+            self._child = None  # the next one is a new one
+            _check_lost(child.wait())
             return None
         if isinstance(answer, str):
             raise TargetError(f"{copies} copies could not be evaluated: {answer}")
@@ -123,39 +134,44 @@ class InLimitedProcess(Place):
 
     def __exit__(self, *_: object) -> None:
         """The process ends."""
-        if self._child is not None and self._connection is not None:
-            self._connection.close()  # which ends it, unless it is at work
-            self._child.join(_PATIENCE)
-            self._child.terminate()
-            self._child.join()
+        if self._child is not None:
+            connection, child = self._child
+            connection.close()  # which ends it, unless it is at work
+            with suppress(subprocess.TimeoutExpired):
+                child.wait(_PATIENCE)
+            child.kill()
+            child.wait()
             self._child = None
 
-    def _started(self) -> Connection:
-        if self._child is None or self._connection is None:
-            context = get_context("spawn")
-            self._connection, theirs = context.Pipe()
-            self._child = context.Process(target=_serve, args=(theirs, self._packed), daemon=True)
-            self._child.start()
-            theirs.close()
-        return self._connection
+    def _running(self) -> tuple[Connection, subprocess.Popen[bytes]]:
+        """The process, started from this module: a copy of the script that asks would do what that does once more."""
+        if self._child is None:
+            ours, theirs = socket.socketpair()
+            with theirs:
+                command = [sys.executable, "-c", _SERVING, str(theirs.fileno())]
+                child = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+            self._child = Connection(ours.detach()), child
+            with suppress(OSError):  # of a process that is lost already, which is found when it is asked
+                self._child[0].send(sys.path)
+                self._child[0].send_bytes(self._packed)
+        return self._child
 
-    def _check_lost(self) -> None:
-        """Raise `TargetError` unless the process ended as those without memory do. The next one is a new one."""
-        self._child.join()
-        code, self._child = self._child.exitcode, None
-        if code not in _KILLED:
-            raise TargetError(
-                f"The process that evaluates the model ended with code {code}. A script that asks for the largest "
-                "batch needs the line: if __name__ == '__main__':"
-            )
+
+def _check_lost(code: int) -> None:
+    """Raise `TargetError` unless a process ended as those without memory do."""
+    if code not in _KILLED:
+        raise TargetError(
+            f"The process that evaluates the model ended with code {code}; its last words are above. All code of the "
+            "model and its engine must be in modules that can be imported, not in a script."
+        )
 
 
 def check_limit(memory: int) -> None:
     """Raise `TargetError` unless a process can be held to so many bytes here."""
     if not measures_each_peak():
         raise TargetError(
-            "The largest batch on a CPU needs a system that measures and limits the memory of a process, Linux, and "
-            "this one does not. On a GPU it can be found on any system."
+            "What fits into a memory can be found on a CPU only where the memory of a process is measured and limited, "
+            "on Linux, and this is another system. Go there, or to a GPU, where it can be found on any."
         )
     if memory > free_memory():
         raise TargetError(
@@ -186,10 +202,9 @@ def _wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _serve(connection: Connection, packed: bytes) -> None:
+def serve(connection: Connection) -> None:
     """The whole of a limited process: evaluates what it is asked until the other end is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks hears it, and ends this one
-    adapter, checkpoint, dtype, head, engine, atoms, memory, threads = pickle.loads(packed)
+    adapter, checkpoint, dtype, head, engine, atoms, memory, threads = pickle.loads(connection.recv_bytes())
     torch.set_num_threads(threads)
     potential = engine.prepared(Potential.create(adapter, checkpoint, dtype, head), set(atoms.numbers.tolist()))
     place = InThisProcess(potential, atoms, memory)

@@ -20,8 +20,7 @@ from equiprune.adapters import ModelAdapter
 from equiprune.errors import OutputError
 from equiprune.evaluation.benchmark import timed
 from equiprune.evaluation.engines import OWN, EvaluationEngine
-from equiprune.evaluation.memory import held_memory, is_free, peak_memory, tensor_memory
-from equiprune.potentials.out_of_memory import is_out_of_memory
+from equiprune.evaluation.memory import added_memory, tensor_memory
 from equiprune.potentials.potential import Potential
 from equiprune.pruning.cost import count_parameters
 from equiprune.searching.budget import Cost
@@ -65,6 +64,10 @@ class Conditions:
     def copies_of(self, atoms: int) -> int:
         """Copies that have at least so many atoms together."""
         return -(-atoms // len(self.atoms))
+
+    def at_least(self, atoms: int) -> int:
+        """Number of atoms of these copies."""
+        return self.copies_of(atoms) * len(self.atoms)
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,7 @@ def memory_line(prepared: Potential, conditions: Conditions) -> Memory | None:
     fixed matters little. Code of another package has memory that torch does not know of: there it is the memory of
     the process.
     """
-    measure = tensor_memory if prepared.evaluator is None else peak_memory
+    measure = tensor_memory if prepared.evaluator is None else added_memory
     copies = conditions.copies_of(max(conditions.total, _ENOUGH_ATOMS))
     found = {n: measure(_evaluation(prepared, conditions, n), prepared.device) for n in {max(1, copies // 2), copies}}
     known = {n: size for n, size in found.items() if size is not None}
@@ -152,29 +155,6 @@ def memory_line(prepared: Potential, conditions: Conditions) -> Memory | None:
     few, many = min(known), max(known)
     slope = known[many] / many if few == many else max(known[many] - known[few], 0) / (many - few)
     return Memory(max(known[few] - slope * few, 0.0), slope / len(conditions.atoms))
-
-
-def peak_of(child: Potential, conditions: Conditions, atoms: int, tensors: float) -> float:
-    """Bytes that the process, or the GPU, needs for so many atoms, without weights; infinitely many where it has less.
-
-    Args:
-        child: the model.
-        conditions: structure and engine.
-        atoms: at least so many, copies of the structure.
-        tensors: bytes that they are expected to need; more than is free is not tried, and returned.
-    """
-    if not is_free(tensors, child.device):
-        return tensors
-    prepared = conditions.engine.prepared(child, set(conditions.atoms.numbers.tolist()))
-    _evaluation(prepared, conditions, 1)()  # what libraries and compilers take once is no memory of many atoms
-    before = held_memory(child.device)
-    try:
-        peak = peak_memory(_evaluation(prepared, conditions, conditions.copies_of(atoms)), child.device)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        return float("inf")
-    return max(tensors, (peak or 0) - before)  # a process that had more before says less
 
 
 def _evaluation(prepared: Potential, conditions: Conditions, copies: int) -> Callable[[], object]:
@@ -196,7 +176,7 @@ class CostModel:
         parent: architecture that costs are relative to.
         measurements: what was measured; the parent itself among them.
         atoms: number of atoms that memory is predicted for.
-        overhead: memory of the process over that of its tensors.
+        overhead: memory of the process over that of its tensors, near the budget.
         work: amounts by kind of an architecture, as those of the measurements.
     """
 
@@ -218,10 +198,11 @@ class CostModel:
         return count_parameters(self.adapter, architecture).trainable / self._parents_parameters
 
     def of(self, measurement: Measurement, architecture: Any) -> Cost:
-        """Measured cost of an architecture."""
+        """Cost of a model that was timed: its memory is that of its tensors, times the overhead."""
         return Cost(measurement.time, self._per_atom(measurement), self.parameters(architecture))
 
     def _per_atom(self, measurement: Measurement) -> float | None:
+        """Bytes of the process for each of as many atoms as memory is predicted for."""
         tensors = None if measurement.memory is None else measurement.memory.of(self.atoms)
         return None if tensors is None else self.overhead * tensors / self.atoms
 

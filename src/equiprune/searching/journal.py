@@ -170,10 +170,11 @@ class Journal:
             tried, finalists = tuple(map(_tried, value["tried"])), tuple(map(_finalist, value["finalists"]))
             overhead = None if value["overhead"] is None else float(value["overhead"])
             return cls(dict(value["asked"]), costs, tried, finalists, overhead)
-        except OutputError:
-            raise
         except (KeyError, TypeError, ValueError, AttributeError, EquipruneError) as error:
-            raise OutputError("This is not the journal of a search.") from error
+            raise OutputError(
+                "This is not the outcome of a search, or one by another version of equiprune. Remove its folder to "
+                "start anew."
+            ) from error
 
     def save(self, path: Path) -> None:
         """Write it."""
@@ -184,14 +185,15 @@ class Journal:
         """The journal of a file, or an empty one.
 
         Raises:
-            OutputError: it is of another search, of another machine, or damaged.
+            OutputError: it is of another search, of another machine or version of equiprune, or damaged.
         """
         if not path.exists():
             return cls(asked)
         stored = read_json(path, "journal of a search")
         damaged = OutputError(f"'{path}', the journal of a search, is damaged. Remove it to start anew.")
-        if not isinstance(stored, dict) or stored.get("format") != _FORMAT or not isinstance(stored.get("asked"), dict):
+        if not isinstance(stored, dict) or not isinstance(stored.get("asked"), dict):
             raise damaged
+        _check_format(path, stored.get("format"))
         _check_machine(path, stored["asked"], asked)
         if stored["asked"] != dict(asked):
             what = first_difference(stored["asked"], asked)
@@ -203,6 +205,14 @@ class Journal:
             return cls.from_json(stored)
         except OutputError as error:
             raise damaged from error
+
+
+def _check_format(path: Path, stored: object) -> None:
+    if stored != _FORMAT:
+        raise OutputError(
+            f"'{path}' is of a search by another version of equiprune ({stored}; this one writes {_FORMAT}). Go "
+            "on with that one, or remove the folder to start anew."
+        )
 
 
 def _check_machine(path: Path, stored: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

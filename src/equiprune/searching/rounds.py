@@ -17,9 +17,10 @@ from equiprune.potentials.potential import Potential
 from equiprune.pruning.slicing import prune
 from equiprune.searching.budget import Cost
 from equiprune.searching.candidates import Asked, Candidate
-from equiprune.searching.cost_model import BUSY, CostModel, measured, peak_of
+from equiprune.searching.cost_model import BUSY, CostModel, measured
 from equiprune.searching.journal import Finalist, Journal, LeftOut, Tried
 from equiprune.searching.material import Effort, Material
+from equiprune.searching.process_memory import peak_of
 from equiprune.searching.shapes import Shape
 from equiprune.training.divergence import DivergedError
 
@@ -41,6 +42,8 @@ _SLACK = 0.02
 """Excess over the budget that a second measurement may have."""
 _FAR = 1.5
 """Predicted cost over the budget from which on the memory of the process is not measured: it is too much anyway."""
+_MOST = 2
+"""Memory over the budget that a model is measured up to: one that needs more counts as one that needs as much."""
 _SIZES = 5
 """Sizes that a finalist is measured in until one keeps the budget."""
 _DIVERGED = 3
@@ -281,10 +284,12 @@ class Round:
         child = prune(self.material.parent, plan)
         found = measured(self.material.parent, child, self.material.conditions, repeats)
         cost, budget = self.costs.of(found, child.architecture), self.asked.budget
-        if found.memory is None or budget.atoms is None or budget.excess(cost) > _FAR:
+        if budget.atoms is None or budget.memory is None or budget.excess(cost) > _FAR:
             return cost, found.spread
-        peak = peak_of(child, self.material.conditions, budget.atoms, found.memory.of(budget.atoms))
-        return replace(cost, bytes_per_atom=peak / budget.atoms), found.spread
+        conditions, most = self.material.conditions, _MOST * budget.memory
+        peak = peak_of(child, conditions, conditions.copies_of(budget.atoms), most)
+        per_atom = (peak or most) / conditions.at_least(budget.atoms)
+        return replace(cost, bytes_per_atom=per_atom), found.spread
 
     def _after_training(self, tried: Tried, found: Finalist) -> Finalist:
         """The finalist with its errors after brief training, or left out because that diverged."""

@@ -34,11 +34,12 @@ from equiprune.pruning.slicing import prune
 from equiprune.pruning.targets import Target
 from equiprune.searching.budget import Budget
 from equiprune.searching.candidates import Asked, Candidate, drawn
-from equiprune.searching.cost_model import BUSY, Conditions, CostModel, Measurement, measured, peak_of
+from equiprune.searching.cost_model import BUSY, Conditions, CostModel, Measurement, measured
 from equiprune.searching.cost_table import CostTable, machine_of
 from equiprune.searching.found import Beside, Found
 from equiprune.searching.journal import Finalist, Journal, journal_of
 from equiprune.searching.material import Effort, Material
+from equiprune.searching.process_memory import check_memory, overhead
 from equiprune.searching.refusal import refusal
 from equiprune.searching.rounds import Round
 from equiprune.searching.shapes import Shape, shapes
@@ -156,12 +157,14 @@ def search(
         watchers: told of every model that was measured, tried or trained, and of remarks.
 
     Raises:
-        TargetError: no model of this architecture keeps the budget; the message says what the smallest one reaches.
+        TargetError: no model of this architecture keeps the budget; the message says what the smallest one reaches. Or
+            the memory that is limited cannot be measured here.
         StructureError: too few structures, or no labels.
         OutputError: the folder is of another search or of another machine, or cannot be written.
     """
     data = data if isinstance(data, SearchData) else SearchData(data)
     _check(data.structures)
+    check_memory(budget, parent)
     kept = settings.constraints
     model = PruningProblem(parent.adapter, parent.architecture, parent.spaces, kept.heterogeneous)
     check_structures(data.structures, _elements(model, kept.targets), inputs=parent.architecture.global_inputs)
@@ -171,7 +174,7 @@ def search(
     path = journal_of(Path(folder))
     journal = Journal.begun(path, _described(parent, data, budget, scores, settings))
     training, held_out = data.split(settings.seed)
-    timed = Conditions.of(spread(data.structures, _LOOKED_AT), settings.timed_atoms, settings.engine)
+    timed = Conditions.of(data.structures, settings.timed_atoms, settings.engine)
     material = Material(
         parent, training, held_out, timed, _FINAL_REPEATS, settings.recipe, settings.effort, Path(folder), settings.seed
     )
@@ -251,8 +254,9 @@ class _Search:
 
     def found(self, journal: Journal) -> Found:
         journal = self._with_overhead(self._measured(journal))
-        atoms, overhead = self.budget.atoms or self.material.conditions.total, journal.overhead or 1.0
-        costs = CostModel(self.model.adapter, self.model.architecture, journal.costs, atoms, overhead)
+        timed = self.material.conditions
+        atoms = timed.at_least(self.budget.atoms or timed.total)
+        costs = CostModel(self.model.adapter, self.model.architecture, journal.costs, atoms, journal.overhead or 1.0)
         error = statistics.median(costs.errors)
         self.watchers.note(f"Times are predicted to {100 * error:.0f} % (median of models left out of the fit).")
         if self.budget.max_force_error is None:
@@ -315,13 +319,17 @@ class _Search:
         atoms, limit, timed = self.budget.atoms, self.budget.memory, self.material.conditions
         if journal.overhead is not None or atoms is None or limit is None:
             return journal
-        known = {i: each.memory.of(atoms) for i, each in enumerate(journal.costs) if each.memory is not None}
-        tensors = {i: size for i, size in known.items() if size > 0}
+        size = timed.at_least(atoms)
+        known = {i: each.memory.of(size) for i, each in enumerate(journal.costs) if each.memory is not None}
+        tensors = {i: amount for i, amount in known.items() if amount > 0}
         nearest = sorted(tensors, key=lambda i: abs(np.log(tensors[i] / limit)))[:_NEAREST]
-        peaks = [peak_of(self._drawn(i), timed, atoms, tensors[i]) / tensors[i] for i in nearest]
-        overhead = statistics.median([ratio for ratio in peaks if np.isfinite(ratio)] or [1.0])
-        self.watchers.note(f"A process takes {overhead:.2f} times the memory of its tensors for {atoms} atoms.")
-        journal = replace(journal, overhead=overhead)
+        models = ((self._drawn(i), tensors[i]) for i in nearest)
+        found = overhead(models, timed, timed.copies_of(atoms), limit)
+        if found is None:
+            self.watchers.note("No model near the budget could be measured: memory is predicted by tensors alone.")
+            return journal
+        self.watchers.note(f"A process takes {found:.2f} times the memory of its tensors for {size} atoms.")
+        journal = replace(journal, overhead=found)
         journal.save(self.path)
         return journal
 
