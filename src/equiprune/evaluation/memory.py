@@ -5,15 +5,33 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import accumulate
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import torch
 
 _STATUS = Path("/proc/self/status")
 _MACHINE = Path("/proc/meminfo")
 _RESET = Path("/proc/self/clear_refs")
+_MEMBERSHIP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+
+
+class _Groups(NamedTuple):
+    """Control groups of one version: the name of their kind, their folder, and files of limit, use and files in use."""
+
+    kind: str
+    folder: str
+    limit: str
+    used: str
+    files: str
+
+
+_VERSIONS = (
+    _Groups("", "", "memory.max", "memory.current", "inactive_file"),
+    _Groups("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
@@ -123,8 +141,31 @@ def measures_each_peak() -> bool:
 
 
 def free_memory() -> int:
-    """Bytes of main memory that processes can still have; Linux only."""
-    return _kilobytes(_MACHINE, "MemAvailable") * 1024
+    """Bytes of main memory that this process can still have: of the machine's, and of its job's or container's.
+
+    Linux only. A batch system or a container limits a control group, whose processes are ended when they take more,
+    however much the machine has.
+    """
+    return max(0, min([_kilobytes(_MACHINE, "MemAvailable") * 1024, *_free_in_groups()]))
+
+
+def _free_in_groups() -> Iterator[int]:
+    """What is left of every limit that this process is under."""
+    with suppress(OSError):  # a system without control groups
+        for line in _MEMBERSHIP.read_text().splitlines():
+            _, kinds, name = line.split(":", 2)
+            group = PurePosixPath(name)
+            for version in (each for each in _VERSIONS if each.kind in kinds.split(",")):
+                for path in (group, *group.parents):
+                    with suppress(OSError, ValueError):  # no such group in this container, or no limit: "max"
+                        yield _free_in(_GROUPS / version.folder / path.relative_to("/"), version)
+
+
+def _free_in(folder: Path, version: _Groups) -> int:
+    """What a group may still have: memory of files that were read is given up when it is needed."""
+    most, now = (int((folder / name).read_text()) for name in (version.limit, version.used))
+    statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+    return most - now + int(statistics.get(version.files, 0))
 
 
 def limit_memory(more: int) -> None:
