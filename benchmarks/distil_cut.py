@@ -1,10 +1,11 @@
 """Cut a model, repair it, and distil it on labels of its parent, on one core: how shipped models are made there.
 
-``OMP_NUM_THREADS=1 python benchmarks/distil_cut.py nequix-compact FOLDER``: 20 minutes of labels, 70 of training.
-Training can be stopped at any time; the same command goes on. FOLDER/trained/MODEL/model is the result. With ``--start
-MODEL --seed SEED`` it begins with a model that was distilled before and takes other structures. Scores and repair take
-small frames of the MPtrj sample without their labels, none of the fifth that is kept aside nor of a composition in it;
-what it is distilled on, `benchmarks.gpu.structures` says.
+``OMP_NUM_THREADS=1 python benchmarks/distil_cut.py nequix-compact FOLDER``: 20 minutes of labels, 70 of training; with
+``--labelled FRAMES`` training alone, on frames that `equiprune label` wrote. It can be stopped at any time; the same
+command goes on. FOLDER/trained/MODEL/model is the result. With ``--start MODEL --seed SEED`` it begins with a model
+that was distilled before and takes other structures. Scores and repair take small frames of the MPtrj sample without
+their labels, none of the fifth that is kept aside nor of a composition in it; what it is distilled on,
+`benchmarks.gpu.structures` says.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 
 import torch
 from kept import kept
-from on_one_core import distilled, shown_frames, written
+from on_one_core import distilled, distilled_on, shown_frames, written
 
 import equiprune as ep
+from benchmarks.gpu.distil import Distillation
 
 LARGEST, USED = 14, 200
 """Atoms of a frame for the repair, and the number of those frames."""
@@ -33,6 +35,7 @@ class Cut:
 
 
 CUTS: Mapping[str, Cut] = {
+    "7net-compact": Cut("7net-l3i5", [ep.HiddenIrreps.parse("128x0e+64x1e+32x2e"), ep.EdgeLmax(2)]),
     "nequix-compact": Cut("nequix-oam-1", [ep.Lmax(2), ep.EdgeLmax(2)]),
     "mace-mp-compact": Cut("mace-mp-small", [ep.Channels(64)]),
 }
@@ -51,6 +54,7 @@ def main() -> None:
     parser.add_argument("model", choices=CUTS)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--labelling-seconds", default="1150")
+    parser.add_argument("--labelled", type=Path, help="frames with the parent's labels, in the place of labelling")
     parser.add_argument("--training-seconds", default="4200")
     parser.add_argument("--learning-rate", default="8e-4")
     parser.add_argument("--start", help="a model to begin with, in the place of the repaired one")
@@ -58,6 +62,11 @@ def main() -> None:
     chosen = parser.parse_args()
     cut = CUTS[chosen.model]
     parent = ep.load(cut.parent, dtype=torch.float64)
+    if chosen.labelled:
+        recipe = Distillation(float(chosen.training_seconds), float(chosen.learning_rate), 128, seed=chosen.seed)
+        start = ep.load(chosen.start) if chosen.start else repaired(parent, cut)
+        distilled_on(chosen.labelled, start.with_dtype(torch.float32), recipe, chosen.folder / "trained" / chosen.model)
+        return
     written(parent, "parent", chosen.folder, chosen.seed)
     start = ep.load(chosen.start) if chosen.start else None
     made_with = {"parent_sha256": parent.checkpoint.sha256, "start_sha256": start.checkpoint.sha256 if start else None}

@@ -51,10 +51,10 @@ class Measured:
     peak: float
 
     @property
-    def overhead(self) -> float:
-        """Memory of the process over that of its tensors."""
+    def tensors(self) -> float:
+        """Bytes of the tensors of as many atoms, from the line through two smaller numbers of them."""
         assert self.measurement.memory is not None
-        return self.peak / self.measurement.memory.of(MANY_ATOMS)
+        return self.measurement.memory.of(MANY_ATOMS)
 
 
 def print_growth(parent: ep.Potential) -> None:
@@ -119,17 +119,22 @@ def errors(parent: ep.Potential, models: Sequence[Measured], seen: int, draws: i
     for draw in range(draws):
         order = np.random.default_rng(draw).permutation(len(models))
         given = (itself, *(costs[i] for i in order[:seen]))
-        overhead = statistics.median(models[i].overhead for i in order[:seen])
-        model = CostModel(parent.adapter, parent.architecture, given, MANY_ATOMS, overhead, prices)
+        model = CostModel(parent.adapter, parent.architecture, given, MANY_ATOMS, work=prices)
         for i in order[seen:]:
             predicted = model(models[i].architecture)
             found["time"].append(abs(predicted.time / costs[i].time - 1))
-            line, memory = costs[i].memory, predicted.bytes_per_atom
-            if line is not None and memory is not None:
-                tensors = memory * MANY_ATOMS / overhead
-                found["memory of the tensors"].append(abs(tensors / line.of(MANY_ATOMS) - 1))
-                found["memory of the process"].append(abs(overhead * tensors / models[i].peak - 1))
+            if predicted.bytes_per_atom is not None:
+                tensors = predicted.bytes_per_atom * MANY_ATOMS
+                peak = tensors * _overhead([models[i] for i in order[:seen]], tensors)
+                found["memory of the tensors"].append(abs(tensors / models[i].tensors - 1))
+                found["memory of the process"].append(abs(peak / models[i].peak - 1))
     return found
+
+
+def _overhead(seen: Sequence[Measured], tensors: float) -> float:
+    """As a search measures it: of the three models that are nearest."""
+    nearest = sorted(seen, key=lambda each: abs(np.log(each.tensors / tensors)))[:3]
+    return statistics.median(each.peak / each.tensors for each in nearest)
 
 
 def main() -> None:
