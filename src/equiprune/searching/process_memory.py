@@ -1,7 +1,7 @@
 """Memory that a process, or a GPU, needs for a model: what a budget of memory is about.
 
 On a CPU each model is evaluated in a process of its own. In one that has trained and repaired others, memory lies in
-pieces, and the same model takes up to 1.4 times as much (docs/results.md, in a memory).
+pieces, and a model took 1.3 times as much (docs/results.md, in a memory).
 """
 
 from __future__ import annotations
