@@ -62,17 +62,16 @@ def main() -> None:
     chosen = parser.parse_args()
     cut = CUTS[chosen.model]
     parent = ep.load(cut.parent, dtype=torch.float64)
-    if chosen.labelled:
-        recipe = Distillation(float(chosen.training_seconds), float(chosen.learning_rate), 128, seed=chosen.seed)
-        start = ep.load(chosen.start) if chosen.start else repaired(parent, cut)
-        distilled_on(chosen.labelled, start.with_dtype(torch.float32), recipe, chosen.folder / "trained" / chosen.model)
-        return
-    written(parent, "parent", chosen.folder, chosen.seed)
     start = ep.load(chosen.start) if chosen.start else None
     made_with = {"parent_sha256": parent.checkpoint.sha256, "start_sha256": start.checkpoint.sha256 if start else None}
-    if not kept(chosen.folder / f"{chosen.model}-start", made_with):
-        start = start or repaired(parent, cut).with_dtype(torch.float32)
-        ep.save(start, chosen.folder / f"{chosen.model}-start")
+    begun = chosen.folder / f"{chosen.model}-start"
+    if not kept(begun, made_with):
+        ep.save(start or repaired(parent, cut).with_dtype(torch.float32), begun)
+    if chosen.labelled:
+        recipe = Distillation(float(chosen.training_seconds), float(chosen.learning_rate), 128, seed=chosen.seed)
+        distilled_on(chosen.labelled, ep.load(str(begun)), recipe, chosen.folder / "trained" / chosen.model)
+        return
+    written(parent, "parent", chosen.folder, chosen.seed)
     child = f"{chosen.model}={chosen.training_seconds}={chosen.learning_rate}"
     distilled(chosen.folder, "parent", child, chosen.labelling_seconds, chosen.seed)
 

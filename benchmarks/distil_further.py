@@ -9,6 +9,7 @@ at any time; the same command goes on. FOLDER/trained/MODEL/model is the result.
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,15 +19,16 @@ from on_one_core import distilled, distilled_on, written
 import equiprune as ep
 from benchmarks.gpu.distil import Distillation
 
+OFFICIAL = "7net-0"
+"""A model trained from nothing, to compare with: its per-atom energies are its own, so that it learns totals."""
 PARENTS = {
     "7net-mini": "7net-l3i5",
     "7net-compact": "7net-l3i5",
     "nequix-compact": "nequix-oam-1",
     "mace-mp-compact": "mace-mp-small",
-    "7net-0": "7net-l3i5",
+    OFFICIAL: "7net-l3i5",
 }
-"""Models and whose labels they learn. SevenNet-0, no child of it, is what the same training makes of a model trained
-from nothing; its per-atom energies are its own, so that only totals of another model suit it."""
+"""Models, and those whose labels they learn."""
 
 
 def main() -> None:
@@ -38,12 +40,15 @@ def main() -> None:
     parser.add_argument("--labelled", type=Path, help="frames with the parent's labels, in the place of labelling")
     parser.add_argument("--training-seconds", default="3900")
     parser.add_argument("--learning-rate", default="1e-3")
-    parser.add_argument("--atomic-energy", type=float, default=0.5, help="weight of per-atom energies of --labelled")
     parser.add_argument("--seed", type=int, default=41)
     chosen = parser.parse_args()
+    if chosen.model == OFFICIAL and not chosen.labelled:
+        parser.error(f"{OFFICIAL} learns totals alone, which needs --labelled FRAMES.")
     if chosen.labelled:
         seconds, rate = float(chosen.training_seconds), float(chosen.learning_rate)
-        recipe = Distillation(seconds, rate, 128, atomic_energy=chosen.atomic_energy, seed=chosen.seed)
+        recipe = Distillation(seconds, rate, 128, seed=chosen.seed)
+        if chosen.model == OFFICIAL:
+            recipe = replace(recipe, atomic_energy=0.0)
         start = ep.load(chosen.model, dtype=torch.float32)
         distilled_on(chosen.labelled, start, recipe, chosen.folder / "trained" / chosen.model)
         return

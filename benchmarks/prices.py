@@ -32,7 +32,7 @@ from equiprune.files.atomic import write_text
 from equiprune.pruning.counts import PruningProblem
 from equiprune.searching.candidates import drawn
 from equiprune.searching.cost_model import Conditions, CostModel, Measurement, measured, memory_line
-from equiprune.searching.process_memory import peak_of
+from equiprune.searching.process_memory import nearest, peak_of
 from equiprune.searching.shapes import shapes
 from equiprune.searching.work import work
 
@@ -132,9 +132,9 @@ def errors(parent: ep.Potential, models: Sequence[Measured], seen: int, draws: i
 
 
 def _overhead(seen: Sequence[Measured], tensors: float) -> float:
-    """As a search measures it: of the three models that are nearest."""
-    nearest = sorted(seen, key=lambda each: abs(np.log(each.tensors / tensors)))[:3]
-    return statistics.median(each.peak / each.tensors for each in nearest)
+    """Memory of the process over that of its tensors, of the models that a search would measure it on."""
+    chosen = nearest({i: each.tensors for i, each in enumerate(seen)}, tensors)
+    return statistics.median(seen[i].peak / seen[i].tensors for i in chosen)
 
 
 def main() -> None:

@@ -358,10 +358,10 @@ def test_elements_that_a_model_would_meet_hours_later_are_refused(cli: Run, data
 def test_memory_is_limited_only_where_it_can_be_measured(
     cli: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
 ) -> None:
-    monkeypatch.setattr("equiprune.commands.options.budget.measures_each_peak", lambda: False)
+    monkeypatch.setattr("equiprune.evaluation.places.measures_each_peak", lambda: False)
     ran = cli(command, "toy", "--data", data, "--memory", "8GB", "--atoms", 5000, "-o", tmp_path / "out.json")
     assert ran.code == 2
-    assert ran.err.startswith("equiprune: --memory on a CPU needs a system that measures the peak of a process")
+    assert ran.err.startswith("equiprune: What fits into a memory can be found on a CPU only where")
     assert ran.err.count("\n") == 1
     assert not (tmp_path / "out.json").exists()
 

@@ -32,7 +32,7 @@ class PretendedPlace(Place):
 
 @pytest.fixture
 def places(monkeypatch: pytest.MonkeyPatch) -> list[PretendedPlace]:
-    """Those that models were measured in, on a machine with 1 GB for a model."""
+    """Places that models were measured in, on a machine with 1 GB for a model."""
     made: list[PretendedPlace] = []
 
     def place(*given: object) -> PretendedPlace:
@@ -50,7 +50,7 @@ def test_the_peak_is_the_worst_of_some_evaluations(toy: ep.Potential, places: li
     assert peak_of(toy, TIMED, 3, 0.5 * GB) == 24e6
     [place] = places
     assert place.most == 0.5 * GB
-    assert place.asked == [(1, 1), (3, 3)]
+    assert place.asked == [(3, 3)]
 
 
 def test_no_more_is_given_than_is_allowed_or_there_is(toy: ep.Potential, places: list[PretendedPlace]) -> None:

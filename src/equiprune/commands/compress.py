@@ -80,7 +80,7 @@ class Compress(Complete):
     def check(self) -> None:
         check_device(self.device)
         self.asked  # noqa: B018 (raises what is wrong with it)
-        self.budget.check_measurable(self.device)
+        self.budget.check_memory(self.device)
 
     @property
     def asked(self) -> Budget:

@@ -111,7 +111,7 @@ class Search(Request[Searched]):
         if self.plot is not None:
             check_suffix(self.plot, "A plot", ".png", ".svg")
         self._budget  # noqa: B018 (raises what is wrong with it)
-        self.budget.check_measurable(self.device)
+        self.budget.check_memory(self.device)
         self._recipe  # noqa: B018
 
     @property

@@ -18,8 +18,8 @@ _RESET = Path("/proc/self/clear_refs")
 _MEMBERSHIP, _GROUPS = Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 
 
-class _Groups(NamedTuple):
-    """Control groups of one version: the name of their kind, their folder, and files of limit, use and files in use."""
+class _ControlGroups(NamedTuple):
+    """Control groups of Linux, of one version: their kind, their folder, and the names of what is read there, bytes."""
 
     kind: str
     folder: str
@@ -29,9 +29,10 @@ class _Groups(NamedTuple):
 
 
 _VERSIONS = (
-    _Groups("", "", "memory.max", "memory.current", "inactive_file"),
-    _Groups("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    _ControlGroups("", "", "memory.max", "memory.current", "inactive_file"),
+    _ControlGroups("memory", "memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 )
+"""Version 2, and version 1."""
 
 
 def peak_memory(work: Callable[[], object], device: torch.device) -> int | None:
@@ -150,7 +151,7 @@ def free_memory() -> int:
 
 
 def _free_in_groups() -> Iterator[int]:
-    """What is left of every limit that this process is under."""
+    """Bytes that are left of every limit that this process is under."""
     with suppress(OSError):  # a system without control groups
         for line in _MEMBERSHIP.read_text().splitlines():
             _, kinds, name = line.split(":", 2)
@@ -161,8 +162,8 @@ def _free_in_groups() -> Iterator[int]:
                         yield _free_in(_GROUPS / version.folder / path.relative_to("/"), version)
 
 
-def _free_in(folder: Path, version: _Groups) -> int:
-    """What a group may still have: memory of files that were read is given up when it is needed."""
+def _free_in(folder: Path, version: _ControlGroups) -> int:
+    """Bytes that a group may still have: memory of files that were read is given up when it is needed."""
     most, now = (int((folder / name).read_text()) for name in (version.limit, version.used))
     statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
     return most - now + int(statistics.get(version.files, 0))

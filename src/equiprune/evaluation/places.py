@@ -46,7 +46,7 @@ sys.path[:] = connection.recv()
 from equiprune.evaluation.places import serve
 serve(connection)
 """
-"""What a limited process runs: with the other's path, so that it finds the same packages."""
+"""Program of a limited process: it has the path of the one that asks, so that it finds the same packages."""
 _KILLED = (-signal.SIGABRT, -getattr(signal, "SIGKILL", 9), -signal.SIGSEGV)
 """Ends of a process without memory: by C++ code that gets none, by the system, by code that does not ask."""
 
@@ -166,13 +166,18 @@ def _check_lost(code: int) -> None:
         )
 
 
-def check_limit(memory: int) -> None:
-    """Raise `TargetError` unless a process can be held to so many bytes here."""
+def check_measurable() -> None:
+    """Raise `TargetError` unless the memory of a process can be measured and limited here."""
     if not measures_each_peak():
         raise TargetError(
             "What fits into a memory can be found on a CPU only where the memory of a process is measured and limited, "
             "on Linux, and this is another system. Go there, or to a GPU, where it can be found on any."
         )
+
+
+def check_limit(memory: int) -> None:
+    """Raise `TargetError` unless a process can be held to so many bytes here."""
+    check_measurable()
     if memory > free_memory():
         raise TargetError(
             f"`memory` {memory / 1e9:.3g} GB is more than the {free_memory() / 1e9:.3g} GB that are free on this "

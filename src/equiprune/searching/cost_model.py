@@ -66,7 +66,7 @@ class Conditions:
         return -(-atoms // len(self.atoms))
 
     def at_least(self, atoms: int) -> int:
-        """Number of atoms of these copies."""
+        """Number of atoms of the fewest copies that have at least so many."""
         return self.copies_of(atoms) * len(self.atoms)
 
 

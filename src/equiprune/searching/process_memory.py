@@ -6,22 +6,25 @@ pieces, and a model took 1.3 times as much (docs/results.md, in a memory).
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from equiprune.errors import TargetError
 from equiprune.evaluation.memory import free_memory, obtainable_memory
-from equiprune.evaluation.places import InLimitedProcess, InThisProcess, Place, check_limit
+from equiprune.evaluation.places import InLimitedProcess, InThisProcess, Place, check_measurable
 from equiprune.potentials.potential import Potential
 from equiprune.searching.budget import Budget
 from equiprune.searching.cost_model import Conditions
 
+MOST = 2
+"""Memory over the budget, or over that of its tensors, up to which a model is measured."""
 _EVALUATIONS = 3
-"""Of which the peak is the worst: it varies by some per cent."""
-_MOST = 2
-"""Memory over that of its tensors, or over the budget, up to which a model is measured."""
+"""Number of evaluations that a peak is the worst of: it varies by some per cent."""
+_NEAREST = 3
+"""Models by which the memory of a process is compared with that of its tensors."""
 _SHARE = 0.95
-"""Of the free memory, what a process may have: the others go on meanwhile."""
+"""Share of the free memory that a process may have: the others go on meanwhile."""
 
 
 def check_memory(budget: Budget, parent: Potential) -> None:
@@ -53,9 +56,18 @@ def peak_of(child: Potential, conditions: Conditions, copies: int, most: float) 
         TargetError: the model's code fails for another reason than memory.
     """
     with _place(child, conditions, int(min(most, _available(child)))) as place:
-        place.evaluated(1)  # what libraries and compilers take once is no memory of many atoms
         found = place.evaluated(copies, _EVALUATIONS)
     return None if found is None else float(found.peak)
+
+
+def nearest(tensors: Mapping[int, float], size: float) -> list[int]:
+    """Numbers of the three models whose tensors take most nearly so many bytes, by ratio.
+
+    >>> nearest({0: 1e6, 1: 3e6, 2: 1e8, 3: 1e9, 4: 0.0}, 2e6)
+    [1, 0, 2]
+    """
+    known = [number for number, amount in tensors.items() if amount > 0]
+    return sorted(known, key=lambda number: abs(math.log(tensors[number] / size)))[:_NEAREST]
 
 
 def overhead(
@@ -72,7 +84,7 @@ def overhead(
     Returns:
         None where all are left out.
     """
-    peaks = ((peak_of(model, conditions, copies, _MOST * max(limit, tensors)), tensors) for model, tensors in models)
+    peaks = ((peak_of(model, conditions, copies, MOST * max(limit, tensors)), tensors) for model, tensors in models)
     ratios = [peak / tensors for peak, tensors in peaks if peak is not None]
     return statistics.median(ratios) if ratios else None
 
@@ -82,7 +94,7 @@ def _available(potential: Potential) -> float:
     on_gpu = obtainable_memory(potential.device)
     if on_gpu is not None:
         return on_gpu
-    check_limit(0)
+    check_measurable()
     return _SHARE * free_memory()
 
 
@@ -90,4 +102,6 @@ def _place(child: Potential, conditions: Conditions, most: int) -> Place:
     if child.device.type == "cpu":
         return InLimitedProcess(child, conditions.engine, conditions.atoms, most)
     prepared = conditions.engine.prepared(child, set(conditions.atoms.numbers.tolist()))
-    return InThisProcess(prepared, conditions.atoms, most)
+    place = InThisProcess(prepared, conditions.atoms, most)
+    place.evaluated(1)  # what libraries and compilers take once is no memory of many atoms
+    return place

@@ -20,7 +20,7 @@ from equiprune.searching.candidates import Asked, Candidate
 from equiprune.searching.cost_model import BUSY, CostModel, measured
 from equiprune.searching.journal import Finalist, Journal, LeftOut, Tried
 from equiprune.searching.material import Effort, Material
-from equiprune.searching.process_memory import peak_of
+from equiprune.searching.process_memory import MOST, peak_of
 from equiprune.searching.shapes import Shape
 from equiprune.training.divergence import DivergedError
 
@@ -42,8 +42,6 @@ _SLACK = 0.02
 """Excess over the budget that a second measurement may have."""
 _FAR = 1.5
 """Predicted cost over the budget from which on the memory of the process is not measured: it is too much anyway."""
-_MOST = 2
-"""Memory over the budget that a model is measured up to: one that needs more counts as one that needs as much."""
 _SIZES = 5
 """Sizes that a finalist is measured in until one keeps the budget."""
 _DIVERGED = 3
@@ -286,10 +284,10 @@ class Round:
         cost, budget = self.costs.of(found, child.architecture), self.asked.budget
         if budget.atoms is None or budget.memory is None or budget.excess(cost) > _FAR:
             return cost, found.spread
-        conditions, most = self.material.conditions, _MOST * budget.memory
+        conditions, most = self.material.conditions, MOST * budget.memory
         peak = peak_of(child, conditions, conditions.copies_of(budget.atoms), most)
-        per_atom = (peak or most) / conditions.at_least(budget.atoms)
-        return replace(cost, bytes_per_atom=per_atom), found.spread
+        known = most if peak is None else peak  # at least so much, which is too much
+        return replace(cost, bytes_per_atom=known / conditions.at_least(budget.atoms)), found.spread
 
     def _after_training(self, tried: Tried, found: Finalist) -> Finalist:
         """The finalist with its errors after brief training, or left out because that diverged."""

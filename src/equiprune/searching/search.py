@@ -39,7 +39,7 @@ from equiprune.searching.cost_table import CostTable, machine_of
 from equiprune.searching.found import Beside, Found
 from equiprune.searching.journal import Finalist, Journal, journal_of
 from equiprune.searching.material import Effort, Material
-from equiprune.searching.process_memory import check_memory, overhead
+from equiprune.searching.process_memory import check_memory, nearest, overhead
 from equiprune.searching.refusal import refusal
 from equiprune.searching.rounds import Round
 from equiprune.searching.shapes import Shape, shapes
@@ -54,8 +54,6 @@ from equiprune.training.scan import digest
 
 _REPEATS, _FINAL_REPEATS = 2, 5
 """Timed turns of a model that the cost model is fitted to, and of one that must keep the budget."""
-_NEAREST = 3
-"""Models by which the memory of a process is compared with that of its tensors."""
 _HELD_OUT = 0.2
 """Share of the structures that errors are of."""
 _LOOKED_AT = 200
@@ -320,10 +318,8 @@ class _Search:
         if journal.overhead is not None or atoms is None or limit is None:
             return journal
         size = timed.at_least(atoms)
-        known = {i: each.memory.of(size) for i, each in enumerate(journal.costs) if each.memory is not None}
-        tensors = {i: amount for i, amount in known.items() if amount > 0}
-        nearest = sorted(tensors, key=lambda i: abs(np.log(tensors[i] / limit)))[:_NEAREST]
-        models = ((self._drawn(i), tensors[i]) for i in nearest)
+        tensors = {i: each.memory.of(size) for i, each in enumerate(journal.costs) if each.memory is not None}
+        models = ((self._drawn(i), tensors[i]) for i in nearest(tensors, limit))
         found = overhead(models, timed, timed.copies_of(atoms), limit)
         if found is None:
             self.watchers.note("No model near the budget could be measured: memory is predicted by tensors alone.")

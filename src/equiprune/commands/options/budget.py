@@ -10,7 +10,7 @@ from cyclopts import Parameter
 from equiprune.commands.options.panels import panel
 from equiprune.commands.options.values import Complete, EvaluationEngineName, NotNegative, Positive
 from equiprune.errors import TargetError
-from equiprune.evaluation.memory import measures_each_peak
+from equiprune.evaluation.places import check_measurable
 from equiprune.searching.budget import Budget
 from equiprune.searching.material import Effort
 
@@ -47,13 +47,10 @@ class BudgetOptions(Complete):
         if self.memory is not None:
             read_bytes(self.memory)
 
-    def check_measurable(self, device: str) -> None:
+    def check_memory(self, device: str) -> None:
         """Raise `TargetError` unless the memory that is limited can be measured here."""
-        if self.memory is not None and device == "cpu" and not measures_each_peak():
-            raise TargetError(
-                "`memory` on a CPU needs a system that measures the peak of a process again and again, Linux, and this "
-                "one does not. Leave it out, or search on Linux or on a GPU (`device` cuda)."
-            )
+        if self.memory is not None and device == "cpu":
+            check_measurable()
 
     def budget(self) -> Budget:
         """The same as a value of the API; raises `TargetError` where nothing is limited."""
